@@ -1,0 +1,103 @@
+"""Which array module owns this array: NumPy or CuPy.  The array decides; there is no global device switch.
+
+CuPy is imported here (and in ``kernels/gpu``) and nowhere else, and only once an array or a device asks for it.
+"""
+
+import sys
+
+import numpy as np
+
+
+def of(*arrays):
+    """The array module (``numpy`` or ``cupy``) that owns all of `arrays`.
+
+    Raises
+    ------
+    ValueError
+        If the arrays live on different devices; the message names both.
+    """
+    modules = {_owner(a) for a in arrays}
+    if len(modules) > 1:
+        names = " and ".join(sorted(m.__name__ for m in modules))
+        raise ValueError(f"operands live in different array libraries ({names}): move one with .to(device)")
+    return modules.pop()
+
+
+def _owner(array):
+    # A foreign array's class names its own module: CuPy's is found without importing CuPy.
+    if isinstance(array, np.ndarray | np.generic):
+        return np
+    module = sys.modules.get(type(array).__module__.partition(".")[0])
+    if module is None or not hasattr(module, "ndarray"):
+        raise TypeError(f"expected a NumPy or CuPy array, got {type(array).__name__}")
+    return module
+
+
+def is_array(x):
+    """Whether `x` is an array of a library we can compute with."""
+    return isinstance(x, np.ndarray) or type(x).__name__ == "ndarray"
+
+
+def from_python(data):
+    """A host array of lists or Python numbers, in float32; NumPy scalars keep their type."""
+    array = np.asarray(data)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"cannot make a tensor of {type(data).__name__}: give numbers or an array")
+    return array if isinstance(data, np.generic) else array.astype(np.float32)
+
+
+def device(array):
+    """``"cpu"`` or ``"cuda:i"``, where `array` lives."""
+    return "cpu" if of(array) is np else f"cuda:{array.device.id}"
+
+
+def to_device(array, device):
+    """`array` on `device` (``"cpu"``, ``"cuda"`` or ``"cuda:i"``); the array itself if it is there already.
+
+    Raises
+    ------
+    RuntimeError
+        If a GPU is asked for and CuPy or a driver is missing; the message says what to install.
+    """
+    if device == "cpu":
+        return asnumpy(array)
+    kind, _, index = device.partition(":")
+    if kind != "cuda" or not (index == "" or index.isdigit()):
+        raise ValueError(f"unknown device {device!r}: give 'cpu', 'cuda' or 'cuda:0'")
+    if not gpu_available():
+        raise RuntimeError(
+            f"device {device!r} needs CuPy and an NVIDIA driver: pip install 'minifcn[gpu]', or use device 'cpu'"
+        )
+    import cupy
+
+    with cupy.cuda.Device(int(index or 0)):
+        return cupy.asarray(array)
+
+
+def asnumpy(array):
+    """`array` as a NumPy array (copied from the device if it is not one)."""
+    return array if isinstance(array, np.ndarray) else array.get()
+
+
+def gpu_available():
+    """Whether CuPy imports and finds a driver and a device."""
+    try:
+        import cupy
+    except ImportError:
+        return False
+    return cupy.is_available()
+
+
+# One host generator feeds initialisers and dropout, so that a run on the CPU and a run on a GPU draw the same numbers.
+_generator = np.random.default_rng()
+
+
+def manual_seed(seed):
+    """Start the generator behind initialisers and dropout from `seed`."""
+    global _generator
+    _generator = np.random.default_rng(seed)
+
+
+def rng():
+    """The host's random generator (a ``numpy.random.Generator``); its ``bit_generator.state`` can be saved."""
+    return _generator

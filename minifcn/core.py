@@ -1,0 +1,393 @@
+"""The engine in one reading: Tensor, Function, backward(), no_grad.
+
+A Function instance *is* the graph node: hyper-parameters in ``__init__``, raw arrays in and out of ``forward`` and
+``backward``.  Calling it on tensors runs ``forward`` and, if a gradient will be wanted, remembers its inputs.
+``backward()`` walks the nodes from the newest to the oldest, each once, and frees what each saved as it passes.
+"""
+
+import heapq
+import inspect
+from contextlib import contextmanager
+from contextvars import ContextVar
+from itertools import count
+from math import prod
+
+from . import backend
+from .coords import AxisMap, Root
+from .kernels import table
+from .kernels.shapes import stand_in
+
+_grad_enabled = ContextVar("grad_enabled", default=True)
+_scope = ContextVar("scope", default="")
+_watchers = ContextVar("watchers", default=())
+_birth = count()  # nodes are numbered as they are made, so a node's inputs always have smaller numbers
+
+
+@contextmanager
+def _setting(variable, value):
+    token = variable.set(value)
+    try:
+        yield
+    finally:
+        variable.reset(token)
+
+
+def no_grad():
+    """Inside ``with no_grad():`` nothing is remembered for a backward pass.  Positions are still known."""
+    return _setting(_grad_enabled, False)
+
+
+def scope(name):
+    """Inside, nodes are called `name`: a layer gives its operations its own name (``score_pool4``)."""
+    return _setting(_scope, name)
+
+
+def watch(callback):
+    """Inside, ``callback(node, inputs, output)`` is called after every operation."""
+    return _setting(_watchers, (*_watchers.get(), callback))
+
+
+class Tensor:
+    """An array with a history.
+
+    Parameters
+    ----------
+    data : array_like
+        A NumPy or CuPy array is kept as it is (not copied); lists and Python numbers become float32 arrays.
+    requires_grad : bool
+        Whether ``backward()`` shall leave a gradient in ``.grad``.
+    name : str
+
+    Attributes
+    ----------
+    data, grad : array
+        Raw arrays.  ``grad`` has the shape and dtype of ``data``, or is None.
+    creator : Function or None
+        The node that made this tensor; None for a leaf.
+    where : dict of {Root: (AxisMap, AxisMap)}
+        Where the tensor lies, along h and w, on every image it came from (see ``coords.py``).  Composed as operations
+        are applied, with or without gradients; a 4-D leaf is its own root.
+    """
+
+    __array_ufunc__ = None  # NumPy's operators leave `array + tensor` to us
+    __slots__ = ("__weakref__", "_where", "creator", "data", "grad", "name", "requires_grad")
+
+    def __init__(self, data, requires_grad=False, name=None):
+        if isinstance(data, Tensor):
+            data = data.data
+        if not backend.is_array(data):
+            data = backend.from_python(data)
+        if requires_grad and data.dtype.kind != "f":
+            raise TypeError(f"only floating-point tensors can require gradients, not {data.dtype}")
+        self.data, self.grad, self.creator = data, None, None
+        self.requires_grad, self.name, self._where = requires_grad, name, None
+
+    shape = property(lambda self: self.data.shape)
+    ndim = property(lambda self: self.data.ndim)
+    size = property(lambda self: self.data.size)
+    dtype = property(lambda self: self.data.dtype)
+    device = property(lambda self: backend.device(self.data))
+
+    @property
+    def where(self):
+        if self._where is None:
+            self._where = {}
+            if self.ndim == 4 and self.creator is None:
+                self.mark()
+        return self._where
+
+    def mark(self):
+        """Make this tensor a root: positions of what comes after it can be asked for relative to it."""
+        root = Root(self.name, self.shape[2:])
+        self._where = {**(self._where or {}), root: (AxisMap(), AxisMap())}
+        return self
+
+    def numpy(self):
+        """The values as a NumPy array (copied if they are on a device)."""
+        return backend.asnumpy(self.data)
+
+    def item(self):
+        """The value of a one-element tensor, as a Python number."""
+        return self.data.item()
+
+    def __float__(self):
+        return float(self.item())
+
+    def __len__(self):
+        return len(self.data)
+
+    def __repr__(self):
+        name = f"{self.name}: " if self.name else ""
+        made = f", from {type(self.creator).__name__}" if self.creator else ""
+        return f"Tensor({name}{'×'.join(map(str, self.shape)) or 'scalar'} {self.dtype}, {self.device}{made})"
+
+    def detach(self):
+        """The same values at the same place, without the history."""
+        out = Tensor(self.data, name=self.name)
+        out._where = self._where
+        return out
+
+    def to(self, device):
+        """A leaf with these values on `device`: ``"cpu"``, ``"cuda"``, ``"cuda:1"``.  Raises RuntimeError without CuPy."""
+        return Tensor(backend.to_device(self.data, device), self.requires_grad, self.name)
+
+    def backward(self, gy=None, create_graph=False):
+        """Add ∂(self)/∂(leaf), weighted by `gy`, to ``.grad`` of every leaf that requires it.
+
+        Why nodes are visited newest first: a node may only pass its gradient on when every use of its output has
+        reported.  With ``b = a + a; c = b + b`` a naive recursion would pass b's gradient on twice, half finished.
+
+        Parameters
+        ----------
+        gy : array, optional
+            The gradient arriving from above, of this tensor's shape; needed unless the tensor is a scalar.
+
+        Raises
+        ------
+        RuntimeError
+            If there is nothing to differentiate, if the graph was freed by an earlier backward, if a saved array was
+            changed in place since, or for ``create_graph=True`` (no double backward).
+        ValueError
+            If `gy` is missing for a non-scalar, or has another shape.
+        """
+        if create_graph:
+            raise RuntimeError("create_graph=True is not supported: backward works on raw arrays, once")
+        if not self.requires_grad:
+            raise RuntimeError("nothing to differentiate: no tensor this one was computed from requires a gradient")
+        xp = backend.of(self.data)
+        if gy is None:
+            if self.size != 1:
+                raise ValueError(
+                    f"backward() of a tensor of shape {self.shape} needs a gradient of that shape: pass "
+                    "gy=..., or reduce to a scalar first (for a loss: its sum over space)"
+                )
+            gy = xp.ones(self.shape, self.dtype)
+        backend.of(gy, self.data)
+        if gy.shape != self.shape:
+            raise ValueError(f"gy has shape {gy.shape}, the tensor {self.shape}")
+        _propagate(self, gy.astype(self.dtype, copy=False))
+
+
+def _propagate(tensor, gy):
+    arrived = {tensor.creator: gy}  # per node: the gradient of its output, as far as it has arrived
+    if tensor.creator is None:
+        return _accumulate(tensor, gy, gy)
+    queue = [(-tensor.creator.born, tensor.creator)]
+    while queue:
+        _, node = heapq.heappop(queue)
+        gy = arrived.pop(node)
+        for x, gx in zip(node.inputs, node.gradients(gy)):
+            if gx is None or not x.requires_grad:
+                continue
+            if x.creator is None:
+                _accumulate(x, gx, gy)
+            elif x.creator in arrived:
+                arrived[x.creator] = arrived[x.creator] + gx
+            else:
+                arrived[x.creator] = gx
+                heapq.heappush(queue, (-x.creator.born, x.creator))
+        node.free()
+
+
+def _accumulate(leaf, gx, gy):
+    if leaf.grad is not None:
+        leaf.grad = leaf.grad + gx
+    else:
+        # an operation may hand the same array, or a view of it, to several inputs: a leaf owns its gradient
+        leaf.grad = gx.copy() if gx is gy or gx.base is not None else gx
+
+
+class Function:
+    """One operation, and one node of the graph.
+
+    A subclass keeps its hyper-parameters in ``__init__``, and states its mathematics in
+
+    - ``forward(*arrays) -> array``, which may ``self.save(...)`` what the gradient needs, and
+    - ``backward(gy) -> array or tuple``, one gradient an input (None for what has none), reading ``self.saved``.
+
+    ``self.needs`` says which inputs want a gradient, so that backward can leave out expensive ones.
+
+    Attributes
+    ----------
+    formula : str
+        The operation in one line (a class attribute).
+    name : str
+        The layer that ran it, or the operation's own name.
+    inputs : tuple of Tensor
+        Empty under ``no_grad`` and after ``backward()``.
+    saved : tuple
+        What ``forward`` saved; raises RuntimeError after ``backward()`` has freed it.
+    parameters : dict
+        The hyper-parameters of this call.
+    saved_bytes, flops : int
+        Memory held for the backward pass; floating-point operations of the forward pass.
+    """
+
+    formula = ""
+    located_by = None  # how many of the leading inputs say where the output lies; None: all that have its size
+    pointwise = False  # the output's shape is the inputs' broadcast shape
+    # a node called by hand, forward() then backward(), saves everything and wants every gradient
+    recording, needs, _saved, _marks = True, (True,) * 16, (), ()
+
+    def __init_subclass__(cls):
+        table.FUNCTIONS.add(cls.__name__)
+
+    @classmethod
+    def make(cls, **parameters):
+        """A node of this class, or of the class that overrides it."""
+        return table.overridden(cls.__name__, cls)(**parameters)
+
+    @classmethod
+    def apply(cls, *inputs, **parameters):
+        """Make a node and call it."""
+        return cls.make(**parameters)(*inputs)
+
+    def forward(self, *arrays):
+        raise TypeError(f"{type(self).__name__} must define forward(*arrays) -> array")
+
+    def backward(self, gy):
+        raise TypeError(f"{type(self).__name__} must define backward(gy) -> array or tuple of arrays")
+
+    def infer(self, *shapes):
+        """The output's shape, where it can be told without arithmetic; None: let forward tell."""
+        return _broadcast(shapes) if self.pointwise else None
+
+    def locate(self, axis, *maps):
+        """Where the output lies along `axis` (0: h, 1: w), given where the inputs lie; None: it has no place."""
+        place = maps[0]
+        for other in maps[1:]:
+            place = place.union(other)
+        return place
+
+    def count(self, out_shape, *in_shapes):
+        """Floating-point operations of one forward pass; here one an output element."""
+        return prod(out_shape)
+
+    def __call__(self, *inputs):
+        inputs = _as_tensors(inputs)
+        arrays = [x.data for x in inputs]
+        backend.of(*arrays)
+        self.needs = tuple(x.requires_grad for x in inputs)
+        self.recording = any(self.needs) and _grad_enabled.get()
+        self.name = _scope.get() or type(self).__name__
+        self.inputs, self._saved = inputs, ()
+
+        shape = self.infer(*(a.shape for a in arrays)) if table.is_shapes_only() else None
+        out = Tensor(self.forward(*arrays) if shape is None else stand_in(arrays[0], shape))
+        self.in_shapes, self.out_shape = [a.shape for a in arrays], out.shape
+        out._where = self._locate(inputs, out)
+
+        for callback in _watchers.get():
+            callback(self, inputs, out)
+        if self.recording:
+            self.born = next(_birth)
+            out.creator, out.requires_grad, out.name = self, True, self.name
+        else:
+            self.inputs, self._saved = (), ()
+        return out
+
+    def save(self, *arrays):
+        """Keep what ``backward`` will need (arrays, or plain values) until it has run."""
+        if self.recording:
+            self._saved = arrays
+            self._marks = [_fingerprint(a) for a in arrays]
+
+    @property
+    def saved(self):
+        if self._saved is None:
+            raise RuntimeError(
+                f"what {self.name} saved was freed by backward(): a graph can be walked once; run the forward pass again"
+            )
+        return self._saved
+
+    def gradients(self, gy):
+        """``backward(gy)``, checked: one gradient an input, each of its input's shape."""
+        for array, mark in zip(self.saved, self._marks if self.saved else ()):
+            if _fingerprint(array) != mark:
+                raise RuntimeError(
+                    f"an array that {self.name} saved was changed in place between forward and backward: "
+                    "its gradient would be wrong; compute out of place, or copy first"
+                )
+        gxs = self.backward(gy)
+        gxs = gxs if isinstance(gxs, tuple) else (gxs,)
+        if len(gxs) != len(self.inputs):
+            raise ValueError(
+                f"{type(self).__name__}.backward returned {len(gxs)} gradients for {len(self.inputs)} inputs"
+            )
+        for i, (x, gx) in enumerate(zip(self.inputs, gxs)):
+            if gx is not None and gx.shape != x.shape:
+                raise ValueError(
+                    f"{type(self).__name__}.backward returned a gradient of shape {gx.shape} for input {i} of "
+                    f"shape {x.shape}"
+                )
+        return gxs
+
+    def free(self):
+        """Drop the saved arrays and the links to the inputs; name, parameters and sizes stay."""
+        self._saved, self.inputs = None, ()
+
+    def _locate(self, inputs, out):
+        if out.ndim != 4:
+            return {}
+        if self.located_by is None:
+            placed = [x for x in inputs if x.ndim == 4 and x.shape[2:] == out.shape[2:]]
+        else:
+            placed = inputs[: self.located_by]
+        where = {}
+        for root in dict.fromkeys(root for x in placed for root in x.where):
+            maps = [x.where[root] for x in placed if root in x.where]
+            place = tuple(self.locate(axis, *(m[axis] for m in maps)) for axis in (0, 1))
+            if None not in place:
+                where[root] = place
+        return where
+
+    @property
+    def parameters(self):
+        names = inspect.signature(type(self).__init__).parameters
+        return {n: getattr(self, n) for n in names if n != "self" and hasattr(self, n)}
+
+    @property
+    def saved_bytes(self):
+        arrays = {id(a): a.nbytes for a in (self._saved or ()) if backend.is_array(a)}
+        return sum(arrays.values())
+
+    @property
+    def flops(self):
+        return self.count(self.out_shape, *self.in_shapes)
+
+    def __repr__(self):
+        parameters = ", ".join(f"{k}={v!r}" for k, v in self.parameters.items() if not backend.is_array(v))
+        return f"{type(self).__name__}({parameters})"
+
+
+def _as_tensors(inputs):
+    """Tensors of `inputs`; numbers and lists take the library and dtype of the first array among them."""
+    like = next((x.data if isinstance(x, Tensor) else x for x in inputs if _is_operand(x)), None)
+    return tuple(x if isinstance(x, Tensor) else Tensor(_like(x, like)) for x in inputs)
+
+
+def _is_operand(x):
+    return isinstance(x, Tensor) or backend.is_array(x)
+
+
+def _like(value, array):
+    if array is None or backend.is_array(value):
+        return value
+    dtype = array.dtype if array.dtype.kind == "f" else None
+    return backend.of(array).asarray(value, dtype=dtype)
+
+
+def _broadcast(shapes):
+    length = max(map(len, shapes))
+    padded = [(1,) * (length - len(s)) + tuple(s) for s in shapes]
+    for sizes in zip(*padded):
+        if len(set(sizes) - {1}) > 1:
+            raise ValueError(f"shapes {' and '.join(map(str, shapes))} do not broadcast")
+    return tuple(max(sizes) if min(sizes) else 0 for sizes in zip(*padded))
+
+
+def _fingerprint(array):
+    """A few bytes of a host array, to notice an edit in place (a device array would have to be fetched)."""
+    if not hasattr(array, "tobytes") or not hasattr(array, "flat") or not array.size or hasattr(array, "get"):
+        return None
+    return array.flat[:: max(1, array.size // 16)].tobytes()

@@ -1,0 +1,51 @@
+"""Data sets, the joint transforms of image and label, and the loader that makes batches.
+
+A data set is anything with ``len(d)``, ``d[i] -> (image uint8 (H, W, 3), label uint8 (H, W); 255 = void)``,
+``d.classes`` (names), ``d.palette`` (uint8 (n, 3)) and ``d.num_classes``: a user's own needs no base class.
+"""
+
+from inspect import signature
+
+from minifcn.data.earth import Earth
+from minifcn.data.folder import Folder
+from minifcn.data.loader import Loader
+from minifcn.data.shapes import Shapes
+from minifcn.data.transforms import Augment, Preprocessing
+from minifcn.errors import UserError
+
+__all__ = ["DATASETS", "Augment", "Earth", "Folder", "Loader", "Preprocessing", "Shapes", "open_dataset"]
+
+DATASETS = {"earth": Earth, "shapes": Shapes, "folder": Folder}
+"""The data sets by their names on the command line."""
+
+
+def open_dataset(name, split, root=None, **options):
+    """Open a data set by its name on the command line.
+
+    Parameters
+    ----------
+    name : str
+        One of `DATASETS`.
+    split : str or None
+        "train" or "val"; some data sets have more.
+    root : path-like, optional
+        Where the files are, for data sets that lie in a folder.
+    **options
+        Further arguments of the data set's class.
+
+    Raises
+    ------
+    UserError
+        For an unknown name or option, and for a root that is missing or not wanted.
+    """
+    if name not in DATASETS:
+        raise UserError(f"there is no data set {name!r}; choose one of {', '.join(DATASETS)}")
+    accepted = signature(DATASETS[name]).parameters
+    if root is not None:
+        options["root"] = root
+    elif "root" in accepted:
+        raise UserError(f"data set {name!r} lies in a folder; say which with root (--root DIR)")
+    for option in options:
+        if option not in accepted:
+            raise UserError(f"data set {name!r} has no option {option!r}; it accepts {', '.join(accepted)}")
+    return DATASETS[name](split=split, **options)

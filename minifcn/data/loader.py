@@ -1,0 +1,145 @@
+"""Batches of a data set, in a reproducible order, prepared one step ahead by a background thread.
+
+All chance depends on (seed, epoch, index) only, never on threads or on what was drawn before: a run that is
+resumed in the middle of an epoch sees exactly the batches it would have seen.
+"""
+
+import queue
+import threading
+from functools import partial
+
+import numpy as np
+
+from minifcn.data.images import FILL, VOID
+from minifcn.errors import UserError
+
+AHEAD = 3  # batches prepared in advance
+
+
+class Loader:
+    """Iterate over batches ``(images uint8 (N, H, W, 3), labels uint8 (N, H, W))``.
+
+    One ``for batch in loader`` is one epoch, or what is left of the current one: a loop that was broken off
+    goes on where it stopped.  Use one loop at a time.
+
+    Parameters
+    ----------
+    dataset : data set
+        See `minifcn.data`.  If it has ``window(i, top, left, fill)``, `augment` gets it as ``window``.
+    batch_size : int
+        Images of different sizes are padded at the bottom and right to the largest of their batch.
+    shuffle : bool
+        Draw a new order each epoch, from ``default_rng([seed, epoch])``.
+    seed : int
+    augment : callable, optional
+        ``augment(image, label, rng) -> (image, label)``, such as `Augment`; the generator of a sample is
+        ``default_rng([seed, epoch, index])``.
+    drop_last : bool
+        Leave out a last batch that is not full.
+    fill : three ints
+        RGB of the padding; its label is void.
+
+    Raises
+    ------
+    UserError
+        If there is not a single batch, or the seed is negative.
+    """
+
+    def __init__(self, dataset, batch_size, shuffle=False, seed=0, augment=None, drop_last=False, fill=FILL):
+        if batch_size < 1:
+            raise UserError(f"the batch size is {batch_size}; it must be at least 1")
+        if seed < 0:
+            raise UserError(f"the seed is {seed}; it must not be negative")
+        if len(dataset) < (batch_size if drop_last else 1):
+            raise UserError(f"{dataset!r} has too few images ({len(dataset)}) for one batch of {batch_size}")
+        self.dataset, self.batch_size, self.shuffle, self.seed = dataset, batch_size, shuffle, seed
+        self.augment, self.drop_last, self.fill = augment, drop_last, fill
+        self.epoch = self.batch = 0  # of the batch that is handed out next
+
+    def __len__(self):
+        """Batches per epoch."""
+        full, rest = divmod(len(self.dataset), self.batch_size)
+        return full + (rest > 0 and not self.drop_last)
+
+    def __iter__(self):
+        epoch, first, last = self.epoch, self.batch, len(self) - 1
+        order = np.arange(len(self.dataset))
+        if self.shuffle:
+            np.random.default_rng([self.seed, epoch]).shuffle(order)
+        batches = (
+            self._load(epoch, order[k * self.batch_size :][: self.batch_size]) for k in range(first, last + 1)
+        )
+        for k, batch in enumerate(prefetch(batches), first):
+            self.epoch, self.batch = (epoch, k + 1) if k < last else (epoch + 1, 0)
+            yield batch
+
+    def _load(self, epoch, indices):
+        samples = [self._sample(epoch, int(index)) for index in indices]
+        height, width = np.max([label.shape for _, label in samples], axis=0)
+        images = np.empty((len(samples), height, width, 3), np.uint8)
+        images[...] = self.fill
+        labels = np.full((len(samples), height, width), VOID, np.uint8)
+        for k, (image, label) in enumerate(samples):
+            images[k, : image.shape[0], : image.shape[1]] = image
+            labels[k, : label.shape[0], : label.shape[1]] = label
+        return images, labels
+
+    def _sample(self, epoch, index):
+        image, label = self.dataset[index]
+        if self.augment is None:
+            return image, label
+        rng = np.random.default_rng([self.seed, epoch, index])
+        if hasattr(self.dataset, "window"):
+            return self.augment(image, label, rng, window=partial(self.dataset.window, index))
+        return self.augment(image, label, rng)
+
+    def state_dict(self):
+        """The position of the next batch: ``{"epoch": int, "batch": int}``."""
+        return {"epoch": self.epoch, "batch": self.batch}
+
+    def load_state_dict(self, state):
+        """Go on from a position that `state_dict` gave; UserError if this loader has no such batch."""
+        epoch, batch = int(state["epoch"]), int(state["batch"])
+        if epoch < 0 or not 0 <= batch < len(self):
+            raise UserError(
+                f"cannot resume at epoch {epoch}, batch {batch}: an epoch has {len(self)} batches here; "
+                "resume with the same data set and batch size"
+            )
+        self.epoch, self.batch = epoch, batch
+
+    def __repr__(self):
+        return f"Loader({self.dataset!r}, {len(self)} batches of {self.batch_size})"
+
+
+def prefetch(items, ahead=AHEAD):
+    """Iterate over `items`, computing up to `ahead` of them beforehand in a background thread.
+
+    An exception in `items` is raised here.  The thread ends when the iteration does, however that happens.
+    """
+    ready, stop, end = queue.Queue(ahead), threading.Event(), object()
+
+    def produce():
+        last = (end, None)
+        try:
+            for item in items:
+                ready.put((item, None))
+                if stop.is_set():
+                    return
+        except BaseException as error:  # whatever it is, it belongs to the consumer
+            last = (end, error)
+        ready.put(last)
+
+    thread = threading.Thread(target=produce, name="minifcn-loader", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = ready.get()
+            if error is not None:
+                raise error
+            if item is end:
+                return
+            yield item
+    finally:
+        stop.set()
+        while not ready.empty():  # makes room for a producer that is waiting to put; it then sees `stop`
+            ready.get_nowait()

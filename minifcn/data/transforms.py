@@ -1,0 +1,213 @@
+"""What happens to raw images before a network sees them: `Augment` while training, `Preprocessing` always."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from PIL import Image
+
+from minifcn.data.images import FILL, VOID
+from minifcn.errors import UserError
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """The numbers that a model expects for a colour: ``(x − mean) · scale``, channel by channel.
+
+    It belongs to the model: every checkpoint saves it, and training and prediction call the same object.
+
+    Parameters
+    ----------
+    order : {"RGB", "BGR"}
+        The model's channel order.
+    mean, scale : three floats
+        In the model's channel order; the mean on the scale 0..255.
+
+    Raises
+    ------
+    UserError
+        For another order, or for anything but three finite numbers.
+    """
+
+    order: str = "RGB"
+    mean: tuple = (127.5, 127.5, 127.5)
+    scale: tuple = (1 / 64, 1 / 64, 1 / 64)
+
+    def __post_init__(self):
+        if self.order not in ("RGB", "BGR"):
+            raise UserError(f"preprocessing order is {self.order!r}; it must be 'RGB' or 'BGR'")
+        for name in ("mean", "scale"):
+            given = getattr(self, name)
+            try:
+                values = tuple(float(value) for value in given)
+            except (TypeError, ValueError):
+                values = ()
+            if len(values) != 3 or not np.isfinite(values).all():
+                raise UserError(f"preprocessing {name} is {given!r}; it must be three finite numbers")
+            object.__setattr__(self, name, values)  # a list from JSON becomes a tuple
+
+    def __call__(self, images):
+        """Turn raw images into a network's input.
+
+        Parameters
+        ----------
+        images : ndarray of uint8, shape (N, H, W, 3) or (H, W, 3)
+            RGB.
+
+        Returns
+        -------
+        ndarray of float32, shape (N, 3, H, W)
+            A single image becomes a batch of one.
+
+        Raises
+        ------
+        ValueError
+            For another dtype or shape.
+        """
+        images = np.asarray(images)
+        if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[-1] != 3:
+            raise ValueError(
+                f"images are {images.dtype} of shape {images.shape}; "
+                "expected raw uint8 RGB of shape (N, H, W, 3) or (H, W, 3)"
+            )
+        if images.ndim == 3:
+            images = images[None]
+        if self.order == "BGR":
+            images = images[..., ::-1]
+        x = np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32)  # (N, 3, H, W)
+        x -= np.array(self.mean, np.float32)[:, None, None]
+        x *= np.array(self.scale, np.float32)[:, None, None]
+        return x
+
+    @property
+    def fill(self):
+        """The RGB colour nearest to the mean, which the network sees as about 0: for what no image covers."""
+        red_first = self.mean if self.order == "RGB" else self.mean[::-1]
+        return tuple(int(np.clip(round(value), 0, 255)) for value in red_first)
+
+    def to_dict(self):
+        """The fields as plain JSON values."""
+        return asdict(self) | {"mean": list(self.mean), "scale": list(self.scale)}
+
+    @classmethod
+    def from_dict(cls, fields):
+        """The inverse of `to_dict`; UserError if fields are unknown or invalid."""
+        try:
+            return cls(**fields)
+        except TypeError:
+            raise UserError(
+                f"preprocessing is {fields!r}; expected the fields order, mean and scale"
+            ) from None
+
+
+CAFFE = Preprocessing("BGR", (104.00699, 116.66877, 122.67892), (1.0, 1.0, 1.0))
+"""What the paper's Caffe networks were trained with: BGR minus the mean of ILSVRC."""
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random changes of an image that leave its meaning, made to image and label alike; the size stays.
+
+    Parameters
+    ----------
+    mirror : bool
+        Swap left and right, half of the time.
+    flip : bool
+        Swap top and bottom, half of the time.
+    rotate : bool
+        Turn by a random multiple of 90°; for square images.
+    jitter : int
+        Translate by up to this many pixels each way (the paper: 32).
+    scale : float
+        Zoom about the centre by a factor from 1/(1 + scale) to 1 + scale: the image bilinear, the label
+        nearest, for class ids have no in-between.
+    colour : float
+        Multiply each channel by 1 ± colour and add ± 128·colour.
+    fill : three ints
+        RGB of pixels that the image no longer covers; their label is void.
+
+    Raises
+    ------
+    UserError
+        For a negative number, and for ``rotate`` of images that are not square.
+    """
+
+    mirror: bool = True
+    flip: bool = False
+    rotate: bool = False
+    jitter: int = 32
+    scale: float = 0.0
+    colour: float = 0.0
+    fill: tuple = FILL
+
+    def __post_init__(self):
+        for name in ("jitter", "scale", "colour"):
+            if not 0 <= getattr(self, name) < np.inf:
+                raise UserError(f"augmentation {name} is {getattr(self, name)!r}; it must not be negative")
+
+    def __call__(self, image, label, rng, window=None):
+        """Change one sample.
+
+        Parameters
+        ----------
+        image : ndarray of uint8, shape (H, W, 3)
+        label : ndarray of uint8, shape (H, W)
+        rng : numpy.random.Generator
+            The only source of chance.
+        window : callable, optional
+            ``window(top, left, fill=...) -> (image, label)`` displaced by that many pixels: how a data set
+            offers the real surroundings of an image to the jitter, in place of the fill colour.
+
+        Returns
+        -------
+        image, label : new arrays (or views) of the same shapes and dtypes
+        """
+        if self.jitter:
+            top, left = (int(step) for step in rng.integers(-self.jitter, self.jitter + 1, 2))
+            if window is None:
+                image, label = shift(image, top, left, self.fill), shift(label, top, left, VOID)
+            else:
+                image, label = window(top, left, fill=self.fill)
+        if self.scale:
+            limit = np.log1p(self.scale)
+            factor = float(np.exp(rng.uniform(-limit, limit)))
+            image = zoom(image, factor, Image.Resampling.BILINEAR, tuple(self.fill))
+            label = zoom(label, factor, Image.Resampling.NEAREST, VOID)
+        if self.mirror and rng.integers(2):
+            image, label = image[:, ::-1], label[:, ::-1]
+        if self.flip and rng.integers(2):
+            image, label = image[::-1], label[::-1]
+        if self.rotate:
+            if image.shape[0] != image.shape[1]:
+                raise UserError(
+                    f"rotate needs square images, not {image.shape[0]}x{image.shape[1]}; leave it off"
+                )
+            quarters = rng.integers(4)
+            image, label = np.rot90(image, quarters), np.rot90(label, quarters)
+        if self.colour:
+            gain = rng.uniform(1 - self.colour, 1 + self.colour, 3)
+            offset = rng.uniform(-128 * self.colour, 128 * self.colour, 3)
+            image = (image * gain + offset).clip(0, 255).astype(np.uint8)
+        return image, label
+
+
+def shift(array, top, left, fill):
+    """The window of an image's own size, displaced by (top, left) pixels; `fill` where it looks outside."""
+    height, width = array.shape[:2]
+    out = np.empty_like(array)
+    out[...] = fill
+    y0, y1 = max(top, 0), min(height + top, height)
+    x0, x1 = max(left, 0), min(width + left, width)
+    if y0 < y1 and x0 < x1:
+        out[y0 - top : y1 - top, x0 - left : x1 - left] = array[y0:y1, x0:x1]
+    return out
+
+
+def zoom(array, factor, resample, fill):
+    """Magnify by `factor` about the centre, at the same size; `fill` where nothing is left to see."""
+    height, width = array.shape[:2]
+    step = 1 / factor  # of the original, for one pixel of the result
+    affine = (step, 0, width / 2 * (1 - step), 0, step, height / 2 * (1 - step))
+    picture = Image.fromarray(np.ascontiguousarray(array))
+    return np.array(
+        picture.transform((width, height), Image.Transform.AFFINE, affine, resample, fillcolor=fill)
+    )

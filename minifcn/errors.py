@@ -1,0 +1,11 @@
+"""The one error that is the user's to mend: a wrong file, flag, shape or label.
+
+The command line prints its message and exits with 2; everything else is a bug and keeps its traceback.
+"""
+
+
+class UserError(ValueError):
+    """Something the user gave cannot be used.
+
+    The message is one sentence: what was given, what was expected, what to do.
+    """

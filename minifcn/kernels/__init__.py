@@ -1,0 +1,43 @@
+"""Kernels: array -> array mathematics, no autograd.  One contract each, several implementations:
+
+- ``reference``  nested loops straight from the formula: the definition, slow on purpose
+- ``textbook``   vectorised, one source for NumPy and CuPy: what the notebooks teach
+- ``cpu``        special NumPy versions where they pay (banded im2col + GEMM over worker threads, ...)
+- ``shapes``     zero-stride arrays of the right shape, for ``shapes_only()``
+
+This page is the table.  Pairs are (h, w); the bias of a convolution is an addition, not part of a kernel.
+"""
+
+from . import reference, shapes, textbook
+from .cpu import banded, pooling
+from .table import KERNELS, Kernel, is_shapes_only, overridden, override, shapes_only
+
+__all__ = ["KERNELS", "Kernel", "implementations", "is_shapes_only", "overridden", "override", "shapes_only"]
+
+
+def _kernel(name, **numpy):
+    return Kernel(name, getattr(reference, name), getattr(textbook, name), getattr(shapes, name), numpy=numpy)
+
+
+conv2d = _kernel("conv2d", banded=banded.conv2d)
+conv2d_grad_input = _kernel("conv2d_grad_input", banded=banded.conv2d_grad_input)
+conv2d_grad_weight = _kernel("conv2d_grad_weight", banded=banded.conv2d_grad_weight)
+im2col = _kernel("im2col")
+col2im = _kernel("col2im")
+max_pool2d = _kernel("max_pool2d", taps=pooling.max_pool2d)
+max_pool2d_grad = _kernel("max_pool2d_grad", taps=pooling.max_pool2d_grad)
+avg_pool2d = _kernel("avg_pool2d")
+avg_pool2d_grad = _kernel("avg_pool2d_grad")
+softmax_loss = _kernel("softmax_loss")
+softmax_loss_grad = _kernel("softmax_loss_grad")
+local_response_norm = _kernel("local_response_norm")
+local_response_norm_grad = _kernel("local_response_norm_grad")
+batch_norm = _kernel("batch_norm")
+batch_norm_grad = _kernel("batch_norm_grad")
+
+
+def implementations(kernel, owner="numpy"):
+    """The names of the implementations of `kernel` for arrays of `owner` (``"numpy"``, ``"cupy"``), default first."""
+    if kernel not in KERNELS:
+        raise ValueError(f"no kernel is called {kernel!r}: choose from {', '.join(KERNELS)}")
+    return list(KERNELS[kernel].implementations(owner))

@@ -1,0 +1,223 @@
+"""The definition of every kernel: nested loops straight from the formula, slow on purpose.
+
+Nothing here is clever.  The other implementations are right when they equal these.  Sums are kept in float64 and
+rounded to the input's type at the end.  Arrays are NumPy's, (N, C, H, W).
+"""
+
+from itertools import product
+
+import numpy as np
+
+from .shapes import conv_sizes, pool_sizes
+
+
+def _conv_terms(x_shape, w_shape, stride, padding, dilation, groups):
+    """The terms of a convolution: index triples of y, x and w, one for each product that is summed.
+
+    y[n, o, i, j] = Σ x[n, c, s·i − p + d·u, s·j − p + d·v] · w[o, c', u, v], over the c of o's group and the taps
+    (u, v) that fall inside the image (outside it is zero).  Eq. (1) of the paper with f = a dot product.
+    """
+    (N, _, H, W), (O, Cg, kh, kw) = x_shape, w_shape
+    OH, OW = conv_sizes(x_shape, (kh, kw), stride, padding, dilation)
+    for n, o, i, j, c, u, v in product(*map(range, (N, O, OH, OW, Cg, kh, kw))):
+        p = stride[0] * i - padding[0] + dilation[0] * u
+        q = stride[1] * j - padding[1] + dilation[1] * v
+        if 0 <= p < H and 0 <= q < W:
+            group = o // (O // groups)
+            yield (n, o, i, j), (n, group * Cg + c, p, q), (o, c, u, v)
+
+
+def conv2d(x, w, stride, padding, dilation, groups):
+    """y[n, o, i, j] = Σ_{c,u,v} x[n, c, s·i − p + d·u, s·j − p + d·v] · w[o, c, u, v]   (cross-correlation)"""
+    y = np.zeros((len(x), len(w), *conv_sizes(x.shape, w.shape[2:], stride, padding, dilation)))
+    for at_y, at_x, at_w in _conv_terms(x.shape, w.shape, stride, padding, dilation, groups):
+        y[at_y] += float(x[at_x]) * float(w[at_w])
+    return y.astype(x.dtype)
+
+
+def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
+    """The same terms, summed for x: the adjoint in x.  As a forward it is the transposed convolution (§3.3)."""
+    gx = np.zeros(x_shape)
+    for at_y, at_x, at_w in _conv_terms(x_shape, w.shape, stride, padding, dilation, groups):
+        gx[at_x] += float(gy[at_y]) * float(w[at_w])
+    return gx.astype(gy.dtype)
+
+
+def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
+    """The same terms, summed for w: the adjoint in w."""
+    gw = np.zeros(w_shape)
+    for at_y, at_x, at_w in _conv_terms(x.shape, w_shape, stride, padding, dilation, groups):
+        gw[at_w] += float(gy[at_y]) * float(x[at_x])
+    return gw.astype(gy.dtype)
+
+
+def _column_terms(x_shape, kernel_size, stride, padding, dilation):
+    """Index pairs (of the columns, of x): row (c, u, v) of column (i, j) holds x[c, s·i − p + d·u, s·j − p + d·v]."""
+    N, C, H, W = x_shape
+    OH, OW = conv_sizes(x_shape, kernel_size, stride, padding, dilation)
+    for n, c, u, v, i, j in product(*map(range, (N, C, *kernel_size, OH, OW))):
+        p = stride[0] * i - padding[0] + dilation[0] * u
+        q = stride[1] * j - padding[1] + dilation[1] * v
+        if 0 <= p < H and 0 <= q < W:
+            yield (n, (c * kernel_size[0] + u) * kernel_size[1] + v, i * OW + j), (n, c, p, q)
+
+
+def im2col(x, kernel_size, stride, padding, dilation):
+    """Every window as a column: (N, C, H, W) -> (N, C·kh·kw, OH·OW)."""
+    OH, OW = conv_sizes(x.shape, kernel_size, stride, padding, dilation)
+    cols = np.zeros((len(x), x.shape[1] * kernel_size[0] * kernel_size[1], OH * OW), x.dtype)
+    for at_cols, at_x in _column_terms(x.shape, kernel_size, stride, padding, dilation):
+        cols[at_cols] = x[at_x]
+    return cols
+
+
+def col2im(cols, x_shape, kernel_size, stride, padding, dilation):
+    """Every column added back where its window lay: the adjoint of :func:`im2col` (not its inverse)."""
+    x = np.zeros(x_shape)
+    for at_cols, at_x in _column_terms(x_shape, kernel_size, stride, padding, dilation):
+        x[at_x] += float(cols[at_cols])
+    return x.astype(cols.dtype)
+
+
+def _windows(x_shape, kernel_size, stride, padding, dilation, ceil_mode):
+    """Each pooling window: the index of its output, and its taps inside the image as [(tap number, index of x)]."""
+    N, C, H, W = x_shape
+    for n, c, i, j in product(*map(range, (N, C, *pool_sizes(x_shape, kernel_size, stride, padding, dilation, ceil_mode)))):
+        taps = []
+        for u, v in product(*map(range, kernel_size)):
+            p = stride[0] * i - padding[0] + dilation[0] * u
+            q = stride[1] * j - padding[1] + dilation[1] * v
+            if 0 <= p < H and 0 <= q < W:
+                taps.append((u * kernel_size[1] + v, (n, c, p, q)))
+        yield (n, c, i, j), taps
+
+
+def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
+    """y = max over the window; outside the image is −∞.  Returns (y, index): the tap number u·kw + v of the *first*
+    maximum, in row-major order of the window (uint8, or uint16 for windows of more than 256)."""
+    shape = (*x.shape[:2], *pool_sizes(x.shape, kernel_size, stride, padding, dilation, ceil_mode))
+    y = np.full(shape, -np.inf, x.dtype)
+    index = np.zeros(shape, "uint8" if kernel_size[0] * kernel_size[1] <= 256 else "uint16")
+    for at_y, taps in _windows(x.shape, kernel_size, stride, padding, dilation, ceil_mode):
+        for tap, at_x in taps:
+            if x[at_x] > y[at_y]:
+                y[at_y], index[at_y] = x[at_x], tap
+    return y, index
+
+
+def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, ceil_mode):
+    """Each output's gradient goes to the cell its maximum came from, and only there."""
+    gx = np.zeros(x_shape)
+    for at_y, taps in _windows(x_shape, kernel_size, stride, padding, dilation, ceil_mode):
+        for tap, at_x in taps:
+            if tap == index[at_y]:
+                gx[at_x] += gy[at_y]
+    return gx.astype(gy.dtype)
+
+
+def window_areas(x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation):
+    """What average pooling divides by, (OH, OW): the taps inside the padded extent, or inside the image alone."""
+    OH, OW = pool_sizes(x_shape, kernel_size, stride, padding, dilation, ceil_mode)
+    areas = np.zeros((OH, OW))
+    margin = padding if count_include_pad else (0, 0)
+    for i, j, u, v in product(*map(range, (OH, OW, *kernel_size))):
+        p = stride[0] * i - padding[0] + dilation[0] * u
+        q = stride[1] * j - padding[1] + dilation[1] * v
+        areas[i, j] += -margin[0] <= p < x_shape[2] + margin[0] and -margin[1] <= q < x_shape[3] + margin[1]
+    return np.maximum(areas, 1)
+
+
+def avg_pool2d(x, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation):
+    """y = (sum over the window) / (its area, clipped to the padded image: Caffe's rule; or to the image alone)"""
+    areas = window_areas(x.shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation)
+    y = np.zeros((*x.shape[:2], *areas.shape))
+    for at_y, taps in _windows(x.shape, kernel_size, stride, padding, dilation, ceil_mode):
+        y[at_y] = sum(float(x[at_x]) for _, at_x in taps) / areas[at_y[2:]]
+    return y.astype(x.dtype)
+
+
+def avg_pool2d_grad(gy, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation):
+    """Each output's gradient, divided by its window's area, to every cell of the window."""
+    areas = window_areas(x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation)
+    gx = np.zeros(x_shape)
+    for at_y, taps in _windows(x_shape, kernel_size, stride, padding, dilation, ceil_mode):
+        for _, at_x in taps:
+            gx[at_x] += gy[at_y] / areas[at_y[2:]]
+    return gx.astype(gy.dtype)
+
+
+def softmax_loss(scores, labels, weights):
+    """ℓ[n, i, j] = −weights[n, i, j] · log softmax(scores[n, :, i, j])[label]     (§3.4, the spatial loss, as a map)
+
+    scores (N, C, H, W); labels (N, H, W) integers in 0 … C − 1; weights (N, H, W), 0 where the location does not
+    count.  Returns (ℓ (N, H, W), prob (N, C, H, W)), at least float32.
+    """
+    prob = np.zeros(scores.shape)
+    loss = np.zeros(labels.shape)
+    for n, i, j in product(*map(range, labels.shape)):
+        s = scores[n, :, i, j].astype(np.float64)
+        e = np.exp(s - s.max())
+        prob[n, :, i, j] = e / e.sum()
+        loss[n, i, j] = weights[n, i, j] * (np.log(e.sum()) - (s - s.max())[labels[n, i, j]])
+    dtype = np.result_type(scores.dtype, np.float32)
+    return loss.astype(dtype), prob.astype(dtype)
+
+
+def softmax_loss_grad(prob, labels, weights):
+    """∂ℓ/∂scores = weights · (prob − one-hot(label))"""
+    gs = np.zeros(prob.shape)
+    for n, c, i, j in product(*map(range, prob.shape)):
+        gs[n, c, i, j] = weights[n, i, j] * (prob[n, c, i, j] - (c == labels[n, i, j]))
+    return gs.astype(prob.dtype)
+
+
+def _neighbours(channel, size, channels):
+    """The channels whose squares channel c's normalisation sums: a window of `size` centred on c."""
+    first = channel - size // 2
+    return range(max(first, 0), min(first + size, channels))
+
+
+def local_response_norm(x, size, alpha, beta, k):
+    """y_c = x_c / (k + α/n · Σ_{c' near c} x_{c'}²)^β, across channels.  Returns (y, saved)."""
+    s = np.full(x.shape, float(k))
+    for c in range(x.shape[1]):
+        for near in _neighbours(c, size, x.shape[1]):
+            s[:, c] += alpha / size * x[:, near].astype(np.float64) ** 2
+    return (x * s**-beta).astype(x.dtype), (x, s.astype(x.dtype), size, alpha, beta)
+
+
+def local_response_norm_grad(gy, saved):
+    """gx_c = gy_c · s_c^−β − 2αβ/n · x_c · Σ_{c': c near c'} gy_{c'} x_{c'} s_{c'}^{−β−1}"""
+    x, s, size, alpha, beta = saved
+    gx = gy * s.astype(np.float64) ** -beta
+    for c in range(x.shape[1]):
+        for near in _neighbours(c, size, x.shape[1]):
+            term = gy[:, c] * x[:, c] * s[:, c].astype(np.float64) ** (-beta - 1)
+            gx[:, near] -= 2 * alpha * beta / size * x[:, near] * term
+    return gx.astype(gy.dtype)
+
+
+def batch_norm(x, gamma, beta, eps):
+    """y = γ (x − μ)/√(σ² + ε) + β with μ, σ² over (N, H, W) of each channel.  Returns (y, (μ, σ², ...))."""
+    y = np.empty(x.shape, x.dtype)
+    mean, var = np.empty(x.shape[1]), np.empty(x.shape[1])
+    for c in range(x.shape[1]):
+        values = x[:, c].astype(np.float64)
+        mean[c] = values.sum() / values.size
+        var[c] = ((values - mean[c]) ** 2).sum() / values.size
+        y[:, c] = gamma[c] * (values - mean[c]) / np.sqrt(var[c] + eps) + beta[c]
+    return y, (mean.astype(x.dtype), var.astype(x.dtype), x, gamma, eps)
+
+
+def batch_norm_grad(gy, saved):
+    """With x̂ = (x − μ)/√(σ² + ε) and m values a channel:  gβ = Σ gy,  gγ = Σ gy·x̂,
+    gx = γ/√(σ² + ε) · (gy − gβ/m − x̂·gγ/m).  Returns (gx, gγ, gβ)."""
+    mean, var, x, gamma, eps = saved
+    gx = np.empty(x.shape, gy.dtype)
+    ggamma, gbeta = np.empty(gamma.shape), np.empty(gamma.shape)
+    for c in range(x.shape[1]):
+        g = gy[:, c].astype(np.float64)
+        xhat = (x[:, c] - float(mean[c])) / np.sqrt(float(var[c]) + eps)
+        gbeta[c], ggamma[c] = g.sum(), (g * xhat).sum()
+        gx[:, c] = gamma[c] / np.sqrt(float(var[c]) + eps) * (g - (gbeta[c] + xhat * ggamma[c]) / g.size)
+    return gx, ggamma.astype(gy.dtype), gbeta.astype(gy.dtype)

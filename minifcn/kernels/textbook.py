@@ -1,0 +1,202 @@
+"""Every kernel vectorised, in one source for NumPy and CuPy: what the notebooks teach.
+
+Convolution is im2col, then one matrix product; its two gradients are the transposed products.  Pooling and col2im
+walk over the taps of the window and treat all windows at once.  ``xp`` is the module that owns the input.
+"""
+
+from .. import backend
+from .shapes import conv_sizes, pool_sizes
+from .table import KERNELS
+
+
+def sliding_windows(x, kernel_size, stride, dilation, out_size):
+    """All windows of x as a view, nothing copied: (N, C, H, W) -> (N, C, kh, kw, OH, OW)."""
+    sn, sc, sh, sw = x.strides
+    shape = (*x.shape[:2], *kernel_size, *out_size)
+    strides = (sn, sc, sh * dilation[0], sw * dilation[1], sh * stride[0], sw * stride[1])
+    return backend.of(x).lib.stride_tricks.as_strided(x, shape, strides)
+
+
+def tap_slices(kernel_size, stride, dilation, out_size):
+    """For each tap (u, v), in row-major order: where it lies in the padded image, for all windows at once."""
+    for u in range(kernel_size[0]):
+        for v in range(kernel_size[1]):
+            top, left = u * dilation[0], v * dilation[1]
+            yield (
+                ...,
+                slice(top, top + stride[0] * (out_size[0] - 1) + 1, stride[0]),
+                slice(left, left + stride[1] * (out_size[1] - 1) + 1, stride[1]),
+            )
+
+
+def pad_to_windows(x, kernel_size, stride, padding, dilation, out_size, value=0):
+    """x with `padding` before, and after as much as the last window needs: (N, C, H', W')."""
+    pads = [(0, 0), (0, 0)]
+    for n, k, s, p, d, m in zip(x.shape[2:], kernel_size, stride, padding, dilation, out_size):
+        pads.append((p, max((m - 1) * s + d * (k - 1) + 1 - n - p, 0)))
+    if not any(map(any, pads)):
+        return x
+    return backend.of(x).pad(x, pads, constant_values=value)
+
+
+def im2col(x, kernel_size, stride, padding, dilation):
+    out = conv_sizes(x.shape, kernel_size, stride, padding, dilation)
+    x = pad_to_windows(x, kernel_size, stride, padding, dilation, out)
+    windows = sliding_windows(x, kernel_size, stride, dilation, out)  # (N, C, kh, kw, OH, OW)
+    return windows.reshape(len(x), -1, out[0] * out[1])  # (N, C·kh·kw, OH·OW), the one copy
+
+
+def col2im(cols, x_shape, kernel_size, stride, padding, dilation):
+    N, C, H, W = x_shape
+    out = conv_sizes(x_shape, kernel_size, stride, padding, dilation)
+    cols = cols.reshape(N, C, kernel_size[0] * kernel_size[1], *out)
+    x = backend.of(cols).zeros((N, C, H + 2 * padding[0], W + 2 * padding[1]), cols.dtype)
+    for tap, where in enumerate(tap_slices(kernel_size, stride, dilation, out)):
+        x[where] += cols[:, :, tap]
+    return x[:, :, padding[0] : padding[0] + H, padding[1] : padding[1] + W]
+
+
+def conv2d(x, w, stride, padding, dilation, groups):
+    out = conv_sizes(x.shape, w.shape[2:], stride, padding, dilation)
+    cols = KERNELS["im2col"](x, w.shape[2:], stride, padding, dilation)
+    cols = cols.reshape(len(x), groups, -1, out[0] * out[1])  # (N, G, C/G·kh·kw, OH·OW)
+    w = w.reshape(groups, w.shape[0] // groups, -1)  # (G, O/G, C/G·kh·kw)
+    return (w @ cols).reshape(len(x), -1, *out)
+
+
+def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
+    gy = gy.reshape(len(gy), groups, w.shape[0] // groups, -1)  # (N, G, O/G, OH·OW)
+    cols = w.reshape(groups, w.shape[0] // groups, -1).swapaxes(1, 2) @ gy  # (N, G, C/G·kh·kw, OH·OW)
+    cols = cols.reshape(len(gy), -1, gy.shape[-1])
+    return KERNELS["col2im"](cols, x_shape, w.shape[2:], stride, padding, dilation)
+
+
+def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
+    cols = KERNELS["im2col"](x, w_shape[2:], stride, padding, dilation)
+    cols = cols.reshape(len(x), groups, -1, cols.shape[-1])  # (N, G, C/G·kh·kw, OH·OW)
+    gy = gy.reshape(len(gy), groups, w_shape[0] // groups, -1)  # (N, G, O/G, OH·OW)
+    return (gy @ cols.swapaxes(2, 3)).sum(axis=0).reshape(w_shape)
+
+
+def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
+    xp = backend.of(x)
+    out = pool_sizes(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+    x = pad_to_windows(x, kernel_size, stride, padding, dilation, out, value=-xp.inf)
+    windows = sliding_windows(x, kernel_size, stride, dilation, out)
+    windows = windows.reshape(*x.shape[:2], -1, *out)  # (N, C, kh·kw, OH, OW)
+    index = windows.argmax(axis=2)  # the first maximum, row-major
+    y = xp.take_along_axis(windows, index[:, :, None], axis=2)[:, :, 0]
+    return y, index.astype(index_type(kernel_size))
+
+
+def index_type(kernel_size):
+    """The smallest type that numbers the taps of a window: one byte a cell, where int64 would take eight."""
+    return "uint8" if kernel_size[0] * kernel_size[1] <= 256 else "uint16"
+
+
+def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, ceil_mode):
+    out = gy.shape[2:]
+    gx = zeros_under_windows(gy, x_shape, kernel_size, stride, padding, dilation)
+    for tap, where in enumerate(tap_slices(kernel_size, stride, dilation, out)):
+        gx[where] += gy * (index == tap)
+    return gx[:, :, padding[0] : padding[0] + x_shape[2], padding[1] : padding[1] + x_shape[3]]
+
+
+def zeros_under_windows(gy, x_shape, kernel_size, stride, padding, dilation):
+    """Zeros over everything the windows of gy reach: the image, its padding, the last clipped window."""
+    size = [
+        max(p + n, (m - 1) * s + d * (k - 1) + 1)
+        for n, m, k, s, p, d in zip(x_shape[2:], gy.shape[2:], kernel_size, stride, padding, dilation)
+    ]
+    return backend.of(gy).zeros((*x_shape[:2], *size), gy.dtype)
+
+
+def window_areas(xp, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation):
+    """What average pooling divides by, (OH, OW): a product of two one-dimensional counts."""
+    counts = []
+    out = pool_sizes(x_shape, kernel_size, stride, padding, dilation, ceil_mode)
+    for n, k, s, p, d, m in zip(x_shape[2:], kernel_size, stride, padding, dilation, out):
+        taps = s * xp.arange(m)[:, None] - p + d * xp.arange(k)[None, :]  # (m, k): the cell each tap falls on
+        margin = p if count_include_pad else 0
+        counts.append(((taps >= -margin) & (taps < n + margin)).sum(axis=1))
+    return xp.maximum(counts[0][:, None] * counts[1][None, :], 1)
+
+
+def avg_pool2d(x, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation):
+    out = pool_sizes(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+    areas = window_areas(
+        backend.of(x), x.shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation
+    )
+    x = pad_to_windows(x, kernel_size, stride, padding, dilation, out)
+    y = sum(x[where] for where in tap_slices(kernel_size, stride, dilation, out))
+    return y / areas.astype(x.dtype)
+
+
+def avg_pool2d_grad(gy, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation):
+    areas = window_areas(
+        backend.of(gy), x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation
+    )
+    share = gy / areas.astype(gy.dtype)
+    gx = zeros_under_windows(gy, x_shape, kernel_size, stride, padding, dilation)
+    for where in tap_slices(kernel_size, stride, dilation, gy.shape[2:]):
+        gx[where] += share
+    return gx[:, :, padding[0] : padding[0] + x_shape[2], padding[1] : padding[1] + x_shape[3]]
+
+
+def softmax_loss(scores, labels, weights):
+    xp = backend.of(scores)
+    s = scores.astype(xp.result_type(scores.dtype, xp.float32), copy=False)  # reduced in float32 at least
+    s = s - s.max(axis=1, keepdims=True)  # the largest exponent is 0: no overflow
+    e = xp.exp(s)
+    total = e.sum(axis=1, keepdims=True)
+    picked = xp.take_along_axis(s, labels[:, None], axis=1)  # (N, 1, H, W)
+    loss = (xp.log(total) - picked)[:, 0] * weights
+    return loss.astype(s.dtype, copy=False), e / total
+
+
+def softmax_loss_grad(prob, labels, weights):
+    xp = backend.of(prob)
+    one_hot = xp.arange(prob.shape[1])[:, None, None] == labels[:, None]  # (N, C, H, W)
+    return (prob - one_hot) * weights[:, None].astype(prob.dtype, copy=False)
+
+
+def _channel_windows(v, before, after):
+    """Σ of v over the channels c − before … c + after."""
+    xp = backend.of(v)
+    padded = xp.pad(v, [(0, 0), (before, after), (0, 0), (0, 0)])
+    return sum(padded[:, i : i + v.shape[1]] for i in range(before + after + 1))
+
+
+def local_response_norm(x, size, alpha, beta, k):
+    before = size // 2
+    s = k + alpha / size * _channel_windows(x * x, before, size - 1 - before)
+    return x * s**-beta, (x, s, size, alpha, beta)
+
+
+def local_response_norm_grad(gy, saved):
+    x, s, size, alpha, beta = saved
+    after = size // 2  # the window of the adjoint is the mirrored one
+    reached = _channel_windows(gy * x * s ** (-beta - 1), size - 1 - after, after)
+    return gy * s**-beta - (2 * alpha * beta / size) * x * reached
+
+
+def _per_channel(v):
+    return v[:, None, None]  # (C,) -> (C, 1, 1)
+
+
+def batch_norm(x, gamma, beta, eps):
+    mean = x.mean(axis=(0, 2, 3))
+    centred = x - _per_channel(mean)
+    var = (centred * centred).mean(axis=(0, 2, 3))
+    scale = gamma / backend.of(x).sqrt(var + eps)
+    return centred * _per_channel(scale) + _per_channel(beta), (mean, var, x, gamma, eps)
+
+
+def batch_norm_grad(gy, saved):
+    mean, var, x, gamma, eps = saved
+    rstd = 1 / backend.of(x).sqrt(var + eps)  # (C,)
+    xhat = (x - _per_channel(mean)) * _per_channel(rstd)
+    gbeta, ggamma = gy.sum(axis=(0, 2, 3)), (gy * xhat).sum(axis=(0, 2, 3))
+    m = gy.size // gy.shape[1]
+    gx = _per_channel(gamma * rstd) * (gy - _per_channel(gbeta / m) - xhat * _per_channel(ggamma / m))
+    return gx, ggamma, gbeta

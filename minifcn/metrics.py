@@ -1,0 +1,138 @@
+"""The paper's four measures of a segmentation (section 5), all read off one confusion matrix.
+
+The matrix is summed over the *whole* set and the measures are taken once, at the end: averaging the measures
+of single images gives other numbers.
+"""
+
+import numpy as np
+
+
+class ConfusionMatrix:
+    """Count how many pixels of each true class were predicted as each class.
+
+    With ``n_ij`` the number of pixels of class *i* predicted as *j*, and ``t_i = Σ_j n_ij``.
+
+    Parameters
+    ----------
+    num_classes : int
+        Classes are 0 .. num_classes-1; any other label (255 = void) is left out.
+    present_only : bool
+        Which classes :attr:`mean_iu` averages.  False: all that occur among labels *or* predictions, so a
+        class that is predicted but never true counts as 0.  True: only those among the labels (the rule
+        used for SIFT Flow).
+
+    Attributes
+    ----------
+    matrix : ndarray of int64, shape (num_classes, num_classes)
+        ``n_ij``; rows are the truth.  Matrices of several processes may simply be added.
+    """
+
+    def __init__(self, num_classes, present_only=False):
+        self.num_classes = num_classes
+        self.present_only = present_only
+        self.matrix = np.zeros((num_classes, num_classes), np.int64)
+
+    def update(self, labels, predictions):
+        """Count one more image or batch.
+
+        Parameters
+        ----------
+        labels, predictions : integer arrays of the same shape, whatever it is
+            What is predicted where the label is void does not matter.
+
+        Returns
+        -------
+        ConfusionMatrix
+            Itself, so that calls can be chained.
+
+        Raises
+        ------
+        ValueError
+            For different shapes, fractions, or a prediction outside 0 .. num_classes-1.
+        """
+        labels, predictions = np.asarray(labels), np.asarray(predictions)
+        if labels.shape != predictions.shape:
+            raise ValueError(
+                f"labels have shape {labels.shape} and predictions {predictions.shape}; they must be the same"
+            )
+        for name, array in (("labels", labels), ("predictions", predictions)):
+            if array.dtype.kind not in "iub":
+                raise ValueError(
+                    f"{name} must be integers, not {array.dtype}; take the argmax of scores first"
+                )
+        n = self.num_classes
+        known = (labels >= 0) & (labels < n)
+        truth = labels[known].astype(np.int64)  # n * uint8 would overflow
+        predicted = predictions[known].astype(np.int64)
+        if predicted.size and not 0 <= predicted.min() <= predicted.max() < n:
+            raise ValueError(
+                f"predictions reach from {predicted.min()} to {predicted.max()}; "
+                f"with {n} classes they must lie in 0..{n - 1}"
+            )
+        self.matrix += np.bincount(n * truth + predicted, minlength=n * n).reshape(n, n)
+        return self
+
+    def __add__(self, other):
+        if not isinstance(other, ConfusionMatrix):
+            return NotImplemented
+        if other.num_classes != self.num_classes:
+            raise ValueError(
+                f"cannot add confusion matrices of {self.num_classes} and {other.num_classes} classes"
+            )
+        total = ConfusionMatrix(self.num_classes, self.present_only)
+        total.matrix = self.matrix + other.matrix
+        return total
+
+    @property
+    def pixel_accuracy(self):
+        """``Σ_i n_ii / Σ_i t_i`` (NaN before the first labelled pixel)."""
+        return float(_divide(np.trace(self.matrix), self.matrix.sum()))
+
+    @property
+    def mean_accuracy(self):
+        """``(1/n_cl) Σ_i n_ii / t_i``, over the classes with ``t_i > 0``."""
+        accuracy, _ = self.per_class()
+        return _mean(accuracy)
+
+    @property
+    def mean_iu(self):
+        """``(1/n_cl) Σ_i n_ii / (t_i + Σ_j n_ji − n_ii)``; `present_only` says over which classes."""
+        _, iu = self.per_class()
+        return _mean(iu[self.matrix.sum(1) > 0] if self.present_only else iu)
+
+    @property
+    def fw_iu(self):
+        """``(Σ_k t_k)⁻¹ Σ_i t_i n_ii / (t_i + Σ_j n_ji − n_ii)``: the IU weighted by frequency."""
+        _, iu = self.per_class()
+        true = self.matrix.sum(1)
+        present = true > 0
+        return float(_divide((true[present] * iu[present]).sum(), true.sum()))
+
+    def per_class(self):
+        """Accuracy ``n_ii / t_i`` and IU ``n_ii / (t_i + Σ_j n_ji − n_ii)`` of every class.
+
+        Returns
+        -------
+        accuracy, iu : float64 arrays, shape (num_classes,)
+            NaN where a class does not occur (0/0).
+        """
+        hit = np.diag(self.matrix)
+        true, predicted = self.matrix.sum(1), self.matrix.sum(0)
+        return _divide(hit, true), _divide(hit, true + predicted - hit)
+
+    def __repr__(self):
+        return (
+            f"ConfusionMatrix({self.num_classes} classes, {self.matrix.sum()} pixels, "
+            f"mean IU {self.mean_iu:.4f})"
+        )
+
+
+def _divide(a, b):
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.true_divide(a, b)
+
+
+def _mean(values):
+    """The mean of what is not NaN; NaN, and no warning, if nothing is left."""
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if values.size else float("nan")

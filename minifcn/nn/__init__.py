@@ -1,0 +1,21 @@
+"""Layers: operations with parameters.  Module, Parameter, the layers, their initialisers."""
+
+from . import init
+from .layers import (
+    AvgPool2d,
+    BatchNorm2d,
+    Conv2d,
+    ConvTranspose2d,
+    Dropout,
+    Flatten,
+    Linear,
+    LocalResponseNorm,
+    MaxPool2d,
+    ReLU,
+)
+from .module import Buffer, Module, Parameter, Sequential
+
+__all__ = [
+    "AvgPool2d", "BatchNorm2d", "Buffer", "Conv2d", "ConvTranspose2d", "Dropout", "Flatten", "Linear",
+    "LocalResponseNorm", "MaxPool2d", "Module", "Parameter", "ReLU", "Sequential", "init",
+]  # fmt: skip

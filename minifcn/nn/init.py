@@ -1,0 +1,51 @@
+"""Initial values: He, Xavier, zero, and the bilinear filter of the paper's interpolation layers."""
+
+from math import prod
+
+import numpy as np
+
+from .. import backend
+
+
+def he(shape):
+    """Normal with std √(2/fan_in): keeps the variance through ReLU layers.  `shape` is (O, C/groups, kh, kw) or (O, C)."""
+    std = (2 / prod(shape[1:])) ** 0.5
+    return (backend.rng().standard_normal(shape) * std).astype(np.float32)
+
+
+def xavier(shape):
+    """Uniform in ±√(3/fan_in), Caffe's "xavier" filler."""
+    bound = (3 / prod(shape[1:])) ** 0.5
+    return backend.rng().uniform(-bound, bound, shape).astype(np.float32)
+
+
+def zero(shape):
+    """Zeros: Caffe's default filler, and the paper's choice for score layers (§4.2)."""
+    return np.zeros(shape, np.float32)
+
+
+def bilinear_filter(size):
+    """The 1-D filter of linear interpolation, (size,): ``w[m] = 1 − |m − c|/F``.
+
+    ``F = ⌈k/2⌉``; ``c = F − 1`` for odd k, else ``F − ½``.  For upsampling by f take ``k = 2f − f mod 2``.
+    """
+    factor = (size + 1) // 2
+    centre = factor - 1 if size % 2 else factor - 0.5
+    return 1 - abs(np.arange(size) - centre) / factor
+
+
+def bilinear(shape):
+    """Weights of a transposed convolution that interpolates each channel by itself (§3.3).
+
+    Parameters
+    ----------
+    shape : (C, 1, k, k) for ``groups=C``, or (C, C, k, k)
+        In the full form the filter stands on the diagonal, zeros elsewhere (filling all pairs would sum the channels).
+    """
+    if len(shape) != 4 or shape[2] != shape[3] or shape[1] not in (1, shape[0]):
+        raise ValueError(f"a bilinear filter has shape (C, 1, k, k) or (C, C, k, k), got {tuple(shape)}")
+    line = bilinear_filter(shape[2])
+    weight = np.zeros(shape, np.float32)
+    channels = np.arange(shape[0])
+    weight[channels, channels % shape[1]] = np.outer(line, line)
+    return weight

@@ -1,0 +1,170 @@
+"""The layers: each holds its hyper-parameters and parameters, and calls one operation."""
+
+from .. import ops
+from ..kernels import is_shapes_only
+from ..kernels.shapes import pair
+from ..ops.norm import BatchNorm2d as BatchNormFunction
+from . import init
+from .module import Buffer, Module, Parameter
+
+
+class Conv2d(Module):
+    """``ops.conv2d`` with a weight (O, C/groups, kh, kw), He-initialised, and a bias, zero.
+
+    Parameters are as in :func:`minifcn.ops.conv2d`; `weight_init` is a function of the shape (``nn.init``).
+    """
+
+    def __init__(
+        self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True,
+        weight_init=init.he,
+    ):  # fmt: skip
+        self.options = dict(stride=stride, padding=padding, dilation=dilation, groups=groups)
+        self.weight = Parameter(weight_init((out_channels, in_channels // groups, *pair(kernel_size, 1, "kernel_size"))))
+        self.bias = Parameter(init.zero(out_channels)) if bias else None
+
+    def forward(self, x):
+        return ops.conv2d(x, self.weight, self.bias, **self.options)
+
+    def describe(self):
+        o, c, kh, kw = self.weight.shape
+        return f"{c * self.options['groups']}→{o}, {kh}×{kw}" + _unusual(self.options)
+
+
+class ConvTranspose2d(Module):
+    """``ops.conv_transpose2d`` with a weight (C, O/groups, kh, kw) and a bias, zero."""
+
+    def __init__(
+        self, in_channels, out_channels, kernel_size, stride=1, padding=0, output_padding=0, groups=1, bias=True,
+        dilation=1, weight_init=init.he,
+    ):  # fmt: skip
+        self.options = dict(
+            stride=stride, padding=padding, output_padding=output_padding, groups=groups, dilation=dilation
+        )
+        self.weight = Parameter(weight_init((in_channels, out_channels // groups, *pair(kernel_size, 1, "kernel_size"))))
+        self.bias = Parameter(init.zero(out_channels)) if bias else None
+
+    def forward(self, x):
+        return ops.conv_transpose2d(x, self.weight, self.bias, **self.options)
+
+    def describe(self):
+        c, o, kh, kw = self.weight.shape
+        return f"{c}→{o * self.options['groups']}, {kh}×{kw}" + _unusual(self.options)
+
+
+class MaxPool2d(Module):
+    """``ops.max_pool2d``."""
+
+    def __init__(self, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
+        self.kernel_size = kernel_size
+        self.options = dict(stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
+
+    def forward(self, x):
+        return ops.max_pool2d(x, self.kernel_size, **self.options)
+
+    def describe(self):
+        return f"{self.kernel_size}" + _unusual(self.options)
+
+
+class AvgPool2d(Module):
+    """``ops.avg_pool2d``."""
+
+    def __init__(self, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, dilation=1):
+        self.kernel_size = kernel_size
+        self.options = dict(
+            stride=stride, padding=padding, ceil_mode=ceil_mode, count_include_pad=count_include_pad, dilation=dilation
+        )
+
+    def forward(self, x):
+        return ops.avg_pool2d(x, self.kernel_size, **self.options)
+
+    def describe(self):
+        return f"{self.kernel_size}" + _unusual(self.options)
+
+
+class ReLU(Module):
+    """``ops.relu``."""
+
+    def forward(self, x):
+        return ops.relu(x)
+
+
+class Dropout(Module):
+    """``ops.dropout``: elementwise, in training only."""
+
+    def __init__(self, p=0.5):
+        self.p = p
+
+    def forward(self, x):
+        return ops.dropout(x, self.p, self.training)
+
+    def describe(self):
+        return f"{self.p}"
+
+
+class LocalResponseNorm(Module):
+    """``ops.local_response_norm``."""
+
+    def __init__(self, size=5, alpha=1e-4, beta=0.75, k=1.0):
+        self.options = dict(size=size, alpha=alpha, beta=beta, k=k)
+
+    def forward(self, x):
+        return ops.local_response_norm(x, **self.options)
+
+
+class BatchNorm2d(Module):
+    """Batch normalisation with running statistics.
+
+    In training the batch's statistics normalise, and the running ones follow:
+    ``running ← (1 − m)·running + m·batch`` (with the unbiased variance).  In evaluation, or with ``frozen`` set, the
+    running ones normalise and nothing is updated (for batches of one).
+    """
+
+    def __init__(self, channels, eps=1e-5, momentum=0.1, frozen=False):
+        self.weight, self.bias = Parameter(init.zero(channels) + 1), Parameter(init.zero(channels))
+        self.running_mean, self.running_var = Buffer(init.zero(channels)), Buffer(init.zero(channels) + 1)
+        self.eps, self.momentum, self.frozen = eps, momentum, frozen
+
+    def forward(self, x):
+        if self.frozen or not self.training:
+            return ops.batch_norm(x, self.weight, self.bias, self.running_mean, self.running_var, self.eps)
+        node = BatchNormFunction.make(eps=self.eps)
+        y = node(x, self.weight, self.bias)
+        if not is_shapes_only():
+            n = x.size // x.shape[1]
+            self._follow(self.running_mean, node.batch_mean)
+            self._follow(self.running_var, node.batch_var * (n / max(n - 1, 1)))
+        return y
+
+    def _follow(self, running, batch):
+        running.data += self.momentum * (batch - running.data)
+
+    def describe(self):
+        return f"{self.weight.size}"
+
+
+class Linear(Module):
+    """y = x Wᵀ + b with W (O, C), He-initialised: the layer that "convolutionalizing" turns into a convolution (§3.1)."""
+
+    def __init__(self, in_features, out_features, bias=True, weight_init=init.he):
+        self.weight = Parameter(weight_init((out_features, in_features)))
+        self.bias = Parameter(init.zero(out_features)) if bias else None
+
+    def forward(self, x):
+        y = x @ self.weight.T
+        return y if self.bias is None else y + self.bias
+
+    def describe(self):
+        return f"{self.weight.shape[1]}→{self.weight.shape[0]}"
+
+
+class Flatten(Module):
+    """(N, C, H, W) -> (N, C·H·W), in C order."""
+
+    def forward(self, x):
+        return ops.reshape(x, len(x), -1)
+
+
+def _unusual(options):
+    """The options that differ from a plain layer's, for a one-line description."""
+    plain = dict(stride=(None, 1), padding=(0,), dilation=(1,), groups=(1,), output_padding=(0,), ceil_mode=(False,))
+    return "".join(f", {k} {v}" for k, v in options.items() if v not in plain.get(k, (True,)))

@@ -1,0 +1,172 @@
+"""Module: a function with parameters, made of other modules.  Parameter: a tensor an optimiser may change."""
+
+from contextlib import nullcontext
+
+from .. import backend
+from ..core import Tensor, scope
+
+
+class Parameter(Tensor):
+    """A tensor that is learned, and how fast, as data on the parameter itself (Caffe's ``lr_mult``, ``decay_mult``).
+
+    Parameters
+    ----------
+    data : array
+    lr_mult : float
+        Factor on the learning rate.  0 freezes the parameter: no gradient is computed for it (the reference nets'
+        interpolation layers).
+    decay_mult : float
+        Factor on the weight decay (the reference nets: 1 for weights, 0 for biases).
+    """
+
+    where = property(lambda self: {})  # a kernel is no picture: it lies nowhere
+
+    def __init__(self, data, lr_mult=1.0, decay_mult=1.0):
+        super().__init__(data, requires_grad=lr_mult != 0)
+        self.lr_mult, self.decay_mult = lr_mult, decay_mult
+
+    def freeze(self):
+        """Take the parameter out of learning."""
+        self.lr_mult, self.requires_grad, self.grad = 0.0, False, None
+        return self
+
+
+class Buffer(Tensor):
+    """State that is saved with a module but not learned: running statistics."""
+
+    where = property(lambda self: {})
+
+
+class Module:
+    """A function with parameters.  Subclasses define ``forward(*inputs)`` and assign parameters and modules as attributes.
+
+    Attributes
+    ----------
+    name : str
+        The attribute under which a parent holds it (``score_pool4``); the nodes it makes carry it.
+    training : bool
+        Set by ``train()`` and ``eval()``; dropout and batch norm look at it.
+    """
+
+    name = ""
+    training = True
+
+    def __setattr__(self, key, value):
+        if isinstance(value, Module) and not value.name:
+            value.name = key
+        super().__setattr__(key, value)
+
+    def forward(self, *inputs):
+        raise TypeError(f"{type(self).__name__} must define forward(*inputs)")
+
+    def __call__(self, *inputs):
+        with scope(self.name) if self.name else nullcontext():
+            return self.forward(*inputs)
+
+    def children(self):
+        """(name, module) of the modules held directly, in the order they were assigned."""
+        yield from ((k, v) for k, v in vars(self).items() if isinstance(v, Module))
+
+    def modules(self):
+        """Every module below, and this one first."""
+        yield self
+        for _, child in self.children():
+            yield from child.modules()
+
+    def _named(self, kind, prefix=""):
+        for key, value in vars(self).items():
+            if isinstance(value, kind):
+                yield prefix + key, value
+        for name, child in self.children():
+            yield from child._named(kind, f"{prefix}{name}.")
+
+    def named_parameters(self):
+        """(name, Parameter) in a fixed order: ``conv1_1.weight``, ``conv1_1.bias`` ..."""
+        return self._named(Parameter)
+
+    def named_buffers(self):
+        """(name, Buffer): what is saved but not learned."""
+        return self._named(Buffer)
+
+    def parameters(self):
+        return [p for _, p in self.named_parameters()]
+
+    def num_parameters(self):
+        """How many numbers can be learned (frozen ones not counted)."""
+        return sum(p.size for p in self.parameters() if p.requires_grad)
+
+    def state_dict(self):
+        """{name: array} of all parameters and buffers; the arrays are the module's own, not copies."""
+        return {name: t.data for kind in (Parameter, Buffer) for name, t in self._named(kind)}
+
+    def load_state_dict(self, state):
+        """Copy the arrays of `state` into the parameters and buffers of the same names.
+
+        Raises
+        ------
+        ValueError
+            If names or shapes do not match exactly; the message lists what differs.  Nothing is changed then.
+        """
+        own = {name: t for kind in (Parameter, Buffer) for name, t in self._named(kind)}
+        problems = [f"missing {n}" for n in own.keys() - state.keys()]
+        problems += [f"unknown {n}" for n in state.keys() - own.keys()]
+        problems += [
+            f"{n} is {state[n].shape}, expected {own[n].shape}"
+            for n in own.keys() & state.keys()
+            if state[n].shape != own[n].shape
+        ]
+        if problems:
+            listed = "; ".join(sorted(problems)[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
+            raise ValueError(f"these weights belong to another model: {listed}")
+        for name, tensor in own.items():
+            tensor.data[...] = backend.of(tensor.data).asarray(state[name], dtype=tensor.dtype)
+        return self
+
+    def train(self, mode=True):
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self):
+        return self.train(False)
+
+    def zero_grad(self):
+        for p in self.parameters():
+            p.grad = None
+
+    def to(self, device=None, dtype=None):
+        """Move every parameter and buffer to `device`, or change its floating type; gradients are dropped."""
+        for kind in (Parameter, Buffer):
+            for _, t in self._named(kind):
+                data = t.data if device is None else backend.to_device(t.data, device)
+                t.data, t.grad = data if dtype is None else data.astype(dtype), None
+        return self
+
+    def summary(self, input_size=(224, 224), channels=3):
+        """The table of layers for an image of `input_size`: see :func:`minifcn.nn.summary.summary`."""
+        from .summary import summary  # a table about modules stands on modules
+
+        return summary(self, input_size, channels)
+
+    def __repr__(self):
+        lines = [f"  {name}: {child!r}".replace("\n", "\n  ") for name, child in self.children()]
+        return f"{type(self).__name__}({self.describe()})" + ("" if not lines else ":\n" + "\n".join(lines))
+
+    def describe(self):
+        """The hyper-parameters, in a few words."""
+        return ""
+
+
+class Sequential(Module):
+    """One module after the other; ``Sequential(conv1=..., relu1=...)`` names them, positions number them."""
+
+    def __init__(self, *modules, **named):
+        for i, module in enumerate(modules):
+            setattr(self, str(i), module)
+        for key, module in named.items():
+            setattr(self, key, module)
+
+    def forward(self, x):
+        for _, module in self.children():
+            x = module(x)
+        return x

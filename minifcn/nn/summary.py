@@ -1,0 +1,106 @@
+"""The table of a model's layers: output size, parameters, multiply-adds, receptive field, jump.
+
+The model is run for its shapes alone, so the table of VGG16 on a large image takes milliseconds.
+"""
+
+from fractions import Fraction
+
+from ..core import Tensor, no_grad, watch
+from ..geometry import GeometryError, receptive_field
+from ..kernels import shapes_only
+from ..kernels.shapes import stand_in
+from .module import Parameter
+
+
+class Summary(list):
+    """Rows of ``dict(layer, op, output, parameters, macs, field, jump)``, in the order they run; prints as a table."""
+
+    @property
+    def parameters(self):
+        return sum(row["parameters"] for row in self)
+
+    @property
+    def macs(self):
+        return sum(row["macs"] for row in self)
+
+    def __str__(self):
+        head = ("layer", "operation", "output", "parameters", "MACs", "field", "jump")
+        rows = [
+            (
+                row["layer"], row["op"], "×".join(map(str, row["output"])), _count(row["parameters"]), _count(row["macs"]),
+                _pair(row["field"]), _pair(row["jump"]),
+            )
+            for row in self
+        ]  # fmt: skip
+        rows.append(("total", "", "", _count(self.parameters), _count(self.macs), "", ""))
+        widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+        lines = []
+        for row in [head, *rows]:
+            cells = [c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))]
+            lines.append("  ".join(cells).rstrip())
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def summary(model, input_size=(224, 224), channels=3):
+    """One row an operation, for an image of `input_size` (h, w).
+
+    Parameters
+    ----------
+    model : Module
+    input_size : int or (int, int)
+    channels : int
+
+    Returns
+    -------
+    Summary
+        Multiply-adds (MACs) are those of convolutions, transposed convolutions and matrix products; field and jump
+        are (h, w) pairs in pixels, None where a layer has no place in the image.
+    """
+    h, w = (input_size, input_size) if isinstance(input_size, int) else input_size
+    like = next(iter(model.parameters())).data
+    rows, seen = Summary(), set()
+
+    def add(node, inputs, output):
+        own = [t for t in inputs if isinstance(t, Parameter) and id(t) not in seen]
+        seen.update(map(id, own))
+        try:
+            place = receptive_field(output, image)
+        except GeometryError:
+            place = None
+        multiplies = type(node).__name__ in ("Conv2d", "ConvTranspose2d", "MatMul")
+        bias = sum(node.out_shape) and len(node.in_shapes) == 3
+        macs = (node.flops - (output.size if bias else 0)) // 2 if multiplies else 0
+        rows.append(
+            dict(
+                layer=node.name,
+                op=type(node).__name__,
+                output=tuple(output.shape),
+                parameters=sum(t.size for t in own),
+                macs=macs,
+                field=place and place.size,
+                jump=place and place.jump,
+            )
+        )
+
+    image = Tensor(stand_in(like, (1, channels, h, w)), name="image")
+    training = model.training
+    model.eval()
+    try:
+        with no_grad(), shapes_only(), watch(add):
+            model(image)
+    finally:
+        model.train(training)
+    return rows
+
+
+def _count(n):
+    return f"{n:,}" if n else ""
+
+
+def _pair(values):
+    if values is None:
+        return ""
+    texts = [str(v) if Fraction(v).denominator == 1 else f"{float(v):g}" for v in values]
+    return texts[0] if texts[0] == texts[1] else "×".join(texts)

@@ -1,0 +1,148 @@
+"""Nonlinearities: one number in, one number out (softmax: one channel vector in, one out); and dropout."""
+
+from .. import backend
+from ..core import Function
+from .arithmetic import Elementwise, unbroadcast
+
+
+class ReLU(Elementwise):
+    formula = "y = max(x, 0)"
+
+    def forward(self, x):
+        y = backend.of(x).maximum(x, 0)
+        self.save(y)  # the next layer saves the same array: nothing more is held
+        return y
+
+    def backward(self, gy):
+        (y,) = self.saved
+        return gy * (y > 0)
+
+
+class PReLU(Elementwise):
+    formula = "y = x where x > 0, else a · x"
+    located_by = 1
+
+    def forward(self, x, a):
+        self.save(x, a)
+        return backend.of(x).where(x > 0, x, a * x)
+
+    def backward(self, gy):
+        x, a = self.saved
+        positive = x > 0
+        gx = backend.of(x).where(positive, gy, a * gy)
+        ga = unbroadcast(gy * x * ~positive, a.shape) if self.needs[1] else None
+        return gx, ga
+
+
+class Sigmoid(Elementwise):
+    formula = "y = 1 / (1 + e^−x)      ∂y/∂x = y (1 − y)"
+
+    def forward(self, x):
+        xp = backend.of(x)
+        e = xp.exp(-xp.abs(x))  # never overflows: the exponent is ≤ 0
+        y = xp.where(x >= 0, 1, e) / (1 + e)
+        self.save(y)
+        return y
+
+    def backward(self, gy):
+        (y,) = self.saved
+        return gy * y * (1 - y)
+
+
+class Softmax(Function):
+    formula = "y_c = e^{x_c} / Σ_c' e^{x_c'}      gx = y (gy − Σ gy·y)"
+
+    def __init__(self, axis=1):
+        self.axis = axis
+
+    def infer(self, shape):
+        return shape
+
+    def forward(self, x):
+        e = backend.of(x).exp(x - x.max(axis=self.axis, keepdims=True))
+        y = e / e.sum(axis=self.axis, keepdims=True)
+        self.save(y)
+        return y
+
+    def backward(self, gy):
+        (y,) = self.saved
+        return y * (gy - (gy * y).sum(axis=self.axis, keepdims=True))
+
+
+class LogSoftmax(Function):
+    formula = "y_c = x_c − log Σ_c' e^{x_c'}      gx = gy − softmax(x) Σ gy"
+
+    def __init__(self, axis=1):
+        self.axis = axis
+
+    def infer(self, shape):
+        return shape
+
+    def forward(self, x):
+        xp = backend.of(x)
+        shifted = x - x.max(axis=self.axis, keepdims=True)
+        y = shifted - xp.log(xp.exp(shifted).sum(axis=self.axis, keepdims=True))
+        self.save(y)
+        return y
+
+    def backward(self, gy):
+        (y,) = self.saved
+        return gy - backend.of(y).exp(y) * gy.sum(axis=self.axis, keepdims=True)
+
+
+class Dropout(Function):
+    formula = "y = x · m / (1 − p),  m ~ Bernoulli(1 − p) for each element"
+
+    def __init__(self, p=0.5):
+        if not 0 <= p < 1:
+            raise ValueError(f"dropout probability must be in [0, 1), got {p}")
+        self.p = p
+
+    def infer(self, shape):
+        return shape
+
+    def forward(self, x):
+        # drawn on the host, so that the CPU and a GPU drop the same elements
+        kept = backend.rng().random(x.shape, dtype="float32") >= self.p
+        mask = backend.of(x).asarray(kept)
+        self.save(mask)
+        return x * mask * (1 / (1 - self.p))
+
+    def backward(self, gy):
+        (mask,) = self.saved
+        return gy * mask * (1 / (1 - self.p))
+
+
+def relu(x):
+    """max(x, 0).  The gradient at 0 is 0."""
+    return ReLU.apply(x)
+
+
+def leaky_relu(x, slope=0.01):
+    """x where positive, else slope · x."""
+    return PReLU.apply(x, slope)
+
+
+def prelu(x, a):
+    """x where positive, else a · x, with a learned `a` that broadcasts to x: for one per channel, (C, 1, 1)."""
+    return PReLU.apply(x, a)
+
+
+def sigmoid(x):
+    """1 / (1 + e^−x), without overflow."""
+    return Sigmoid.apply(x)
+
+
+def softmax(x, axis=1):
+    """Probabilities over `axis` (the channels), shifted by the maximum so that nothing overflows."""
+    return Softmax.apply(x, axis=axis)
+
+
+def log_softmax(x, axis=1):
+    """The logarithm of :func:`softmax`, computed stably."""
+    return LogSoftmax.apply(x, axis=axis)
+
+
+def dropout(x, p=0.5, training=True):
+    """Zero each *element* with probability `p` and scale the rest by 1/(1 − p); the identity outside training."""
+    return Dropout.apply(x, p=p) if training and p > 0 else x

@@ -1,0 +1,272 @@
+"""Elementwise arithmetic with NumPy's broadcasting, reductions over axes, and the matrix product."""
+
+from math import prod
+
+from .. import backend
+from ..core import Function
+
+
+def unbroadcast(g, shape):
+    """The adjoint of broadcasting `shape` to g's: the sum over every axis along which one value was repeated."""
+    if g.shape == shape:
+        return g
+    g = g.sum(axis=tuple(range(g.ndim - len(shape))))
+    repeated = tuple(axis for axis, n in enumerate(shape) if n == 1 and g.shape[axis] != 1)
+    return g.sum(axis=repeated, keepdims=True) if repeated else g
+
+
+class Elementwise(Function):
+    """An operation on each element, its operands broadcast to one shape."""
+
+    pointwise = True
+
+
+class Add(Elementwise):
+    formula = "y = a + b"
+
+    def forward(self, a, b):
+        self.save(a.shape, b.shape)
+        return a + b
+
+    def backward(self, gy):
+        a_shape, b_shape = self.saved
+        return unbroadcast(gy, a_shape), unbroadcast(gy, b_shape)
+
+
+class Sub(Elementwise):
+    formula = "y = a − b"
+
+    def forward(self, a, b):
+        self.save(a.shape, b.shape)
+        return a - b
+
+    def backward(self, gy):
+        a_shape, b_shape = self.saved
+        return unbroadcast(gy, a_shape), unbroadcast(-gy, b_shape)
+
+
+class Mul(Elementwise):
+    formula = "y = a · b"
+
+    def forward(self, a, b):
+        self.save(a, b)
+        return a * b
+
+    def backward(self, gy):
+        a, b = self.saved
+        return (
+            unbroadcast(gy * b, a.shape) if self.needs[0] else None,
+            unbroadcast(gy * a, b.shape) if self.needs[1] else None,
+        )
+
+
+class Div(Elementwise):
+    formula = "y = a / b"
+
+    def forward(self, a, b):
+        self.save(a, b)
+        return a / b
+
+    def backward(self, gy):
+        a, b = self.saved
+        ga = gy / b
+        return unbroadcast(ga, a.shape), unbroadcast(-ga * a / b, b.shape) if self.needs[1] else None
+
+
+class Neg(Elementwise):
+    formula = "y = −x"
+
+    def forward(self, x):
+        return -x
+
+    def backward(self, gy):
+        return -gy
+
+
+class Pow(Elementwise):
+    formula = "y = a^b      ∂y/∂a = b·a^(b−1)    ∂y/∂b = a^b · log a"
+
+    def forward(self, a, b):
+        self.save(a, b)
+        return a**b
+
+    def backward(self, gy):
+        a, b = self.saved
+        ga = unbroadcast(gy * b * a ** (b - 1), a.shape) if self.needs[0] else None
+        gb = unbroadcast(gy * a**b * backend.of(a).log(a), b.shape) if self.needs[1] else None
+        return ga, gb
+
+
+class Exp(Elementwise):
+    formula = "y = e^x"
+
+    def forward(self, x):
+        y = backend.of(x).exp(x)
+        self.save(y)
+        return y
+
+    def backward(self, gy):
+        (y,) = self.saved
+        return gy * y
+
+
+class Log(Elementwise):
+    formula = "y = log x"
+
+    def forward(self, x):
+        self.save(x)
+        return backend.of(x).log(x)
+
+    def backward(self, gy):
+        (x,) = self.saved
+        return gy / x
+
+
+class Reduction(Function):
+    """A reduction over some axes; what remains keeps its place in the image if h and w are not among them."""
+
+    def __init__(self, axis=None, keepdims=False):
+        self.axis, self.keepdims = axis, keepdims
+
+    def axes(self, ndim):
+        axis = range(ndim) if self.axis is None else self.axis if isinstance(self.axis, tuple) else (self.axis,)
+        return tuple(a % ndim for a in axis)
+
+    def infer(self, shape):
+        axes = self.axes(len(shape))
+        kept = [1 if i in axes else n for i, n in enumerate(shape) if self.keepdims or i not in axes]
+        return tuple(kept)
+
+    def expand(self, g, shape):
+        """g with the reduced axes back, as length 1."""
+        axes = self.axes(len(shape))
+        return g.reshape([1 if i in axes else n for i, n in enumerate(shape)])
+
+    def count(self, out_shape, in_shape):
+        return prod(in_shape)
+
+    def locate(self, axis, place):
+        return None if axis + 2 in self.axes(4) else place
+
+
+class Sum(Reduction):
+    formula = "y = Σ x"
+
+    def forward(self, x):
+        self.save(x.shape)
+        return x.sum(axis=self.axis, keepdims=self.keepdims)
+
+    def backward(self, gy):
+        (shape,) = self.saved
+        return backend.of(gy).broadcast_to(self.expand(gy, shape), shape)
+
+
+class Mean(Reduction):
+    formula = "y = Σ x / n"
+
+    def forward(self, x):
+        self.save(x.shape)
+        return x.mean(axis=self.axis, keepdims=self.keepdims)
+
+    def backward(self, gy):
+        (shape,) = self.saved
+        n = prod(shape[a] for a in self.axes(len(shape)))
+        return backend.of(gy).broadcast_to(self.expand(gy / n, shape), shape)
+
+
+class Max(Reduction):
+    formula = "y = max x      (the gradient is shared equally among equal maxima)"
+
+    def forward(self, x):
+        y = x.max(axis=self.axis, keepdims=self.keepdims)
+        self.save(x, y)
+        return y
+
+    def backward(self, gy):
+        x, y = self.saved
+        largest = x == self.expand(y, x.shape)
+        share = gy / largest.sum(axis=self.axis, keepdims=self.keepdims)
+        return largest * self.expand(share.astype(gy.dtype), x.shape)
+
+
+class MatMul(Function):
+    formula = "Y = A B      gA = gY Bᵀ    gB = Aᵀ gY"
+
+    def forward(self, a, b):
+        self.save(a, b)
+        return a @ b
+
+    def backward(self, gy):
+        a, b = self.saved
+        ga = unbroadcast(gy @ b.swapaxes(-1, -2), a.shape) if self.needs[0] else None
+        gb = unbroadcast(a.swapaxes(-1, -2) @ gy, b.shape) if self.needs[1] else None
+        return ga, gb
+
+    def count(self, out_shape, a_shape, b_shape):
+        return 2 * prod(out_shape) * a_shape[-1]
+
+    def infer(self, a_shape, b_shape):
+        return (*a_shape[:-1], b_shape[-1]) if len(a_shape) == len(b_shape) == 2 else None
+
+    def locate(self, axis, *maps):
+        return None
+
+
+def add(a, b):
+    """a + b."""
+    return Add.apply(a, b)
+
+
+def sub(a, b):
+    """a − b."""
+    return Sub.apply(a, b)
+
+
+def mul(a, b):
+    """a · b, elementwise."""
+    return Mul.apply(a, b)
+
+
+def div(a, b):
+    """a / b, elementwise."""
+    return Div.apply(a, b)
+
+
+def neg(x):
+    """−x."""
+    return Neg.apply(x)
+
+
+def pow(a, b):
+    """a^b, elementwise; the gradient with respect to a tensor exponent needs a > 0."""
+    return Pow.apply(a, b)
+
+
+def exp(x):
+    """e^x."""
+    return Exp.apply(x)
+
+
+def log(x):
+    """The natural logarithm."""
+    return Log.apply(x)
+
+
+def sum(x, axis=None, keepdims=False):
+    """The sum over `axis` (an int, a tuple, or None for all)."""
+    return Sum.apply(x, axis=axis, keepdims=keepdims)
+
+
+def mean(x, axis=None, keepdims=False):
+    """The mean over `axis` (an int, a tuple, or None for all)."""
+    return Mean.apply(x, axis=axis, keepdims=keepdims)
+
+
+def max(x, axis=None, keepdims=False):
+    """The maximum over `axis` (an int, a tuple, or None for all); equal maxima share the gradient."""
+    return Max.apply(x, axis=axis, keepdims=keepdims)
+
+
+def matmul(a, b):
+    """The matrix product over the last two axes, leading axes broadcast (both operands at least 2-D)."""
+    return MatMul.apply(a, b)

@@ -1,0 +1,216 @@
+"""Convolution and transposed convolution: three mutually adjoint kernels serve both.
+
+With A: x ↦ y a convolution with kernel w, ``conv2d_grad_input`` is its adjoint Aᵀ in x and ``conv2d_grad_weight`` its
+adjoint in w.  The transposed convolution's forward *is* Aᵀ (§3.3: "backwards convolution"), so its gradient in x is A
+itself, and its gradient in w is the same third kernel with the roles of x and gy exchanged.  im2col and col2im, the
+pair the textbook convolution is built from, are adjoint operations of their own.
+"""
+
+from math import prod
+
+from .. import backend
+from .. import kernels as K
+from ..core import Function
+from ..kernels.shapes import conv_sizes, deconv_size, pair
+
+
+class Conv2d(Function):
+    formula = "y[n,o,i,j] = b[o] + Σ_{c,u,v} w[o,c,u,v] · x[n, c, s·i − p + d·u, s·j − p + d·v]"
+    located_by = 1
+
+    def __init__(self, stride=1, padding=0, dilation=1, groups=1):
+        self.stride, self.padding = pair(stride, 1, "stride"), pair(padding, 0, "padding")
+        self.dilation, self.groups = pair(dilation, 1, "dilation"), groups
+
+    def forward(self, x, w, b=None):
+        _check_channels("conv2d", x, w, x.shape[1], w.shape[1] * self.groups, w.shape[0], self.groups, b)
+        y = K.conv2d(x, w, self.stride, self.padding, self.dilation, self.groups)
+        self.save(x, w)
+        return y if b is None else _add_bias(y, b)
+
+    def backward(self, gy):
+        x, w = self.saved
+        where = (self.stride, self.padding, self.dilation, self.groups)
+        gx = K.conv2d_grad_input(gy, w, x.shape, *where) if self.needs[0] else None
+        gw = K.conv2d_grad_weight(gy, x, w.shape, *where) if self.needs[1] else None
+        return (gx, gw, gy.sum(axis=(0, 2, 3)))[: len(self.inputs) or 3]
+
+    def count(self, out_shape, x_shape, w_shape, b_shape=None):
+        return 2 * prod(out_shape) * prod(w_shape[1:]) + (prod(out_shape) if b_shape else 0)
+
+    def locate(self, axis, place):
+        kernel = self.in_shapes[1][axis + 2]
+        return place.window(kernel, self.stride[axis], self.padding[axis], self.dilation[axis])
+
+
+class ConvTranspose2d(Function):
+    formula = "y = b + Aᵀx, with A the convolution of the same w:  y[n, o, s·i − p + d·u] += w[c, o, u] · x[n, c, i]"
+    located_by = 1
+
+    def __init__(self, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+        self.stride, self.padding = pair(stride, 1, "stride"), pair(padding, 0, "padding")
+        self.output_padding = pair(output_padding, 0, "output_padding")
+        self.dilation, self.groups = pair(dilation, 1, "dilation"), groups
+
+    def forward(self, x, w, b=None):
+        outputs = w.shape[1] * self.groups
+        _check_channels("conv_transpose2d", x, w, x.shape[1], w.shape[0], outputs, self.groups, b)
+        y_shape = (len(x), outputs, *self.out_size(x.shape, w.shape))
+        y = K.conv2d_grad_input(x, w, y_shape, self.stride, self.padding, self.dilation, self.groups)
+        self.save(x, w)
+        return y if b is None else _add_bias(y, b)
+
+    def backward(self, gy):
+        x, w = self.saved
+        where = (self.stride, self.padding, self.dilation, self.groups)
+        gx = K.conv2d(gy, w, *where) if self.needs[0] else None
+        gw = K.conv2d_grad_weight(x, gy, w.shape, *where) if self.needs[1] else None
+        return (gx, gw, gy.sum(axis=(0, 2, 3)))[: len(self.inputs) or 3]
+
+    def out_size(self, x_shape, w_shape):
+        sizes = zip(x_shape[2:], w_shape[2:], self.stride, self.padding, self.output_padding, self.dilation)
+        return tuple(deconv_size(*args) for args in sizes)
+
+    def count(self, out_shape, x_shape, w_shape, b_shape=None):
+        return 2 * prod(x_shape) * prod(w_shape[1:]) + (prod(out_shape) if b_shape else 0)
+
+    def locate(self, axis, place):
+        kernel = self.in_shapes[1][axis + 2]
+        return place.spread(kernel, self.stride[axis], self.padding[axis], self.dilation[axis])
+
+
+class Im2col(Function):
+    formula = "cols[n, (c,u,v), (i,j)] = x[n, c, s·i − p + d·u, s·j − p + d·v]"
+
+    def __init__(self, kernel_size, stride=1, padding=0, dilation=1):
+        self.kernel_size, self.stride = pair(kernel_size, 1, "kernel_size"), pair(stride, 1, "stride")
+        self.padding, self.dilation = pair(padding, 0, "padding"), pair(dilation, 1, "dilation")
+
+    def forward(self, x):
+        self.save(x.shape)
+        return K.im2col(x, self.kernel_size, self.stride, self.padding, self.dilation)
+
+    def backward(self, gy):
+        (x_shape,) = self.saved
+        return K.col2im(gy, x_shape, self.kernel_size, self.stride, self.padding, self.dilation)
+
+
+class Col2im(Function):
+    formula = "x[n, c, s·i − p + d·u, s·j − p + d·v] += cols[n, (c,u,v), (i,j)]"
+
+    def __init__(self, size, kernel_size, stride=1, padding=0, dilation=1):
+        self.size, self.kernel_size = pair(size, 1, "size"), pair(kernel_size, 1, "kernel_size")
+        self.stride = pair(stride, 1, "stride")
+        self.padding, self.dilation = pair(padding, 0, "padding"), pair(dilation, 1, "dilation")
+
+    def forward(self, cols):
+        taps = self.kernel_size[0] * self.kernel_size[1]
+        x_shape = (len(cols), cols.shape[1] // taps, *self.size)
+        windows = prod(conv_sizes(x_shape, self.kernel_size, self.stride, self.padding, self.dilation))
+        if cols.shape[1] % taps or cols.shape[2] != windows:
+            raise ValueError(
+                f"columns of shape {cols.shape} do not belong to {windows} windows of {self.kernel_size} on {self.size}"
+            )
+        return K.col2im(cols, x_shape, self.kernel_size, self.stride, self.padding, self.dilation)
+
+    def backward(self, gy):
+        return K.im2col(gy, self.kernel_size, self.stride, self.padding, self.dilation)
+
+
+def _check_channels(op, x, w, given, expected, outputs, groups, b):
+    if x.ndim != 4 or w.ndim != 4:
+        raise ValueError(f"{op} takes x (N, C, H, W) and w with 4 axes, got {x.shape} and {w.shape}")
+    if groups < 1 or given != expected or given % groups or outputs % groups:
+        raise ValueError(
+            f"{op}: x has {given} channels, w of shape {w.shape} with groups={groups} takes {expected} and gives "
+            f"{outputs}; groups must divide both"
+        )
+    if b is not None and b.shape != (outputs,):
+        raise ValueError(f"{op}: the bias has shape {b.shape}, expected ({outputs},)")
+    backend.of(x, w)
+
+
+def _add_bias(y, b):
+    if K.is_shapes_only():
+        return y
+    y += b[:, None, None]  # the kernel's result is fresh: no copy
+    return y
+
+
+def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
+    """Cross-correlation of x with w: eq. (1) of the paper with f a dot product.
+
+    ``y[n,o,i,j] = b[o] + Σ_{c,u,v} w[o,c,u,v] · x[n, c, s·i − p + d·u, s·j − p + d·v]``, x being zero outside.
+
+    Parameters
+    ----------
+    x : Tensor
+        (N, C, H, W).
+    w : Tensor
+        (O, C/groups, kh, kw).
+    b : Tensor, optional
+        (O,).
+    stride, padding, dilation : int or (h, w)
+    groups : int
+        Channels are split into this many groups that do not mix (AlexNet's conv2, 4, 5: 2; depthwise: C).
+
+    Returns
+    -------
+    Tensor
+        (N, O, OH, OW) with ``OH = ⌊(H + 2p − d(kh − 1) − 1)/s⌋ + 1``.
+
+    Raises
+    ------
+    ValueError
+        If channels, groups or sizes do not fit.
+    """
+    inputs = (x, w) if b is None else (x, w, b)
+    return Conv2d.apply(*inputs, stride=stride, padding=padding, dilation=dilation, groups=groups)
+
+
+def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+    """Transposed convolution, the paper's "backwards (fractionally) strided convolution" (§3.3): y = b + Aᵀx.
+
+    Input cell i adds ``w[c, o, u] · x[c, i]`` to output cell ``s·i − p + d·u``.
+
+    Parameters
+    ----------
+    x : Tensor
+        (N, C, H, W).
+    w : Tensor
+        (C, O/groups, kh, kw): the weight of the convolution A that leads back from y to x.
+    b : Tensor, optional
+        (O,).
+    stride, padding, dilation : int or (h, w)
+        Those of A.
+    output_padding : int or (h, w)
+        A maps several output sizes to one input size; this many more rows and columns choose among them (< stride).
+    groups : int
+
+    Returns
+    -------
+    Tensor
+        (N, O, OH, OW) with ``OH = s(H − 1) + d(kh − 1) + 1 − 2p + output_padding``.
+
+    Raises
+    ------
+    ValueError
+        If channels, groups or sizes do not fit.
+    """
+    inputs = (x, w) if b is None else (x, w, b)
+    parameters = dict(stride=stride, padding=padding, output_padding=output_padding, groups=groups, dilation=dilation)
+    return ConvTranspose2d.apply(*inputs, **parameters)
+
+
+def im2col(x, kernel_size, stride=1, padding=0, dilation=1):
+    """Every window of x as a column: (N, C, H, W) -> (N, C·kh·kw, OH·OW).  Its gradient is :func:`col2im`."""
+    return Im2col.apply(x, kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation)
+
+
+def col2im(cols, size, kernel_size, stride=1, padding=0, dilation=1):
+    """Every column added where its window lay on an image of `size`: (N, C·kh·kw, OH·OW) -> (N, C, H, W).
+
+    The adjoint of :func:`im2col`, not its inverse: cells that several windows share receive a sum.
+    """
+    parameters = dict(kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation)
+    return Col2im.apply(cols, size=size, **parameters)

@@ -1,0 +1,52 @@
+"""Bilinear interpolation to any size: one small matrix per axis, whose transpose is the gradient."""
+
+from math import prod
+
+from .. import backend
+from ..core import Function
+from ..kernels.shapes import pair
+
+
+class Interpolate(Function):
+    formula = "Y = R_h X R_wᵀ      (each row of R holds the two weights of one output cell)"
+
+    def __init__(self, size):
+        self.size = pair(size, 1, "size")
+
+    def infer(self, shape):
+        return (*shape[:2], *self.size)
+
+    def forward(self, x):
+        rows, columns = (linear_weights(backend.of(x), n, m, x.dtype) for n, m in zip(x.shape[2:], self.size))
+        self.save(rows, columns)
+        return rows @ x @ columns.T
+
+    def backward(self, gy):
+        rows, columns = self.saved
+        return rows.T @ gy @ columns
+
+    def count(self, out_shape, x_shape):
+        return 8 * prod(out_shape)
+
+    def locate(self, axis, place):
+        return place.resize(self.in_shapes[0][axis + 2], self.size[axis])
+
+
+def linear_weights(xp, n, m, dtype):
+    """The (m, n) matrix of linear interpolation from n cells to m, half-pixel centres, clamped at the border.
+
+    Output cell i has its centre at ``(i + ½)·n/m − ½`` of the input.
+    """
+    centre = (xp.arange(m) + 0.5) * (n / m) - 0.5
+    centre = xp.clip(centre, 0, n - 1)
+    distance = xp.abs(centre[:, None] - xp.arange(n)[None, :])  # (m, n)
+    return xp.maximum(1 - distance, 0).astype(dtype)
+
+
+def interpolate(x, size):
+    """Resize (N, C, H, W) to `size` (h, w) bilinearly: half-pixel centres, clamped at the border.
+
+    Unlike a transposed convolution with a bilinear kernel, it does not fade to zero at the border; inside the two are
+    equal for whole factors (PyTorch's ``interpolate(mode="bilinear", align_corners=False)``).
+    """
+    return Interpolate.apply(x, size=size)

@@ -1,0 +1,89 @@
+"""The paper's loss: multinomial logistic, summed over space, so that gradients of locations, images and ranks add."""
+
+from math import prod
+
+from .. import backend
+from .. import kernels as K
+from ..core import Function
+
+REDUCTIONS = ("sum", "valid", "batch", "none")
+
+
+class CrossEntropy(Function):
+    formula = "ℓ = Σ_{n,i,j} −w_label · log softmax(scores[n,:,i,j])[label]"
+
+    def __init__(self, labels, weights, scale):
+        self.labels, self.weights, self.scale = labels, weights, scale
+
+    def forward(self, scores):
+        loss, prob = K.softmax_loss(scores, self.labels, self.weights)  # (N, H, W), (N, C, H, W)
+        self.save(prob, scores.dtype)
+        return loss if self.scale is None else (loss.sum() * self.scale).astype(loss.dtype)
+
+    def backward(self, gy):
+        prob, dtype = self.saved
+        weights = self.weights * (gy if self.scale is None else gy * self.scale)
+        return K.softmax_loss_grad(prob, self.labels, weights).astype(dtype, copy=False)
+
+    def count(self, out_shape, scores_shape):
+        return 5 * prod(scores_shape)
+
+
+def cross_entropy(scores, labels, weight=None, ignore_index=255, reduction="sum", mask=None):
+    """Softmax cross-entropy at every location, reduced over space.
+
+    Per location ``ℓ' = −w_y · log(e^{s_y} / Σ_c e^{s_c})`` for its label y (§3.4); locations that are void or masked out
+    contribute neither loss nor gradient.  Computed stably, in float32 at least.
+
+    Parameters
+    ----------
+    scores : Tensor
+        (N, C, H, W).
+    labels : array
+        (N, H, W) of integers: a class 0 … C − 1, or `ignore_index` (void).
+    weight : array, optional
+        (C,) a weight for each class.  It scales loss and gradient; "valid" still divides by the number of locations.
+    mask : array of bool, optional
+        (N, H, W): which locations count (loss sampling, §3.4, is a random mask).
+    reduction : {"sum", "valid", "batch", "none"}
+        The paper's sum; the sum divided by the number of locations that count (0 with zero gradients if none does); the
+        sum divided by N; or the (N, H, W) map itself.
+
+    Returns
+    -------
+    Tensor
+        A scalar, or (N, H, W) for "none".
+
+    Raises
+    ------
+    ValueError
+        For labels outside 0 … C − 1 that are not `ignore_index`, shapes that do not fit, or an unknown reduction.
+    """
+    array = scores.data if hasattr(scores, "data") and hasattr(scores, "creator") else scores
+    xp = backend.of(array, labels)
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"unknown reduction {reduction!r}: choose from {', '.join(REDUCTIONS)}")
+    expected = (array.shape[0], *array.shape[2:])
+    for name, given in (("labels", labels), ("mask", mask)):
+        if given is not None and given.shape != expected:
+            raise ValueError(f"{name} of shape {given.shape} for scores of shape {array.shape}: expected {expected}")
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"labels must be integers, got {labels.dtype}")
+
+    counted = labels != ignore_index
+    classes = array.shape[1]
+    if bool((counted & ((labels < 0) | (labels >= classes))).any()):
+        wrong = [int(v) for v in xp.unique(labels[counted]) if not 0 <= int(v) < classes]
+        raise ValueError(f"labels {wrong[:5]} are outside 0 … {classes - 1} and are not the void label {ignore_index}")
+    if mask is not None:
+        counted = counted & mask
+    safe = xp.where(counted, labels, 0).astype("int64")  # a void label must never be used as an index
+    dtype = xp.result_type(array.dtype, xp.float32)
+    weights = counted.astype(dtype)
+    if weight is not None:
+        weights = weights * xp.asarray(weight, dtype=dtype)[safe]
+
+    scale = {"sum": 1.0, "batch": 1 / max(len(labels), 1), "none": None}.get(reduction)
+    if reduction == "valid":
+        scale = 1 / max(int(counted.sum()), 1)
+    return CrossEntropy.apply(scores, labels=safe, weights=weights, scale=scale)

@@ -1,0 +1,109 @@
+"""Normalisations: across channels (local response, AlexNet's) and across the batch."""
+
+from math import prod
+
+from .. import backend
+from .. import kernels as K
+from ..core import Function
+
+
+class LocalResponseNorm(Function):
+    formula = "y_c = x_c / (k + α/n · Σ_{n channels around c} x²)^β"
+
+    def __init__(self, size=5, alpha=1e-4, beta=0.75, k=1.0):
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+
+    def infer(self, shape):
+        return shape
+
+    def forward(self, x):
+        y, saved = K.local_response_norm(x, self.size, self.alpha, self.beta, self.k)
+        self.save(*saved)
+        return y
+
+    def backward(self, gy):
+        return K.local_response_norm_grad(gy, self.saved)
+
+    def count(self, out_shape, x_shape):
+        return (2 * self.size + 4) * prod(out_shape)
+
+
+class BatchNorm2d(Function):
+    """Training mode: the statistics are the batch's own, and their gradients flow too.
+
+    ``batch_mean`` and ``batch_var`` (C,) are left on the node for the running averages.
+    """
+
+    formula = "y = γ (x − μ) / √(σ² + ε) + β,   μ, σ² over (N, H, W) of this batch"
+    located_by = 1
+
+    def __init__(self, eps=1e-5):
+        self.eps = eps
+
+    def forward(self, x, gamma, beta):
+        y, saved = K.batch_norm(x, gamma, beta, self.eps)
+        self.batch_mean, self.batch_var = saved[:2]
+        self.save(*saved)
+        return y
+
+    def backward(self, gy):
+        return K.batch_norm_grad(gy, self.saved)
+
+    def count(self, out_shape, *in_shapes):
+        return 8 * prod(out_shape)
+
+
+class FrozenBatchNorm2d(Function):
+    """Evaluation mode: the statistics are constants, so the layer is one multiplication and one addition."""
+
+    formula = "y = γ (x − μ) / √(σ² + ε) + β,   μ, σ² fixed"
+    located_by = 1
+
+    def __init__(self, eps=1e-5):
+        self.eps = eps
+
+    def infer(self, x_shape, *channel_shapes):
+        return x_shape
+
+    def forward(self, x, gamma, beta, mean, var):
+        rstd = 1 / backend.of(x).sqrt(var + self.eps)
+        self.save(x, gamma, mean, rstd)
+        scale = (gamma * rstd)[:, None, None]
+        return x * scale + (beta - mean * gamma * rstd)[:, None, None]
+
+    def backward(self, gy):
+        x, gamma, mean, rstd = self.saved
+        gx = gy * (gamma * rstd)[:, None, None]
+        gbeta = gy.sum(axis=(0, 2, 3))
+        ggamma = ((gy * x).sum(axis=(0, 2, 3)) - mean * gbeta) * rstd
+        return gx, ggamma, gbeta, None, None
+
+    def count(self, out_shape, *in_shapes):
+        return 2 * prod(out_shape)
+
+
+def local_response_norm(x, size=5, alpha=1e-4, beta=0.75, k=1.0):
+    """AlexNet's normalisation across channels: ``y_c = x_c / (k + α/n Σ x²)^β`` over n = `size` channels around c.
+
+    The window is centred and zero padded, and α is divided by n (Caffe's convention, and PyTorch's).
+    """
+    return LocalResponseNorm.apply(x, size=size, alpha=alpha, beta=beta, k=k)
+
+
+def batch_norm(x, gamma, beta, mean=None, var=None, eps=1e-5):
+    """``y = γ (x − μ)/√(σ² + ε) + β`` per channel.
+
+    Parameters
+    ----------
+    x : Tensor
+        (N, C, H, W).
+    gamma, beta : Tensor
+        (C,).
+    mean, var : Tensor, optional
+        (C,) fixed statistics (evaluation, or a frozen layer).  Without them the batch's own are used, and their
+        gradients are part of the operation: every output then depends on every pixel of the batch, and the
+        equivalence of whole images and patches (§3.4) is lost.
+    """
+    if mean is None:
+        return BatchNorm2d.apply(x, gamma, beta, eps=eps)
+    return FrozenBatchNorm2d.apply(x, gamma, beta, mean, var, eps=eps)

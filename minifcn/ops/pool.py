@@ -1,0 +1,105 @@
+"""Max and average pooling: eq. (1) of the paper with f a spatial maximum, or a mean."""
+
+from math import prod
+
+from .. import kernels as K
+from ..core import Function
+from ..kernels.shapes import pair
+
+
+class Pool2d(Function):
+    """What the two poolings share: the window, and where its output lies."""
+
+    def count(self, out_shape, x_shape):
+        return prod(out_shape) * prod(self.kernel_size)
+
+    def locate(self, axis, place):
+        return place.window(self.kernel_size[axis], self.stride[axis], self.padding[axis], self.dilation[axis])
+
+    def _set(self, kernel_size, stride, padding, dilation):
+        self.kernel_size = pair(kernel_size, 1, "kernel_size")
+        self.stride = self.kernel_size if stride is None else pair(stride, 1, "stride")
+        self.padding, self.dilation = pair(padding, 0, "padding"), pair(dilation, 1, "dilation")
+
+
+class MaxPool2d(Pool2d):
+    formula = "y[i,j] = max_{u,v} x[s·i − p + d·u, s·j − p + d·v]      (−∞ outside; the first maximum wins)"
+
+    def __init__(self, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
+        self._set(kernel_size, stride, padding, dilation)
+        self.ceil_mode = ceil_mode
+
+    def forward(self, x):
+        y, index = K.max_pool2d(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
+        self.save(index, x.shape)
+        return y
+
+    def backward(self, gy):
+        index, x_shape = self.saved
+        window = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
+        return K.max_pool2d_grad(gy, index, x_shape, *window)
+
+
+class AvgPool2d(Pool2d):
+    formula = "y[i,j] = Σ_{u,v} x[s·i − p + d·u, s·j − p + d·v] / area"
+
+    def __init__(
+        self, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, dilation=1
+    ):
+        self._set(kernel_size, stride, padding, dilation)
+        self.ceil_mode, self.count_include_pad = ceil_mode, count_include_pad
+
+    @property
+    def _window(self):
+        return (
+            self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad, self.dilation,
+        )  # fmt: skip
+
+    def forward(self, x):
+        self.save(x.shape)
+        return K.avg_pool2d(x, *self._window)
+
+    def backward(self, gy):
+        (x_shape,) = self.saved
+        return K.avg_pool2d_grad(gy, x_shape, *self._window)
+
+
+def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
+    """The maximum of each window; its gradient goes to the window's first maximum in row-major order.
+
+    Parameters
+    ----------
+    x : Tensor
+        (N, C, H, W).
+    kernel_size, stride, padding, dilation : int or (h, w)
+        `stride` defaults to the window's size.  Padding counts as −∞.
+    ceil_mode : bool
+        Round the output size up and clip the last window to the image: the rule of Caffe, and so of the paper's nets.
+        A window must start inside the image or its leading padding.
+
+    Returns
+    -------
+    Tensor
+        (N, C, OH, OW) with ``OH = ⌊(H + 2p − d(kh − 1) − 1)/s⌋ + 1``, or ⌈·⌉ in ceil mode.
+    """
+    parameters = dict(kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
+    return MaxPool2d.apply(x, **parameters)
+
+
+def avg_pool2d(
+    x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, dilation=1
+):
+    """The mean of each window.
+
+    Parameters
+    ----------
+    x : Tensor
+        (N, C, H, W).
+    kernel_size, stride, padding, dilation : int or (h, w)
+    ceil_mode : bool
+        As in :func:`max_pool2d`.
+    count_include_pad : bool
+        Divide by the window's area inside the padded image (Caffe's rule), or inside the image alone.
+    """
+    parameters = dict(kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation)
+    return AvgPool2d.apply(x, **parameters, ceil_mode=ceil_mode, count_include_pad=count_include_pad)

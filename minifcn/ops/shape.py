@@ -1,0 +1,217 @@
+"""Operations that move values without changing them: reshape, transpose, slice, crop, pad, concat."""
+
+from .. import backend
+from ..core import Function, Tensor
+from ..geometry import crop_offset
+
+
+class Rearrangement(Function):
+    """Moves values: no arithmetic, nothing saved but shapes."""
+
+    def count(self, out_shape, *in_shapes):
+        return 0
+
+    def locate(self, axis, *maps):
+        return None
+
+
+class Reshape(Rearrangement):
+    formula = "the same values in C order, in another shape"
+
+    def __init__(self, shape):
+        self.shape = shape
+
+    def forward(self, x):
+        self.save(x.shape)
+        return x.reshape(self.shape)
+
+    def backward(self, gy):
+        (shape,) = self.saved
+        return gy.reshape(shape)
+
+
+class Transpose(Rearrangement):
+    formula = "y[…] = x[…] with the axes permuted"
+
+    def __init__(self, axes=None):
+        self.axes = axes
+
+    def forward(self, x):
+        self.save(x.ndim)
+        return x.transpose(self.axes)
+
+    def backward(self, gy):
+        (ndim,) = self.saved
+        if self.axes is None:
+            return gy.transpose()
+        inverse = sorted(range(ndim), key=lambda i: self.axes[i] % ndim)
+        return gy.transpose(inverse)
+
+
+class GetItem(Rearrangement):
+    formula = "y = x[index]"
+
+    def __init__(self, index):
+        self.index = index
+
+    def forward(self, x):
+        self.save(x.shape)
+        return x[self.index]
+
+    def backward(self, gy):
+        (shape,) = self.saved
+        xp = backend.of(gy)
+        gx = xp.zeros(shape, gy.dtype)
+        if self._is_basic():
+            gx[self.index] = gy  # slices name each element once
+        else:
+            xp.add.at(gx, self.index, gy)  # an index array may name an element twice: its gradients add
+        return gx
+
+    def _is_basic(self):
+        index = self.index if isinstance(self.index, tuple) else (self.index,)
+        return all(i is None or i is ... or isinstance(i, int | slice) for i in index)
+
+    def locate(self, axis, place):
+        index = self.index if isinstance(self.index, tuple) else (self.index,)
+        if any(i is ... for i in index):
+            at = next(k for k, i in enumerate(index) if i is ...)
+            index = (*index[:at], *[slice(None)] * (5 - len(index)), *index[at + 1 :])
+        if not all(isinstance(i, slice) for i in index):
+            return None
+        along = index[axis + 2] if len(index) > axis + 2 else slice(None)
+        start, _, step = along.indices(self.in_shapes[0][axis + 2])
+        return place.window(1, step, -start) if step > 0 else None
+
+
+class Crop(Rearrangement):
+    formula = "y[…, i, j] = x[…, i + o_h, j + o_w]"
+
+    def __init__(self, offset, size):
+        self.offset, self.size = offset, size
+
+    def infer(self, shape):
+        return (*shape[:2], *self.size)
+
+    def forward(self, x):
+        self.save(x.shape)
+        (top, left), (h, w) = self.offset, self.size
+        return x[:, :, top : top + h, left : left + w]
+
+    def backward(self, gy):
+        (shape,) = self.saved
+        (top, left), (h, w) = self.offset, self.size
+        gx = backend.of(gy).zeros(shape, gy.dtype)
+        gx[:, :, top : top + h, left : left + w] = gy
+        return gx
+
+    def locate(self, axis, place):
+        return place.shift(self.offset[axis])
+
+
+class Pad(Rearrangement):
+    formula = "y = x, with zeros around it"
+
+    def __init__(self, padding):
+        if len(padding) != 4 or min(padding) < 0:
+            raise ValueError(f"padding is (top, bottom, left, right), none negative; got {padding}")
+        self.padding = tuple(padding)
+
+    def infer(self, shape):
+        top, bottom, left, right = self.padding
+        return (*shape[:2], shape[2] + top + bottom, shape[3] + left + right)
+
+    def forward(self, x):
+        top, bottom, left, right = self.padding
+        self.save(x.shape)
+        return backend.of(x).pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
+
+    def backward(self, gy):
+        (shape,) = self.saved
+        top, _, left, _ = self.padding
+        return gy[:, :, top : top + shape[2], left : left + shape[3]]
+
+    def locate(self, axis, place):
+        return place.shift(-self.padding[2 * axis])
+
+
+class Concat(Rearrangement):
+    formula = "y = [x₁; x₂; …] along an axis"
+
+    def __init__(self, axis=1):
+        self.axis = axis
+
+    def infer(self, *shapes):
+        axis = self.axis % len(shapes[0])
+        return (*shapes[0][:axis], sum(s[axis] for s in shapes), *shapes[0][axis + 1 :])
+
+    def forward(self, *xs):
+        self.save(*(x.shape[self.axis] for x in xs))
+        return backend.of(*xs).concatenate(xs, axis=self.axis)
+
+    def backward(self, gy):
+        edges = [0]
+        for n in self.saved:
+            edges.append(edges[-1] + n)
+        index = [slice(None)] * gy.ndim
+        parts = []
+        for first, last in zip(edges[:-1], edges[1:]):
+            index[self.axis] = slice(first, last)
+            parts.append(gy[tuple(index)])
+        return tuple(parts)
+
+    def locate(self, axis, *maps):
+        return Function.locate(self, axis, *maps) if self.axis % 4 < 2 else None
+
+
+def reshape(x, *shape):
+    """The same values in C order: ``reshape(x, 2, -1)`` or ``reshape(x, (2, -1))``."""
+    shape = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
+    return Reshape.apply(x, shape=tuple(shape))
+
+
+def transpose(x, *axes):
+    """The axes permuted; reversed if none are given."""
+    axes = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
+    return Transpose.apply(x, axes=tuple(axes) if axes else None)
+
+
+def getitem(x, index):
+    """``x[index]``: slices, integers or index arrays.  Slices of h and w keep their place in the image."""
+    return GetItem.apply(x, index=index)
+
+
+def crop(x, like=None, offset=None, size=None):
+    """Cut a rectangle out of x, (N, C, H, W).
+
+    Parameters
+    ----------
+    like : Tensor
+        Cut out what lies over this tensor: the offset is *derived* from where the two lie on the image they both came
+        from (``mf.geometry.crop_offset``), never typed in.
+    offset, size : (h, w)
+        Or give both by hand.
+
+    Raises
+    ------
+    GeometryError
+        If the two cannot be aligned by a whole number of cells, or `like` reaches outside x; the reason in words.
+    """
+    if (like is None) == (offset is None or size is None):
+        raise ValueError("crop(x, like=z) derives the offset; crop(x, offset=(t, l), size=(h, w)) takes it: give one")
+    if like is not None:
+        offset, size = crop_offset(x, like, inside=True), like.shape[2:]
+    shape = x.shape if isinstance(x, Tensor) else Tensor(x).shape
+    if any(o < 0 or o + n > m for o, n, m in zip(offset, size, shape[2:])):
+        raise ValueError(f"a crop of {tuple(size)} at {tuple(offset)} reaches outside a map of {shape[2:]}")
+    return Crop.apply(x, offset=tuple(offset), size=tuple(size))
+
+
+def pad(x, padding):
+    """Zeros around x, (N, C, H, W); `padding` is (top, bottom, left, right)."""
+    return Pad.apply(x, padding=padding)
+
+
+def concat(tensors, axis=1):
+    """`tensors` one after the other along `axis` (the channels)."""
+    return Concat.apply(*tensors, axis=axis)

@@ -1,0 +1,58 @@
+"""The one look that every minifcn figure shares: quiet axes, large enough type, colour-blind-safe colours.
+
+Use it around your own drawing with ``with styled():`` or above a drawing function as ``@styled()``.
+"""
+
+from contextlib import contextmanager
+
+# Okabe and Ito's palette: its members stay apart for all common forms of colour blindness.
+# Its yellow is left out, since it vanishes on white.
+CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+GREY = "#5f6368"  # secondary text: 6:1 on white
+
+RC = {
+    "figure.dpi": 150,
+    "figure.facecolor": "white",
+    "figure.constrained_layout.h_pad": 0.1,  # inches
+    "figure.constrained_layout.w_pad": 0.1,
+    "font.size": 9,
+    "axes.prop_cycle": f"cycler('color', {CYCLE})",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.labelcolor": GREY,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e6e8",
+    "grid.linewidth": 0.8,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": "black",
+    "ytick.labelcolor": "black",
+    "legend.frameon": False,
+    "legend.handlelength": 1.8,
+    "legend.handletextpad": 0.6,
+    "legend.columnspacing": 1.2,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4,
+}
+
+
+@contextmanager
+def styled():
+    """Draw in minifcn's style; matplotlib's own settings are back afterwards.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise ImportError("minifcn's figures need matplotlib: pip install matplotlib") from error
+    with matplotlib.rc_context(RC):
+        yield
