@@ -8,7 +8,7 @@
 [[4.0, 6.0, 6.0, 4.0], [6.0, 9.0, 9.0, 6.0], [6.0, 9.0, 9.0, 6.0], [4.0, 6.0, 6.0, 4.0]]
 """
 
-from . import geometry, kernels, ops
+from . import data, geometry, kernels, models, nn, ops
 from .backend import manual_seed
 from .coords import GeometryError
 from .core import Function, Tensor, no_grad

@@ -153,7 +153,9 @@ class Tensor:
         if create_graph:
             raise RuntimeError("create_graph=True is not supported: backward works on raw arrays, once")
         if not self.requires_grad:
-            raise RuntimeError("nothing to differentiate: no tensor this one was computed from requires a gradient")
+            raise RuntimeError(
+                "nothing to differentiate: no tensor this one was computed from requires a gradient"
+            )
         xp = backend.of(self.data)
         if gy is None:
             if self.size != 1:
@@ -219,12 +221,13 @@ class Function:
         What ``forward`` saved; raises RuntimeError after ``backward()`` has freed it.
     parameters : dict
         The hyper-parameters of this call.
-    saved_bytes, flops : int
-        Memory held for the backward pass; floating-point operations of the forward pass.
+    saved_bytes, macs, flops : int
+        Memory held for the backward pass; multiply-adds, and floating-point operations (two a multiply-add) of the
+        forward pass.
     """
 
     formula = ""
-    located_by = None  # how many of the leading inputs say where the output lies; None: all that have its size
+    located_by = 1  # how many of the leading inputs say where the output lies; None: all that have its size
     pointwise = False  # the output's shape is the inputs' broadcast shape
     # a node called by hand, forward() then backward(), saves everything and wants every gradient
     recording, needs, _saved, _marks = True, (True,) * 16, (), ()
@@ -259,8 +262,12 @@ class Function:
             place = place.union(other)
         return place
 
+    def count_macs(self, out_shape, *in_shapes):
+        """Multiply-adds of one forward pass: those of convolutions and matrix products."""
+        return 0
+
     def count(self, out_shape, *in_shapes):
-        """Floating-point operations of one forward pass; here one an output element."""
+        """Floating-point operations of one forward pass besides its multiply-adds; here one an output element."""
         return prod(out_shape)
 
     def __call__(self, *inputs):
@@ -352,8 +359,12 @@ class Function:
         return sum(arrays.values())
 
     @property
+    def macs(self):
+        return self.count_macs(self.out_shape, *self.in_shapes)
+
+    @property
     def flops(self):
-        return self.count(self.out_shape, *self.in_shapes)
+        return 2 * self.macs + self.count(self.out_shape, *self.in_shapes)
 
     def __repr__(self):
         parameters = ", ".join(f"{k}={v!r}" for k, v in self.parameters.items() if not backend.is_array(v))

@@ -114,7 +114,9 @@ class _Problem:
             runs.append((out.data, [t.grad for t in tensors]))
         (y1, g1), (y2, g2) = runs
         if not _same(y1, y2) or not all(_same(a, b) for a, b in zip(g1, g2)):
-            raise GradcheckError("two runs on the same input differ: seed whatever is random inside the function")
+            raise GradcheckError(
+                "two runs on the same input differ: seed whatever is random inside the function"
+            )
         xp = backend.of(v)
         return [xp.zeros_like(a) if g is None else g for a, g in zip(self.arrays, g1)]
 
@@ -190,8 +192,12 @@ class _Problem:
             xp = backend.of(v)
             parts = [xp.zeros_like(t.data) if t.grad is None else t.grad for t in (apart[i], apart[j])]
             got = xp.zeros_like(parts[0]) if together[i].grad is None else together[i].grad
-            if float(abs(got - sum(parts)).max(initial=0)) > rtol * float(abs(parts[0]).sum() + abs(parts[1]).sum()):
-                raise GradcheckError(f"f(a, a) with one tensor as inputs {i} and {j} does not add its two gradients")
+            if float(abs(got - sum(parts)).max(initial=0)) > rtol * float(
+                abs(parts[0]).sum() + abs(parts[1]).sum()
+            ):
+                raise GradcheckError(
+                    f"f(a, a) with one tensor as inputs {i} and {j} does not add its two gradients"
+                )
 
 
 def _same(a, b):

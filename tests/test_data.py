@@ -23,7 +23,7 @@ from minifcn.errors import UserError
 def sample():
     """An image whose red and green give each pixel's place, and a label with the same pattern."""
     y, x = np.mgrid[:24, :24].astype(np.uint8)
-    return np.stack([y * 10, x * 10, y ^ x], -1), (y // 6 * 4 + x // 6).astype(np.uint8)
+    return np.stack([y * 10, x * 10, y ^ x], -1), 15 * (y // 6 * 4 + x // 6)
 
 
 def rng(seed=0):
@@ -116,7 +116,8 @@ def test_folder_with_split_folders(tmp_path):
 def test_palette_mask_gives_ids_not_colours(tmp_path):
     mask = np.array([[0, 1, 2], [255, 2, 1]], np.uint8)
     write_pair(tmp_path, "a", image=np.zeros((2, 3, 3), np.uint8), mask=mask)
-    assert Image.open(tmp_path / "masks/a.png").mode == "P"
+    with Image.open(tmp_path / "masks/a.png") as image:
+        assert image.mode == "P"
     np.testing.assert_array_equal(Folder(tmp_path)[0][1], mask)
 
 
@@ -170,9 +171,10 @@ def test_folders_without_use_are_refused_with_advice(tmp_path):
     (tmp_path / "images").mkdir()
     with pytest.raises(UserError, match="no images"):
         Folder(tmp_path)
-    write_pair(tmp_path, "a", mask=np.full((6, 8), 255, np.uint8))
-    with pytest.raises(UserError, match="255 means void"):
-        Folder(tmp_path)
+    for values in (255, (0, 255)):  # only void; a foreground saved as white
+        write_pair(tmp_path, "a", mask=np.resize(np.array(values, np.uint8), (6, 8)))
+        with pytest.raises(UserError, match="255 means void"):
+            Folder(tmp_path)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
@@ -344,6 +346,8 @@ def test_zoom_keeps_size_and_ids_and_moves_image_and_label_alike(sample):
         off_edge = (abs((place + 0.5) % 6 - 3) < 2).all(1)  # away from where the label changes
         expected = sample[1][tuple(place.round().astype(int).T)]
         np.testing.assert_array_equal(label[known][off_edge], expected[off_edge])
+        for side in (0, 1):  # what is left lies in the middle
+            assert np.flatnonzero(known.any(side))[[0, -1]].sum() == 23
         sizes.append(known.mean())
     assert min(sizes) < 0.4 and sizes.count(1.0) > 5
 
@@ -425,6 +429,16 @@ def test_resuming_gives_exactly_the_batches_that_were_left():
         for (images, labels), (images2, labels2) in zip(got, expected[taken:]):
             np.testing.assert_array_equal(images, images2)
             np.testing.assert_array_equal(labels, labels2)
+
+
+def test_an_augmented_image_depends_on_seed_epoch_and_index_only():
+    def images(seed, batch_size, shuffle):
+        loader = Loader(Shapes(length=6, size=(9, 9)), batch_size, shuffle, seed, augment=Augment(jitter=4))
+        return [{image.tobytes() for images, _ in loader for image in images} for _ in range(2)]
+
+    first, second = images(0, 1, False)
+    assert images(0, 4, True) == [first, second]  # neither order nor batch matters
+    assert len(first & second) < 3 and len(first & images(1, 1, False)[0]) < 3
 
 
 def test_a_loop_broken_off_goes_on_where_it_stopped():

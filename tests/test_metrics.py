@@ -59,8 +59,12 @@ def test_one_matrix_over_the_set_whatever_the_shapes_and_parts():
     rng = np.random.default_rng(1)
     labels, predictions = rng.integers(0, 5, (2, 3, 8, 6))
     whole = ConfusionMatrix(5).update(labels, predictions)
-    parts = sum((ConfusionMatrix(5).update(a, b) for a, b in zip(labels, predictions)), ConfusionMatrix(5))
-    np.testing.assert_array_equal(whole.matrix, parts.matrix)
+    added, updated = ConfusionMatrix(5), ConfusionMatrix(5)
+    for a, b in zip(labels, predictions):
+        added += ConfusionMatrix(5).update(a, b)
+        updated.update(a, b)
+    np.testing.assert_array_equal(added.matrix, whole.matrix)
+    np.testing.assert_array_equal(updated.matrix, whole.matrix)
 
 
 def test_adding_keeps_the_switch_and_changes_neither_operand():

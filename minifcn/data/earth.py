@@ -14,8 +14,8 @@ from importlib import metadata
 import numpy as np
 from PIL import Image
 
-from minifcn.data.images import FILL, VOID
-from minifcn.errors import UserError
+from .images import FILL, VOID
+from ..errors import UserError
 
 HEIGHT, WIDTH = 2700, 5400  # pixels of 1/15 degree; the north pole and 180° W come first
 TILE = 128

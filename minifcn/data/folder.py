@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from minifcn.data.images import VOID, image_size, mask_size, read_image, read_mask
-from minifcn.data.palette import voc_colour_map
-from minifcn.errors import UserError
+from .images import VOID, image_size, mask_size, read_image, read_mask
+from .palette import voc_colour_map
+from ..errors import UserError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 
@@ -125,9 +125,9 @@ def _pair(folder):
     return list(pairs.values())
 
 
-def _require_same_size(image, image_size, mask, mask_size):
-    if image_size != mask_size:
+def _require_same_size(image, image_shape, mask, mask_shape):
+    if image_shape != mask_shape:
         raise UserError(
-            f"mask {mask} is {mask_size[0]}x{mask_size[1]} but image {image} is "
-            f"{image_size[0]}x{image_size[1]} (height x width); they must be of the same size"
+            f"mask {mask} is {mask_shape[0]}x{mask_shape[1]} but image {image} is "
+            f"{image_shape[0]}x{image_shape[1]} (height x width); they must be of the same size"
         )

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from minifcn.errors import UserError
+from ..errors import UserError
 
 VOID = 255  # the label of pixels that are neither trained on nor counted
 FILL = (127, 127, 127)  # RGB of pixels that no image covers

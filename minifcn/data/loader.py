@@ -10,8 +10,8 @@ from functools import partial
 
 import numpy as np
 
-from minifcn.data.images import FILL, VOID
-from minifcn.errors import UserError
+from .images import FILL, VOID
+from ..errors import UserError
 
 AHEAD = 3  # batches prepared in advance
 

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from PIL import Image
 
-from minifcn.data.images import FILL, VOID
-from minifcn.errors import UserError
+from .images import FILL, VOID
+from ..errors import UserError
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,9 @@ def col2im(cols, x_shape, kernel_size, stride, padding, dilation):
 def _windows(x_shape, kernel_size, stride, padding, dilation, ceil_mode):
     """Each pooling window: the index of its output, and its taps inside the image as [(tap number, index of x)]."""
     N, C, H, W = x_shape
-    for n, c, i, j in product(*map(range, (N, C, *pool_sizes(x_shape, kernel_size, stride, padding, dilation, ceil_mode)))):
+    for n, c, i, j in product(
+        *map(range, (N, C, *pool_sizes(x_shape, kernel_size, stride, padding, dilation, ceil_mode)))
+    ):
         taps = []
         for u, v in product(*map(range, kernel_size)):
             p = stride[0] * i - padding[0] + dilation[0] * u

@@ -19,7 +19,9 @@ class Conv2d(Module):
         weight_init=init.he,
     ):  # fmt: skip
         self.options = dict(stride=stride, padding=padding, dilation=dilation, groups=groups)
-        self.weight = Parameter(weight_init((out_channels, in_channels // groups, *pair(kernel_size, 1, "kernel_size"))))
+        self.weight = Parameter(
+            weight_init((out_channels, in_channels // groups, *pair(kernel_size, 1, "kernel_size")))
+        )
         self.bias = Parameter(init.zero(out_channels)) if bias else None
 
     def forward(self, x):
@@ -40,7 +42,9 @@ class ConvTranspose2d(Module):
         self.options = dict(
             stride=stride, padding=padding, output_padding=output_padding, groups=groups, dilation=dilation
         )
-        self.weight = Parameter(weight_init((in_channels, out_channels // groups, *pair(kernel_size, 1, "kernel_size"))))
+        self.weight = Parameter(
+            weight_init((in_channels, out_channels // groups, *pair(kernel_size, 1, "kernel_size")))
+        )
         self.bias = Parameter(init.zero(out_channels)) if bias else None
 
     def forward(self, x):
@@ -68,10 +72,16 @@ class MaxPool2d(Module):
 class AvgPool2d(Module):
     """``ops.avg_pool2d``."""
 
-    def __init__(self, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, dilation=1):
+    def __init__(
+        self, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, dilation=1
+    ):
         self.kernel_size = kernel_size
         self.options = dict(
-            stride=stride, padding=padding, ceil_mode=ceil_mode, count_include_pad=count_include_pad, dilation=dilation
+            stride=stride,
+            padding=padding,
+            ceil_mode=ceil_mode,
+            count_include_pad=count_include_pad,
+            dilation=dilation,
         )
 
     def forward(self, x):
@@ -166,5 +176,7 @@ class Flatten(Module):
 
 def _unusual(options):
     """The options that differ from a plain layer's, for a one-line description."""
-    plain = dict(stride=(None, 1), padding=(0,), dilation=(1,), groups=(1,), output_padding=(0,), ceil_mode=(False,))
+    plain = dict(
+        stride=(None, 1), padding=(0,), dilation=(1,), groups=(1,), output_padding=(0,), ceil_mode=(False,)
+    )
     return "".join(f", {k} {v}" for k, v in options.items() if v not in plain.get(k, (True,)))

@@ -116,7 +116,9 @@ class Module:
             if state[n].shape != own[n].shape
         ]
         if problems:
-            listed = "; ".join(sorted(problems)[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
+            listed = "; ".join(sorted(problems)[:5]) + (
+                f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+            )
             raise ValueError(f"these weights belong to another model: {listed}")
         for name, tensor in own.items():
             tensor.data[...] = backend.of(tensor.data).asarray(state[name], dtype=tensor.dtype)

@@ -69,16 +69,13 @@ def summary(model, input_size=(224, 224), channels=3):
             place = receptive_field(output, image)
         except GeometryError:
             place = None
-        multiplies = type(node).__name__ in ("Conv2d", "ConvTranspose2d", "MatMul")
-        bias = sum(node.out_shape) and len(node.in_shapes) == 3
-        macs = (node.flops - (output.size if bias else 0)) // 2 if multiplies else 0
         rows.append(
             dict(
                 layer=node.name,
                 op=type(node).__name__,
                 output=tuple(output.shape),
                 parameters=sum(t.size for t in own),
-                macs=macs,
+                macs=node.macs,
                 field=place and place.size,
                 jump=place and place.jump,
             )

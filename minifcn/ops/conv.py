@@ -16,7 +16,6 @@ from ..kernels.shapes import conv_sizes, deconv_size, pair
 
 class Conv2d(Function):
     formula = "y[n,o,i,j] = b[o] + Σ_{c,u,v} w[o,c,u,v] · x[n, c, s·i − p + d·u, s·j − p + d·v]"
-    located_by = 1
 
     def __init__(self, stride=1, padding=0, dilation=1, groups=1):
         self.stride, self.padding = pair(stride, 1, "stride"), pair(padding, 0, "padding")
@@ -35,8 +34,11 @@ class Conv2d(Function):
         gw = K.conv2d_grad_weight(gy, x, w.shape, *where) if self.needs[1] else None
         return (gx, gw, gy.sum(axis=(0, 2, 3)))[: len(self.inputs) or 3]
 
+    def count_macs(self, out_shape, x_shape, w_shape, b_shape=None):
+        return prod(out_shape) * prod(w_shape[1:])
+
     def count(self, out_shape, x_shape, w_shape, b_shape=None):
-        return 2 * prod(out_shape) * prod(w_shape[1:]) + (prod(out_shape) if b_shape else 0)
+        return prod(out_shape) if b_shape else 0
 
     def locate(self, axis, place):
         kernel = self.in_shapes[1][axis + 2]
@@ -45,7 +47,6 @@ class Conv2d(Function):
 
 class ConvTranspose2d(Function):
     formula = "y = b + Aᵀx, with A the convolution of the same w:  y[n, o, s·i − p + d·u] += w[c, o, u] · x[n, c, i]"
-    located_by = 1
 
     def __init__(self, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
         self.stride, self.padding = pair(stride, 1, "stride"), pair(padding, 0, "padding")
@@ -71,8 +72,11 @@ class ConvTranspose2d(Function):
         sizes = zip(x_shape[2:], w_shape[2:], self.stride, self.padding, self.output_padding, self.dilation)
         return tuple(deconv_size(*args) for args in sizes)
 
+    def count_macs(self, out_shape, x_shape, w_shape, b_shape=None):
+        return prod(x_shape) * prod(w_shape[1:])
+
     def count(self, out_shape, x_shape, w_shape, b_shape=None):
-        return 2 * prod(x_shape) * prod(w_shape[1:]) + (prod(out_shape) if b_shape else 0)
+        return prod(out_shape) if b_shape else 0
 
     def locate(self, axis, place):
         kernel = self.in_shapes[1][axis + 2]
@@ -198,7 +202,9 @@ def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0, groups
         If channels, groups or sizes do not fit.
     """
     inputs = (x, w) if b is None else (x, w, b)
-    parameters = dict(stride=stride, padding=padding, output_padding=output_padding, groups=groups, dilation=dilation)
+    parameters = dict(
+        stride=stride, padding=padding, output_padding=output_padding, groups=groups, dilation=dilation
+    )
     return ConvTranspose2d.apply(*inputs, **parameters)
 
 

@@ -35,7 +35,6 @@ class BatchNorm2d(Function):
     """
 
     formula = "y = γ (x − μ) / √(σ² + ε) + β,   μ, σ² over (N, H, W) of this batch"
-    located_by = 1
 
     def __init__(self, eps=1e-5):
         self.eps = eps
@@ -57,7 +56,6 @@ class FrozenBatchNorm2d(Function):
     """Evaluation mode: the statistics are constants, so the layer is one multiplication and one addition."""
 
     formula = "y = γ (x − μ) / √(σ² + ε) + β,   μ, σ² fixed"
-    located_by = 1
 
     def __init__(self, eps=1e-5):
         self.eps = eps

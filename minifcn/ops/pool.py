@@ -14,7 +14,9 @@ class Pool2d(Function):
         return prod(out_shape) * prod(self.kernel_size)
 
     def locate(self, axis, place):
-        return place.window(self.kernel_size[axis], self.stride[axis], self.padding[axis], self.dilation[axis])
+        return place.window(
+            self.kernel_size[axis], self.stride[axis], self.padding[axis], self.dilation[axis]
+        )
 
     def _set(self, kernel_size, stride, padding, dilation):
         self.kernel_size = pair(kernel_size, 1, "kernel_size")
@@ -82,13 +84,13 @@ def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fal
     Tensor
         (N, C, OH, OW) with ``OH = ⌊(H + 2p − d(kh − 1) − 1)/s⌋ + 1``, or ⌈·⌉ in ceil mode.
     """
-    parameters = dict(kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
+    parameters = dict(
+        kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode
+    )
     return MaxPool2d.apply(x, **parameters)
 
 
-def avg_pool2d(
-    x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, dilation=1
-):
+def avg_pool2d(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, dilation=1):
     """The mean of each window.
 
     Parameters

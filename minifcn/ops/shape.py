@@ -137,6 +137,7 @@ class Pad(Rearrangement):
 
 class Concat(Rearrangement):
     formula = "y = [x₁; x₂; …] along an axis"
+    located_by = None
 
     def __init__(self, axis=1):
         self.axis = axis
@@ -198,7 +199,9 @@ def crop(x, like=None, offset=None, size=None):
         If the two cannot be aligned by a whole number of cells, or `like` reaches outside x; the reason in words.
     """
     if (like is None) == (offset is None or size is None):
-        raise ValueError("crop(x, like=z) derives the offset; crop(x, offset=(t, l), size=(h, w)) takes it: give one")
+        raise ValueError(
+            "crop(x, like=z) derives the offset; crop(x, offset=(t, l), size=(h, w)) takes it: give one"
+        )
     if like is not None:
         offset, size = crop_offset(x, like, inside=True), like.shape[2:]
     shape = x.shape if isinstance(x, Tensor) else Tensor(x).shape

@@ -4,7 +4,7 @@ Nothing here is imported by the rest of minifcn until a picture is wanted, and m
 *figure* is: `colour`, `errors` and `overlay` need NumPy alone.
 """
 
-from minifcn.viz.figures import colour, confusion, curves, errors, overlay, samples
-from minifcn.viz.style import styled
+from .figures import colour, confusion, curves, errors, overlay, samples
+from .style import styled
 
 __all__ = ["colour", "confusion", "curves", "errors", "overlay", "samples", "styled"]

@@ -7,7 +7,7 @@ no display, no global state. Save it with ``figure.savefig("samples.png")``.
 
 import numpy as np
 
-from minifcn.viz.style import CYCLE, GREY, styled
+from .style import CYCLE, GREY, styled
 
 VOID = 255  # the label of pixels that nobody judges
 VOID_COLOUR = (224, 224, 192)  # Pascal VOC's cream

@@ -1,0 +1,22 @@
+"""``python -m minifcn``: lists the commands."""
+
+import sys
+from importlib.resources import files
+
+from . import __version__
+
+COMMANDS = ("train", "evaluate", "predict")
+
+
+def main():
+    """Print each command with the first line of its page."""
+    print(f"minifcn {__version__}: Fully Convolutional Networks for Semantic Segmentation, from scratch\n")
+    for name in COMMANDS:
+        first = (files(__package__) / f"{name}.py").read_text(encoding="utf-8").split("\n", 1)[0]
+        usage, _, purpose = first.strip('"').partition("``: ")
+        print(f"  {usage.strip('`'):<46} {purpose}")
+    print("\nEach takes --help, and --config FILE with the names of its flags.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

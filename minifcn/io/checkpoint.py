@@ -1,0 +1,47 @@
+"""Checkpoints: arrays and a small JSON record in one safetensors file, written atomically."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from ..errors import UserError
+
+
+def save_checkpoint(path, arrays, record):
+    """Write `arrays` ({name: array}) and `record` (a JSON value) to `path`.
+
+    The file is complete or not there: it is written beside its place, flushed to the disk, and renamed.
+    """
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    arrays = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
+    save_file(arrays, partial, metadata={"minifcn": json.dumps(record)})
+    with open(partial, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def load_checkpoint(path):
+    """The arrays and the record of a checkpoint.
+
+    Raises
+    ------
+    UserError
+        If it is missing, damaged (cut off, say), or was not written by :func:`save_checkpoint`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such checkpoint")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            record = (file.metadata() or {}).get("minifcn")
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+        if record is None:
+            raise UserError(f"{path}: holds weights, but is not a checkpoint of minifcn")
+        return arrays, json.loads(record)
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: a damaged checkpoint ({error}); use another one of the same run") from None

@@ -1,0 +1,61 @@
+"""A model as a file: its weights, how to build it, what its classes mean, and its preprocessing."""
+
+from importlib.resources import as_file, files
+
+import numpy as np
+
+from ..data.transforms import Preprocessing
+from ..errors import UserError
+from ..io import load_checkpoint
+
+
+def describe(model):
+    """What is needed besides weights to make this model again: a JSON value."""
+    return dict(
+        model=model.recipe,
+        classes=list(model.classes or [f"class {i}" for i in range(model.num_classes)]),
+        palette=np.asarray(model.palette).tolist() if model.palette is not None else None,
+        preprocessing=model.preprocessing.to_dict(),
+    )
+
+
+def load_model(path, build):
+    """The model that a checkpoint holds, in evaluation mode, and the checkpoint's record.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or damaged, or its weights do not fit the model it names.
+    """
+    arrays, record = load_checkpoint(path)
+    try:
+        model = build(record["model"]["name"], **record["model"]["options"])
+        model.load_state_dict(weights_in(arrays))
+        model.classes, model.preprocessing = (
+            tuple(record["classes"]),
+            Preprocessing.from_dict(record["preprocessing"]),
+        )
+        model.palette = None if record["palette"] is None else np.array(record["palette"], np.uint8)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: not a checkpoint of a model this version knows ({error})") from None
+    return model.eval(), record
+
+
+def weights_in(arrays):
+    """The model's arrays among a checkpoint's, by their own names."""
+    return {name.removeprefix("model."): a for name, a in arrays.items() if name.startswith("model.")}
+
+
+def pretrained_path(name, weights):
+    """The file of weights that the package ships for a model."""
+    shipped = files(__package__) / "weights"
+    file = shipped / f"{name}-{weights}.safetensors"
+    if not file.is_file():
+        there = [
+            f.name.removesuffix(".safetensors") for f in shipped.iterdir() if f.name.endswith(".safetensors")
+        ]
+        raise UserError(
+            f"there are no weights {weights!r} for {name}: the package ships {', '.join(sorted(there))}"
+        )
+    with as_file(file) as path:
+        return path

@@ -1,0 +1,153 @@
+"""Optimisers and learning-rate schedules.
+
+How fast each parameter learns is data on the parameter: its ``lr_mult`` and ``decay_mult``.
+"""
+
+from .core import no_grad
+
+__all__ = ["SGD", "Adam", "constant", "poly", "step_down"]
+
+
+class Optimizer:
+    """What optimisers share: parameters, a learning rate that may be changed at any time, state that can be saved.
+
+    Parameters
+    ----------
+    params : iterable of Parameter
+        Frozen ones are left out.
+    lr : float
+    weight_decay : float
+        λ of the penalty λ/2·‖w‖², times each parameter's ``decay_mult``.
+    """
+
+    def __init__(self, params, lr, weight_decay=0.0):
+        self.params = [p for p in params if p.requires_grad]
+        if not self.params:
+            raise ValueError("there is nothing to learn: no parameter requires a gradient")
+        self.lr, self.weight_decay, self.steps = lr, weight_decay, 0
+        self.state = [self.start(p) for p in self.params]
+
+    def start(self, p):
+        """The buffers of one parameter, {name: array of its shape}, all zero."""
+        return {}
+
+    def update(self, p, g, state):
+        """Change ``p.data`` in place, given its gradient with the decay added."""
+        raise TypeError(f"{type(self).__name__} must define update(p, g, state)")
+
+    def step(self, scale=1.0):
+        """One update of every parameter that has a gradient, and the gradients are cleared.
+
+        Parameters
+        ----------
+        scale : float
+            Factor on the gradients: 1/k after accumulating k *means*; 1 for sums, which add exactly.
+        """
+        self.steps += 1
+        with no_grad():
+            for p, state in zip(self.params, self.state):
+                if p.grad is None:
+                    continue
+                g = p.grad if scale == 1 else p.grad * scale
+                decay = self.weight_decay * p.decay_mult
+                self.update(p, g + decay * p.data if decay else g, state)
+                p.grad = None
+
+    def zero_grad(self):
+        for p in self.params:
+            p.grad = None
+
+    def state_dict(self):
+        """{"3.velocity": array}: the buffers by position of their parameter."""
+        return {f"{i}.{k}": v for i, state in enumerate(self.state) for k, v in state.items()}
+
+    def load_state_dict(self, arrays, steps):
+        """Continue from saved buffers.  Raises ValueError if they belong to other parameters."""
+        own = self.state_dict()
+        if own.keys() != arrays.keys() or any(own[k].shape != arrays[k].shape for k in own):
+            raise ValueError("the saved optimiser state belongs to other parameters or another optimiser")
+        for key, value in own.items():
+            value[...] = arrays[key]
+        self.steps = steps
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum, in Caffe's or in PyTorch's form.
+
+    With ``g ← g + λ·decay_mult·w``::
+
+        caffe    V ← μV + lr·lr_mult·g      w ← w − V
+        torch    V ← μV + g                 w ← w − lr·lr_mult·V
+
+    The two are the same while lr stays; when it drops, Caffe's V still carries the old one (reference code, §4.3).
+    """
+
+    def __init__(self, params, lr, momentum=0.9, weight_decay=0.0, form="caffe"):
+        if form not in ("caffe", "torch"):
+            raise ValueError(f"form is 'caffe' or 'torch', got {form!r}")
+        self.momentum, self.form = momentum, form
+        super().__init__(params, lr, weight_decay)
+
+    def start(self, p):
+        return {"velocity": p.data * 0}
+
+    def update(self, p, g, state):
+        rate = self.lr * p.lr_mult
+        v = state["velocity"]
+        v *= self.momentum
+        if self.form == "caffe":
+            v += rate * g
+            p.data -= v
+        else:
+            v += g
+            p.data -= rate * v
+
+    @property
+    def memory(self):
+        """1/(1 − μ): how many steps' worth of gradient momentum adds up."""
+        return 1 / (1 - self.momentum)
+
+
+class Adam(Optimizer):
+    """Adam (Kingma & Ba 2015) with decoupled weight decay (AdamW: the decay does not pass through the moments).
+
+    ``m ← β₁m + (1 − β₁)g,  v ← β₂v + (1 − β₂)g²,  w ← w − lr·lr_mult·(m̂/(√v̂ + ε) + λ·decay_mult·w)``
+    with ``m̂ = m/(1 − β₁ᵗ)``, ``v̂ = v/(1 − β₂ᵗ)``.
+    """
+
+    memory = 1.0  # a step is about lr whatever the gradient's scale
+
+    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+        self.betas, self.eps, self.decoupled_decay = betas, eps, weight_decay
+        super().__init__(params, lr)
+
+    def start(self, p):
+        return {"mean": p.data * 0, "square": p.data * 0}
+
+    def update(self, p, g, state):
+        b1, b2 = self.betas
+        m, v = state["mean"], state["square"]
+        m += (1 - b1) * (g - m)
+        v += (1 - b2) * (g * g - v)
+        mhat, vhat = m / (1 - b1**self.steps), v / (1 - b2**self.steps)
+        rate = self.lr * p.lr_mult
+        p.data -= rate * mhat / (vhat**0.5 + self.eps) + rate * self.decoupled_decay * p.decay_mult * p.data
+
+
+def constant(progress):
+    """lr stays (the reference code's ``lr_policy: fixed``)."""
+    return 1.0
+
+
+def step_down(progress):
+    """lr / 10 at two thirds and again at eight ninths of the run."""
+    return 1.0 if progress < 2 / 3 else 0.1 if progress < 8 / 9 else 0.01
+
+
+def poly(progress):
+    """lr · (1 − t/T)^0.9, the usual schedule for segmentation."""
+    return (1 - progress) ** 0.9
+
+
+SCHEDULES = {"constant": constant, "step": step_down, "poly": poly}
+"""Factors on the learning rate as functions of progress, the share of all steps that is done (0 … 1)."""

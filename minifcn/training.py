@@ -1,0 +1,316 @@
+"""The training loop, readable aloud: forward, loss, backward, step; and a short list of named callbacks."""
+
+import math
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+from tqdm import tqdm
+
+from . import backend, ops
+from .core import Tensor, no_grad
+from .data import Loader
+from .errors import UserError
+from .metrics import ConfusionMatrix
+from .optim import SGD, constant
+
+
+@dataclass
+class Training:
+    """A run in progress: what the callbacks see, and what a checkpoint saves."""
+
+    model: object
+    train: Loader
+    val: Loader | None
+    optimizer: object
+    epochs: int
+    reduction: str = "sum"
+    base_lr: float = 0.0
+    epoch: int = 0  # epochs finished
+    step: int = 0  # batches done
+    loss: float = 0.0  # of the last batch, per labelled pixel
+    running: list = field(
+        default_factory=lambda: [0.0, 0, 0.0]
+    )  # this epoch's loss sum, labelled pixels, seconds
+    rows: list = field(default_factory=list)  # one dict an epoch: the log
+    stopping: bool = False  # set by a callback: stop after the step in progress
+    clock: float = 0.0  # when the last step ended
+
+    @property
+    def total_steps(self):
+        return self.epochs * len(self.train)
+
+    @property
+    def device(self):
+        return backend.device(self.model.parameters()[0].data)
+
+
+class Callback:
+    """Something done at named moments of a run.  Override what you need; `t` is the :class:`Training`."""
+
+    def started(self, t):
+        """Before the first step."""
+
+    def stepped(self, t):
+        """After each batch."""
+
+    def epoch_ended(self, t):
+        """After each epoch's validation; ``t.rows[-1]`` is its row of the log."""
+
+    def stopped(self, t):
+        """When the run was asked to stop before its end, between two steps."""
+
+    def finished(self, t):
+        """After the last epoch."""
+
+    def closed(self, t):
+        """Last of all, whatever happened: give back what was taken."""
+
+
+def fit(
+    model, train, val=None, optimizer=None, epochs=1, reduction="sum", weight=None, accumulate=1, schedule=constant,
+    callbacks=(), resume=None,
+):  # fmt: skip
+    """Train a model for segmentation.
+
+    Parameters
+    ----------
+    model : Module
+        With ``preprocessing`` (images to input) and scores of the image's size.
+    train, val : Loader or data set
+        A bare data set is loaded in shuffled batches of 8.
+    optimizer : Optimizer, optional
+        By default SGD with momentum 0.9 and a step that suits a summed loss.
+    epochs : int
+    reduction : {"sum", "valid", "batch"}
+        Of the loss, see :func:`minifcn.ops.cross_entropy`.
+    weight : array, optional
+        (C,) class weights.
+    accumulate : int
+        Add up the gradients of this many batches before a step.  Sums add exactly; means are averaged.
+    schedule : callable
+        Factor on the learning rate as a function of progress, 0 … 1 (``mf.optim.SCHEDULES``).
+    callbacks : sequence of Callback
+    resume : callable, optional
+        Called with the :class:`Training` before it starts, to put back a saved state.
+
+    Returns
+    -------
+    Training
+        ``.rows`` holds loss and metrics of every epoch.
+
+    Raises
+    ------
+    Diverged
+        (a UserError) if the loss is no longer a number.
+    """
+    train, val = _loader(train, shuffle=True), _loader(val)
+    optimizer = optimizer or SGD(model.parameters(), lr=1e-7, momentum=0.9)
+    t = Training(model, train, val, optimizer, epochs, reduction, base_lr=optimizer.lr)
+    if resume:
+        resume(t)
+
+    def tell(moment):
+        for callback in callbacks:
+            getattr(callback, moment)(t)
+
+    try:
+        tell("started")
+        while t.epoch < t.epochs and not t.stopping:
+            model.train()
+            t.clock = time.perf_counter()
+            for images, labels in train:
+                scores = model(Tensor(backend.to_device(model.preprocessing(images), t.device)))
+                loss = ops.cross_entropy(
+                    scores, backend.to_device(labels, t.device), weight, reduction=reduction
+                )
+                record_step(t, loss.item(), labels)
+                loss.backward()
+                due = train.batch % accumulate == 0  # `batch` is the next one's number, 0 after the last
+                if due:
+                    optimizer.lr = t.base_lr * schedule((t.step - 1) / t.total_steps)
+                    optimizer.step(1 if reduction == "sum" else 1 / accumulate)
+                tell("stepped")
+                if t.stopping and due:
+                    break
+            if train.batch == 0:
+                finish_epoch(t, weight)
+                tell("epoch_ended")
+        tell("finished" if t.epoch >= t.epochs else "stopped")
+    finally:
+        tell("closed")
+    return t
+
+
+def _loader(data, **options):
+    return data if data is None or isinstance(data, Loader) else Loader(data, batch_size=8, **options)
+
+
+def record_step(t, loss, labels):
+    """Book one batch: its loss per labelled pixel, whatever the reduction, and the running sums of the epoch."""
+    labelled = int((labels < t.model.num_classes).sum())
+    if not math.isfinite(loss):
+        raise Diverged(t, loss, labelled)
+    total = loss * {"sum": 1, "valid": labelled, "batch": len(labels)}[t.reduction]
+    now = time.perf_counter()
+    t.step += 1
+    t.loss = total / max(labelled, 1)
+    t.running = [t.running[0] + total, t.running[1] + labelled, t.running[2] + now - t.clock]
+    t.clock = now
+
+
+def finish_epoch(t, weight=None):
+    """Validate, and write the epoch's row."""
+    total, labelled, seconds = t.running
+    t.epoch += 1
+    row = dict(epoch=t.epoch, loss=total / max(labelled, 1), lr=t.optimizer.lr, seconds=round(seconds, 3))
+    if t.val is not None:
+        confusion, val_loss = evaluate(t.model, t.val, weight)
+        row |= dict(val_loss=val_loss, **scores_of(confusion))
+    t.rows.append(row)
+    t.running = [0.0, 0, 0.0]
+
+
+def scores_of(confusion):
+    """The paper's four measures, by name."""
+    return {
+        name: getattr(confusion, name) for name in ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu")
+    }
+
+
+def evaluate(model, data, weight=None, progress=False):
+    """The confusion matrix over a whole data set, and the loss per labelled pixel.
+
+    Parameters
+    ----------
+    model : FCN
+    data : Loader or data set
+    weight : array, optional
+        (C,) class weights of the loss; the matrix counts pixels.
+    progress : bool
+        Show a bar.
+
+    Returns
+    -------
+    confusion : ConfusionMatrix
+    loss : float
+        Cross-entropy per labelled pixel; NaN if there are none.
+    """
+    data = _loader(data)
+    confusion, total, labelled = ConfusionMatrix(model.num_classes), 0.0, 0
+    device = backend.device(model.parameters()[0].data)
+    training = model.training
+    model.eval()
+    with no_grad():
+        for images, labels in tqdm(data, "evaluating", leave=False, disable=not progress, file=sys.stderr):
+            scores = model(Tensor(backend.to_device(model.preprocessing(images), device)))
+            total += ops.cross_entropy(scores, backend.to_device(labels, device), weight).item()
+            labelled += int((labels < model.num_classes).sum())
+            confusion.update(labels, backend.asnumpy(scores.data.argmax(axis=1)))
+    model.train(training)
+    return confusion, total / labelled if labelled else float("nan")
+
+
+def class_weights(dataset, power):
+    """Weights ∝ frequency^−power for each class, scaled so that an average pixel weighs 1.
+
+    0: all 1.  ½: between natural and balanced.  1: every class contributes alike.  A class that never occurs weighs 0.
+
+    Returns
+    -------
+    ndarray of float32, (C,)
+    """
+    counts = np.zeros(dataset.num_classes)
+    for i in range(len(dataset)):
+        label = dataset[i][1]
+        counts += np.bincount(label[label < dataset.num_classes], minlength=dataset.num_classes)
+    frequency = counts / max(counts.sum(), 1)
+    weights = np.where(counts > 0, np.maximum(frequency, 1e-12) ** -float(power), 0)
+    return (weights / max((frequency * weights).sum(), 1e-12)).astype(np.float32)
+
+
+def effective_step(optimizer, reduction, pixels, batch_size):
+    """How far a constant per-pixel gradient of 1 moves a weight per step, momentum included: lr · N / (1 − μ).
+
+    N is what the reduction multiplies a mean over pixels by: the labelled pixels of a batch for "sum" (the paper's
+    1e-10 · 187,500 / (1 − 0.99) = 1.9e-3), those of one image for "batch", 1 for "valid".
+    """
+    factor = {"sum": pixels, "batch": pixels / batch_size, "valid": 1}[reduction]
+    return optimizer.lr * optimizer.memory * (1 if optimizer.memory == 1 else factor)
+
+
+class Diverged(UserError):
+    """The loss is no longer a finite number."""
+
+    def __init__(self, t, loss, labelled):
+        step = effective_step(t.optimizer, t.reduction, labelled, t.train.batch_size)
+        mean_lr = {"sum": labelled, "batch": labelled / t.train.batch_size, "valid": 1}[t.reduction]
+        cause = (
+            f"a learning rate meant for a mean loss, used with reduction '{t.reduction}': {t.base_lr:g} here is like "
+            f"{t.base_lr * mean_lr:g} for a mean; try --lr {0.01 / mean_lr:.1g}"
+            if mean_lr > 1 and t.base_lr * mean_lr > 0.05
+            else f"too large a learning rate ({t.base_lr:g}); try a tenth of it"
+        )
+        super().__init__(
+            f"the loss became {loss} at step {t.step + 1} (epoch {t.epoch + 1}); effective step {step:.2g}. "
+            f"The likely cause is {cause}"
+        )
+
+
+class Progress(Callback):
+    """A bar with the loss and the time left (on stderr), and a line of the four metrics an epoch."""
+
+    def __init__(self, out=None):
+        self.out = out or sys.stdout
+
+    def started(self, t):
+        self.bar = tqdm(
+            total=t.total_steps, initial=t.step, desc="training", unit="step", file=sys.stderr, dynamic_ncols=True,
+            mininterval=0.5,
+        )  # fmt: skip
+        names = ("epoch", "loss", "val loss", "pixel acc", "mean acc", "mean IU", "f.w. IU", "s")
+        self.say("  ".join(f"{n:>9}" for n in names))
+        for row in t.rows:
+            self.say(self.line(row))
+
+    def say(self, text):
+        self.bar.clear()
+        print(text, file=self.out, flush=True)
+
+    @staticmethod
+    def line(row):
+        keys = ("loss", "val_loss", "pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu")
+        numbers = "  ".join(f"{row[k]:9.4f}" if k in row else " " * 9 for k in keys)
+        return f"{row['epoch']:>9}  {numbers}  {row['seconds']:9.1f}"
+
+    def stepped(self, t):
+        self.bar.set_postfix(epoch=f"{t.epoch + 1}/{t.epochs}", loss=f"{t.loss:.4f}", refresh=False)
+        self.bar.update()
+
+    def epoch_ended(self, t):
+        self.say(self.line(t.rows[-1]))
+
+    def closed(self, t):
+        if hasattr(self, "bar"):
+            self.bar.close()
+
+
+class StopOnSignal(Callback):
+    """Ctrl-C stops after the step in progress, so that what is saved can be continued exactly; twice stops at once."""
+
+    def started(self, t):
+        self.previous = None
+        if threading.current_thread() is threading.main_thread():
+            self.previous = signal.signal(signal.SIGINT, lambda *_: self.ask(t))
+
+    def ask(self, t):
+        if t.stopping:
+            raise KeyboardInterrupt
+        t.stopping = True
+
+    def closed(self, t):
+        if getattr(self, "previous", None) is not None:
+            signal.signal(signal.SIGINT, self.previous)
