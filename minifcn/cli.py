@@ -2,83 +2,129 @@
 
 import argparse
 import json
+import math
+import os
 import sys
 import tomllib
+from contextlib import suppress
+from functools import wraps
 from pathlib import Path
 
+from . import backend
 from .coords import GeometryError
 from .errors import UserError
 
 
 class Parser(argparse.ArgumentParser):
-    """Flags with defaults shown in the help, ``--config FILE`` with the same names, and errors of one sentence."""
+    """Flags with their defaults in the help, ``--config FILE`` with the same names, and errors of one sentence.
+
+    The command line wins over the file, and the file over the defaults.
+    """
 
     def __init__(self, command, description):
         super().__init__(
-            prog=f"python -m minifcn.{command}",
-            description=description,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-            allow_abbrev=False,
+            prog=f"python -m minifcn.{command}", description=description, formatter_class=_Help, allow_abbrev=False
         )
         self.add_argument(
-            "--config",
-            metavar="FILE",
-            help="a .json or .toml file with the same names as the flags, which win over it",
+            "--config", metavar="FILE", help="a .json or .toml file with the names of these flags, which win over it"
         )
 
     def error(self, message):
         raise UserError(f"{message} (see {self.prog} --help)")
 
     def parse(self, argv=None):
-        """The flags of `argv` (by default the command line's), over those of ``--config``, over the defaults."""
-        argv = list(sys.argv[1:] if argv is None else argv)
-        finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-        finder.add_argument("--config")
-        try:
-            file = finder.parse_known_args(argv)[0].config
-        except argparse.ArgumentError as error:
-            self.error(str(error))
-        return self.parse_args([*(self.from_file(file) if file else []), *argv])
+        """All settings: of the command line, else of the file that ``--config`` names, else the defaults."""
+        path = self.given(argv).get("config")
+        return self.parse_args(argv) if path is None else self.over(read_settings(path), path, argv)
 
-    def from_file(self, path):
-        """The flags that a config file stands for."""
+    def given(self, argv=None):
+        """{name: value} of what the command line itself says."""
+        silent = object()  # argparse puts a default only where the namespace has nothing yet
+        blank = argparse.Namespace(**{action.dest: silent for action in self._actions})
+        return {name: value for name, value in vars(self.parse_args(argv, blank)).items() if value is not silent}
+
+    def over(self, settings, source, argv=None):
+        """All settings: of the command line, else of a dict that was read from the file `source`, else the defaults."""
+        argv = sys.argv[1:] if argv is None else argv
         try:
-            text = Path(path).read_text(encoding="utf-8")
-            values = tomllib.loads(text) if Path(path).suffix == ".toml" else json.loads(text)
-        except (OSError, ValueError) as error:
-            raise UserError(f"--config {path} cannot be read as .json or .toml ({error})") from None
+            return self.parse_args([*self._flags(settings), *argv])
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from None
+
+    def _flags(self, settings):
+        """The flags that say on a command line what `settings` says."""
         known = {a.dest: a for a in self._actions if a.option_strings and a.dest not in ("help", "config")}
-        argv = []
-        for key, value in (values if isinstance(values, dict) else {"(a list)": values}).items():
-            action = known.get(key.replace("-", "_"))
+        for name, value in settings.items():
+            action = known.get(name.replace("-", "_"))
             if action is None:
-                raise UserError(f"--config {path}: there is no flag {key!r}; flags are {', '.join(known)}")
-            flag = action.option_strings[0]
+                raise UserError(f"there is no flag {name!r}; flags are {', '.join(known)}")
             if isinstance(action, argparse.BooleanOptionalAction):
-                argv.append(flag if value else action.option_strings[1])
+                if not isinstance(value, bool):
+                    raise UserError(f"{name} is {value!r}; it must be true or false")
+                yield action.option_strings[0 if value else 1]  # --mirror, --no-mirror
+            elif isinstance(value, bool | list | dict):
+                raise UserError(f"{name} is {value!r}; it must be one number or text")
             elif value is not None:
-                argv += [flag, str(value)]
-        return argv
+                yield f"{action.option_strings[0]}={value}"
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    def _get_help_string(self, action):
+        return action.help if action.default is None else super()._get_help_string(action)
+
+
+def read_settings(path):
+    """The dict in a .json or .toml file; UserError if it cannot be read or holds something else."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        settings = tomllib.loads(text) if Path(path).suffix == ".toml" else json.loads(text)
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}; check the path") from None
+    except (OSError, ValueError) as error:
+        kind = "TOML" if Path(path).suffix == ".toml" else "JSON"
+        raise UserError(f"{path} cannot be read as {kind} ({error})") from None
+    if not isinstance(settings, dict):
+        raise UserError(f"{path} holds a {type(settings).__name__}; it must hold names and their values")
+    return settings
 
 
 def command(function):
-    """Turn ``function(argv)`` into a command's ``main(argv=None) -> exit code``."""
+    """Turn ``function(argv)`` into a command's ``main(argv=None) -> exit code``.
 
+    0: done.  2: something the user gave cannot be used; one sentence on stderr says what.  130: interrupted.
+    141: nobody reads the output any more (``| head``).
+    """
+
+    @wraps(function)
     def main(argv=None):
         try:
-            return function(argv) or 0
-        except (UserError, GeometryError) as error:
-            print(f"error: {error}", file=sys.stderr)
-        except OSError as error:
-            what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-            print(f"error: {what}", file=sys.stderr)
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            return 130
-        return 2
+            code = _attempt(function, argv)
+            sys.stdout.flush()  # a pipe that is closed shows here, rather than when Python exits
+            return code
+        except BrokenPipeError:
+            with suppress(OSError):  # what is left in the buffer goes nowhere
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
 
-    main.__doc__ = function.__doc__
     return main
+
+
+def _attempt(function, argv):
+    try:
+        return function(argv) or 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        raise
+    except (UserError, GeometryError) as error:
+        message = str(error)
+    except MemoryError as error:
+        message = f"out of memory: smaller images or batches need less ({error})"
+    except OSError as error:
+        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    print("error:", " ".join(message.split()), file=sys.stderr)  # a library's message may have line breaks
+    return 2
 
 
 def write_json(path, value):
@@ -90,14 +136,32 @@ def write_json(path, value):
         Path(path).write_text(text, encoding="utf-8")
 
 
-def at_least(least, kind=int):
-    """An argparse type: a number not below `least`."""
+def at_least(least, kind=int, below=None):
+    """An argparse type: a finite number that is not below `least`, but below `below`."""
+    limit = below if below is not None else 2**31 if kind is int else math.inf
 
     def convert(text):
         value = kind(text)
-        if not value >= least:
-            raise argparse.ArgumentTypeError(f"{text} is below {least}")
+        if not least <= value < limit:
+            raise argparse.ArgumentTypeError(f"{text} must be at least {least} and below {limit}")
         return value
 
     convert.__name__ = kind.__name__  # argparse names it when the text is no number
     return convert
+
+
+def json_file(text):
+    """An argparse type: a file that can be written, or ``-``.  Said before the work, not after it."""
+    path = Path(text)
+    if text != "-" and (path.is_dir() or not path.parent.is_dir()):
+        raise argparse.ArgumentTypeError(f"{text} is a folder, or lies in none; give a file, or - for standard output")
+    return text
+
+
+def device(text):
+    """An argparse type: a device that is there."""
+    try:
+        backend.to_device(backend.from_python([0]), text)
+    except (RuntimeError, ValueError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text

@@ -85,8 +85,7 @@ class AxisMap:
         """Through a sliding window: convolution or pooling; ``kernel=1`` with a negative padding also slices."""
         period = len(self.sees) // gcd(len(self.sees), stride)
         sees = (
-            _hull(self.interval(stride * i - padding + dilation * tap) for tap in range(kernel))
-            for i in range(period)
+            _hull(self.interval(stride * i - padding + dilation * tap) for tap in range(kernel)) for i in range(period)
         )
         reach = Fraction(dilation * (kernel - 1), 2) - padding
         return _reduced(self.jump * stride, self.start + reach * self.jump, tuple(sees), self.fault)
@@ -113,10 +112,7 @@ class AxisMap:
         period = m * len(self.sees) // gcd(m * len(self.sees), n)
         sources = (Fraction((2 * i + 1) * n, 2 * m) - Fraction(1, 2) for i in range(period))
         sees = (
-            _hull(
-                self.interval(j)
-                for j in range(s.numerator // s.denominator, -(-s.numerator // s.denominator) + 1)
-            )
+            _hull(self.interval(j) for j in range(s.numerator // s.denominator, -(-s.numerator // s.denominator) + 1))
             for s in sources
         )
         ratio = Fraction(n, m)

@@ -128,7 +128,7 @@ class Tensor:
         return out
 
     def to(self, device):
-        """A leaf with these values on `device`: ``"cpu"``, ``"cuda"``, ``"cuda:1"``.  Raises RuntimeError without CuPy."""
+        """A leaf with these values on `device`: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` (RuntimeError without CuPy)."""
         return Tensor(backend.to_device(self.data, device), self.requires_grad, self.name)
 
     def backward(self, gy=None, create_graph=False):
@@ -153,9 +153,7 @@ class Tensor:
         if create_graph:
             raise RuntimeError("create_graph=True is not supported: backward works on raw arrays, once")
         if not self.requires_grad:
-            raise RuntimeError(
-                "nothing to differentiate: no tensor this one was computed from requires a gradient"
-            )
+            raise RuntimeError("nothing to differentiate: no tensor this one was computed from requires a gradient")
         xp = backend.of(self.data)
         if gy is None:
             if self.size != 1:
@@ -303,7 +301,7 @@ class Function:
     def saved(self):
         if self._saved is None:
             raise RuntimeError(
-                f"what {self.name} saved was freed by backward(): a graph can be walked once; run the forward pass again"
+                f"what {self.name} saved was freed by backward(): a graph can be walked once; run forward again"
             )
         return self._saved
 

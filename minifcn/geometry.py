@@ -118,8 +118,8 @@ def crop_offset(a, b, inside=False):
         shift = (mb.start - ma.start) / ma.jump
         if shift.denominator != 1:
             raise GeometryError(
-                f"cannot align by whole cells: {maps}, {shift} cells apart (a kernel of odd size moves the centre by half "
-                "a cell against one of even size: FCN-AlexNet needs an upsampling kernel of 63, not 64)"
+                f"cannot align by whole cells: {maps}, {shift} cells apart (an odd kernel moves the centre by half a "
+                "cell against an even one: FCN-AlexNet needs an upsampling kernel of 63, not 64)"
             )
         offset.append(int(shift))
     if inside and any(o < 0 or o + n > m for o, n, m in zip(offset, b.shape[2:], a.shape[2:])):

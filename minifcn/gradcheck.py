@@ -6,7 +6,8 @@ softmax is zero whatever backward returns, and with one element at a time a tran
 
 Two step sizes are used, h and h/2.  For a smooth f the central differences D(h) and D(h/2) differ by O(h²), and
 ``(4 D(h/2) − D(h))/3`` is right to O(h⁴).  Across a kink (ReLU at 0, a tie in max pooling) they do not converge like
-that, nor does the second difference shrink fourfold: then the point is at fault, not the gradient, and the error says so.
+that, nor does the second difference shrink fourfold: then the point is at fault, not the gradient, and the error says
+so.
 """
 
 from itertools import combinations
@@ -114,9 +115,7 @@ class _Problem:
             runs.append((out.data, [t.grad for t in tensors]))
         (y1, g1), (y2, g2) = runs
         if not _same(y1, y2) or not all(_same(a, b) for a, b in zip(g1, g2)):
-            raise GradcheckError(
-                "two runs on the same input differ: seed whatever is random inside the function"
-            )
+            raise GradcheckError("two runs on the same input differ: seed whatever is random inside the function")
         xp = backend.of(v)
         return [xp.zeros_like(a) if g is None else g for a, g in zip(self.arrays, g1)]
 
@@ -170,8 +169,8 @@ class _Problem:
     def refuse_kink(self, where, kink, scale, noise):
         if kink > 1e-4 * scale + 10 * noise:
             raise GradcheckError(
-                f"{where}: the function has a kink here: between steps {STEP:g} and {STEP / 2:g} the differences do not "
-                f"converge (they disagree by {kink:.3g} of {scale:.3g}). No numerical gradient exists at such a point: "
+                f"{where}: the function has a kink here: between steps {STEP:g} and {STEP / 2:g} the differences do "
+                f"not converge (they disagree by {kink:.3g} of {scale:.3g}). No numerical gradient exists there: "
                 "choose inputs away from ties and from zero"
             )
 
@@ -192,12 +191,8 @@ class _Problem:
             xp = backend.of(v)
             parts = [xp.zeros_like(t.data) if t.grad is None else t.grad for t in (apart[i], apart[j])]
             got = xp.zeros_like(parts[0]) if together[i].grad is None else together[i].grad
-            if float(abs(got - sum(parts)).max(initial=0)) > rtol * float(
-                abs(parts[0]).sum() + abs(parts[1]).sum()
-            ):
-                raise GradcheckError(
-                    f"f(a, a) with one tensor as inputs {i} and {j} does not add its two gradients"
-                )
+            if float(abs(got - sum(parts)).max(initial=0)) > rtol * float(abs(parts[0]).sum() + abs(parts[1]).sum()):
+                raise GradcheckError(f"f(a, a) with one tensor as inputs {i} and {j} does not add its two gradients")
 
 
 def _same(a, b):
@@ -209,8 +204,8 @@ def _same(a, b):
 
 def _verdict(where, analytic, numeric):
     return (
-        f"{where}: backward() gives {analytic:.10g}, differences give {numeric:.10g} (off by {abs(analytic - numeric):.3g}), "
-        f"at steps {STEP:g} and {STEP / 2:g}, which agree with each other"
+        f"{where}: backward() gives {analytic:.10g}, differences give {numeric:.10g} "
+        f"(off by {abs(analytic - numeric):.3g}), at steps {STEP:g} and {STEP / 2:g}, which agree with each other"
     )
 
 

@@ -57,9 +57,7 @@ class ConfusionMatrix:
             )
         for name, array in (("labels", labels), ("predictions", predictions)):
             if array.dtype.kind not in "iub":
-                raise ValueError(
-                    f"{name} must be integers, not {array.dtype}; take the argmax of scores first"
-                )
+                raise ValueError(f"{name} must be integers, not {array.dtype}; take the argmax of scores first")
         n = self.num_classes
         known = (labels >= 0) & (labels < n)
         truth = labels[known].astype(np.int64)  # n * uint8 would overflow
@@ -76,9 +74,7 @@ class ConfusionMatrix:
         if not isinstance(other, ConfusionMatrix):
             return NotImplemented
         if other.num_classes != self.num_classes:
-            raise ValueError(
-                f"cannot add confusion matrices of {self.num_classes} and {other.num_classes} classes"
-            )
+            raise ValueError(f"cannot add confusion matrices of {self.num_classes} and {other.num_classes} classes")
         total = ConfusionMatrix(self.num_classes, self.present_only)
         total.matrix = self.matrix + other.matrix
         return total
@@ -121,10 +117,7 @@ class ConfusionMatrix:
         return _divide(hit, true), _divide(hit, true + predicted - hit)
 
     def __repr__(self):
-        return (
-            f"ConfusionMatrix({self.num_classes} classes, {self.matrix.sum()} pixels, "
-            f"mean IU {self.mean_iu:.4f})"
-        )
+        return f"ConfusionMatrix({self.num_classes} classes, {self.matrix.sum()} pixels, mean IU {self.mean_iu:.4f})"
 
 
 def _divide(a, b):

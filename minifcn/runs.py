@@ -7,18 +7,20 @@ the data, random state, log.  ``best`` holds the weights of the epoch with the b
 
 import csv
 import json
-import os
+import math
+import shlex
 from pathlib import Path
 
 import numpy as np
 
 from . import backend
 from .errors import UserError
-from .io import load_checkpoint, save_checkpoint
+from .io import atomic, load_checkpoint, save_checkpoint
 from .models.store import describe, weights_in
-from .training import Callback, evaluate, scores_of
+from .training import Callback, Diverged, evaluate, scores_of
 
 FIELDS = ("epoch", "loss", "val_loss", "pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu", "lr", "seconds")
+STATE = ("epoch", "step", "trained", "running", "rows")  # of a Training, besides what its parts know themselves
 
 
 class Run:
@@ -37,14 +39,10 @@ class Run:
     @classmethod
     def create(cls, folder, config):
         """A new folder.  Raises UserError if there is something in it, or it cannot be written."""
-        folder = Path(folder)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UserError(
-                f"{folder} is not empty: give another --out, or continue it with --resume {folder}"
-            )
+        require_vacant(folder)
         run = cls(folder, config)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            run.folder.mkdir(parents=True, exist_ok=True)
             run.write_json("config.json", config)
         except OSError as error:
             raise UserError(f"{folder} cannot be written ({error.strerror}): give another --out") from None
@@ -60,6 +58,8 @@ class Run:
             raise UserError(f"{folder} is not a run: there is no config.json in it") from None
         except (OSError, ValueError) as error:
             raise UserError(f"{folder / 'config.json'} cannot be read ({error})") from None
+        if not isinstance(config, dict):
+            raise UserError(f"{folder / 'config.json'} is damaged: it holds no settings")
         return cls(folder, config)
 
     @property
@@ -70,35 +70,41 @@ class Run:
     def best(self):
         return self.folder / "best.safetensors"
 
+    @property
+    def resume_command(self):
+        return f"python -m minifcn.train --resume {shlex.quote(str(self.folder))}"
+
     def write(self, name, text):
         """Write a text file of the folder, all or nothing."""
-        partial = self.folder / (name + ".partial")
-        partial.write_text(text, encoding="utf-8", newline="")
-        os.replace(partial, self.folder / name)
+        with atomic(self.folder / name) as partial:
+            partial.write_text(text, encoding="utf-8", newline="")
 
     def write_json(self, name, value):
-        self.write(name, json.dumps(value, indent=2, allow_nan=False, default=str) + "\n")
+        self.write(name, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
     def write_log(self, rows):
         """The whole log.csv: what was logged after the checkpoint that a run continues from is gone, as it should."""
-        lines = [dict.fromkeys(FIELDS, "") | row for row in rows]
-        with open(self.folder / "log.csv.partial", "w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS)
+        with atomic(self.folder / "log.csv") as partial, open(partial, "w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, FIELDS, restval="")
             writer.writeheader()
-            writer.writerows(lines)
-        os.replace(self.folder / "log.csv.partial", self.folder / "log.csv")
+            writer.writerows(rows)
 
     def save(self, t):
-        """Write the state of a training to last.safetensors."""
-        arrays = {f"model.{k}": backend.asnumpy(v) for k, v in t.model.state_dict().items()}
+        """Write the state of a training to last.safetensors.
+
+        Raises
+        ------
+        Diverged
+            If a weight is not finite.  A checkpoint that was good stays.
+        """
+        arrays = _weights(t.model)
+        if broken := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
+            raise Diverged(t, f"{broken[0].removeprefix('model.')} is no longer finite after step {t.step}")
         arrays |= {f"optimizer.{k}": backend.asnumpy(v) for k, v in t.optimizer.state_dict().items()}
         record = describe(t.model) | dict(
             config=self.config,
-            epoch=t.epoch,
-            step=t.step,
-            running=t.running,
-            rows=t.rows,
-            optimizer_steps=t.optimizer.steps,
+            state={name: getattr(t, name) for name in STATE},
+            optimizer=dict(steps=t.optimizer.steps, lr=t.optimizer.lr),
             loader=t.train.state_dict(),
             random=backend.rng().bit_generator.state,
         )
@@ -106,68 +112,125 @@ class Run:
 
     def save_best(self, t):
         """Write the weights alone to best.safetensors."""
-        arrays = {f"model.{k}": backend.asnumpy(v) for k, v in t.model.state_dict().items()}
-        save_checkpoint(self.best, arrays, describe(t.model) | dict(epoch=t.epoch, scores=t.rows[-1]))
+        save_checkpoint(self.best, _weights(t.model), describe(t.model) | dict(epoch=t.epoch, scores=t.rows[-1]))
 
     def restore(self, t):
-        """Put the state of last.safetensors back into a training, to go on exactly where it was."""
+        """Put the state of last.safetensors back into a training, to go on exactly where it was.
+
+        A run that was killed before it saved anything starts from its beginning, which comes to the same.
+        """
+        if not self.last.is_file():
+            return
         arrays, record = load_checkpoint(self.last)
-        optimizer = {k.removeprefix("optimizer."): a for k, a in arrays.items() if k.startswith("optimizer.")}
+        buffers = {k.removeprefix("optimizer."): a for k, a in arrays.items() if k.startswith("optimizer.")}
         try:
             t.model.load_state_dict(weights_in(arrays))
-            t.optimizer.load_state_dict(optimizer, record["optimizer_steps"])
+            t.optimizer.load_state_dict(buffers, record["optimizer"]["steps"])
+            t.optimizer.lr = record["optimizer"]["lr"]
             t.train.load_state_dict(record["loader"])
-            t.epoch, t.step, t.running, t.rows = (record[k] for k in ("epoch", "step", "running", "rows"))
             backend.rng().bit_generator.state = record["random"]
+            for name in STATE:
+                setattr(t, name, record["state"][name])
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{self.last}: cannot be continued with these settings ({error})") from None
+            raise UserError(f"{self.last}: cannot be continued with the settings of this run ({error})") from None
+        if t.epoch > t.epochs:
+            raise UserError(f"{self.folder} has {t.epoch} epochs already; give a larger number than --epochs {t.epochs}")
+
+
+def require_vacant(folder):
+    """Raise UserError if there is anything in a folder, or something else in its place."""
+    folder = Path(folder)
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"{folder} is not empty: give another --out, or continue the run in it with --resume {folder}")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file, not a folder: give another --out")
+
+
+def find_checkpoint(path, weights="last"):
+    """The checkpoint file that `path` (a run folder, or a file) means, and the settings of its run, if it has one."""
+    path = Path(path)
+    if path.is_dir():
+        run = Run.open(path)
+        return (run.last if weights == "last" else run.best), run.config
+    return path, Run.open(path.parent).config if (path.parent / "config.json").is_file() else {}
+
+
+def _weights(model):
+    return {f"model.{name}": backend.asnumpy(array) for name, array in model.state_dict().items()}
 
 
 class Recorder(Callback):
-    """Keeps the run folder up to date: log and checkpoints every epoch, and when the run is stopped."""
+    """Keeps the run folder up to date: log and checkpoints every epoch, and when the run is stopped.
+
+    Attributes
+    ----------
+    saved : bool
+        Whether last.safetensors holds a state of this run.
+    """
 
     def __init__(self, run):
-        self.run = run
+        self.run, self.saved = run, False
 
     def started(self, t):
+        self.saved = self.run.last.is_file()
+        self.run.write_json("config.json", self.run.config)
         self.run.write_log(t.rows)
+
+    def save(self, t):
+        self.run.save(t)
+        self.saved = True
+
+    epoch_trained = stopped = save
 
     def epoch_ended(self, t):
-        if t.val is None or t.rows[-1]["mean_iu"] >= max(row["mean_iu"] for row in t.rows):
+        if _mean_iu(t.rows[-1]) >= max(map(_mean_iu, t.rows)):
             self.run.save_best(t)
-        self.run.save(t)
+        self.save(t)
         self.run.write_log(t.rows)
 
-    def stopped(self, t):
-        self.run.save(t)
+
+def _mean_iu(row):
+    """What makes one epoch better than another; without a labelled validation pixel, every later one is."""
+    value = row.get("mean_iu", math.nan)
+    return -1 if math.isnan(value) else value
 
 
-def illustrate(run, model, val, rows, floors=()):
+def illustrate(run, model, val, rows, header=()):
     """Evaluate a trained model on its validation split, and write metrics, pictures and the report.
+
+    Parameters
+    ----------
+    run : Run
+    model : FCN
+    val : Loader
+    rows : list of dict
+        The log.
+    header : sequence of str
+        What the report says above everything else.
 
     Returns
     -------
     dict
-        The four measures, and per class, as in metrics.json.
+        What metrics.json holds: see :func:`measures`.
     """
     from .report import write_report  # pictures are made at the end, and only then is matplotlib wanted
     from .viz import confusion as confusion_figure
     from .viz import curves, samples
 
-    figures = {"curves.png": curves(rows)}
-    metrics = {}
-    if val is not None:
-        confusion, loss = evaluate(model, val)
-        metrics = measures(confusion, val.classes) | dict(loss=loss, split=getattr(val, "split", "val"))
-        chosen = telling(val, 4)
-        images, labels = zip(*(val[i] for i in chosen))
-        predictions = [model.predict(image) for image in images]
-        figures["samples.png"] = samples(images, labels, predictions, val.classes, val.palette)
-        figures["confusion.png"] = confusion_figure(confusion.matrix, val.classes)
-        run.write_json("metrics.json", metrics)
+    confusion, loss = evaluate(model, val, progress=True)
+    data = val.dataset
+    metrics = measures(confusion, data.classes) | about(data, loss)
+    images, labels = zip(*(data[i] for i in telling(data, 4)))
+    predictions = [model.predict(image) for image in images]
+    figures = {
+        "curves.png": curves(rows),
+        "samples.png": samples(images, labels, predictions, data.classes, data.palette),
+        "confusion.png": confusion_figure(confusion.matrix, data.classes),
+    }
+    run.write_json("metrics.json", metrics | dict(header=list(header)))
     for name, figure in figures.items():
-        figure.savefig(run.folder / name)
-    run.write_json("config.json", run.config | dict(floors=list(floors)))
+        with atomic(run.folder / name) as partial:
+            figure.savefig(partial, format="png")
     write_report(run.folder)
     return metrics
 
@@ -180,6 +243,25 @@ def measures(confusion, classes):
     ]
     scores = {name: _number(value) for name, value in scores_of(confusion).items()}
     return scores | dict(per_class=per_class, pixels=int(confusion.matrix.sum()))
+
+
+def about(data, loss):
+    """What stands beside the measures: on which data, the loss per pixel, and the figures to beat there."""
+    return dict(split=getattr(data, "split", None), loss=_number(loss), floors=list(getattr(data, "floors", ())))
+
+
+def outcome(metrics):
+    """The final measures as lines of text, beside the figures to beat."""
+    rows = [dict(metrics, name="this run"), *metrics["floors"]]
+    wide = max(24, *(len(row["name"]) for row in rows))
+    yield f"{'on split ' + str(metrics['split']):<{wide}}  pixel acc  mean IU"
+    for row in rows:
+        yield f"{row['name']:<{wide}}  {_text(row['pixel_accuracy'], '9.3f')}  {_text(row['mean_iu'], '7.3f')}"
+    yield "IU by class: " + ", ".join(f"{c['name']} {_text(c['iu'], '.2f')}" for c in metrics["per_class"])
+
+
+def _text(value, form):
+    return "–" if value is None else format(value, form)
 
 
 def _number(value):

@@ -1,6 +1,7 @@
 """The training loop, readable aloud: forward, loss, backward, step; and a short list of named callbacks."""
 
 import math
+import os
 import signal
 import sys
 import threading
@@ -29,14 +30,15 @@ class Training:
     epochs: int
     reduction: str = "sum"
     base_lr: float = 0.0
-    epoch: int = 0  # epochs finished
+    epoch: int = 0  # epochs finished, validation included
     step: int = 0  # batches done
+    trained: bool = False  # all batches of this epoch are done, its validation is not
     loss: float = 0.0  # of the last batch, per labelled pixel
-    running: list = field(
-        default_factory=lambda: [0.0, 0, 0.0]
-    )  # this epoch's loss sum, labelled pixels, seconds
+    pixels: int = 0  # labelled ones of the last batch
+    gathered: int = 0  # batches whose gradients wait for a step
+    running: dict = field(default_factory=lambda: dict(EMPTY))  # sums over the batches of this epoch
     rows: list = field(default_factory=list)  # one dict an epoch: the log
-    stopping: bool = False  # set by a callback: stop after the step in progress
+    stopping: bool = False  # set by a callback: stop as soon as what is saved can be continued exactly
     clock: float = 0.0  # when the last step ended
 
     @property
@@ -48,6 +50,9 @@ class Training:
         return backend.device(self.model.parameters()[0].data)
 
 
+EMPTY = dict(loss=0.0, pixels=0, seconds=0.0)
+
+
 class Callback:
     """Something done at named moments of a run.  Override what you need; `t` is the :class:`Training`."""
 
@@ -57,11 +62,14 @@ class Callback:
     def stepped(self, t):
         """After each batch."""
 
+    def epoch_trained(self, t):
+        """After the last batch of each epoch, before its validation."""
+
     def epoch_ended(self, t):
         """After each epoch's validation; ``t.rows[-1]`` is its row of the log."""
 
     def stopped(self, t):
-        """When the run was asked to stop before its end, between two steps."""
+        """When the run ends early, between two steps: it was asked to, or the data set has an error."""
 
     def finished(self, t):
         """After the last epoch."""
@@ -120,26 +128,34 @@ def fit(
     try:
         tell("started")
         while t.epoch < t.epochs and not t.stopping:
-            model.train()
-            t.clock = time.perf_counter()
-            for images, labels in train:
-                scores = model(Tensor(backend.to_device(model.preprocessing(images), t.device)))
-                loss = ops.cross_entropy(
-                    scores, backend.to_device(labels, t.device), weight, reduction=reduction
-                )
-                record_step(t, loss.item(), labels)
-                loss.backward()
-                due = train.batch % accumulate == 0  # `batch` is the next one's number, 0 after the last
-                if due:
-                    optimizer.lr = t.base_lr * schedule((t.step - 1) / t.total_steps)
-                    optimizer.step(1 if reduction == "sum" else 1 / accumulate)
-                tell("stepped")
-                if t.stopping and due:
-                    break
-            if train.batch == 0:
+            if not t.trained:
+                model.train()
+                t.clock = time.perf_counter()
+                for images, labels in train:
+                    scores = model(Tensor(backend.to_device(model.preprocessing(images), t.device)))
+                    loss = ops.cross_entropy(
+                        scores, backend.to_device(labels, t.device), weight, reduction=reduction
+                    )
+                    record_step(t, loss.item(), labels)
+                    loss.backward()
+                    if t.gathered == accumulate or train.batch == 0:  # `batch` is the next one's number
+                        optimizer.lr = t.base_lr * schedule((t.step - 1) / t.total_steps)
+                        optimizer.step(1 if reduction == "sum" else 1 / t.gathered)
+                        t.gathered = 0
+                    tell("stepped")
+                    if t.stopping and not t.gathered:
+                        break
+                t.trained = train.batch == 0
+                if t.trained:
+                    tell("epoch_trained")
+            if t.trained and not t.stopping:
                 finish_epoch(t, weight)
                 tell("epoch_ended")
-        tell("finished" if t.epoch >= t.epochs else "stopped")
+        tell("finished" if t.epoch == t.epochs else "stopped")
+    except UserError as error:  # of the data: what was learned before it is sound
+        if not isinstance(error, Diverged) and not t.gathered:
+            tell("stopped")
+        raise
     finally:
         tell("closed")
     return t
@@ -151,27 +167,31 @@ def _loader(data, **options):
 
 def record_step(t, loss, labels):
     """Book one batch: its loss per labelled pixel, whatever the reduction, and the running sums of the epoch."""
-    labelled = int((labels < t.model.num_classes).sum())
+    t.pixels = int((labels < t.model.num_classes).sum())
     if not math.isfinite(loss):
-        raise Diverged(t, loss, labelled)
-    total = loss * {"sum": 1, "valid": labelled, "batch": len(labels)}[t.reduction]
+        raise Diverged(t, f"the loss became {loss} at step {t.step + 1}")
+    total = loss * {"sum": 1, "valid": t.pixels, "batch": len(labels)}[t.reduction]
     now = time.perf_counter()
     t.step += 1
-    t.loss = total / max(labelled, 1)
-    t.running = [t.running[0] + total, t.running[1] + labelled, t.running[2] + now - t.clock]
+    t.gathered += 1
+    t.loss = total / max(t.pixels, 1)
+    for name, value in dict(loss=total, pixels=t.pixels, seconds=now - t.clock).items():
+        t.running[name] += value
     t.clock = now
 
 
 def finish_epoch(t, weight=None):
     """Validate, and write the epoch's row."""
-    total, labelled, seconds = t.running
-    t.epoch += 1
-    row = dict(epoch=t.epoch, loss=total / max(labelled, 1), lr=t.optimizer.lr, seconds=round(seconds, 3))
+    sums = t.running
+    row = dict(
+        epoch=t.epoch + 1, loss=sums["loss"] / max(sums["pixels"], 1), lr=t.optimizer.lr,
+        seconds=round(sums["seconds"], 3),
+    )  # fmt: skip
     if t.val is not None:
         confusion, val_loss = evaluate(t.model, t.val, weight)
         row |= dict(val_loss=val_loss, **scores_of(confusion))
     t.rows.append(row)
-    t.running = [0.0, 0, 0.0]
+    t.epoch, t.trained, t.running = t.epoch + 1, False, dict(EMPTY)
 
 
 def scores_of(confusion):
@@ -243,25 +263,30 @@ def effective_step(optimizer, reduction, pixels, batch_size):
 
 
 class Diverged(UserError):
-    """The loss is no longer a finite number."""
+    """The loss, or a weight, is no longer a finite number.
 
-    def __init__(self, t, loss, labelled):
-        step = effective_step(t.optimizer, t.reduction, labelled, t.train.batch_size)
-        mean_lr = {"sum": labelled, "batch": labelled / t.train.batch_size, "valid": 1}[t.reduction]
-        cause = (
-            f"a learning rate meant for a mean loss, used with reduction '{t.reduction}': {t.base_lr:g} here is like "
-            f"{t.base_lr * mean_lr:g} for a mean; try --lr {0.01 / mean_lr:.1g}"
-            if mean_lr > 1 and t.base_lr * mean_lr > 0.05
-            else f"too large a learning rate ({t.base_lr:g}); try a tenth of it"
-        )
-        super().__init__(
-            f"the loss became {loss} at step {t.step + 1} (epoch {t.epoch + 1}); effective step {step:.2g}. "
-            f"The likely cause is {cause}"
-        )
+    Parameters
+    ----------
+    t : Training
+    what : str
+        What was seen, and when.
+    """
+
+    def __init__(self, t, what):
+        step = effective_step(t.optimizer, t.reduction, t.pixels, t.train.batch_size)
+        factor = {"sum": t.pixels, "batch": t.pixels / t.train.batch_size, "valid": 1}[t.reduction]
+        if factor > 1 and t.base_lr * factor > 0.05:
+            cause = (
+                f"a learning rate meant for a mean loss: with reduction '{t.reduction}', {t.base_lr:g} is like "
+                f"{t.base_lr * factor:g} for a mean; try --lr {0.01 / factor:.1g}"
+            )
+        else:
+            cause = f"too large a learning rate ({t.base_lr:g}); try a tenth of it"
+        super().__init__(f"{what} (epoch {t.epoch + 1}, effective step {step:.2g}); the likely cause is {cause}")
 
 
 class Progress(Callback):
-    """A bar with the loss and the time left (on stderr), and a line of the four metrics an epoch."""
+    """A line of the four metrics an epoch, and on a terminal a bar with the loss and the time left (on stderr)."""
 
     def __init__(self, out=None):
         self.out = out or sys.stdout
@@ -269,7 +294,7 @@ class Progress(Callback):
     def started(self, t):
         self.bar = tqdm(
             total=t.total_steps, initial=t.step, desc="training", unit="step", file=sys.stderr, dynamic_ncols=True,
-            mininterval=0.5,
+            mininterval=0.2, disable=None, leave=False,
         )  # fmt: skip
         names = ("epoch", "loss", "val loss", "pixel acc", "mean acc", "mean IU", "f.w. IU", "s")
         self.say("  ".join(f"{n:>9}" for n in names))
@@ -279,6 +304,7 @@ class Progress(Callback):
     def say(self, text):
         self.bar.clear()
         print(text, file=self.out, flush=True)
+        self.bar.refresh()
 
     @staticmethod
     def line(row):
@@ -287,8 +313,12 @@ class Progress(Callback):
         return f"{row['epoch']:>9}  {numbers}  {row['seconds']:9.1f}"
 
     def stepped(self, t):
-        self.bar.set_postfix(epoch=f"{t.epoch + 1}/{t.epochs}", loss=f"{t.loss:.4f}", refresh=False)
+        self.bar.set_postfix_str(f"epoch {t.epoch + 1} of {t.epochs}, loss {t.loss:.4f}", refresh=False)
         self.bar.update()
+
+    def epoch_trained(self, t):
+        if t.val is not None and not t.stopping:
+            self.bar.set_postfix_str(f"validating epoch {t.epoch + 1}")
 
     def epoch_ended(self, t):
         self.say(self.line(t.rows[-1]))
@@ -301,8 +331,9 @@ class Progress(Callback):
 class StopOnSignal(Callback):
     """Ctrl-C stops after the step in progress, so that what is saved can be continued exactly; twice stops at once."""
 
+    previous = None
+
     def started(self, t):
-        self.previous = None
         if threading.current_thread() is threading.main_thread():
             self.previous = signal.signal(signal.SIGINT, lambda *_: self.ask(t))
 
@@ -310,7 +341,9 @@ class StopOnSignal(Callback):
         if t.stopping:
             raise KeyboardInterrupt
         t.stopping = True
+        # print() may be what the signal has interrupted, and is not reentrant
+        os.write(2, b"\nstopping after this step (Ctrl-C again: at once)\n")
 
     def closed(self, t):
-        if getattr(self, "previous", None) is not None:
+        if self.previous is not None:
             signal.signal(signal.SIGINT, self.previous)

@@ -97,9 +97,7 @@ def write_pair(root, stem, image=None, mask=None, suffix=".png"):
 def test_folder_without_splits_takes_every_fifth_file_for_validation(tmp_path):
     for stem in "abcdefg":
         write_pair(tmp_path, stem, suffix=".jpg")
-    names = {
-        split: [image.stem for image, _ in Folder(tmp_path, split).pairs] for split in ("train", "val", None)
-    }
+    names = {split: [image.stem for image, _ in Folder(tmp_path, split).pairs] for split in ("train", "val", None)}
     assert names == {"val": ["a", "f"], "train": list("bcdeg"), None: list("abcdefg")}
 
 
@@ -272,9 +270,7 @@ def test_invalid_preprocessing_is_refused(fields):
         Preprocessing.from_dict(fields)
 
 
-@pytest.mark.parametrize(
-    "images", [np.zeros((4, 4, 3)), np.zeros((3, 4, 4), np.uint8), np.zeros((4, 4), np.uint8)]
-)
+@pytest.mark.parametrize("images", [np.zeros((4, 4, 3)), np.zeros((3, 4, 4), np.uint8), np.zeros((4, 4), np.uint8)])
 def test_preprocessing_wants_raw_images(images):
     with pytest.raises(ValueError, match="uint8"):
         Preprocessing()(images)
@@ -319,9 +315,7 @@ def test_jitter_moves_every_pixel_alike_and_fills_the_rest(sample):
     moved = set()
     for image, label in outcomes(Augment(mirror=False, jitter=5, fill=(1, 2, 3)), sample):
         y, x = np.nonzero(label != 255)
-        moves = (image[y, x, :2] // 10).astype(int) - np.stack(
-            [y, x], 1
-        )  # where a pixel is from, less where it is
+        moves = (image[y, x, :2] // 10).astype(int) - np.stack([y, x], 1)  # where a pixel is from, less where it is
         assert (moves == moves[0]).all() and abs(moves[0]).max() <= 5
         np.testing.assert_array_equal(label[y, x], sample[1][tuple((np.stack([y, x], 1) + moves[0]).T)])
         assert (image[label == 255] == (1, 2, 3)).all()
@@ -389,9 +383,7 @@ def loader_threads():
 def test_batches_in_order_and_the_last_is_short_or_dropped():
     d = Numbers([(2, 2)] * 7)
     assert ids(Loader(d, 3)) == [[0, 1, 2], [3, 4, 5], [6]] and len(Loader(d, 3)) == 3
-    assert (
-        ids(Loader(d, 3, drop_last=True)) == [[0, 1, 2], [3, 4, 5]] and len(Loader(d, 3, drop_last=True)) == 2
-    )
+    assert ids(Loader(d, 3, drop_last=True)) == [[0, 1, 2], [3, 4, 5]] and len(Loader(d, 3, drop_last=True)) == 2
 
 
 def test_each_epoch_has_its_own_order_of_all_images():

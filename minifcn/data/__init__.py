@@ -6,12 +6,12 @@ A data set is anything with ``len(d)``, ``d[i] -> (image uint8 (H, W, 3), label 
 
 from inspect import signature
 
+from ..errors import UserError
 from .earth import Earth
 from .folder import Folder
 from .loader import Loader
 from .shapes import Shapes
 from .transforms import Augment, Preprocessing
-from ..errors import UserError
 
 __all__ = ["DATASETS", "Augment", "Earth", "Folder", "Loader", "Preprocessing", "Shapes", "open_dataset"]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import UserError
 from .images import VOID, image_size, mask_size, read_image, read_mask
 from .palette import voc_colour_map
-from ..errors import UserError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 
@@ -115,9 +115,7 @@ def _pair(folder):
     pairs = {}
     for image in images:
         if image.stem in pairs:
-            raise UserError(
-                f"{image} and {pairs[image.stem][0].name} share one mask; rename or remove one of them"
-            )
+            raise UserError(f"{image} and {pairs[image.stem][0].name} share one mask; rename or remove one of them")
         mask = folder / "masks" / f"{image.stem}.png"
         if not mask.is_file():
             raise UserError(f"image {image} has no mask; expected {mask}")

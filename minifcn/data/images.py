@@ -93,6 +93,4 @@ def _opened(path):
     except Image.DecompressionBombError:
         raise UserError(f"{path} has too many pixels to be opened safely; cut it into tiles") from None
     except Exception as error:  # a damaged file may raise nearly anything in Pillow's decoders
-        raise UserError(
-            f"cannot read image {path}: it is damaged or of an unknown format ({error})"
-        ) from error
+        raise UserError(f"cannot read image {path}: it is damaged or of an unknown format ({error})") from error

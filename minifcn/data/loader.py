@@ -10,8 +10,8 @@ from functools import partial
 
 import numpy as np
 
-from .images import FILL, VOID
 from ..errors import UserError
+from .images import FILL, VOID
 
 AHEAD = 3  # batches prepared in advance
 
@@ -66,9 +66,7 @@ class Loader:
         order = np.arange(len(self.dataset))
         if self.shuffle:
             np.random.default_rng([self.seed, epoch]).shuffle(order)
-        batches = (
-            self._load(epoch, order[k * self.batch_size :][: self.batch_size]) for k in range(first, last + 1)
-        )
+        batches = (self._load(epoch, order[k * self.batch_size :][: self.batch_size]) for k in range(first, last + 1))
         for k, batch in enumerate(prefetch(batches), first):
             self.epoch, self.batch = (epoch, k + 1) if k < last else (epoch + 1, 0)
             yield batch

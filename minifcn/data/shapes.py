@@ -6,9 +6,9 @@ greyish background: a pixel by itself hints at "some object", and for its kind a
 
 import numpy as np
 
+from ..errors import UserError
 from .images import VOID
 from .palette import voc_colour_map
-from ..errors import UserError
 
 SPLITS = ("train", "val")
 BORDER = 1.5  # half the width in pixels of the void band around objects, VOC's "difficult" border

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from PIL import Image
 
-from .images import FILL, VOID
 from ..errors import UserError
+from .images import FILL, VOID
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,7 @@ class Preprocessing:
         try:
             return cls(**fields)
         except TypeError:
-            raise UserError(
-                f"preprocessing is {fields!r}; expected the fields order, mean and scale"
-            ) from None
+            raise UserError(f"preprocessing is {fields!r}; expected the fields order, mean and scale") from None
 
 
 CAFFE = Preprocessing("BGR", (104.00699, 116.66877, 122.67892), (1.0, 1.0, 1.0))
@@ -178,9 +176,7 @@ class Augment:
             image, label = image[::-1], label[::-1]
         if self.rotate:
             if image.shape[0] != image.shape[1]:
-                raise UserError(
-                    f"rotate needs square images, not {image.shape[0]}x{image.shape[1]}; leave it off"
-                )
+                raise UserError(f"rotate needs square images, not {image.shape[0]}x{image.shape[1]}; leave it off")
             quarters = rng.integers(4)
             image, label = np.rot90(image, quarters), np.rot90(label, quarters)
         if self.colour:
@@ -208,6 +204,4 @@ def zoom(array, factor, resample, fill):
     step = 1 / factor  # of the original, for one pixel of the result
     affine = (step, 0, width / 2 * (1 - step), 0, step, height / 2 * (1 - step))
     picture = Image.fromarray(np.ascontiguousarray(array))
-    return np.array(
-        picture.transform((width, height), Image.Transform.AFFINE, affine, resample, fillcolor=fill)
-    )
+    return np.array(picture.transform((width, height), Image.Transform.AFFINE, affine, resample, fillcolor=fill))

@@ -1,7 +1,6 @@
 """Checkpoints: arrays and a small JSON record in one safetensors file, written atomically."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -9,20 +8,23 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from ..errors import UserError
+from .atomic import atomic
 
 
 def save_checkpoint(path, arrays, record):
-    """Write `arrays` ({name: array}) and `record` (a JSON value) to `path`.
+    """Write `arrays` ({name: array}) and `record` (a JSON value) to `path`, all or nothing.
 
-    The file is complete or not there: it is written beside its place, flushed to the disk, and renamed.
+    Raises
+    ------
+    UserError
+        If it cannot be written (no such folder, no space).  What was there stays.
     """
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
     arrays = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
-    save_file(arrays, partial, metadata={"minifcn": json.dumps(record)})
-    with open(partial, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with atomic(path) as partial:
+            save_file(arrays, partial, metadata={"minifcn": json.dumps(record)})
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} cannot be written ({error})") from None
 
 
 def load_checkpoint(path):
@@ -44,4 +46,4 @@ def load_checkpoint(path):
             raise UserError(f"{path}: holds weights, but is not a checkpoint of minifcn")
         return arrays, json.loads(record)
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: a damaged checkpoint ({error}); use another one of the same run") from None
+        raise UserError(f"{path}: damaged, or not a checkpoint at all ({error}); give another one") from None

@@ -41,9 +41,7 @@ def pool_size(n, kernel, stride, padding, dilation=1, ceil_mode=False):
         return conv_size(n, kernel, stride, padding, dilation)
     size = -(-(n + 2 * padding - extent) // stride) + 1
     if size < 1:
-        raise ValueError(
-            f"a window of {extent} does not fit into {n} cells padded by {padding}, even clipped"
-        )
+        raise ValueError(f"a window of {extent} does not fit into {n} cells padded by {padding}, even clipped")
     return size - 1 if (size - 1) * stride >= n + padding else size
 
 
@@ -51,12 +49,11 @@ def deconv_size(n, kernel, stride, padding, output_padding=0, dilation=1):
     """Output cells of a transposed convolution over `n` cells.  Raises ValueError if nothing is left."""
     size = stride * (n - 1) + dilation * (kernel - 1) + 1 - 2 * padding + output_padding
     if size < 1:
+        raise ValueError(f"a transposed convolution of {n} cells padded by {padding} leaves nothing: pad less")
+    if output_padding >= stride:
         raise ValueError(
-            f"a transposed convolution of {n} cells padded by {padding} leaves nothing: pad less"
-        )
-    if output_padding >= max(stride, dilation):
-        raise ValueError(
-            f"output_padding {output_padding} must be smaller than the stride {stride} or dilation {dilation}"
+            f"output_padding {output_padding} must be smaller than the stride {stride}: it chooses among the output "
+            "sizes that the convolution maps to one input size"
         )
     return size
 
@@ -108,9 +105,7 @@ def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, 
 
 
 def avg_pool2d(x, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation):
-    return stand_in(
-        x, (*x.shape[:2], *pool_sizes(x.shape, kernel_size, stride, padding, dilation, ceil_mode))
-    )
+    return stand_in(x, (*x.shape[:2], *pool_sizes(x.shape, kernel_size, stride, padding, dilation, ceil_mode)))
 
 
 def avg_pool2d_grad(gy, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation):

@@ -52,14 +52,8 @@ class Kernel:
         chosen = overrides.get(self.name)
         if callable(chosen):
             return chosen
-        if (
-            chosen is None
-            and self.name.startswith("conv2d")
-            and ("im2col" in overrides or "col2im" in overrides)
-        ):
-            return (
-                self.textbook
-            )  # the one convolution built on im2col and col2im: the given function is really used
+        if chosen is None and self.name.startswith("conv2d") and ("im2col" in overrides or "col2im" in overrides):
+            return self.textbook  # the one convolution built on im2col and col2im: the given function is really used
         available = self.implementations(backend.of(array).__name__)
         return available.get(chosen) or next(iter(available.values()))
 
@@ -90,9 +84,7 @@ def override(**implementations):
                 raise ValueError(f"override({name}=...) takes a Function subclass, got {chosen!r}")
             table[name] = chosen
         elif name not in KERNELS:
-            raise ValueError(
-                f"nothing is called {name!r}: kernels are {', '.join(KERNELS)}; or name an operation"
-            )
+            raise ValueError(f"nothing is called {name!r}: kernels are {', '.join(KERNELS)}; or name an operation")
         elif callable(chosen):
             table[name] = chosen
         else:
@@ -109,9 +101,7 @@ def _family(name, chosen):
     having = {n: [label for o in k.special for label in k.implementations(o)] for n, k in KERNELS.items()}
     if chosen not in having[name]:
         names = ", ".join(dict.fromkeys(having[name]))
-        raise ValueError(
-            f"kernel {name!r} has no implementation {chosen!r}: choose from {names}, or give a function"
-        )
+        raise ValueError(f"kernel {name!r} has no implementation {chosen!r}: choose from {names}, or give a function")
     return [n for n in KERNELS if (n == name or n.startswith(name + "_grad")) and chosen in having[n]]
 
 

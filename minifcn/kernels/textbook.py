@@ -124,18 +124,14 @@ def window_areas(xp, x_shape, kernel_size, stride, padding, ceil_mode, count_inc
 
 def avg_pool2d(x, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation):
     out = pool_sizes(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
-    areas = window_areas(
-        backend.of(x), x.shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation
-    )
+    areas = window_areas(backend.of(x), x.shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation)
     x = pad_to_windows(x, kernel_size, stride, padding, dilation, out)
     y = sum(x[where] for where in tap_slices(kernel_size, stride, dilation, out))
     return y / areas.astype(x.dtype)
 
 
 def avg_pool2d_grad(gy, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation):
-    areas = window_areas(
-        backend.of(gy), x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation
-    )
+    areas = window_areas(backend.of(gy), x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation)
     share = gy / areas.astype(gy.dtype)
     gx = zeros_under_windows(gy, x_shape, kernel_size, stride, padding, dilation)
     for where in tap_slices(kernel_size, stride, dilation, gy.shape[2:]):

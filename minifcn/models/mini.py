@@ -2,7 +2,7 @@
 
 from .. import nn, ops
 
-WIDTHS = (16, 32, 64, 128, 128)  # channels of conv1_* … conv5_* at width 1
+WIDTHS = (16, 32, 64, 96, 96)  # channels of conv1_* … conv5_* at width 1
 CONVOLUTIONS = (
     1,
     1,
@@ -10,11 +10,11 @@ CONVOLUTIONS = (
     2,
     2,
 )  # 3×3 convolutions a stage: few where the maps are large, for that is where time goes
-TOP = 256  # channels of fc7, at width 1
+TOP = 128  # channels of fc7, at width 1
 
 
 class MiniTrunk(nn.Module):
-    """conv1_1 … pool5, fc6, fc7: the paper's trunk at a tenth of its size, padded so that no size is lost.
+    """conv1_1 … pool5, fc7: the paper's trunk at a tenth of its size, padded so that no size is lost.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class MiniTrunk(nn.Module):
     pools = ("pool1", "pool2", "pool3", "pool4", "pool5")
     top = "fc7"
 
-    def __init__(self, width=1.0, batch_norm=True, dropout=0.5, in_channels=3):
+    def __init__(self, width=1.0, batch_norm=True, dropout=0.3, in_channels=3):
         self.stages, self.channels = [], {}
         channels = in_channels
         for stage, (base, count) in enumerate(zip(WIDTHS, CONVOLUTIONS), start=1):
@@ -47,9 +47,7 @@ class MiniTrunk(nn.Module):
             self.channels[f"pool{stage}"] = channels
             self.stages.append((names, f"pool{stage}"))
         self.channels[self.top] = max(1, round(TOP * width))
-        self._add(
-            "fc7", nn.Conv2d(channels, self.channels[self.top], 3, padding=1, bias=not batch_norm), batch_norm
-        )
+        self._add("fc7", nn.Conv2d(channels, self.channels[self.top], 3, padding=1, bias=not batch_norm), batch_norm)
         self.drop7 = nn.Dropout(dropout)
 
     def _add(self, name, convolution, batch_norm):

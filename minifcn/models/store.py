@@ -1,12 +1,14 @@
 """A model as a file: its weights, how to build it, what its classes mean, and its preprocessing."""
 
-from importlib.resources import as_file, files
+from pathlib import Path
 
 import numpy as np
 
 from ..data.transforms import Preprocessing
 from ..errors import UserError
 from ..io import load_checkpoint
+
+SHIPPED = Path(__file__).parent / "weights"
 
 
 def describe(model):
@@ -31,13 +33,11 @@ def load_model(path, build):
     try:
         model = build(record["model"]["name"], **record["model"]["options"])
         model.load_state_dict(weights_in(arrays))
-        model.classes, model.preprocessing = (
-            tuple(record["classes"]),
-            Preprocessing.from_dict(record["preprocessing"]),
-        )
+        model.classes = tuple(record["classes"])
         model.palette = None if record["palette"] is None else np.array(record["palette"], np.uint8)
+        model.preprocessing = Preprocessing.from_dict(record["preprocessing"])
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: not a checkpoint of a model this version knows ({error})") from None
+        raise UserError(f"{path}: not a checkpoint of a model that this version can build ({error})") from None
     return model.eval(), record
 
 
@@ -47,15 +47,9 @@ def weights_in(arrays):
 
 
 def pretrained_path(name, weights):
-    """The file of weights that the package ships for a model."""
-    shipped = files(__package__) / "weights"
-    file = shipped / f"{name}-{weights}.safetensors"
-    if not file.is_file():
-        there = [
-            f.name.removesuffix(".safetensors") for f in shipped.iterdir() if f.name.endswith(".safetensors")
-        ]
-        raise UserError(
-            f"there are no weights {weights!r} for {name}: the package ships {', '.join(sorted(there))}"
-        )
-    with as_file(file) as path:
-        return path
+    """The file of weights that the package ships for a model; UserError, naming what there is, if there is none."""
+    path = SHIPPED / f"{name}-{weights}.safetensors"
+    if not path.is_file():
+        there = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.safetensors"))) or "none at all"
+        raise UserError(f"the package has no weights {weights!r} for {name} (it ships {there}); give a model of your own")
+    return path

@@ -8,7 +8,7 @@ from .. import backend
 
 
 def he(shape):
-    """Normal with std √(2/fan_in): keeps the variance through ReLU layers.  `shape` is (O, C/groups, kh, kw) or (O, C)."""
+    """Normal with std √(2/fan_in), keeping the variance through ReLU layers; `shape` is (O, C, kh, kw) or (O, C)."""
     std = (2 / prod(shape[1:])) ** 0.5
     return (backend.rng().standard_normal(shape) * std).astype(np.float32)
 

@@ -72,9 +72,7 @@ class MaxPool2d(Module):
 class AvgPool2d(Module):
     """``ops.avg_pool2d``."""
 
-    def __init__(
-        self, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, dilation=1
-    ):
+    def __init__(self, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, dilation=1):
         self.kernel_size = kernel_size
         self.options = dict(
             stride=stride,
@@ -153,7 +151,7 @@ class BatchNorm2d(Module):
 
 
 class Linear(Module):
-    """y = x Wᵀ + b with W (O, C), He-initialised: the layer that "convolutionalizing" turns into a convolution (§3.1)."""
+    """y = x Wᵀ + b with W (O, C), He-initialised: what "convolutionalizing" turns into a convolution (§3.1)."""
 
     def __init__(self, in_features, out_features, bias=True, weight_init=init.he):
         self.weight = Parameter(weight_init((out_features, in_features)))
@@ -176,7 +174,5 @@ class Flatten(Module):
 
 def _unusual(options):
     """The options that differ from a plain layer's, for a one-line description."""
-    plain = dict(
-        stride=(None, 1), padding=(0,), dilation=(1,), groups=(1,), output_padding=(0,), ceil_mode=(False,)
-    )
+    plain = dict(stride=(None, 1), padding=(0,), dilation=(1,), groups=(1,), output_padding=(0,), ceil_mode=(False,))
     return "".join(f", {k} {v}" for k, v in options.items() if v not in plain.get(k, (True,)))

@@ -38,7 +38,7 @@ class Buffer(Tensor):
 
 
 class Module:
-    """A function with parameters.  Subclasses define ``forward(*inputs)`` and assign parameters and modules as attributes.
+    """A function with parameters.  Subclasses define ``forward(*inputs)``; attributes are its parameters and modules.
 
     Attributes
     ----------
@@ -60,6 +60,7 @@ class Module:
         raise TypeError(f"{type(self).__name__} must define forward(*inputs)")
 
     def __call__(self, *inputs):
+        inputs = (x if isinstance(x, Tensor) else Tensor(x) for x in inputs)
         with scope(self.name) if self.name else nullcontext():
             return self.forward(*inputs)
 
@@ -116,9 +117,7 @@ class Module:
             if state[n].shape != own[n].shape
         ]
         if problems:
-            listed = "; ".join(sorted(problems)[:5]) + (
-                f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
-            )
+            listed = "; ".join(sorted(problems)[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
             raise ValueError(f"these weights belong to another model: {listed}")
         for name, tensor in own.items():
             tensor.data[...] = backend.of(tensor.data).asarray(state[name], dtype=tensor.dtype)

@@ -27,8 +27,8 @@ class Summary(list):
         head = ("layer", "operation", "output", "parameters", "MACs", "field", "jump")
         rows = [
             (
-                row["layer"], row["op"], "×".join(map(str, row["output"])), _count(row["parameters"]), _count(row["macs"]),
-                _pair(row["field"]), _pair(row["jump"]),
+                row["layer"], row["op"], "×".join(map(str, row["output"])),
+                _count(row["parameters"]), _count(row["macs"]), _pair(row["field"]), _pair(row["jump"]),
             )
             for row in self
         ]  # fmt: skip

@@ -129,9 +129,7 @@ class Reduction(Function):
         self.axis, self.keepdims = axis, keepdims
 
     def axes(self, ndim):
-        axis = (
-            range(ndim) if self.axis is None else self.axis if isinstance(self.axis, tuple) else (self.axis,)
-        )
+        axis = range(ndim) if self.axis is None else self.axis if isinstance(self.axis, tuple) else (self.axis,)
         return tuple(a % ndim for a in axis)
 
     def infer(self, shape):

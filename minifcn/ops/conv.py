@@ -25,14 +25,15 @@ class Conv2d(Function):
         _check_channels("conv2d", x, w, x.shape[1], w.shape[1] * self.groups, w.shape[0], self.groups, b)
         y = K.conv2d(x, w, self.stride, self.padding, self.dilation, self.groups)
         self.save(x, w)
-        return y if b is None else _add_bias(y, b)
+        self.biased = b is not None
+        return _add_bias(y, b) if self.biased else y
 
     def backward(self, gy):
         x, w = self.saved
         where = (self.stride, self.padding, self.dilation, self.groups)
         gx = K.conv2d_grad_input(gy, w, x.shape, *where) if self.needs[0] else None
         gw = K.conv2d_grad_weight(gy, x, w.shape, *where) if self.needs[1] else None
-        return (gx, gw, gy.sum(axis=(0, 2, 3)))[: len(self.inputs) or 3]
+        return (gx, gw, gy.sum(axis=(0, 2, 3))) if self.biased else (gx, gw)
 
     def count_macs(self, out_shape, x_shape, w_shape, b_shape=None):
         return prod(out_shape) * prod(w_shape[1:])
@@ -59,14 +60,15 @@ class ConvTranspose2d(Function):
         y_shape = (len(x), outputs, *self.out_size(x.shape, w.shape))
         y = K.conv2d_grad_input(x, w, y_shape, self.stride, self.padding, self.dilation, self.groups)
         self.save(x, w)
-        return y if b is None else _add_bias(y, b)
+        self.biased = b is not None
+        return _add_bias(y, b) if self.biased else y
 
     def backward(self, gy):
         x, w = self.saved
         where = (self.stride, self.padding, self.dilation, self.groups)
         gx = K.conv2d(gy, w, *where) if self.needs[0] else None
         gw = K.conv2d_grad_weight(x, gy, w.shape, *where) if self.needs[1] else None
-        return (gx, gw, gy.sum(axis=(0, 2, 3)))[: len(self.inputs) or 3]
+        return (gx, gw, gy.sum(axis=(0, 2, 3))) if self.biased else (gx, gw)
 
     def out_size(self, x_shape, w_shape):
         sizes = zip(x_shape[2:], w_shape[2:], self.stride, self.padding, self.output_padding, self.dilation)
@@ -202,9 +204,7 @@ def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0, groups
         If channels, groups or sizes do not fit.
     """
     inputs = (x, w) if b is None else (x, w, b)
-    parameters = dict(
-        stride=stride, padding=padding, output_padding=output_padding, groups=groups, dilation=dilation
-    )
+    parameters = dict(stride=stride, padding=padding, output_padding=output_padding, groups=groups, dilation=dilation)
     return ConvTranspose2d.apply(*inputs, **parameters)
 
 

@@ -32,7 +32,7 @@ class CrossEntropy(Function):
 def cross_entropy(scores, labels, weight=None, ignore_index=255, reduction="sum", mask=None):
     """Softmax cross-entropy at every location, reduced over space.
 
-    Per location ``ℓ' = −w_y · log(e^{s_y} / Σ_c e^{s_c})`` for its label y (§3.4); locations that are void or masked out
+    Per location ``ℓ' = −w_y · log(e^{s_y} / Σ_c e^{s_c})`` for its label y (§3.4); void or masked locations
     contribute neither loss nor gradient.  Computed stably, in float32 at least.
 
     Parameters
@@ -66,9 +66,7 @@ def cross_entropy(scores, labels, weight=None, ignore_index=255, reduction="sum"
     expected = (array.shape[0], *array.shape[2:])
     for name, given in (("labels", labels), ("mask", mask)):
         if given is not None and given.shape != expected:
-            raise ValueError(
-                f"{name} of shape {given.shape} for scores of shape {array.shape}: expected {expected}"
-            )
+            raise ValueError(f"{name} of shape {given.shape} for scores of shape {array.shape}: expected {expected}")
     if labels.dtype.kind not in "iu":
         raise ValueError(f"labels must be integers, got {labels.dtype}")
 
@@ -76,9 +74,7 @@ def cross_entropy(scores, labels, weight=None, ignore_index=255, reduction="sum"
     classes = array.shape[1]
     if bool((counted & ((labels < 0) | (labels >= classes))).any()):
         wrong = [int(v) for v in xp.unique(labels[counted]) if not 0 <= int(v) < classes]
-        raise ValueError(
-            f"labels {wrong[:5]} are outside 0 … {classes - 1} and are not the void label {ignore_index}"
-        )
+        raise ValueError(f"labels {wrong[:5]} are outside 0 … {classes - 1} and are not the void label {ignore_index}")
     if mask is not None:
         counted = counted & mask
     safe = xp.where(counted, labels, 0).astype("int64")  # a void label must never be used as an index

@@ -14,9 +14,7 @@ class Pool2d(Function):
         return prod(out_shape) * prod(self.kernel_size)
 
     def locate(self, axis, place):
-        return place.window(
-            self.kernel_size[axis], self.stride[axis], self.padding[axis], self.dilation[axis]
-        )
+        return place.window(self.kernel_size[axis], self.stride[axis], self.padding[axis], self.dilation[axis])
 
     def _set(self, kernel_size, stride, padding, dilation):
         self.kernel_size = pair(kernel_size, 1, "kernel_size")
@@ -45,9 +43,7 @@ class MaxPool2d(Pool2d):
 class AvgPool2d(Pool2d):
     formula = "y[i,j] = Σ_{u,v} x[s·i − p + d·u, s·j − p + d·v] / area"
 
-    def __init__(
-        self, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, dilation=1
-    ):
+    def __init__(self, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, dilation=1):
         self._set(kernel_size, stride, padding, dilation)
         self.ceil_mode, self.count_include_pad = ceil_mode, count_include_pad
 
@@ -84,9 +80,7 @@ def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fal
     Tensor
         (N, C, OH, OW) with ``OH = ⌊(H + 2p − d(kh − 1) − 1)/s⌋ + 1``, or ⌈·⌉ in ceil mode.
     """
-    parameters = dict(
-        kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode
-    )
+    parameters = dict(kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
     return MaxPool2d.apply(x, **parameters)
 
 

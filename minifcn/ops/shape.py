@@ -1,5 +1,7 @@
 """Operations that move values without changing them: reshape, transpose, slice, crop, pad, concat."""
 
+from itertools import pairwise
+
 from .. import backend
 from ..core import Function, Tensor
 from ..geometry import crop_offset
@@ -156,7 +158,7 @@ class Concat(Rearrangement):
             edges.append(edges[-1] + n)
         index = [slice(None)] * gy.ndim
         parts = []
-        for first, last in zip(edges[:-1], edges[1:]):
+        for first, last in pairwise(edges):
             index[self.axis] = slice(first, last)
             parts.append(gy[tuple(index)])
         return tuple(parts)
@@ -199,9 +201,7 @@ def crop(x, like=None, offset=None, size=None):
         If the two cannot be aligned by a whole number of cells, or `like` reaches outside x; the reason in words.
     """
     if (like is None) == (offset is None or size is None):
-        raise ValueError(
-            "crop(x, like=z) derives the offset; crop(x, offset=(t, l), size=(h, w)) takes it: give one"
-        )
+        raise ValueError("crop(x, like=z) derives the offset; crop(x, offset=(t, l), size=(h, w)) takes it: give one")
     if like is not None:
         offset, size = crop_offset(x, like, inside=True), like.shape[2:]
     shape = x.shape if isinstance(x, Tensor) else Tensor(x).shape

@@ -6,6 +6,8 @@ Bands are shared out over worker threads; the partition depends on the shapes an
 call gives the same bits.
 """
 
+from itertools import pairwise
+
 import numpy as np
 
 from ..shapes import conv_sizes
@@ -20,7 +22,7 @@ def _bands(rows, row_bytes):
     height = max(1, min(rows, BAND_BYTES // max(row_bytes, 1)))
     count = -(-rows // height)
     edges = [rows * i // count for i in range(count + 1)]
-    return list(zip(edges[:-1], edges[1:]))
+    return list(pairwise(edges))
 
 
 def _columns(windows, n, channels, band):
@@ -124,6 +126,6 @@ def _scatter(gy, w, x_shape, stride, padding, dilation, groups):
             for tap, where in enumerate(tap_slices((kh, kw), stride, dilation, (bottom - top, OW))):
                 rows[where] += cols[:, tap]
 
-    tasks = [(n, g, *edge) for n in range(N) for g in range(groups) for edge in zip(edges[:-1], edges[1:])]
+    tasks = [(n, g, *edge) for n in range(N) for g in range(groups) for edge in pairwise(edges)]
     workers.run(share_of_channels, tasks)
     return gx[:, :, padding[0] : padding[0] + H, padding[1] : padding[1] + W]

@@ -1,4 +1,4 @@
-"""Max pooling tap by tap, in place, over worker threads: one comparison a tap, one byte a cell for where it came from."""
+"""Max pooling tap by tap, in place, over worker threads: one comparison a tap, one byte a cell for its origin."""
 
 import numpy as np
 

@@ -1,0 +1,265 @@
+"""The engine: order, accumulation, freeing, refusals, and what nodes and tensors know of themselves."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+
+import minifcn as mf
+from minifcn import core, ops
+
+
+def leaf(*shape, seed=0):
+    return mf.Tensor(np.random.default_rng(seed).standard_normal(shape), requires_grad=True)
+
+
+def test_a_chain_of_ten_thousand_nodes_goes_back_and_is_collected():
+    x = leaf()
+    y = x
+    for _ in range(10_000):
+        y = y * 1.0
+    y.backward()
+    assert x.grad == 1
+    z = x
+    for _ in range(50_000):  # never walked back: the collector must take it apart without recursion
+        z = z + 1.0
+    del z
+
+
+def test_b_is_a_plus_a_c_is_b_plus_b():
+    """The example that breaks a naive recursion: b must wait for both of its uses."""
+    a = leaf()
+    b = a + a
+    c = b + b
+    c.backward()
+    assert a.grad == 4
+
+
+@pytest.mark.parametrize("depth", [1, 18, 60])
+def test_each_node_is_visited_once(depth):
+    """A ladder of diamonds has 2^depth paths; walking every path would not come back."""
+    x = leaf()
+    visits = []
+
+    class Count(mf.Function):
+        def forward(self, a, b):
+            return a + b
+
+        def backward(self, gy):
+            visits.append(self)
+            return gy, gy
+
+    y = x
+    for _ in range(depth):
+        y = Count()(y, y)
+    y.backward()
+    assert len(visits) == depth == len(set(map(id, visits)))
+    assert x.grad == 2.0**depth
+
+
+@pytest.mark.parametrize(
+    "f, slope",
+    [(lambda a: a - a, 0), (lambda a: a / a, 0), (lambda a: a * a, 6), (lambda a: a**a, 27 * (np.log(3) + 1))],
+)
+def test_a_repeated_operand_receives_the_sum(f, slope):
+    a = mf.Tensor(np.array(3.0), requires_grad=True)
+    f(a).backward()
+    assert a.grad == pytest.approx(slope)
+
+
+def test_gradients_accumulate_over_backwards_and_leaves_own_theirs():
+    a, b = leaf(3), leaf(3, seed=1)
+    for _ in range(2):
+        (a + b).backward(np.ones(3))
+    assert (a.grad == 2).all()
+    a.grad += 1
+    assert (b.grad == 2).all()
+    gy = np.ones(3)
+    a.grad = None
+    ops.add(a, 0).backward(gy)
+    a.grad += 1
+    assert (gy == 1).all()
+
+
+def test_backward_frees_what_was_saved_as_it_passes():
+    x = leaf(1, 2, 8, 8)
+    y = ops.exp(x)
+    saved = weakref.ref(y.creator.saved[0])
+    z = ops.exp(y)
+    node = z.creator
+    del y
+    z.backward(np.ones(z.shape))
+    gc.collect()
+    assert saved() is None
+    assert node.inputs == ()
+    assert node.saved_bytes == 0
+    with pytest.raises(RuntimeError, match="freed by backward"):
+        _ = node.saved
+
+
+def test_a_second_backward_says_what_to_do():
+    x = leaf(3)
+    y = ops.exp(x).sum()
+    y.backward()
+    with pytest.raises(RuntimeError, match="run forward again"):
+        y.backward()
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match=r"shape \(3,\) needs a gradient"):
+        ops.exp(leaf(3)).backward()
+    with pytest.raises(ValueError, match="gy has shape"):
+        ops.exp(leaf(3)).backward(np.ones(4))
+    with pytest.raises(RuntimeError, match="nothing to differentiate"):
+        mf.Tensor([1.0]).backward()
+    with pytest.raises(RuntimeError, match="create_graph"):
+        leaf().backward(create_graph=True)
+    with pytest.raises(TypeError, match="floating"):
+        mf.Tensor(np.arange(3), requires_grad=True)
+
+
+@pytest.mark.parametrize("edit", ["array", "parameter"])
+def test_an_edit_in_place_between_forward_and_backward_is_noticed(edit):
+    x = leaf(4)
+    y = x * x
+    if edit == "array":
+        x.data[...] = 0
+    else:
+        x.data -= 1
+    with pytest.raises(RuntimeError, match="changed in place"):
+        y.backward(np.ones(4))
+
+
+def test_a_backward_of_the_wrong_shape_or_number_is_refused_by_name():
+    class Wrong(mf.Function):
+        def forward(self, a):
+            return a * 2
+
+        def backward(self, gy):
+            return gy[:1]
+
+    class Two(Wrong):
+        def backward(self, gy):
+            return gy, gy
+
+    with pytest.raises(ValueError, match=r"Wrong.backward returned a gradient of shape \(1,\)"):
+        Wrong()(leaf(3)).backward(np.ones(3))
+    with pytest.raises(ValueError, match="2 gradients for 1 inputs"):
+        Two()(leaf(3)).backward(np.ones(3))
+
+
+def test_no_grad_remembers_nothing_but_where_things_lie():
+    x = leaf(1, 1, 8, 8)
+    with mf.no_grad():
+        y = ops.conv2d(x, np.ones((1, 1, 3, 3)), stride=2)
+    assert y.creator is None
+    assert not y.requires_grad
+    assert mf.geometry.receptive_field(y, x).size == (3, 3)
+
+
+def test_nodes_know_name_formula_parameters_bytes_and_flops():
+    conv = mf.nn.Conv2d(3, 4, 3, padding=1)
+    conv.name = "conv1_1"
+    x = mf.Tensor(np.zeros((2, 3, 5, 6), np.float32))
+    node = conv(x).creator
+    assert node.name == "conv1_1"
+    assert "Σ" in node.formula
+    assert node.parameters == dict(stride=(1, 1), padding=(1, 1), dilation=(1, 1), groups=1)
+    assert node.saved_bytes == x.data.nbytes + conv.weight.data.nbytes
+    assert node.macs == 2 * 4 * 5 * 6 * 27
+    assert node.flops == 2 * node.macs + 2 * 4 * 5 * 6
+
+
+def test_numbers_take_the_tensors_dtype_and_lists_become_float32():
+    x = mf.Tensor(np.ones(3, np.float32))
+    for y in (2 * x, x + np.float64(1), x / 3, 1 - x, x**2):
+        assert y.dtype == np.float32
+    assert mf.Tensor([1, 2]).dtype == np.float32
+    assert (np.ones(3) + mf.Tensor(np.ones(3))).shape == (3,)  # NumPy leaves the operator to the tensor
+
+
+def test_the_order_of_creation_does_not_leak_between_graphs():
+    x = leaf(3)
+    late = ops.exp(x)
+    early = ops.exp(x)
+    (early * late).sum().backward()
+    np.testing.assert_allclose(x.grad, 2 * np.exp(2 * x.data))
+
+
+def test_overrides_reach_kernels_and_operations_and_end_with_the_block():
+    x = mf.Tensor(np.random.default_rng(0).standard_normal((1, 1, 4, 4)))
+    calls = []
+
+    def mine(x, *window):
+        calls.append("im2col")
+        return mf.kernels.im2col.textbook(x, *window)
+
+    class Minimum(ops.pool.MaxPool2d):
+        def forward(self, x):
+            return -super().forward(-x)
+
+    with mf.override(im2col=mine, MaxPool2d=Minimum):
+        ops.conv2d(x, np.ones((1, 1, 3, 3)))  # an overridden im2col is really used
+        assert ops.max_pool2d(x, 4).item() == x.data.min()
+    assert calls == ["im2col"]
+    assert ops.max_pool2d(x, 4).item() == x.data.max()
+    ops.conv2d(x, np.ones((1, 1, 3, 3)))
+    assert calls == ["im2col"]
+
+
+def test_an_override_is_read_when_a_kernel_is_called_so_it_reaches_backward():
+    x, w = leaf(1, 1, 5, 5), leaf(1, 1, 3, 3, seed=1)
+    y = ops.conv2d(x, w)
+    calls = []
+
+    def spy(*args):
+        calls.append(args)
+        return mf.kernels.conv2d_grad_weight.textbook(*args)
+
+    with mf.override(conv2d_grad_weight=spy):
+        y.backward(np.ones(y.shape))
+    assert len(calls) == 1
+
+
+def test_overrides_by_name_and_unknown_names():
+    assert mf.kernels.implementations("conv2d") == ["banded", "textbook", "reference"]
+    assert mf.kernels.implementations("conv2d", "cupy") == ["textbook", "reference"]
+    with mf.override(conv2d="reference"):
+        assert mf.kernels.conv2d_grad_weight.choose(np.ones(1)).__module__.endswith("reference")
+    for wrong in (dict(conv2d="winogard"), dict(conv3d="banded"), dict(MaxPool2d="banded")):
+        with pytest.raises(ValueError), mf.override(**wrong):
+            pass
+
+
+def test_mixing_array_libraries_names_both(monkeypatch):
+    import sys
+    import types
+
+    other = types.ModuleType("otherarrays")
+
+    class ndarray:
+        __module__ = "otherarrays"
+        dtype = np.dtype("float32")
+        shape, ndim, size = (3,), 1, 3
+
+    other.ndarray = ndarray
+    monkeypatch.setitem(sys.modules, "otherarrays", other)
+    with pytest.raises(ValueError, match="numpy and otherarrays"):
+        mf.Tensor(np.ones(3)) + mf.Tensor(ndarray())
+
+
+def test_a_gpu_that_is_not_there_is_named_with_what_to_install():
+    if mf.backend.gpu_available():
+        pytest.skip("a GPU is here")
+    with pytest.raises(RuntimeError, match=r"pip install 'minifcn\[gpu\]'"):
+        mf.Tensor([1.0]).to("cuda")
+    with pytest.raises(ValueError, match="unknown device"):
+        mf.Tensor([1.0]).to("tpu")
+
+
+def test_watchers_see_every_operation_in_order():
+    seen = []
+    with core.watch(lambda node, inputs, output: seen.append((type(node).__name__, output.shape))):
+        ops.relu(mf.Tensor(np.ones((2, 3))) + 1).sum()
+    assert seen == [("Add", (2, 3)), ("ReLU", (2, 3)), ("Sum", ())]
