@@ -4,11 +4,13 @@ import sys
 from importlib.resources import files
 
 from . import __version__
+from .cli import command
 
 COMMANDS = ("train", "evaluate", "predict")
 
 
-def main():
+@command
+def main(argv=None):
     """Print each command with the first line of its page."""
     print(f"minifcn {__version__}: Fully Convolutional Networks for Semantic Segmentation, from scratch\n")
     for name in COMMANDS:

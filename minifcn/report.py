@@ -12,6 +12,8 @@ from math import isfinite
 from pathlib import Path
 from string import Template
 
+from .io import atomic
+
 SCORES = {
     "pixel_accuracy": ("pixel accuracy", "labelled pixels that are right"),
     "mean_accuracy": ("mean accuracy", "of each class, averaged"),
@@ -119,10 +121,10 @@ def write_report(run_dir):
     Parameters
     ----------
     run_dir : str or path
-        A run folder. Read if present: `config.json` (flat settings, besides "header", a list of lines, and
-        "floors", a list of {name, pixel_accuracy, mean_iu}), `metrics.json` (pixel_accuracy, mean_accuracy,
-        mean_iu, fw_iu, pixels, per_class: a list of {name, accuracy, iu}), `log.csv`, `samples.png`,
-        `curves.png`, `confusion.png`. Every score is a fraction.
+        A run folder. Read if present: `config.json` (settings by name), `metrics.json` (pixel_accuracy,
+        mean_accuracy, mean_iu, fw_iu, pixels, per_class: a list of {name, accuracy, iu}, floors: a list of
+        {name, pixel_accuracy, mean_iu}, header: a list of lines), `log.csv`, `samples.png`, `curves.png`,
+        `confusion.png`. Every score is a fraction.
 
     Returns
     -------
@@ -139,10 +141,10 @@ def write_report(run_dir):
         raise NotADirectoryError(f"no run folder at {run_dir}: nothing to report")
     config, metrics, log = _json(run_dir / "config.json"), _json(run_dir / "metrics.json"), _log(run_dir)
     scores = metrics or (log[-1] if log else {})
-    header, floors = config.pop("header", []), config.pop("floors", [])
+    floors = metrics.get("floors", [])
     setting = [str(config[key]) for key in ("model", "dataset") if key in config]
     epochs = f"{len(log)} epoch{'s' * (len(log) != 1)}"
-    lines = [" · ".join([*setting, epochs]), *([header] if isinstance(header, str) else header)]
+    lines = [" · ".join([*setting, epochs]), *metrics.get("header", [])]
     sections = [
         _scores(scores),
         _floors(floors, scores),
@@ -157,7 +159,8 @@ def write_report(run_dir):
         body="\n".join(filter(None, sections)),
     )
     path = run_dir / "report.html"
-    path.write_text(page, encoding="utf-8")
+    with atomic(path) as partial:
+        partial.write_text(page, encoding="utf-8")
     return path
 
 
@@ -257,9 +260,7 @@ def _figure(path, heading, alt, caption):
 
 def _details(summary, columns, rows):
     """A table that stays folded on the screen."""
-    cells = "".join(
-        f"<tr>{''.join(f'<td>{escape(_text(value))}</td>' for value in row)}</tr>\n" for row in rows
-    )
+    cells = "".join(f"<tr>{''.join(f'<td>{escape(_text(value))}</td>' for value in row)}</tr>\n" for row in rows)
     return f"<details><summary>{summary}</summary>\n{_table(columns, cells)}\n</details>" if cells else ""
 
 

@@ -134,7 +134,9 @@ class Run:
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{self.last}: cannot be continued with the settings of this run ({error})") from None
         if t.epoch > t.epochs:
-            raise UserError(f"{self.folder} has {t.epoch} epochs already; give a larger number than --epochs {t.epochs}")
+            raise UserError(
+                f"{self.folder} has {t.epoch} epochs already; give a larger number than --epochs {t.epochs}"
+            )
 
 
 def require_vacant(folder):
@@ -166,13 +168,15 @@ class Recorder(Callback):
     ----------
     saved : bool
         Whether last.safetensors holds a state of this run.
+    began_at : int
+        Epochs that were finished when this part of the run began.
     """
 
     def __init__(self, run):
-        self.run, self.saved = run, False
+        self.run, self.saved, self.began_at = run, False, 0
 
     def started(self, t):
-        self.saved = self.run.last.is_file()
+        self.saved, self.began_at = self.run.last.is_file(), t.epoch
         self.run.write_json("config.json", self.run.config)
         self.run.write_log(t.rows)
 

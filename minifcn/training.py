@@ -132,11 +132,10 @@ def fit(
                 model.train()
                 t.clock = time.perf_counter()
                 for images, labels in train:
+                    t.pixels = count_labelled(labels, model.num_classes)
                     scores = model(Tensor(backend.to_device(model.preprocessing(images), t.device)))
-                    loss = ops.cross_entropy(
-                        scores, backend.to_device(labels, t.device), weight, reduction=reduction
-                    )
-                    record_step(t, loss.item(), labels)
+                    loss = ops.cross_entropy(scores, backend.to_device(labels, t.device), weight, reduction=reduction)
+                    record_step(t, loss.item(), len(images))
                     loss.backward()
                     if t.gathered == accumulate or train.batch == 0:  # `batch` is the next one's number
                         optimizer.lr = t.base_lr * schedule((t.step - 1) / t.total_steps)
@@ -165,12 +164,22 @@ def _loader(data, **options):
     return data if data is None or isinstance(data, Loader) else Loader(data, batch_size=8, **options)
 
 
-def record_step(t, loss, labels):
+def count_labelled(labels, num_classes, void=255):
+    """How many pixels have a label.  Raises UserError if a label is neither a class nor void: before any harm is done."""
+    known = labels < num_classes
+    if not (known | (labels == void)).all():
+        raise UserError(
+            f"a label in this batch is {labels[~known & (labels != void)].max()}; the model has {num_classes} classes, "
+            f"so labels must lie in 0..{num_classes - 1}, or be {void} for void"
+        )
+    return int(known.sum())
+
+
+def record_step(t, loss, images):
     """Book one batch: its loss per labelled pixel, whatever the reduction, and the running sums of the epoch."""
-    t.pixels = int((labels < t.model.num_classes).sum())
     if not math.isfinite(loss):
         raise Diverged(t, f"the loss became {loss} at step {t.step + 1}")
-    total = loss * {"sum": 1, "valid": t.pixels, "batch": len(labels)}[t.reduction]
+    total = loss * {"sum": 1, "valid": t.pixels, "batch": images}[t.reduction]
     now = time.perf_counter()
     t.step += 1
     t.gathered += 1
@@ -196,9 +205,7 @@ def finish_epoch(t, weight=None):
 
 def scores_of(confusion):
     """The paper's four measures, by name."""
-    return {
-        name: getattr(confusion, name) for name in ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu")
-    }
+    return {name: getattr(confusion, name) for name in ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu")}
 
 
 def evaluate(model, data, weight=None, progress=False):
@@ -211,7 +218,7 @@ def evaluate(model, data, weight=None, progress=False):
     weight : array, optional
         (C,) class weights of the loss; the matrix counts pixels.
     progress : bool
-        Show a bar.
+        Show a bar, if stderr is a terminal.
 
     Returns
     -------
@@ -225,10 +232,12 @@ def evaluate(model, data, weight=None, progress=False):
     training = model.training
     model.eval()
     with no_grad():
-        for images, labels in tqdm(data, "evaluating", leave=False, disable=not progress, file=sys.stderr):
+        for images, labels in tqdm(
+            data, "evaluating", leave=False, disable=None if progress else True, file=sys.stderr
+        ):
+            labelled += count_labelled(labels, model.num_classes)
             scores = model(Tensor(backend.to_device(model.preprocessing(images), device)))
             total += ops.cross_entropy(scores, backend.to_device(labels, device), weight).item()
-            labelled += int((labels < model.num_classes).sum())
             confusion.update(labels, backend.asnumpy(scores.data.argmax(axis=1)))
     model.train(training)
     return confusion, total / labelled if labelled else float("nan")

@@ -38,6 +38,4 @@ def load_weights(path):
                 return {name: archive[name] for name in archive.files}
     except (SafetensorError, zipfile.BadZipFile, ValueError, OSError, EOFError, KeyError) as error:
         raise UserError(f"{path}: damaged, or not the {path.suffix} file its name says ({error})") from None
-    raise UserError(
-        f"{path}: cannot read {path.suffix or 'a file without a suffix'}; give .safetensors or .npz"
-    )
+    raise UserError(f"{path}: cannot read {path.suffix or 'a file without a suffix'}; give .safetensors or .npz")

@@ -51,5 +51,7 @@ def pretrained_path(name, weights):
     path = SHIPPED / f"{name}-{weights}.safetensors"
     if not path.is_file():
         there = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.safetensors"))) or "none at all"
-        raise UserError(f"the package has no weights {weights!r} for {name} (it ships {there}); give a model of your own")
+        raise UserError(
+            f"the package has no weights {weights!r} for {name} (it ships {there}); give a model of your own"
+        )
     return path

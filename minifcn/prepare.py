@@ -1,0 +1,113 @@
+"""From the settings of a training to its parts: data, model, loaders, optimiser; and what they are, in a few lines.
+
+Each function takes the settings as attributes (``args.batch_size``), under the names of the flags of ``minifcn.train``.
+"""
+
+import sys
+
+from threadpoolctl import threadpool_info
+
+from . import backend, models, optim
+from .core import Tensor, no_grad
+from .data import Augment, Loader, open_dataset
+from .data.earth import MissingExtra
+from .errors import UserError
+from .geometry import receptive_field
+from .kernels import shapes_only
+from .kernels.cpu import workers
+from .kernels.shapes import stand_in
+from .training import effective_step
+
+
+def splits(args):
+    """The data sets to train and to validate on.  Without a name: earth or, when its extra is absent, shapes."""
+    if args.dataset is None:
+        args.dataset = "earth"
+        try:
+            return _splits(args)
+        except MissingExtra as error:
+            print(f"note        {error}; training on generated shapes instead", file=sys.stderr)
+            args.dataset = "shapes"
+    return _splits(args)
+
+
+def _splits(args):
+    train, val = (open_dataset(args.dataset, split, args.root) for split in (args.train_split, args.val_split))
+    if tuple(val.classes) != tuple(train.classes):
+        raise UserError(
+            f"{args.train_split} has the classes {', '.join(train.classes)}, but {args.val_split} has "
+            f"{', '.join(val.classes)}; they must be the same"
+        )
+    return train, val
+
+
+def network(args, data):
+    """The model, which knows what the classes of `data` are called."""
+    model = models.build(
+        args.model, num_classes=data.num_classes, width=args.width, batch_norm=args.batch_norm, dropout=args.dropout,
+        learn_upsampling=args.learn_upsampling,
+    )  # fmt: skip
+    model.classes, model.palette = data.classes, data.palette
+    return model.to(args.device)
+
+
+def loaders(args, model, train, val):
+    """Batches to train on, shuffled and changed at random, and batches to validate on."""
+    fill = model.preprocessing.fill
+    augment = Augment(mirror=args.mirror, jitter=args.jitter, scale=args.zoom, fill=fill)
+    return (
+        Loader(train, args.batch_size, shuffle=True, seed=args.seed, augment=augment, fill=fill),
+        Loader(val, args.batch_size, fill=fill),
+    )
+
+
+def optimizer(args, model, train):
+    """SGD or Adam.  The default rate suits a mean loss, divided by what the reduction multiplies it by."""
+    if args.lr is None:
+        factor = {"sum": pixels(train), "batch": pixels(train) / train.batch_size, "valid": 1}[args.reduction]
+        args.lr = 1e-3 if args.optimizer == "adam" else float(f"{0.01 / factor:.2g}")
+    if args.optimizer == "adam":
+        return optim.Adam(model.parameters(), args.lr, weight_decay=args.weight_decay)
+    return optim.SGD(model.parameters(), args.lr, args.momentum, args.weight_decay)
+
+
+def pixels(loader):
+    """Pixels of a batch, taking the first image for all."""
+    return loader.dataset[0][1].size * min(loader.batch_size, len(loader.dataset))
+
+
+def header(args, model, optimizer, train, val, weight=None):
+    """What is about to happen, line by line."""
+    xp = backend.of(model.parameters()[0].data)
+    seen = _field(model, train.dataset[0][0].shape[:2])
+    loss = f"cross-entropy, reduction {args.reduction}"
+    if weight is not None:
+        loss += f"; class weights {' '.join(f'{w:.2g}' for w in weight)}"
+    step = f"effective step {effective_step(optimizer, args.reduction, pixels(train), train.batch_size):.3g}"
+    if args.optimizer == "sgd" and args.reduction == "sum":
+        step += f" = lr · N / (1 − momentum), N = {pixels(train):,} pixels"
+    lines = dict(
+        arrays=f"{xp.__name__} {xp.__version__}, BLAS {_blas()}, {workers.threads()} worker threads",
+        data=f"{args.dataset}: {len(train.dataset)} images to train on, {len(val.dataset)} to validate on, "
+        f"{model.num_classes} classes",
+        model=f"{args.model}: {model.num_parameters():,} parameters; a pixel sees {seen[0]}×{seen[1]} pixels",
+        loss=loss,
+        optimiser=f"{args.optimizer}, lr {optimizer.lr:g}, schedule {args.schedule}; {step}",
+        length=f"epochs {args.epochs}, each of {len(train)} batches of {args.batch_size}; seed {args.seed}",
+    )
+    return [f"{name:<11} {text}" for name, text in lines.items()]
+
+
+def _blas():
+    """Name, version and threads of the BLAS that NumPy calls."""
+    for library in threadpool_info():
+        if library["user_api"] == "blas":
+            return f"{library['internal_api']} {library['version']} with {library['num_threads']} threads"
+    return "unknown"
+
+
+def _field(model, size):
+    """The receptive field of a pixel's scores."""
+    with no_grad(), shapes_only():
+        image = Tensor(stand_in(model.parameters()[0].data, (1, 3, *size)))
+        return receptive_field(model(image), image).size
