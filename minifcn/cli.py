@@ -142,8 +142,10 @@ def at_least(least, kind=int, below=None):
 
     def convert(text):
         value = kind(text)
-        if not least <= value < limit:
-            raise argparse.ArgumentTypeError(f"{text} must be at least {least} and below {limit}")
+        if not value >= least:  # nan is not, either
+            raise argparse.ArgumentTypeError(f"{text} is not at least {least}")
+        if value >= limit:
+            raise argparse.ArgumentTypeError(f"{text} is not below {limit}")
         return value
 
     convert.__name__ = kind.__name__  # argparse names it when the text is no number

@@ -11,6 +11,7 @@ from .training import evaluate
 
 
 def parser():
+    """The flags of this command."""
     p = Parser("evaluate", "Measure a trained network: the paper's four measures, and each class.")
     p.add_argument("run", metavar="RUN", help="a run folder, or a .safetensors checkpoint of one")
     p.add_argument("--weights", choices=("last", "best"), default="last", help="which of the run's checkpoints")
@@ -35,8 +36,6 @@ def main(argv=None):
         raise UserError(f"{args.run} does not say what it was trained on: give --dataset")
     dataset = args.dataset or config["dataset"]
     data = open_dataset(dataset, args.split or config.get("val_split", "val"), args.root or config.get("root"))
-    if data.num_classes != model.num_classes:
-        raise UserError(f"the model knows {model.num_classes} classes, but {dataset} has {data.num_classes}")
     # of one size with the run's batches, the sums are added up in the same order, and agree to the last digit
     batch_size = args.batch_size or config.get("batch_size", 8)
     confusion, loss = evaluate(model, Loader(data, batch_size, fill=model.preprocessing.fill), progress=True)

@@ -16,6 +16,7 @@ from .viz import overlay
 
 
 def parser():
+    """The flags of this command."""
     p = Parser("predict", "Label every pixel of pictures of any size; writes a palette PNG and an overlay for each.")
     p.add_argument(
         "paths", nargs="+", metavar="[RUN] IMAGE",
@@ -24,12 +25,7 @@ def parser():
     )  # fmt: skip
     p.add_argument("--weights", choices=("last", "best"), default="last", help="which of the run's checkpoints")
     p.add_argument("--out", metavar="DIR", default="predictions", help="where to write")
-    p.add_argument(
-        "--alpha",
-        type=at_least(0, float, below=1.001),
-        default=0.5,
-        help="opacity of the labels in the overlay, 0 to 1",
-    )
+    p.add_argument("--alpha", type=at_least(0, float), default=0.5, help="opacity of the labels in the overlay, 0 to 1")
     p.add_argument("--device", type=device, default="cpu", help="cpu, cuda or cuda:1")
     return p
 
@@ -38,6 +34,8 @@ def parser():
 def main(argv=None):
     """Predict, from the command line."""
     args = parser().parse(argv)
+    if args.alpha > 1:
+        raise UserError(f"--alpha is {args.alpha:g}; an opacity lies from 0 to 1")
     model, images = model_and_images(args)
     model.to(args.device)
     out = Path(args.out)
@@ -57,7 +55,7 @@ def main(argv=None):
             failed += 1
             continue
         save_mask(out / f"{names[path]}-labels.png", label, model.palette)
-        picture = Image.fromarray(overlay(image, label, model.palette, min(args.alpha, 1)))
+        picture = Image.fromarray(overlay(image, label, model.palette, args.alpha))
         picture.save(out / f"{names[path]}-overlay.png")
         tqdm.write(f"{path}: {shares(label, model.classes)} -> {out / names[path]}-labels.png, -overlay.png")
     return 2 if failed else 0

@@ -16,11 +16,16 @@ from .geometry import receptive_field
 from .kernels import shapes_only
 from .kernels.cpu import workers
 from .kernels.shapes import stand_in
-from .training import effective_step
+from .training import effective_step, pixels_per_batch
 
 
 def splits(args):
-    """The data sets to train and to validate on.  Without a name: earth or, when its extra is absent, shapes."""
+    """The data sets to train and to validate on.
+
+    Without a name: a folder if there is a root, else earth or, when its extra is absent, shapes.
+    """
+    if args.dataset is None and args.root is not None:
+        args.dataset = "folder"
     if args.dataset is None:
         args.dataset = "earth"
         try:
@@ -64,38 +69,33 @@ def loaders(args, model, train, val):
 def optimizer(args, model, train):
     """SGD or Adam.  The default rate suits a mean loss, divided by what the reduction multiplies it by."""
     if args.lr is None:
-        factor = {"sum": pixels(train), "batch": pixels(train) / train.batch_size, "valid": 1}[args.reduction]
-        args.lr = 1e-3 if args.optimizer == "adam" else float(f"{0.01 / factor:.2g}")
+        pixels = pixels_per_batch(train)
+        factor = {"sum": pixels, "batch": pixels / train.batch_size, "valid": 1}[args.reduction]
+        args.lr = 1e-3 if args.optimizer == "adam" else float(f"{0.007 / factor:.2g}")
     if args.optimizer == "adam":
         return optim.Adam(model.parameters(), args.lr, weight_decay=args.weight_decay)
     return optim.SGD(model.parameters(), args.lr, args.momentum, args.weight_decay)
 
 
-def pixels(loader):
-    """Pixels of a batch, taking the first image for all."""
-    return loader.dataset[0][1].size * min(loader.batch_size, len(loader.dataset))
-
-
 def header(args, model, optimizer, train, val, weight=None):
-    """What is about to happen, line by line."""
+    """What is about to happen: {topic: one line}."""
+    pixels = pixels_per_batch(train)
     xp = backend.of(model.parameters()[0].data)
     seen = _field(model, train.dataset[0][0].shape[:2])
-    loss = f"cross-entropy, reduction {args.reduction}"
-    if weight is not None:
-        loss += f"; class weights {' '.join(f'{w:.2g}' for w in weight)}"
-    step = f"effective step {effective_step(optimizer, args.reduction, pixels(train), train.batch_size):.3g}"
+    weights = "" if weight is None else f"; class weights {' '.join(f'{w:.2g}' for w in weight)}"
+    step = f"effective {effective_step(optimizer, args.reduction, pixels, train.batch_size):.3g}"
     if args.optimizer == "sgd" and args.reduction == "sum":
-        step += f" = lr · N / (1 − momentum), N = {pixels(train):,} pixels"
-    lines = dict(
+        step += f" = lr · N / (1 − momentum), with N = {pixels:,} pixels a batch"
+    return dict(
         arrays=f"{xp.__name__} {xp.__version__}, BLAS {_blas()}, {workers.threads()} worker threads",
         data=f"{args.dataset}: {len(train.dataset)} images to train on, {len(val.dataset)} to validate on, "
         f"{model.num_classes} classes",
         model=f"{args.model}: {model.num_parameters():,} parameters; a pixel sees {seen[0]}×{seen[1]} pixels",
-        loss=loss,
-        optimiser=f"{args.optimizer}, lr {optimizer.lr:g}, schedule {args.schedule}; {step}",
+        loss=f"cross-entropy, reduction {args.reduction}{weights}",
+        optimiser=f"{args.optimizer}, lr {optimizer.lr:g}, schedule {args.schedule}",
+        step=step,
         length=f"epochs {args.epochs}, each of {len(train)} batches of {args.batch_size}; seed {args.seed}",
     )
-    return [f"{name:<11} {text}" for name, text in lines.items()]
 
 
 def _blas():

@@ -63,10 +63,13 @@ PAGE = Template("""<!doctype html>
 }
 body { max-width: 60rem; margin: 0 auto; padding: 2.5rem 1.5rem; background: var(--page); color: var(--ink);
   font: 16px/1.5 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
-h1 { margin: 0; font-size: 2rem; line-height: 1.2; overflow-wrap: anywhere; }
+h1 { margin: 0; color: var(--ink); font-size: 2rem; line-height: 1.2; overflow-wrap: anywhere; }
 h2 { margin: 2.5rem 0 .75rem; font-size: 1.15rem; }
-header p, figcaption, small { color: var(--quiet); }
+header, figcaption, small { color: var(--quiet); }
 header p { margin: .3rem 0 0; overflow-wrap: anywhere; }
+header dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; margin: .75rem 0 0;
+  font-size: .9rem; }
+header dd { margin: 0; overflow-wrap: anywhere; }
 .scores { display: grid; grid-template-columns: repeat(4, 1fr); gap: 1.5rem;
   margin: 2rem 0 .5rem; padding: 1.25rem 0; border: solid var(--line); border-width: 1px 0; }
 .scores div { display: flex; flex-direction: column; }
@@ -105,7 +108,8 @@ summary { cursor: pointer; font-weight: 600; }
 <body>
 <header>
 <h1>$title</h1>
-$header
+<p>$setting</p>
+<dl>$header</dl>
 </header>
 <main>
 $body
@@ -123,7 +127,7 @@ def write_report(run_dir):
     run_dir : str or path
         A run folder. Read if present: `config.json` (settings by name), `metrics.json` (pixel_accuracy,
         mean_accuracy, mean_iu, fw_iu, pixels, per_class: a list of {name, accuracy, iu}, floors: a list of
-        {name, pixel_accuracy, mean_iu}, header: a list of lines), `log.csv`, `samples.png`, `curves.png`,
+        {name, pixel_accuracy, mean_iu}, header: {topic: line}), `log.csv`, `samples.png`, `curves.png`,
         `confusion.png`. Every score is a fraction.
 
     Returns
@@ -144,7 +148,6 @@ def write_report(run_dir):
     floors = metrics.get("floors", [])
     setting = [str(config[key]) for key in ("model", "dataset") if key in config]
     epochs = f"{len(log)} epoch{'s' * (len(log) != 1)}"
-    lines = [" · ".join([*setting, epochs]), *metrics.get("header", [])]
     sections = [
         _scores(scores),
         _floors(floors, scores),
@@ -155,7 +158,10 @@ def write_report(run_dir):
     ]
     page = PAGE.substitute(
         title=escape(run_dir.resolve().name),
-        header="\n".join(f"<p>{escape(str(line))}</p>" for line in lines),
+        setting=escape(" · ".join([*setting, epochs])),
+        header="\n".join(
+            f"<dt>{escape(topic)}</dt><dd>{escape(str(line))}</dd>" for topic, line in metrics.get("header", {}).items()
+        ),
         body="\n".join(filter(None, sections)),
     )
     path = run_dir / "report.html"
@@ -207,14 +213,14 @@ def _scores(scores):
 
 
 def _floors(floors, scores):
-    """What the run must beat: predictions that look at little or nothing, with the run as the last row."""
+    """What the run must beat: the scores of simpler methods, with the run as the last row."""
     if not floors:
         return ""
     keys = ("pixel_accuracy", "mean_iu")
     this = _bars([{**scores, "name": "this run"}], *keys) if scores else ""
     return (
-        "<h2>Against the floors</h2>\n<p><small>What is reached by predicting with little or no look at the "
-        "image: a run has learned only what it scores above these.</small></p>\n"
+        "<h2>The figures to beat</h2>\n<p><small>What simpler methods reach on the same pixels: a network has "
+        "learned to see only what it scores above these.</small></p>\n"
         + _table(["prediction", "pixel accuracy, %", "mean IU, %"], _bars(floors, *keys), this)
     )
 

@@ -199,7 +199,7 @@ def _mean_iu(row):
     return -1 if math.isnan(value) else value
 
 
-def illustrate(run, model, val, rows, header=()):
+def illustrate(run, model, val, rows, header=None):
     """Evaluate a trained model on its validation split, and write metrics, pictures and the report.
 
     Parameters
@@ -209,7 +209,7 @@ def illustrate(run, model, val, rows, header=()):
     val : Loader
     rows : list of dict
         The log.
-    header : sequence of str
+    header : dict of {str: str}, optional
         What the report says above everything else.
 
     Returns
@@ -231,7 +231,7 @@ def illustrate(run, model, val, rows, header=()):
         "samples.png": samples(images, labels, predictions, data.classes, data.palette),
         "confusion.png": confusion_figure(confusion.matrix, data.classes),
     }
-    run.write_json("metrics.json", metrics | dict(header=list(header)))
+    run.write_json("metrics.json", metrics | dict(header=header or {}))
     for name, figure in figures.items():
         with atomic(run.folder / name) as partial:
             figure.savefig(partial, format="png")

@@ -20,35 +20,39 @@ OWN = ("config", "resume", "out", "json")  # flags that say where, not what: no 
 
 
 def parser():
+    """The flags of this command."""
     p = Parser("train", DESCRIPTION)
     switch = argparse.BooleanOptionalAction
 
     data = p.add_argument_group("data")
-    data.add_argument("--dataset", help=f"one of {', '.join(DATASETS)} (default: earth, or shapes without its extra)")
-    data.add_argument("--root", metavar="DIR", help="where the data set lies (folder)")
+    data.add_argument(
+        "--dataset",
+        help=f"one of {', '.join(DATASETS)} (default: folder with --root, else earth, or shapes without its extra)",
+    )
+    data.add_argument("--root", metavar="DIR", help="the folder that holds images/ and masks/")
     data.add_argument("--train-split", default="train", help="what to learn from")
     data.add_argument("--val-split", default="val", help="what to measure on, every epoch")
     data.add_argument("--mirror", action=switch, default=True, help="mirror at random")
-    data.add_argument("--jitter", type=at_least(0), default=32, help="translate at random by up to this many pixels")
-    data.add_argument("--zoom", type=at_least(0, float), default=0.0, help="zoom at random by up to 1 + this factor")
+    data.add_argument("--jitter", type=at_least(0), default=64, help="translate at random by up to this many pixels")
+    data.add_argument("--zoom", type=at_least(0, float), default=0.2, help="zoom at random by up to 1 + this factor")
 
     net = p.add_argument_group("model")
     net.add_argument("--model", default="fcn8s_mini", help=f"one of {', '.join(models.MODELS)}")
     net.add_argument("--width", type=at_least(0.01, float), default=1.0, help="factor on all numbers of channels")
     net.add_argument(
-        "--dropout", type=at_least(0, float, below=1), default=0.5, help="after the last layer of the trunk"
+        "--dropout", type=at_least(0, float, below=1), default=0.3, help="after the last layer of the trunk"
     )
     net.add_argument("--batch-norm", action=switch, default=True, help="normalise after convolutions")
     net.add_argument("--learn-upsampling", action=switch, default=False, help="train interpolation layers")
 
     step = p.add_argument_group("optimisation")
-    step.add_argument("--epochs", type=at_least(1), default=30, help="passes over the training split")
+    step.add_argument("--epochs", type=at_least(1), default=50, help="passes over the training split")
     step.add_argument("--batch-size", type=at_least(1), default=8, help="images a batch")
     step.add_argument("--accumulate", type=at_least(1), default=1, metavar="K", help="batches a step")
     step.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd", help="how gradients become steps")
     step.add_argument("--lr", type=at_least(0, float), help="learning rate (default: by reduction; the header says)")
     step.add_argument("--momentum", type=at_least(0, float, below=1), default=0.9, help="of sgd")
-    step.add_argument("--weight-decay", type=at_least(0, float), default=5e-4, help="of the weights, not the biases")
+    step.add_argument("--weight-decay", type=at_least(0, float), default=2e-3, help="of the weights, not the biases")
     step.add_argument("--schedule", choices=tuple(optim.SCHEDULES), default="poly", help="of the learning rate")
     step.add_argument(
         "--reduction", choices=("sum", "valid", "batch"), default="sum",
@@ -89,7 +93,8 @@ def main(argv=None):
         run = Run.create(args.out or os.path.join("runs", name), config)
     run.config = config
     out = sys.stderr if args.json == "-" else sys.stdout
-    print(*header, f"run         {run.folder}", sep="\n", file=out, flush=True)
+    for topic, line in (header | dict(run=run.folder)).items():
+        print(f"{topic:<11} {line}", file=out, flush=True)
 
     recorder = Recorder(run)  # before Progress: what cannot be shown is saved all the same
     try:
@@ -99,6 +104,12 @@ def main(argv=None):
                 model, train, val, optimizer, args.epochs, args.reduction, weight, args.accumulate,
                 optim.SCHEDULES[args.schedule], [StopOnSignal(), recorder, Progress(out)], resume,
             )  # fmt: skip
+        if t.epoch < t.epochs:
+            print(f"stopped at step {t.step} of {t.total_steps}{_goes_on(run)}", file=out)
+            return 130
+        if recorder.began_at == t.epochs:
+            print(f"all {t.epochs} epochs were done already; a larger --epochs goes on", file=out)
+        metrics = illustrate(run, model, val, t.rows, header)
     except Diverged as error:
         kept = f"the last good state is kept in {run.last}" if recorder.saved else f"{run.folder} holds no weights yet"
         raise UserError(f"{error}; {kept}") from None
@@ -107,13 +118,6 @@ def main(argv=None):
     except KeyboardInterrupt:
         print(f"stopped at once{_goes_on(run)}", file=out)
         return 130
-    if t.epoch < t.epochs:
-        print(f"stopped at step {t.step} of {t.total_steps}{_goes_on(run)}", file=out)
-        return 130
-    if recorder.began_at == t.epochs:
-        print(f"all {t.epochs} epochs were done already; a larger --epochs goes on", file=out)
-
-    metrics = illustrate(run, model, val, t.rows, header)
     print(*outcome(metrics), f"report      {run.folder / 'report.html'}", sep="\n", file=out)
     if args.json:
         write_json(args.json, metrics)

@@ -34,7 +34,6 @@ class Training:
     step: int = 0  # batches done
     trained: bool = False  # all batches of this epoch are done, its validation is not
     loss: float = 0.0  # of the last batch, per labelled pixel
-    pixels: int = 0  # labelled ones of the last batch
     gathered: int = 0  # batches whose gradients wait for a step
     running: dict = field(default_factory=lambda: dict(EMPTY))  # sums over the batches of this epoch
     rows: list = field(default_factory=list)  # one dict an epoch: the log
@@ -43,10 +42,12 @@ class Training:
 
     @property
     def total_steps(self):
+        """Batches in the whole run."""
         return self.epochs * len(self.train)
 
     @property
     def device(self):
+        """Where the model is, and the batches go."""
         return backend.device(self.model.parameters()[0].data)
 
 
@@ -114,8 +115,12 @@ def fit(
     ------
     Diverged
         (a UserError) if the loss is no longer a number.
+    UserError
+        If the model and the data have different classes, or an image cannot be had.
     """
     train, val = _loader(train, shuffle=True), _loader(val)
+    for loader in filter(None, (train, val)):
+        require_same_classes(model, loader.dataset)
     optimizer = optimizer or SGD(model.parameters(), lr=1e-7, momentum=0.9)
     t = Training(model, train, val, optimizer, epochs, reduction, base_lr=optimizer.lr)
     if resume:
@@ -132,10 +137,9 @@ def fit(
                 model.train()
                 t.clock = time.perf_counter()
                 for images, labels in train:
-                    t.pixels = count_labelled(labels, model.num_classes)
                     scores = model(Tensor(backend.to_device(model.preprocessing(images), t.device)))
                     loss = ops.cross_entropy(scores, backend.to_device(labels, t.device), weight, reduction=reduction)
-                    record_step(t, loss.item(), len(images))
+                    record_step(t, loss.item(), labels)
                     loss.backward()
                     if t.gathered == accumulate or train.batch == 0:  # `batch` is the next one's number
                         optimizer.lr = t.base_lr * schedule((t.step - 1) / t.total_steps)
@@ -164,27 +168,23 @@ def _loader(data, **options):
     return data if data is None or isinstance(data, Loader) else Loader(data, batch_size=8, **options)
 
 
-def count_labelled(labels, num_classes, void=255):
-    """How many pixels have a label.  Raises UserError if a label is neither a class nor void: before any harm is done."""
-    known = labels < num_classes
-    if not (known | (labels == void)).all():
-        raise UserError(
-            f"a label in this batch is {labels[~known & (labels != void)].max()}; the model has {num_classes} classes, "
-            f"so labels must lie in 0..{num_classes - 1}, or be {void} for void"
-        )
-    return int(known.sum())
+def require_same_classes(model, data):
+    """Raise UserError unless the data set has as many classes as the model has scores."""
+    if data.num_classes != model.num_classes:
+        raise UserError(f"the model knows {model.num_classes} classes, but {data!r} has {data.num_classes}")
 
 
-def record_step(t, loss, images):
+def record_step(t, loss, labels):
     """Book one batch: its loss per labelled pixel, whatever the reduction, and the running sums of the epoch."""
     if not math.isfinite(loss):
         raise Diverged(t, f"the loss became {loss} at step {t.step + 1}")
-    total = loss * {"sum": 1, "valid": t.pixels, "batch": images}[t.reduction]
+    labelled = int((labels < t.model.num_classes).sum())
+    total = loss * {"sum": 1, "valid": labelled, "batch": len(labels)}[t.reduction]
     now = time.perf_counter()
     t.step += 1
     t.gathered += 1
-    t.loss = total / max(t.pixels, 1)
-    for name, value in dict(loss=total, pixels=t.pixels, seconds=now - t.clock).items():
+    t.loss = total / max(labelled, 1)
+    for name, value in dict(loss=total, pixels=labelled, seconds=now - t.clock).items():
         t.running[name] += value
     t.clock = now
 
@@ -227,6 +227,7 @@ def evaluate(model, data, weight=None, progress=False):
         Cross-entropy per labelled pixel; NaN if there are none.
     """
     data = _loader(data)
+    require_same_classes(model, data.dataset)
     confusion, total, labelled = ConfusionMatrix(model.num_classes), 0.0, 0
     device = backend.device(model.parameters()[0].data)
     training = model.training
@@ -235,7 +236,7 @@ def evaluate(model, data, weight=None, progress=False):
         for images, labels in tqdm(
             data, "evaluating", leave=False, disable=None if progress else True, file=sys.stderr
         ):
-            labelled += count_labelled(labels, model.num_classes)
+            labelled += int((labels < model.num_classes).sum())
             scores = model(Tensor(backend.to_device(model.preprocessing(images), device)))
             total += ops.cross_entropy(scores, backend.to_device(labels, device), weight).item()
             confusion.update(labels, backend.asnumpy(scores.data.argmax(axis=1)))
@@ -261,6 +262,11 @@ def class_weights(dataset, power):
     return (weights / max((frequency * weights).sum(), 1e-12)).astype(np.float32)
 
 
+def pixels_per_batch(loader):
+    """Pixels of a batch, taking the first image for all."""
+    return loader.dataset[0][1].size * min(loader.batch_size, len(loader.dataset))
+
+
 def effective_step(optimizer, reduction, pixels, batch_size):
     """How far a constant per-pixel gradient of 1 moves a weight per step, momentum included: lr · N / (1 − μ).
 
@@ -282,8 +288,9 @@ class Diverged(UserError):
     """
 
     def __init__(self, t, what):
-        step = effective_step(t.optimizer, t.reduction, t.pixels, t.train.batch_size)
-        factor = {"sum": t.pixels, "batch": t.pixels / t.train.batch_size, "valid": 1}[t.reduction]
+        pixels = pixels_per_batch(t.train)
+        step = effective_step(t.optimizer, t.reduction, pixels, t.train.batch_size)
+        factor = {"sum": pixels, "batch": pixels / t.train.batch_size, "valid": 1}[t.reduction]
         if factor > 1 and t.base_lr * factor > 0.05:
             cause = (
                 f"a learning rate meant for a mean loss: with reduction '{t.reduction}', {t.base_lr:g} is like "

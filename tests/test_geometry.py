@@ -198,7 +198,7 @@ def test_the_derived_field_is_the_one_the_gradient_reaches(layers):
         derived = next(iter(y.where.values()))[0]
         for i in range(y.shape[2] // 2, min(y.shape[2] // 2 + 4, y.shape[2])):
             seen = derived.interval(i)
-            if seen is not None and not (20 <= seen[0] and seen[1] < 70):
+            if seen is not None and not (seen[0] >= 20 and seen[1] < 70):
                 continue
             gy = np.zeros(y.shape)
             gy[0, 0, i] = 1

@@ -1,5 +1,7 @@
 """The checks are themselves tested: every sabotaged operation is caught by its check, every true one passes it."""
 
+from pathlib import Path
+
 import pytest
 from mutants import MUTANTS
 
@@ -36,3 +38,9 @@ def test_gradcheck_cannot_see_a_wrong_function(mutant):
 def test_there_are_enough():
     assert len(MUTANTS) - len(WRONG_FUNCTIONS) >= 20
     assert len(WRONG_FUNCTIONS) >= 10
+
+
+def test_the_page_of_checks_lists_them_all():
+    page = (Path(__file__).parent.parent / "docs" / "checks.md").read_text(encoding="utf-8")
+    assert not [m.what for m in MUTANTS if f"| {m.op.__name__} | {m.what} |" not in page]
+    assert page.count("| `gradcheck` |\n") == len(MUTANTS) - len(WRONG_FUNCTIONS)

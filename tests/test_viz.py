@@ -185,7 +185,7 @@ def run(tmp_path):
     config = {"model": "fcn8s_mini", "dataset": evil, evil: evil, "classes": [evil, "lake"]}
     per_class = [{"name": evil, "accuracy": 0.8, "iu": 0.7}, {"name": "lake", "accuracy": None, "iu": None}]
     metrics = {**dict.fromkeys(SCORES, 0.8125), "mean_iu": 0.6543, "pixels": 1234567, "per_class": per_class}
-    metrics |= {"header": [evil, "effective step 1e-10"]}
+    metrics |= {"header": {"data": evil, "step": "effective step 1e-10"}}
     metrics |= {"floors": [{"name": evil, "pixel_accuracy": 0.41, "mean_iu": 0.06}]}
     (run / "config.json").write_text(json.dumps(config), encoding="utf-8")
     (run / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
@@ -226,7 +226,7 @@ def test_report_of_an_interrupted_run(run):
     (run / "config.json").write_text('{"model": "fcn8s', encoding="utf-8")
     page = write_report(run).read_text(encoding="utf-8")
     assert "after epoch 3" in page
-    assert not any(missing in page for missing in ("<figure>", "floors", "Settings", "Class by class"))
+    assert not any(missing in page for missing in ("<figure>", "figures to beat", "Settings", "Class by class"))
 
 
 def test_report_of_an_empty_folder(tmp_path):

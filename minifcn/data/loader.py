@@ -42,7 +42,8 @@ class Loader:
     Raises
     ------
     UserError
-        If there is not a single batch, or the seed is negative.
+        If there is not a single batch, or the seed is negative; in the loop, if a label is none of the data set's
+        ``num_classes``.
     """
 
     def __init__(self, dataset, batch_size, shuffle=False, seed=0, augment=None, drop_last=False, fill=FILL):
@@ -84,6 +85,13 @@ class Loader:
 
     def _sample(self, epoch, index):
         image, label = self.dataset[index]
+        classes = getattr(self.dataset, "num_classes", VOID)
+        unknown = label[(label >= classes) & (label != VOID)]
+        if unknown.size:
+            raise UserError(
+                f"image {index} of {self.dataset!r} has a pixel labelled {unknown.max()}; with {classes} classes "
+                f"labels must lie in 0..{classes - 1}, or be {VOID} for void"
+            )
         if self.augment is None:
             return image, label
         rng = np.random.default_rng([self.seed, epoch, index])

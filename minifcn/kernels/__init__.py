@@ -9,7 +9,7 @@ This page is the table.  Pairs are (h, w); the bias of a convolution is an addit
 """
 
 from . import reference, shapes, textbook
-from .cpu import banded, pooling
+from .cpu import banded, norm, pooling
 from .table import KERNELS, Kernel, is_shapes_only, overridden, override, shapes_only
 
 __all__ = ["KERNELS", "Kernel", "implementations", "is_shapes_only", "overridden", "override", "shapes_only"]
@@ -32,8 +32,8 @@ softmax_loss = _kernel("softmax_loss")
 softmax_loss_grad = _kernel("softmax_loss_grad")
 local_response_norm = _kernel("local_response_norm")
 local_response_norm_grad = _kernel("local_response_norm_grad")
-batch_norm = _kernel("batch_norm")
-batch_norm_grad = _kernel("batch_norm_grad")
+batch_norm = _kernel("batch_norm", chunked=norm.batch_norm)
+batch_norm_grad = _kernel("batch_norm_grad", chunked=norm.batch_norm_grad)
 
 
 def implementations(kernel, owner="numpy"):

@@ -118,7 +118,8 @@ def fcn(trunk, stride=8, num_classes=21, learn_upsampling=False, **trunk_options
     """A fully convolutional network over a trunk, with the reference nets' learning rates.
 
     Score layers start at zero, so that the first prediction is uniform (a loss of ln C per pixel); interpolation layers
-    start bilinear and, unless `learn_upsampling`, stay so; biases learn twice as fast as weights and do not decay.
+    start bilinear and, unless `learn_upsampling`, stay so; biases learn twice as fast as weights
+    and do not decay, nor do the scales and shifts of batch norm.
 
     Parameters
     ----------
@@ -141,8 +142,8 @@ def fcn(trunk, stride=8, num_classes=21, learn_upsampling=False, **trunk_options
         trunk = TRUNKS[trunk](**trunk_options)
     model = FCN(trunk, stride, num_classes, learn_upsampling)
     for name, parameter in model.named_parameters():
-        if name.endswith(".bias"):
-            parameter.lr_mult, parameter.decay_mult = 2.0, 0.0
-        elif name.endswith("_bn.weight"):
+        if "_bn." in name:
             parameter.decay_mult = 0.0
+        elif name.endswith(".bias"):
+            parameter.lr_mult, parameter.decay_mult = 2.0, 0.0
     return model

@@ -1,4 +1,7 @@
-"""Layers: operations with parameters.  Module, Parameter, the layers, their initialisers."""
+"""Layers: operations with parameters.  Module, Parameter, the layers, their initialisers.
+
+``module.summary(input_size)`` is attached here.
+"""
 
 from . import init
 from .layers import (
@@ -14,8 +17,12 @@ from .layers import (
     ReLU,
 )
 from .module import Buffer, Module, Parameter, Sequential
+from .summary import summary
 
 __all__ = [
     "AvgPool2d", "BatchNorm2d", "Buffer", "Conv2d", "ConvTranspose2d", "Dropout", "Flatten", "Linear",
     "LocalResponseNorm", "MaxPool2d", "Module", "Parameter", "ReLU", "Sequential", "init",
+    "summary",
 ]  # fmt: skip
+
+Module.summary = summary

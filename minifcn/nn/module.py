@@ -143,12 +143,6 @@ class Module:
                 t.data, t.grad = data if dtype is None else data.astype(dtype), None
         return self
 
-    def summary(self, input_size=(224, 224), channels=3):
-        """The table of layers for an image of `input_size`: see :func:`minifcn.nn.summary.summary`."""
-        from .summary import summary  # a table about modules stands on modules
-
-        return summary(self, input_size, channels)
-
     def __repr__(self):
         lines = [f"  {name}: {child!r}".replace("\n", "\n  ") for name, child in self.children()]
         return f"{type(self).__name__}({self.describe()})" + ("" if not lines else ":\n" + "\n".join(lines))

@@ -14,71 +14,78 @@ from ..core import Function
 from ..kernels.shapes import conv_sizes, deconv_size, pair
 
 
-class Conv2d(Function):
-    formula = "y[n,o,i,j] = b[o] + Σ_{c,u,v} w[o,c,u,v] · x[n, c, s·i − p + d·u, s·j − p + d·v]"
+class Convolution(Function):
+    """What the two directions share: A's hyper-parameters, the bias, and that a weight pairs every term."""
 
-    def __init__(self, stride=1, padding=0, dilation=1, groups=1):
+    def _set(self, stride, padding, dilation, groups):
         self.stride, self.padding = pair(stride, 1, "stride"), pair(padding, 0, "padding")
         self.dilation, self.groups = pair(dilation, 1, "dilation"), groups
 
-    def forward(self, x, w, b=None):
-        _check_channels("conv2d", x, w, x.shape[1], w.shape[1] * self.groups, w.shape[0], self.groups, b)
-        y = K.conv2d(x, w, self.stride, self.padding, self.dilation, self.groups)
+    @property
+    def _where(self):
+        return self.stride, self.padding, self.dilation, self.groups
+
+    def _finish(self, y, x, w, b):
+        """Save the operands, add the bias."""
         self.save(x, w)
         self.biased = b is not None
-        return _add_bias(y, b) if self.biased else y
+        if self.biased and not K.is_shapes_only():
+            y += b[:, None, None]  # the kernel's result is fresh: no copy
+        return y
 
-    def backward(self, gy):
-        x, w = self.saved
-        where = (self.stride, self.padding, self.dilation, self.groups)
-        gx = K.conv2d_grad_input(gy, w, x.shape, *where) if self.needs[0] else None
-        gw = K.conv2d_grad_weight(gy, x, w.shape, *where) if self.needs[1] else None
+    def _gradients(self, gx, gw, gy):
         return (gx, gw, gy.sum(axis=(0, 2, 3))) if self.biased else (gx, gw)
-
-    def count_macs(self, out_shape, x_shape, w_shape, b_shape=None):
-        return prod(out_shape) * prod(w_shape[1:])
 
     def count(self, out_shape, x_shape, w_shape, b_shape=None):
         return prod(out_shape) if b_shape else 0
+
+
+class Conv2d(Convolution):
+    formula = "y[n,o,i,j] = b[o] + Σ_{c,u,v} w[o,c,u,v] · x[n, c, s·i − p + d·u, s·j − p + d·v]"
+
+    def __init__(self, stride=1, padding=0, dilation=1, groups=1):
+        self._set(stride, padding, dilation, groups)
+
+    def forward(self, x, w, b=None):
+        _check_channels("conv2d", x, w, x.shape[1], w.shape[1] * self.groups, w.shape[0], self.groups, b)
+        return self._finish(K.conv2d(x, w, *self._where), x, w, b)
+
+    def backward(self, gy):
+        x, w = self.saved
+        gx = K.conv2d_grad_input(gy, w, x.shape, *self._where) if self.needs[0] else None
+        gw = K.conv2d_grad_weight(gy, x, w.shape, *self._where) if self.needs[1] else None
+        return self._gradients(gx, gw, gy)
+
+    def count_macs(self, out_shape, x_shape, w_shape, b_shape=None):
+        return prod(out_shape) * prod(w_shape[1:])
 
     def locate(self, axis, place):
         kernel = self.in_shapes[1][axis + 2]
         return place.window(kernel, self.stride[axis], self.padding[axis], self.dilation[axis])
 
 
-class ConvTranspose2d(Function):
+class ConvTranspose2d(Convolution):
     formula = "y = b + Aᵀx, with A the convolution of the same w:  y[n, o, s·i − p + d·u] += w[c, o, u] · x[n, c, i]"
 
     def __init__(self, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
-        self.stride, self.padding = pair(stride, 1, "stride"), pair(padding, 0, "padding")
+        self._set(stride, padding, dilation, groups)
         self.output_padding = pair(output_padding, 0, "output_padding")
-        self.dilation, self.groups = pair(dilation, 1, "dilation"), groups
 
     def forward(self, x, w, b=None):
         outputs = w.shape[1] * self.groups
         _check_channels("conv_transpose2d", x, w, x.shape[1], w.shape[0], outputs, self.groups, b)
-        y_shape = (len(x), outputs, *self.out_size(x.shape, w.shape))
-        y = K.conv2d_grad_input(x, w, y_shape, self.stride, self.padding, self.dilation, self.groups)
-        self.save(x, w)
-        self.biased = b is not None
-        return _add_bias(y, b) if self.biased else y
+        sizes = zip(x.shape[2:], w.shape[2:], self.stride, self.padding, self.output_padding, self.dilation)
+        y_shape = (len(x), outputs, *(deconv_size(*s) for s in sizes))
+        return self._finish(K.conv2d_grad_input(x, w, y_shape, *self._where), x, w, b)
 
     def backward(self, gy):
         x, w = self.saved
-        where = (self.stride, self.padding, self.dilation, self.groups)
-        gx = K.conv2d(gy, w, *where) if self.needs[0] else None
-        gw = K.conv2d_grad_weight(x, gy, w.shape, *where) if self.needs[1] else None
-        return (gx, gw, gy.sum(axis=(0, 2, 3))) if self.biased else (gx, gw)
-
-    def out_size(self, x_shape, w_shape):
-        sizes = zip(x_shape[2:], w_shape[2:], self.stride, self.padding, self.output_padding, self.dilation)
-        return tuple(deconv_size(*args) for args in sizes)
+        gx = K.conv2d(gy, w, *self._where) if self.needs[0] else None
+        gw = K.conv2d_grad_weight(x, gy, w.shape, *self._where) if self.needs[1] else None
+        return self._gradients(gx, gw, gy)
 
     def count_macs(self, out_shape, x_shape, w_shape, b_shape=None):
         return prod(x_shape) * prod(w_shape[1:])
-
-    def count(self, out_shape, x_shape, w_shape, b_shape=None):
-        return prod(out_shape) if b_shape else 0
 
     def locate(self, axis, place):
         kernel = self.in_shapes[1][axis + 2]
@@ -134,13 +141,6 @@ def _check_channels(op, x, w, given, expected, outputs, groups, b):
     if b is not None and b.shape != (outputs,):
         raise ValueError(f"{op}: the bias has shape {b.shape}, expected ({outputs},)")
     backend.of(x, w)
-
-
-def _add_bias(y, b):
-    if K.is_shapes_only():
-        return y
-    y += b[:, None, None]  # the kernel's result is fresh: no copy
-    return y
 
 
 def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):

@@ -4,7 +4,7 @@ from math import prod
 
 from .. import backend
 from .. import kernels as K
-from ..core import Function
+from ..core import Function, Tensor
 
 REDUCTIONS = ("sum", "valid", "batch", "none")
 
@@ -59,7 +59,7 @@ def cross_entropy(scores, labels, weight=None, ignore_index=255, reduction="sum"
     ValueError
         For labels outside 0 … C − 1 that are not `ignore_index`, shapes that do not fit, or an unknown reduction.
     """
-    array = scores.data if hasattr(scores, "data") and hasattr(scores, "creator") else scores
+    array = scores.data if isinstance(scores, Tensor) else scores
     xp = backend.of(array, labels)
     if reduction not in REDUCTIONS:
         raise ValueError(f"unknown reduction {reduction!r}: choose from {', '.join(REDUCTIONS)}")
@@ -76,7 +76,7 @@ def cross_entropy(scores, labels, weight=None, ignore_index=255, reduction="sum"
         wrong = [int(v) for v in xp.unique(labels[counted]) if not 0 <= int(v) < classes]
         raise ValueError(f"labels {wrong[:5]} are outside 0 … {classes - 1} and are not the void label {ignore_index}")
     if mask is not None:
-        counted = counted & mask
+        counted = counted & (mask != 0)
     safe = xp.where(counted, labels, 0).astype("int64")  # a void label must never be used as an index
     dtype = xp.result_type(array.dtype, xp.float32)
     weights = counted.astype(dtype)

@@ -90,6 +90,8 @@ def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
     reach = tuple(d * (k - 1) - p for d, k, p in zip(dilation, w.shape[2:], padding))
     if tuple(stride) == (1, 1) and min(reach) >= 0:
         return conv2d(gy, _flipped(w, groups), stride, reach, dilation, groups)
+    if max(stride) > 1 and tuple(dilation) == (1, 1) and all(k >= s for k, s in zip(w.shape[2:], stride)):
+        return _by_phase(gy, w, x_shape, stride, padding, groups)
     return _scatter(gy, w, x_shape, stride, padding, dilation, groups)
 
 
@@ -100,8 +102,44 @@ def _flipped(w, groups):
     return np.ascontiguousarray(w).reshape(groups * Cg, O // groups, kh, kw)
 
 
+def _by_phase(gy, w, x_shape, stride, padding, groups):
+    """The adjoint at a stride s: s² convolutions of gy, one for each phase of the larger grid, in one product.
+
+    Output cell ``t = s·i + a`` of the adjoint (padding not yet cropped) gathers ``Σ_u w[a + s·u] · gy[i − u]``: phase a has
+    its own small kernel, the taps a, a + s, a + 2s … of w.  Nothing is added twice, so bands need no owner.
+    """
+    (sh, sw), (ph, pw) = stride, padding
+    N, _, H, W = x_shape
+    O, Cg, (kh, kw) = w.shape[0] // groups, w.shape[1], w.shape[2:]
+    U, V = -(-kh // sh), -(-kw // sw)  # taps a phase
+    rows, columns = -(-(ph + H) // sh), -(-(pw + W) // sw)  # cells a phase
+
+    whole = np.zeros((groups, O, Cg, U * sh, V * sw), w.dtype)  # the kernel, completed to whole phases by zeros
+    whole[..., :kh, :kw] = w.reshape(groups, O, Cg, kh, kw)
+    taps = whole.reshape(groups, O, Cg, U, sh, V, sw)[:, :, :, ::-1, :, ::-1]
+    kernel = taps.transpose(0, 2, 4, 6, 1, 3, 5).reshape(groups, Cg * sh * sw, O * U * V)
+
+    source = np.zeros((N, groups * O, rows + U - 1, columns + V - 1), gy.dtype)
+    h, w_ = min(gy.shape[2], rows), min(gy.shape[3], columns)
+    source[:, :, U - 1 : U - 1 + h, V - 1 : V - 1 + w_] = gy[:, :, :h, :w_]
+    windows = sliding_windows(source, (U, V), (1, 1), (1, 1), (rows, columns))
+    gx = np.empty((N, groups * Cg, rows, sh, columns, sw), gy.dtype)
+
+    def band_of_phases(task):
+        n, g, (top, bottom) = task
+        cols = np.ascontiguousarray(windows[n, _group(g, O), :, :, top:bottom]).reshape(O * U * V, -1)
+        phases = kernel[g] @ cols  # (Cg·sh·sw, rows·columns)
+        phases = phases.reshape(Cg, sh, sw, bottom - top, columns)
+        gx[n, _group(g, Cg), top:bottom] = phases.transpose(0, 3, 1, 4, 2)
+
+    bands = _bands(rows, Cg * sh * sw * columns * gy.itemsize)
+    workers.run(band_of_phases, [(n, g, band) for n in range(N) for g in range(groups) for band in bands])
+    gx = gx.reshape(N, groups * Cg, rows * sh, columns * sw)
+    return gx[:, :, ph : ph + H, pw : pw + W]
+
+
 def _scatter(gy, w, x_shape, stride, padding, dilation, groups):
-    """The adjoint for any stride: the columns of a band, added back tap by tap.
+    """The adjoint in general (dilated and strided): the columns of a band, added back tap by tap.
 
     Bands of one image overlap, so a worker owns whole channels instead: a share of one sample's group.
     """

@@ -30,10 +30,14 @@ def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
 def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, ceil_mode):
     gx = zeros_under_windows(gy, x_shape, kernel_size, stride, padding, dilation)
     taps = list(tap_slices(kernel_size, stride, dilation, gy.shape[2:]))
+    apart = all(s > d * (k - 1) for s, d, k in zip(stride, dilation, kernel_size))  # no cell in two windows
 
     def sample(n):
         for tap, where in enumerate(taps):
-            gx[n][where] += gy[n] * (index[n] == tap)
+            if apart:
+                np.multiply(gy[n], index[n] == tap, out=gx[n][where])
+            else:
+                gx[n][where] += gy[n] * (index[n] == tap)
 
     workers.run(sample, range(len(gy)))
     return gx[:, :, padding[0] : padding[0] + x_shape[2], padding[1] : padding[1] + x_shape[3]]

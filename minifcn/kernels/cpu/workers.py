@@ -34,9 +34,9 @@ def _pool():
 def run(task, items):
     """Call ``task(item)`` for every item, shared out over the workers; the results in order."""
     items = list(items)
-    if threads() == 1 or len(items) < 2:
-        return [task(item) for item in items]
     with _single_threaded_blas:
+        if threads() == 1 or len(items) < 2:
+            return [task(item) for item in items]
         return list(_pool().map(task, items))
 
 
