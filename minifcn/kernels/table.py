@@ -121,4 +121,5 @@ def shapes_only():
 
 
 def is_shapes_only():
+    """Whether we are inside :func:`shapes_only`."""
     return _shapes_only.get()

@@ -34,10 +34,10 @@ def _pool():
 def run(task, items):
     """Call ``task(item)`` for every item, shared out over the workers; the results in order."""
     items = list(items)
+    if len(items) < 2 and threads() > 1:  # one piece of work: the threads are better spent inside BLAS
+        return [task(item) for item in items]
     with _single_threaded_blas:
-        if threads() == 1 or len(items) < 2:
-            return [task(item) for item in items]
-        return list(_pool().map(task, items))
+        return [task(item) for item in items] if threads() == 1 else list(_pool().map(task, items))
 
 
 class _SingleThreadedBlas:
