@@ -134,23 +134,7 @@ def fit(
         tell("started")
         while t.epoch < t.epochs and not t.stopping:
             if not t.trained:
-                model.train()
-                t.clock = time.perf_counter()
-                for images, labels in train:
-                    scores = model(Tensor(backend.to_device(model.preprocessing(images), t.device)))
-                    loss = ops.cross_entropy(scores, backend.to_device(labels, t.device), weight, reduction=reduction)
-                    record_step(t, loss.item(), labels)
-                    loss.backward()
-                    if t.gathered == accumulate or train.batch == 0:  # `batch` is the next one's number
-                        optimizer.lr = t.base_lr * schedule((t.step - 1) / t.total_steps)
-                        optimizer.step(1 if reduction == "sum" else 1 / t.gathered)
-                        t.gathered = 0
-                    tell("stepped")
-                    if t.stopping and not t.gathered:
-                        break
-                t.trained = train.batch == 0
-                if t.trained:
-                    tell("epoch_trained")
+                train_epoch(t, weight, accumulate, schedule, tell)
             if t.trained and not t.stopping:
                 finish_epoch(t, weight)
                 tell("epoch_ended")
@@ -162,6 +146,27 @@ def fit(
     finally:
         tell("closed")
     return t
+
+
+def train_epoch(t, weight, accumulate, schedule, tell):
+    """What is left of one pass over the training data: forward, loss, backward, step."""
+    t.model.train()
+    t.clock = time.perf_counter()
+    for images, labels in t.train:
+        scores = t.model(Tensor(backend.to_device(t.model.preprocessing(images), t.device)))
+        loss = ops.cross_entropy(scores, backend.to_device(labels, t.device), weight, reduction=t.reduction)
+        record_step(t, loss.item(), labels)
+        loss.backward()
+        if t.gathered == accumulate or t.train.batch == 0:  # `batch` is the number of the next one
+            t.optimizer.lr = t.base_lr * schedule((t.step - 1) / t.total_steps)
+            t.optimizer.step(1 if t.reduction == "sum" else 1 / t.gathered)
+            t.gathered = 0
+        tell("stepped")
+        if t.stopping and not t.gathered:
+            break
+    t.trained = t.train.batch == 0
+    if t.trained:
+        tell("epoch_trained")
 
 
 def _loader(data, **options):

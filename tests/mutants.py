@@ -88,7 +88,7 @@ def wrong_function(what, check, op, fn, arrays, expected):
     return register
 
 
-# --- wrong gradients ---------------------------------------------------------------------------------------------------
+# Wrong gradients.
 
 X = normal((2, 4, 6, 7), 1)
 W = normal((4, 2, 3, 3), 2)
@@ -370,7 +370,7 @@ def _(self, gy, gx):
     return np.roll(gx, 1, axis=2)
 
 
-# --- wrong functions, with consistent gradients --------------------------------------------------------------------------
+# Wrong functions, with consistent gradients.
 
 NEGATIVE = -abs(normal((1, 2, 5, 5), 1)) - 1
 SQUARE = normal((1, 2, 6, 8), 4)

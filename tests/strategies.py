@@ -45,7 +45,7 @@ def _pairs(low, high):
 
 @st.composite
 def convolutions(draw):
-    """H ≠ W, even, odd and 1×1 kernels, strides beyond the kernel, padding, dilation, groups, N = 1, C = 1, leftovers."""
+    """H ≠ W, even, odd and 1×1 kernels, strides beyond the kernel, padding, dilation, groups, N = 1, C = 1."""
     groups = draw(st.integers(1, 3))
     channels, outputs = groups * draw(st.integers(1, 2)), groups * draw(st.integers(1, 2))
     kernel, stride, dilation = draw(_pairs(1, 4)), draw(_pairs(1, 5)), draw(_pairs(1, 3))

@@ -151,7 +151,7 @@ def test_crop_and_interpolation_are_the_adjoints_of_their_gradients():
 
 
 def test_gradient_of_a_whole_network_with_skips():
-    """fcn4s over a narrow trunk, every parameter in float64: what passes through pooling, crops, sums and batch norm."""
+    """fcn4s over a narrow trunk, in float64: what passes through pooling, crops, sums and batch norm."""
     mf.manual_seed(0)
     model = mf.models.fcn4s_mini(num_classes=3, width=0.1, dropout=0.0, learn_upsampling=True).to(dtype="float64")
     rng = np.random.default_rng(0)

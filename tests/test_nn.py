@@ -9,7 +9,8 @@ from minifcn.nn import init
 
 
 def test_parameters_are_named_by_attribute_path_in_a_fixed_order():
-    net = nn.Sequential(conv1=nn.Conv2d(3, 4, 3), norm=nn.BatchNorm2d(4), rest=nn.Sequential(nn.ReLU(), nn.Conv2d(4, 2, 1)))
+    rest = nn.Sequential(nn.ReLU(), nn.Conv2d(4, 2, 1))
+    net = nn.Sequential(conv1=nn.Conv2d(3, 4, 3), norm=nn.BatchNorm2d(4), rest=rest)
     assert [n for n, _ in net.named_parameters()] == [
         "conv1.weight", "conv1.bias", "norm.weight", "norm.bias", "rest.1.weight", "rest.1.bias",
     ]  # fmt: skip
@@ -167,14 +168,15 @@ def test_summary_counts_parameters_multiply_adds_and_fields():
 
 @pytest.mark.parametrize("stride", [32, 16, 8, 4, 2])
 def test_an_fcn_starts_uniform_with_the_reference_nets_names_and_rates(stride):
-    """Zero scores: ln C per pixel; a gradient reaches the score layers and nothing below them (§1.9 of the reference)."""
+    """Zero scores: ln C per pixel; a gradient reaches the score layers and nothing below them (§4.3)."""
     mf.manual_seed(0)
     model = mf.models.fcn("mini", stride=stride, num_classes=21, width=0.1)
     names = [n for n, _ in model.named_parameters()]
     assert names[0] == "conv1_1.weight"
     fused = [f"score_pool{i}.weight" for i in (4, 3, 2, 1) if 2**i >= stride]
     assert [n for n in names if n.startswith("score_pool") and n.endswith("weight")] == fused
-    assert {32: "upscore", 16: "upscore16", 8: "upscore8", 4: "upscore4", 2: "upscore_pool1"}[stride] + ".weight" in names
+    last = {32: "upscore", 16: "upscore16", 8: "upscore8", 4: "upscore4", 2: "upscore_pool1"}[stride]
+    assert last + ".weight" in names
     by_name = dict(model.named_parameters())
     assert (by_name["score_fr.bias"].lr_mult, by_name["score_fr.bias"].decay_mult) == (2, 0)
     assert not [n for n, p in by_name.items() if n.startswith("upscore") and p.requires_grad]

@@ -105,8 +105,8 @@ def _flipped(w, groups):
 def _by_phase(gy, w, x_shape, stride, padding, groups):
     """The adjoint at a stride s: s² convolutions of gy, one for each phase of the larger grid, in one product.
 
-    Output cell ``t = s·i + a`` of the adjoint (padding not yet cropped) gathers ``Σ_u w[a + s·u] · gy[i − u]``: phase a has
-    its own small kernel, the taps a, a + s, a + 2s … of w.  Nothing is added twice, so bands need no owner.
+    Output cell ``t = s·i + a`` of the adjoint (padding not yet cropped) gathers ``Σ_u w[a + s·u] · gy[i − u]``: phase a
+    has its own small kernel, the taps a, a + s, a + 2s … of w.  Nothing is added twice, so bands need no owner.
     """
     (sh, sw), (ph, pw) = stride, padding
     N, _, H, W = x_shape
