@@ -76,7 +76,8 @@ def test_every_file_says_what_it_is_for_and_every_public_function_has_a_docstrin
 
 
 def test_importing_is_quick_and_lazy():
-    code = "import sys, time; t = time.perf_counter(); import minifcn; print(time.perf_counter() - t, *sys.modules)"
+    # processor time, not the clock's: a busy machine is not our slowness
+    code = "import sys, time; t = time.process_time(); import minifcn; print(time.process_time() - t, *sys.modules)"
     results = [run(sys.executable, "-c", code).stdout.split() for _ in range(3)]
     assert min(float(seconds) for seconds, *_ in results) < 0.5
     heavy = {"cupy", "mpi4py", "matplotlib", "IPython", "ipywidgets", "torch", "scipy", "importlinter"}
