@@ -15,7 +15,7 @@ from math import prod
 from . import backend
 from .coords import AxisMap, Root
 from .kernels import table
-from .kernels.shapes import stand_in
+from .kernels.shapes import broadcast_shape, stand_in
 
 _grad_enabled = ContextVar("grad_enabled", default=True)
 _scope = ContextVar("scope", default="")
@@ -251,7 +251,7 @@ class Function:
 
     def infer(self, *shapes):
         """The output's shape, where it can be told without arithmetic; None: let forward tell."""
-        return _broadcast(shapes) if self.pointwise else None
+        return broadcast_shape(shapes) if self.pointwise else None
 
     def locate(self, axis, *maps):
         """Where the output lies along `axis` (0: h, 1: w), given where the inputs lie; None: it has no place."""
@@ -325,7 +325,7 @@ class Function:
                     f"{type(self).__name__}.backward returned a gradient of shape {gx.shape} for input {i} of "
                     f"shape {x.shape}"
                 )
-        return gxs
+        return [_narrowed(gx, x.dtype) for x, gx in zip(self.inputs, gxs)]
 
     def free(self):
         """Drop the saved arrays and the links to the inputs; name, parameters and sizes stay."""
@@ -370,29 +370,23 @@ class Function:
 
 
 def _as_tensors(inputs):
-    """Tensors of `inputs`; numbers and lists take the library and dtype of the first array among them."""
-    like = next((x.data if isinstance(x, Tensor) else x for x in inputs if _is_operand(x)), None)
+    """Tensors of `inputs`; numbers, lists and integer arrays take the library and dtype of the first tensor."""
+    tensors = [x.data for x in inputs if isinstance(x, Tensor)]
+    like = next((a for a in (*tensors, *inputs) if backend.is_array(a)), None)
     return tuple(x if isinstance(x, Tensor) else Tensor(_like(x, like)) for x in inputs)
 
 
-def _is_operand(x):
-    return isinstance(x, Tensor) or backend.is_array(x)
-
-
 def _like(value, array):
-    if array is None or backend.is_array(value):
+    if value is None:
+        raise TypeError("an operand is None: give a tensor, an array or a number")
+    if array is None or array.dtype.kind != "f" or (backend.is_array(value) and value.dtype.kind == "f"):
         return value
-    dtype = array.dtype if array.dtype.kind == "f" else None
-    return backend.of(array).asarray(value, dtype=dtype)
+    return backend.of(array, *([value] if backend.is_array(value) else [])).asarray(value, dtype=array.dtype)
 
 
-def _broadcast(shapes):
-    length = max(map(len, shapes))
-    padded = [(1,) * (length - len(s)) + tuple(s) for s in shapes]
-    for sizes in zip(*padded):
-        if len(set(sizes) - {1}) > 1:
-            raise ValueError(f"shapes {' and '.join(map(str, shapes))} do not broadcast")
-    return tuple(max(sizes) if min(sizes) else 0 for sizes in zip(*padded))
+def _narrowed(gx, dtype):
+    """A float64 operand beside a float32 one must not leave it a float64 gradient."""
+    return gx.astype(dtype) if gx is not None and gx.dtype.itemsize > dtype.itemsize else gx
 
 
 def _fingerprint(array):

@@ -46,7 +46,7 @@ def parser():
     net.add_argument("--learn-upsampling", action=switch, default=False, help="train interpolation layers")
 
     step = p.add_argument_group("optimisation")
-    step.add_argument("--epochs", type=at_least(1), default=50, help="passes over the training split")
+    step.add_argument("--epochs", type=at_least(1), default=60, help="passes over the training split")
     step.add_argument("--batch-size", type=at_least(1), default=8, help="images a batch")
     step.add_argument("--accumulate", type=at_least(1), default=1, metavar="K", help="batches a step")
     step.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd", help="how gradients become steps")

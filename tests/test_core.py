@@ -82,6 +82,47 @@ def test_gradients_accumulate_over_backwards_and_leaves_own_theirs():
     assert (gy == 1).all()
 
 
+def test_a_leaf_owns_its_gradient_even_where_backward_returns_a_view():
+    a, gy = leaf(2, 3), np.ones(6)
+    ops.reshape(a, 6).backward(gy)
+    a.grad += 1
+    assert (gy == 1).all()
+
+
+def test_a_float32_leaf_keeps_a_float32_gradient_beside_other_operands():
+    a = mf.Tensor(np.ones(3, np.float32), requires_grad=True)
+    y = a * np.arange(3)
+    assert y.dtype == np.float32  # integer arrays take the tensor's type
+    (y * np.ones(3)).backward(np.ones(3))
+    assert a.grad.dtype == np.float32
+
+
+def test_none_and_integer_maps_are_refused():
+    with pytest.raises(TypeError, match="operand is None"):
+        leaf(3) + None
+    with pytest.raises(TypeError, match="astype"):
+        ops.avg_pool2d(np.full((1, 1, 2, 2), 200, np.uint8), 2)
+    with pytest.raises(ValueError, match=r"x\[None\]"):
+        ops.max_pool2d(np.ones((3, 4, 4)), 2)
+    with pytest.raises(ValueError, match="takes 3 and gives 5"):
+        ops.conv2d(np.ones((1, 2, 4, 4)), np.ones((5, 3, 1, 1)))
+
+
+def test_a_kernel_that_returns_its_input_does_not_get_it_changed():
+    x = leaf(1, 2, 3, 3)
+    before = x.data.copy()
+    with mf.override(conv2d=lambda x, *_: x):
+        y = ops.conv2d(x, np.ones((2, 2, 1, 1)), np.ones(2))
+    assert (x.data == before).all()
+    np.testing.assert_allclose(y.numpy(), before + 1)
+
+
+def test_equal_maxima_share_the_gradient():
+    x = mf.Tensor(np.array([[1.0, 3.0, 3.0]]), requires_grad=True)
+    ops.max(x, axis=1).backward(np.ones(1))
+    assert x.grad.tolist() == [[0, 0.5, 0.5]]
+
+
 def test_backward_frees_what_was_saved_as_it_passes():
     x = leaf(1, 2, 8, 8)
     y = ops.exp(x)
@@ -199,13 +240,19 @@ def test_overrides_reach_kernels_and_operations_and_end_with_the_block():
         def forward(self, x):
             return -super().forward(-x)
 
+    def mine_too(cols, *window):
+        calls.append("col2im")
+        return mf.kernels.col2im.textbook(cols, *window)
+
     with mf.override(im2col=mine, MaxPool2d=Minimum):
         ops.conv2d(x, np.ones((1, 1, 3, 3)))  # an overridden im2col is really used
         assert ops.max_pool2d(x, 4).item() == x.data.min()
-    assert calls == ["im2col"]
+    with mf.override(col2im=mine_too):
+        ops.conv_transpose2d(x, np.ones((1, 1, 3, 3)))
+    assert calls == ["im2col", "col2im"]
     assert ops.max_pool2d(x, 4).item() == x.data.max()
     ops.conv2d(x, np.ones((1, 1, 3, 3)))
-    assert calls == ["im2col"]
+    assert len(calls) == 2
 
 
 def test_an_override_is_read_when_a_kernel_is_called_so_it_reaches_backward():

@@ -156,6 +156,23 @@ def test_an_inner_tensor_can_be_marked():
     assert one(receptive_field(y, x).size) == 12
 
 
+@pytest.mark.parametrize("wide_first", [False, True])
+def test_what_two_paths_see_is_what_either_sees(wide_first):
+    x = image(16)
+    a, b = conv(x, 3, p=1), conv(x, 7, p=3)
+    a, b = (b, a) if wide_first else (a, b)
+    for y in (a + b, ops.concat([a, b])):
+        assert one(receptive_field(y, x).size) == 7
+
+
+def test_centres_move_by_half_of_what_dilation_adds():
+    x = image(20)
+    assert one(receptive_field(conv(x, 3, d=4), x).start) == 4
+    assert one(receptive_field(ops.max_pool2d(x, 3, 1, dilation=3), x).start) == 3
+    w = stand_in(np.zeros(1), (1, 1, 3, 3))
+    assert crop_offset(ops.conv_transpose2d(x, w, dilation=2), x) == (2, 2)
+
+
 def test_slices_pads_and_interpolation_keep_their_place():
     x = image(32)
     assert one(receptive_field(x[:, :, 3::2, 3::2], x).jump) == 2
@@ -176,7 +193,13 @@ def test_where_is_constant_in_depth_and_the_same_after_backward():
     assert h == AxisMap()
 
 
-LAYERS = st.tuples(st.sampled_from(["conv", "pool", "up"]), st.integers(1, 4), st.integers(1, 3), st.integers(0, 2))
+LAYERS = st.tuples(
+    st.sampled_from(["conv", "pool", "up"]),
+    st.integers(1, 4),  # kernel
+    st.integers(1, 3),  # stride
+    st.integers(0, 2),  # padding
+    st.integers(1, 2),  # dilation
+)
 
 
 @given(st.lists(LAYERS, min_size=1, max_size=4))
@@ -189,8 +212,8 @@ def test_the_derived_field_is_the_one_the_gradient_reaches(layers):
 
     def network():
         y = x
-        for kind, k, s, p in layers:
-            y = _layer(y, kind, k, s, p)
+        for layer in layers:
+            y = _layer(y, *layer)
         return y
 
     with real_arithmetic():
@@ -208,16 +231,17 @@ def test_the_derived_field_is_the_one_the_gradient_reaches(layers):
             assert (None if len(reached) == 0 else (reached[0], reached[-1])) == seen
 
 
-def _layer(x, kind, k, s, p):
+def _layer(x, kind, k, s, p, d):
     """One layer along h of a picture one column wide; the identity where it does not fit."""
-    kernel, stride, padding = (k, 1), (s, 1), (min(p, k // 2), 0)
+    kernel = (k, 1)
+    where = dict(stride=(s, 1), padding=(min(p, k // 2), 0), dilation=(d, 1))
     if kind == "up":
-        return ops.conv_transpose2d(x, np.ones((1, 1, *kernel)), stride=stride, padding=padding)
-    if x.shape[2] + 2 * padding[0] < k:
+        return ops.conv_transpose2d(x, np.ones((1, 1, *kernel)), **where)
+    if x.shape[2] < d * (k - 1) + 1:
         return x
     if kind == "pool":
-        return ops.avg_pool2d(x, kernel, stride, padding)
-    return ops.conv2d(x, np.ones((1, 1, *kernel)), stride=stride, padding=padding)
+        return ops.avg_pool2d(x, kernel, **where)
+    return ops.conv2d(x, np.ones((1, 1, *kernel)), **where)
 
 
 def real_arithmetic():

@@ -95,6 +95,12 @@ def test_chance_is_noticed():
         mf.gradcheck(lambda x: ops.dropout(x, 0.5), X)
 
 
+def test_chance_in_the_gradient_alone_is_noticed():
+    rng = np.random.default_rng(0)
+    with pytest.raises(mf.GradcheckError, match="two runs"):
+        mf.gradcheck(scaled(lambda gy: 2 * gy * (1 + 1e-12 * rng.random())), X)
+
+
 def test_an_operand_found_by_identity_is_noticed():
     """The gradient of a − a, dispatched by comparing operands, is a well-known wrong 2."""
 

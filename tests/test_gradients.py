@@ -77,6 +77,22 @@ def test_gradient_of(name):
     assert mf.gradcheck(fn, *arrays, draws=3)
 
 
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_float32_stays_float32_forward_and_backward_in(name):
+    fn, *arrays = OPERATIONS[name]
+    tensors = [mf.Tensor(a.astype(np.float32), requires_grad=True) for a in arrays]
+    if name == "batch norm, frozen":
+        x, g, b = tensors
+        y = ops.batch_norm(x, g, b, np.zeros(4, np.float32), np.ones(4, np.float32))
+    else:
+        y = fn(*tensors)
+    assert y.dtype == np.float32
+    node = y.creator
+    gxs = node.backward(np.ones(y.shape, np.float32))
+    for gx in gxs if isinstance(gxs, tuple) else (gxs,):
+        assert gx is None or gx.dtype == np.float32
+
+
 @pytest.mark.parametrize("name", ["mul", "batch norm", "cross entropy, valid", "sigmoid", "im2col"])
 def test_gradient_element_by_element_of(name):
     fn, *arrays = OPERATIONS[name]

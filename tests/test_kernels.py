@@ -1,5 +1,7 @@
 """Conformance: every implementation of every kernel equals the reference loops, over ugly shapes."""
 
+import os
+
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -193,6 +195,34 @@ def test_blas_threads_are_put_back_after_parallel_work():
     assert blas() == before
     if workers.threads() > 1:
         assert all(n == 1 for inside in seen for n in inside)
+
+
+def test_blas_stays_limited_until_the_last_of_several_users_has_left():
+    from threadpoolctl import threadpool_info
+
+    def blas():
+        return max(b["num_threads"] for b in threadpool_info() if b["user_api"] == "blas")
+
+    limit, before = workers._SingleThreadedBlas(), blas()
+    with limit:
+        with limit:
+            pass
+        assert blas() == 1
+    assert blas() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_can_compute():
+    import multiprocessing
+
+    x, w = normal((4, 2, 8, 8)), normal((3, 2, 3, 3))
+    K.conv2d(x, w, (1, 1), (1, 1), (1, 1), 1)  # the pool exists before the fork
+    child = multiprocessing.get_context("fork").Process(target=K.conv2d, args=(x, w, (1, 1), (1, 1), (1, 1), 1))
+    child.start()
+    child.join(20)
+    hung = child.is_alive()
+    child.kill()
+    assert not hung
 
 
 def test_padding_never_wins_a_maximum():

@@ -135,6 +135,25 @@ def test_multipliers_freeze_and_spare_from_decay():
         mf.optim.SGD([frozen], 0.1)
 
 
+def test_decay_and_rate_multipliers_scale_and_so_does_the_step():
+    """λ·decay_mult·w and lr·lr_mult, in every optimiser; scale divides accumulated means."""
+    plain, slow = nn.Parameter(np.ones(1)), nn.Parameter(np.ones(1), lr_mult=0.5, decay_mult=0.25)
+    for optimizer in (
+        mf.optim.SGD([plain, slow], 0.1, 0.0, weight_decay=0.4),
+        mf.optim.SGD([plain, slow], 0.1, 0.0, weight_decay=0.4, form="torch"),
+        mf.optim.Adam([plain, slow], 0.1, weight_decay=0.4),
+    ):
+        for p in (plain, slow):
+            p.data[...], p.grad = 1.0, np.zeros(1)
+        optimizer.step()
+        assert 1 - plain.data[0] == pytest.approx(0.1 * 0.4)
+        assert 1 - slow.data[0] == pytest.approx(0.05 * 0.1)
+    sgd = mf.optim.SGD([plain], 0.1, 0.0)
+    plain.data[...], plain.grad = 1.0, np.array([6.0])
+    sgd.step(scale=1 / 3)
+    assert plain.data[0] == pytest.approx(1 - 0.1 * 2)
+
+
 def test_optimiser_state_goes_round_and_foreign_state_is_refused():
     p = nn.Parameter(np.ones(3))
     adam = mf.optim.Adam([p], 0.1)

@@ -160,7 +160,8 @@ def softmax_loss(scores, labels, weights):
         s = scores[n, :, i, j].astype(np.float64)
         e = np.exp(s - s.max())
         prob[n, :, i, j] = e / e.sum()
-        loss[n, i, j] = weights[n, i, j] * (np.log(e.sum()) - (s - s.max())[labels[n, i, j]])
+        if weights[n, i, j] != 0:
+            loss[n, i, j] = weights[n, i, j] * (np.log(e.sum()) - (s - s.max())[labels[n, i, j]])
     dtype = np.result_type(scores.dtype, np.float32)
     return loss.astype(dtype), prob.astype(dtype)
 
@@ -169,7 +170,8 @@ def softmax_loss_grad(prob, labels, weights):
     """∂ℓ/∂scores = weights · (prob − one-hot(label))"""
     gs = np.zeros(prob.shape)
     for n, c, i, j in product(*map(range, prob.shape)):
-        gs[n, c, i, j] = weights[n, i, j] * (prob[n, c, i, j] - (c == labels[n, i, j]))
+        if weights[n, i, j] != 0:
+            gs[n, c, i, j] = weights[n, i, j] * (prob[n, c, i, j] - (c == labels[n, i, j]))
     return gs.astype(prob.dtype)
 
 

@@ -13,6 +13,29 @@ receptive fields and its crops, whatever its size, without a multiplication.
 from .. import backend
 
 
+def require_maps(operation, *arrays):
+    """Raise unless all are floating-point arrays with four axes."""
+    for array in arrays:
+        if array.ndim != 4:
+            raise ValueError(
+                f"{operation} takes arrays with 4 axes, (N, C, H, W), got {array.shape}; a single image is x[None]"
+            )
+        if array.dtype.kind != "f":
+            raise TypeError(
+                f"{operation} computes with floating-point numbers, got {array.dtype}: use .astype('float32')"
+            )
+
+
+def broadcast_shape(shapes):
+    """The shape that `shapes` broadcast to, by NumPy's rule."""
+    length = max(map(len, shapes))
+    padded = [(1,) * (length - len(s)) + tuple(s) for s in shapes]
+    for sizes in zip(*padded):
+        if len(set(sizes) - {1}) > 1:
+            raise ValueError(f"shapes {' and '.join(map(str, shapes))} do not broadcast")
+    return tuple(max(sizes) if min(sizes) else 0 for sizes in zip(*padded))
+
+
 def pair(value, least=0, name="value"):
     """`value` as a pair of ints (h, w): an int stands for both.  Raises ValueError below `least`."""
     both = (value, value) if isinstance(value, int) else tuple(value)

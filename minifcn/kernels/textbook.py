@@ -146,14 +146,15 @@ def softmax_loss(scores, labels, weights):
     e = xp.exp(s)
     total = e.sum(axis=1, keepdims=True)
     picked = xp.take_along_axis(s, labels[:, None], axis=1)  # (N, 1, H, W)
-    loss = (xp.log(total) - picked)[:, 0] * weights
+    loss = xp.where(weights != 0, (xp.log(total) - picked)[:, 0] * weights, 0)  # 0 even where a void score is infinite
     return loss.astype(s.dtype, copy=False), e / total
 
 
 def softmax_loss_grad(prob, labels, weights):
     xp = backend.of(prob)
     one_hot = xp.arange(prob.shape[1])[:, None, None] == labels[:, None]  # (N, C, H, W)
-    return (prob - one_hot) * weights[:, None].astype(prob.dtype, copy=False)
+    weights = weights[:, None].astype(prob.dtype, copy=False)
+    return xp.where(weights != 0, (prob - one_hot) * weights, 0)
 
 
 def _channel_windows(v, before, after):

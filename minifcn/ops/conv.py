@@ -11,7 +11,7 @@ from math import prod
 from .. import backend
 from .. import kernels as K
 from ..core import Function
-from ..kernels.shapes import conv_sizes, deconv_size, pair
+from ..kernels.shapes import conv_sizes, deconv_size, pair, require_maps
 
 
 class Convolution(Function):
@@ -29,9 +29,12 @@ class Convolution(Function):
         """Save the operands, add the bias."""
         self.save(x, w)
         self.biased = b is not None
-        if self.biased and not K.is_shapes_only():
-            y += b[:, None, None]  # the kernel's result is fresh: no copy
-        return y
+        if not self.biased or K.is_shapes_only():
+            return y
+        if y.base is None and y is not x:
+            y += b[:, None, None]  # a fresh array: no copy
+            return y
+        return y + b[:, None, None]
 
     def _gradients(self, gx, gw, gy):
         return (gx, gw, gy.sum(axis=(0, 2, 3))) if self.biased else (gx, gw)
@@ -47,6 +50,7 @@ class Conv2d(Convolution):
         self._set(stride, padding, dilation, groups)
 
     def forward(self, x, w, b=None):
+        require_maps("conv2d", x, w)
         _check_channels("conv2d", x, w, x.shape[1], w.shape[1] * self.groups, w.shape[0], self.groups, b)
         return self._finish(K.conv2d(x, w, *self._where), x, w, b)
 
@@ -72,6 +76,7 @@ class ConvTranspose2d(Convolution):
         self.output_padding = pair(output_padding, 0, "output_padding")
 
     def forward(self, x, w, b=None):
+        require_maps("conv_transpose2d", x, w)
         outputs = w.shape[1] * self.groups
         _check_channels("conv_transpose2d", x, w, x.shape[1], w.shape[0], outputs, self.groups, b)
         sizes = zip(x.shape[2:], w.shape[2:], self.stride, self.padding, self.output_padding, self.dilation)
@@ -131,8 +136,6 @@ class Col2im(Function):
 
 
 def _check_channels(op, x, w, given, expected, outputs, groups, b):
-    if x.ndim != 4 or w.ndim != 4:
-        raise ValueError(f"{op} takes x (N, C, H, W) and w with 4 axes, got {x.shape} and {w.shape}")
     if groups < 1 or given != expected or given % groups or outputs % groups:
         raise ValueError(
             f"{op}: x has {given} channels, w of shape {w.shape} with groups={groups} takes {expected} and gives "

@@ -4,7 +4,7 @@ from math import prod
 
 from .. import backend
 from ..core import Function
-from ..kernels.shapes import pair
+from ..kernels.shapes import pair, require_maps
 
 
 class Interpolate(Function):
@@ -17,6 +17,7 @@ class Interpolate(Function):
         return (*shape[:2], *self.size)
 
     def forward(self, x):
+        require_maps("interpolate", x)
         rows, columns = (linear_weights(backend.of(x), n, m, x.dtype) for n, m in zip(x.shape[2:], self.size))
         self.save(rows, columns)
         return rows @ x @ columns.T

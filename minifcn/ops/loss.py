@@ -5,6 +5,7 @@ from math import prod
 from .. import backend
 from .. import kernels as K
 from ..core import Function, Tensor
+from ..kernels.shapes import require_maps
 
 REDUCTIONS = ("sum", "valid", "batch", "none")
 
@@ -61,6 +62,7 @@ def cross_entropy(scores, labels, weight=None, ignore_index=255, reduction="sum"
     """
     array = scores.data if isinstance(scores, Tensor) else scores
     xp = backend.of(array, labels)
+    require_maps("cross_entropy", array)
     if reduction not in REDUCTIONS:
         raise ValueError(f"unknown reduction {reduction!r}: choose from {', '.join(REDUCTIONS)}")
     expected = (array.shape[0], *array.shape[2:])

@@ -5,6 +5,7 @@ from math import prod
 from .. import backend
 from .. import kernels as K
 from ..core import Function
+from ..kernels.shapes import require_maps
 
 
 class LocalResponseNorm(Function):
@@ -17,6 +18,7 @@ class LocalResponseNorm(Function):
         return shape
 
     def forward(self, x):
+        require_maps("local_response_norm", x)
         y, saved = K.local_response_norm(x, self.size, self.alpha, self.beta, self.k)
         self.save(*saved)
         return y
@@ -40,6 +42,7 @@ class BatchNorm2d(Function):
         self.eps = eps
 
     def forward(self, x, gamma, beta):
+        require_maps("batch_norm", x)
         y, saved = K.batch_norm(x, gamma, beta, self.eps)
         self.batch_mean, self.batch_var = saved[:2]
         self.save(*saved)
@@ -102,6 +105,8 @@ def batch_norm(x, gamma, beta, mean=None, var=None, eps=1e-5):
         gradients are part of the operation: every output then depends on every pixel of the batch, and the
         equivalence of whole images and patches (§3.4) is lost.
     """
+    if (mean is None) != (var is None):
+        raise ValueError("batch_norm takes both mean and var (fixed statistics), or neither (the batch's own)")
     if mean is None:
         return BatchNorm2d.apply(x, gamma, beta, eps=eps)
     return FrozenBatchNorm2d.apply(x, gamma, beta, mean, var, eps=eps)

@@ -4,7 +4,7 @@ from math import prod
 
 from .. import kernels as K
 from ..core import Function
-from ..kernels.shapes import pair
+from ..kernels.shapes import pair, require_maps
 
 
 class Pool2d(Function):
@@ -30,6 +30,7 @@ class MaxPool2d(Pool2d):
         self.ceil_mode = ceil_mode
 
     def forward(self, x):
+        require_maps("max_pool2d", x)
         y, index = K.max_pool2d(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
         self.save(index, x.shape)
         return y
@@ -54,6 +55,7 @@ class AvgPool2d(Pool2d):
         )  # fmt: skip
 
     def forward(self, x):
+        require_maps("avg_pool2d", x)
         self.save(x.shape)
         return K.avg_pool2d(x, *self._window)
 

@@ -31,6 +31,10 @@ def _pool():
     return ThreadPoolExecutor(threads(), thread_name_prefix="minifcn")
 
 
+if hasattr(os, "register_at_fork"):  # a forked child inherits the pool, but not its threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
 def run(task, items):
     """Call ``task(item)`` for every item, shared out over the workers; the results in order."""
     items = list(items)
