@@ -98,8 +98,9 @@ class Tensor:
 
     def mark(self):
         """Make this tensor a root: positions of what comes after it can be asked for relative to it."""
-        root = Root(self.name, self.shape[2:])
-        self._where = {**(self._where or {}), root: (AxisMap(), AxisMap())}
+        itself, where = (AxisMap(), AxisMap()), self._where or {}
+        if itself not in where.values():
+            self._where = {**where, Root(self.name, self.shape[2:]): itself}
         return self
 
     def numpy(self):

@@ -93,14 +93,20 @@ class _Problem:
     def evaluate(self, i=None, array=None):
         """fn's value, with input i replaced by `array`."""
         values = [array if j == i else a for j, a in enumerate(self.arrays)]
-        return self.fn(*(Tensor(a.copy()) for a in values)).data
+        return self.call([Tensor(a.copy()) for a in values]).data
+
+    def call(self, tensors):
+        out = self.fn(*tensors)
+        if not isinstance(out, Tensor):
+            raise GradcheckError(f"the function must return a Tensor, it returned {type(out).__name__}")
+        return out
 
     def gradients(self, v):
         """backward()'s gradients, after everything that must hold besides their values."""
         runs = []
         for _ in range(2):
             tensors = self.tensors()
-            out = self.fn(*tensors)
+            out = self.call(tensors)
             gy = v.copy()
             out.backward(gy)
             for i, (t, a) in enumerate(zip(tensors, self.arrays)):
@@ -116,6 +122,8 @@ class _Problem:
         (y1, g1), (y2, g2) = runs
         if not _same(y1, y2) or not all(_same(a, b) for a, b in zip(g1, g2)):
             raise GradcheckError("two runs on the same input differ: seed whatever is random inside the function")
+        if not _same(y1, self.evaluate()):
+            raise GradcheckError("the function gives another value when no gradient is wanted")
         xp = backend.of(v)
         return [xp.zeros_like(a) if g is None else g for a, g in zip(self.arrays, g1)]
 

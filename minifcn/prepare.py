@@ -59,7 +59,7 @@ def network(args, data):
 def loaders(args, model, train, val):
     """Batches to train on, shuffled and changed at random, and batches to validate on."""
     fill = model.preprocessing.fill
-    augment = Augment(mirror=args.mirror, jitter=args.jitter, scale=args.zoom, fill=fill)
+    augment = Augment(mirror=args.mirror, jitter=args.jitter, zoom=args.zoom, fill=fill)
     return (
         Loader(train, args.batch_size, shuffle=True, seed=args.seed, augment=augment, fill=fill),
         Loader(val, args.batch_size, fill=fill),

@@ -117,6 +117,12 @@ def test_a_kernel_that_returns_its_input_does_not_get_it_changed():
     np.testing.assert_allclose(y.numpy(), before + 1)
 
 
+def test_powers_have_their_slopes_at_zero():
+    x = mf.Tensor(np.zeros(3), requires_grad=True)
+    (x ** np.array([0.0, 1.0, 2.0])).backward(np.ones(3))
+    assert x.grad.tolist() == [0, 1, 0]
+
+
 def test_equal_maxima_share_the_gradient():
     x = mf.Tensor(np.array([[1.0, 3.0, 3.0]]), requires_grad=True)
     ops.max(x, axis=1).backward(np.ones(1))

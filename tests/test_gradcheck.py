@@ -116,6 +116,17 @@ def test_an_operand_found_by_identity_is_noticed():
         mf.gradcheck(lambda a, b: Sub()(a, b), X, X + 1)
 
 
+def test_another_function_while_recording_is_noticed():
+    class Sly(Scaled):
+        def forward(self, x):
+            return 2 * x if self.recording else 3 * x
+
+    with pytest.raises(mf.GradcheckError, match="another value"):
+        mf.gradcheck(lambda x: Sly()(x), X)
+    with pytest.raises(mf.GradcheckError, match="must return a Tensor"):
+        mf.gradcheck(lambda x: x.data, X)
+
+
 def test_a_missing_gradient_counts_as_zero():
     with pytest.raises(mf.GradcheckError, match=r"backward.* gives 0"):
         mf.gradcheck(scaled(lambda gy: None), X)

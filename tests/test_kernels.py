@@ -211,6 +211,13 @@ def test_blas_stays_limited_until_the_last_of_several_users_has_left():
     assert blas() == before
 
 
+def test_work_inside_work_does_not_wait_for_itself():
+    def outer(i):
+        return sum(workers.run(lambda j: i * j, range(4)))
+
+    assert workers.run(outer, range(6)) == [6 * i for i in range(6)]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_child_can_compute():
     import multiprocessing

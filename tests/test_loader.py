@@ -94,7 +94,7 @@ def test_a_loop_broken_off_goes_on_where_it_stopped():
 
 def test_augmentation_uses_the_window_of_a_data_set_that_has_one():
     class Windowed(Numbers):
-        def window(self, i, top, left, fill):
+        def window(self, i, top, left, height, width):
             return np.full((2, 2, 3), 100 + i, np.uint8), np.full((2, 2), 100 + i, np.uint8)
 
     assert ids(Loader(Windowed([(2, 2)] * 2), 2, augment=Augment())) == [[100, 101]]

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
-from .images import FILL, VOID
+from .images import VOID
 
 HEIGHT, WIDTH = 2700, 5400  # pixels of 1/15 degree; the north pole and 180° W come first
 TILE = 128
@@ -106,37 +106,36 @@ class Earth:
         return len(self.tiles)
 
     def __getitem__(self, i):
-        return self.window(i, 0, 0)
+        return self.window(i, 0, 0, TILE, TILE)
 
-    def window(self, i, top, left, fill=FILL):
-        """Tile `i`, displaced: a view of the pixels around it, but never of another split's.
+    def window(self, i, top, left, height, width):
+        """A rectangle near tile `i`, moved so that it lies within the tile's own block: never another split's pixels.
 
         Parameters
         ----------
         i : int
         top, left : int
-            Displacement in pixels, down and to the right; either may be negative.
-        fill : three ints
-            RGB of pixels that lie in a block of another split or beyond the map; their label is void.
+            Its corner, in pixels from the tile's; either may be negative.
+        height, width : int
+            Where a block at the edge of the map is smaller, so is the rectangle.
 
         Returns
         -------
-        image : ndarray of uint8, shape (128, 128, 3)
-        label : ndarray of uint8, shape (128, 128)
+        image : ndarray of uint8, shape (height, width, 3)
+        label : ndarray of uint8, shape (height, width)
         """
+        place = []
+        for first, offset, size, end in zip(self.tiles[i] * TILE, (top, left), (height, width), (HEIGHT, WIDTH)):
+            low = first // BLOCK * BLOCK
+            high = min(low + BLOCK, end)
+            start = min(max(first + offset, low), max(high - size, low))
+            place.append(slice(start, min(start + size, high)))
         image, label = _maps()
-        row, column = self.tiles[i] * TILE + (top, left)
-        y, x = np.ogrid[row : row + TILE, column : column + TILE]
-        here = y.clip(0, HEIGHT - 1), x.clip(0, WIDTH - 1)
-        image, label = image[here], label[here]  # copies
-        foreign = ~self._owns(y, x)
-        image[foreign], label[foreign] = fill, VOID
-        return image, label
+        return image[*place].copy(), label[*place].copy()
 
     def _owns(self, y, x):
-        """Whether pixels lie on the map, in a block of this split."""
-        inside = (y >= 0) & (y < HEIGHT) & (x >= 0) & (x < WIDTH)
-        return inside & np.isin((y // BLOCK + x // BLOCK) % 4, SPLITS[self.split])
+        """Whether pixels lie in a block of this split."""
+        return np.isin((y // BLOCK + x // BLOCK) % 4, SPLITS[self.split])
 
     def __repr__(self):
         return f"Earth({self.split!r}, {len(self)} tiles)"

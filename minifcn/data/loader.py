@@ -25,7 +25,7 @@ class Loader:
     Parameters
     ----------
     dataset : data set
-        See `minifcn.data`.  If it has ``window(i, top, left, fill)``, `augment` gets it as ``window``.
+        See `minifcn.data`.  If it has ``window(i, top, left, height, width)``, `augment` gets it as ``window``.
     batch_size : int
         Images of different sizes are padded at the bottom and right to the largest of their batch.
     shuffle : bool

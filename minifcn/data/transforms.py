@@ -109,36 +109,27 @@ class Augment:
     ----------
     mirror : bool
         Swap left and right, half of the time.
-    flip : bool
-        Swap top and bottom, half of the time.
-    rotate : bool
-        Turn by a random multiple of 90°; for square images.
     jitter : int
         Translate by up to this many pixels each way (the paper: 32).
-    scale : float
-        Zoom about the centre by a factor from 1/(1 + scale) to 1 + scale: the image bilinear, the label
-        nearest, for class ids have no in-between.
-    colour : float
-        Multiply each channel by 1 ± colour and add ± 128·colour.
+    zoom : float
+        Magnify by a factor from 1/(1 + zoom) to 1 + zoom: the image bilinear, the label nearest, for class ids have no
+        in-between.
     fill : three ints
-        RGB of pixels that the image no longer covers; their label is void.
+        RGB of pixels that the image does not cover; their label is void.
 
     Raises
     ------
     UserError
-        For a negative number, and for ``rotate`` of images that are not square.
+        For a negative number.
     """
 
     mirror: bool = True
-    flip: bool = False
-    rotate: bool = False
     jitter: int = 32
-    scale: float = 0.0
-    colour: float = 0.0
+    zoom: float = 0.0
     fill: tuple = FILL
 
     def __post_init__(self):
-        for name in ("jitter", "scale", "colour"):
+        for name in ("jitter", "zoom"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise UserError(f"augmentation {name} is {getattr(self, name)!r}; it must not be negative")
 
@@ -152,56 +143,43 @@ class Augment:
         rng : numpy.random.Generator
             The only source of chance.
         window : callable, optional
-            ``window(top, left, fill=...) -> (image, label)`` displaced by that many pixels: how a data set
-            offers the real surroundings of an image to the jitter, in place of the fill colour.
+            ``window(top, left, height, width) -> (image, label)``: that rectangle, measured from the image's own
+            corner.  How a data set offers the real surroundings of an image, in place of the fill colour.
 
         Returns
         -------
-        image, label : new arrays (or views) of the same shapes and dtypes
+        image, label : arrays of the same shapes and dtypes
         """
-        if self.jitter:
-            top, left = (int(step) for step in rng.integers(-self.jitter, self.jitter + 1, 2))
-            if window is None:
-                image, label = shift(image, top, left, self.fill), shift(label, top, left, VOID)
-            else:
-                image, label = window(top, left, fill=self.fill)
-        if self.scale:
-            limit = np.log1p(self.scale)
-            factor = float(np.exp(rng.uniform(-limit, limit)))
-            image = zoom(image, factor, Image.Resampling.BILINEAR, tuple(self.fill))
-            label = zoom(label, factor, Image.Resampling.NEAREST, VOID)
+        height, width = label.shape
+        top, left = (int(step) for step in rng.integers(-self.jitter, self.jitter + 1, 2))
+        limit = np.log1p(self.zoom)
+        factor = float(np.exp(rng.uniform(-limit, limit)))
+        h, w = max(round(height / factor), 1), max(round(width / factor), 1)
+        top, left = top + (height - h) // 2, left + (width - w) // 2
+        if window is None:
+            image, label = cut(image, top, left, h, w, self.fill), cut(label, top, left, h, w, VOID)
+        else:
+            image, label = window(top, left, h, w)
+        image = resize(image, height, width, Image.Resampling.BILINEAR)
+        label = resize(label, height, width, Image.Resampling.NEAREST)
         if self.mirror and rng.integers(2):
             image, label = image[:, ::-1], label[:, ::-1]
-        if self.flip and rng.integers(2):
-            image, label = image[::-1], label[::-1]
-        if self.rotate:
-            if image.shape[0] != image.shape[1]:
-                raise UserError(f"rotate needs square images, not {image.shape[0]}x{image.shape[1]}; leave it off")
-            quarters = rng.integers(4)
-            image, label = np.rot90(image, quarters), np.rot90(label, quarters)
-        if self.colour:
-            gain = rng.uniform(1 - self.colour, 1 + self.colour, 3)
-            offset = rng.uniform(-128 * self.colour, 128 * self.colour, 3)
-            image = (image * gain + offset).clip(0, 255).astype(np.uint8)
         return image, label
 
 
-def shift(array, top, left, fill):
-    """The window of an image's own size, displaced by (top, left) pixels; `fill` where it looks outside."""
-    height, width = array.shape[:2]
-    out = np.empty_like(array)
+def cut(array, top, left, height, width, fill):
+    """A rectangle of an image, in its own coordinates; `fill` where it looks outside."""
+    out = np.empty((height, width, *array.shape[2:]), array.dtype)
     out[...] = fill
-    y0, y1 = max(top, 0), min(height + top, height)
-    x0, x1 = max(left, 0), min(width + left, width)
+    y0, y1 = max(top, 0), min(top + height, array.shape[0])
+    x0, x1 = max(left, 0), min(left + width, array.shape[1])
     if y0 < y1 and x0 < x1:
         out[y0 - top : y1 - top, x0 - left : x1 - left] = array[y0:y1, x0:x1]
     return out
 
 
-def zoom(array, factor, resample, fill):
-    """Magnify by `factor` about the centre, at the same size; `fill` where nothing is left to see."""
-    height, width = array.shape[:2]
-    step = 1 / factor  # of the original, for one pixel of the result
-    affine = (step, 0, width / 2 * (1 - step), 0, step, height / 2 * (1 - step))
-    picture = Image.fromarray(np.ascontiguousarray(array))
-    return np.array(picture.transform((width, height), Image.Transform.AFFINE, affine, resample, fillcolor=fill))
+def resize(array, height, width, resample):
+    """The whole of an image at another size."""
+    if array.shape[:2] == (height, width):
+        return array
+    return np.asarray(Image.fromarray(np.ascontiguousarray(array)).resize((width, height), resample))

@@ -92,8 +92,12 @@ class Pow(Elementwise):
 
     def backward(self, gy):
         a, b = self.saved
-        ga = unbroadcast(gy * b * a ** (b - 1), a.shape) if self.needs[0] else None
-        gb = unbroadcast(gy * a**b * backend.of(a).log(a), b.shape) if self.needs[1] else None
+        xp = backend.of(a)
+        ga = gb = None
+        if self.needs[0]:
+            ga = unbroadcast(gy * b * a ** xp.where(b == 0, 1, b - 1), a.shape)  # x⁰ has slope 0, at 0 too
+        if self.needs[1]:
+            gb = unbroadcast(gy * a**b * xp.log(xp.where(a > 0, a, 1)), b.shape)
         return ga, gb
 
 

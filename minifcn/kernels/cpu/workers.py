@@ -28,7 +28,11 @@ def threads():
 
 @cache
 def _pool():
-    return ThreadPoolExecutor(threads(), thread_name_prefix="minifcn")
+    return ThreadPoolExecutor(threads(), thread_name_prefix="minifcn", initializer=_mark_worker)
+
+
+def _mark_worker():
+    _own.is_worker = True
 
 
 if hasattr(os, "register_at_fork"):  # a forked child inherits the pool, but not its threads
@@ -39,6 +43,8 @@ def run(task, items):
     """Call ``task(item)`` for every item, shared out over the workers; the results in order."""
     items = list(items)
     if len(items) < 2 and threads() > 1:  # one piece of work: the threads are better spent inside BLAS
+        return [task(item) for item in items]
+    if getattr(_own, "is_worker", False):  # a worker that waited for workers could wait for itself
         return [task(item) for item in items]
     with _single_threaded_blas:
         return [task(item) for item in items] if threads() == 1 else list(_pool().map(task, items))
@@ -72,13 +78,13 @@ def _blas():
     return ThreadpoolController().select(user_api="blas")
 
 
-_scratch = threading.local()
+_own = threading.local()  # what each thread has for itself
 
 
 def workspace(shape, dtype):
     """An uninitialised array from this thread's scratch memory, valid until its next call."""
     dtype = np.dtype(dtype)
     size = int(np.prod(shape)) * dtype.itemsize
-    if getattr(_scratch, "memory", None) is None or _scratch.memory.size < size:
-        _scratch.memory = np.empty(size, np.uint8)
-    return _scratch.memory[:size].view(dtype).reshape(shape)
+    if getattr(_own, "memory", None) is None or _own.memory.size < size:
+        _own.memory = np.empty(size, np.uint8)
+    return _own.memory[:size].view(dtype).reshape(shape)
