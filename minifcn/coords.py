@@ -24,6 +24,8 @@ from fractions import Fraction
 from functools import lru_cache
 from math import gcd, lcm
 
+LONGEST = 4096  # the longest pattern of what neighbouring cells see that is kept
+
 
 class GeometryError(ValueError):
     """Two grids that should coincide do not; the message gives both maps."""
@@ -51,7 +53,8 @@ class AxisMap:
         Cell ``i`` is centred at ``jump·i + start``.
     sees : tuple of ((lo, hi) or None)
         What cell ``i`` sees, for each phase ``i mod len(sees)``: the root's cells lo … hi, both included, for
-        ``0 ≤ i < len(sees)``; a period further on, ``jump · len(sees)`` cells further.  None: it sees nothing.
+        ``0 ≤ i < len(sees)``; a period further on, ``jump · len(sees)`` cells further.  None: it sees nothing.  Empty:
+        not kept, because it repeats only after more than `LONGEST` cells (odd sizes, interpolated to odd sizes).
     fault : str or None
         Why this grid has no single position (two misaligned paths were fused), in words.
     """
@@ -72,7 +75,15 @@ class AxisMap:
         return f"{self.jump}·i + {self.start}"
 
     def interval(self, i):
-        """The root's cells ``(lo, hi)`` that cell `i` sees; None where it sees nothing."""
+        """The root's cells ``(lo, hi)`` that cell `i` sees; None where it sees nothing.
+
+        Raises
+        ------
+        GeometryError
+            If it is not kept.
+        """
+        if not self.sees:
+            raise GeometryError(f"what a cell sees repeats only after more than {LONGEST} cells here: it is not kept")
         periods, phase = divmod(i, len(self.sees))
         seen = self.sees[phase]
         if seen is None:
@@ -83,7 +94,7 @@ class AxisMap:
     @lru_cache(maxsize=4096)  # noqa: B019  maps are small values, shared by every network that is ever built
     def window(self, kernel, stride, padding, dilation=1):
         """Through a sliding window: convolution or pooling; ``kernel=1`` with a negative padding also slices."""
-        period = len(self.sees) // gcd(len(self.sees), stride)
+        period = len(self.sees) // gcd(len(self.sees), stride) if self.sees else 0
         sees = (
             _hull(self.interval(stride * i - padding + dilation * tap) for tap in range(kernel)) for i in range(period)
         )
@@ -93,7 +104,7 @@ class AxisMap:
     @lru_cache(maxsize=4096)  # noqa: B019
     def spread(self, kernel, stride, padding, dilation=1):
         """Through a transposed convolution: output ``u`` takes tap ``m`` of input ``(u + p − d·m)/s`` where whole."""
-        period = len(self.sees) * stride
+        period = len(self.sees) * stride if len(self.sees) * stride <= LONGEST else 0
         sees = (
             _hull(
                 self.interval((i + padding - dilation * tap) // stride)
@@ -110,6 +121,7 @@ class AxisMap:
     def resize(self, n, m):
         """Through linear interpolation of n cells to m with half-pixel centres (the clamped border aside)."""
         period = m * len(self.sees) // gcd(m * len(self.sees), n)
+        period = period if period <= LONGEST else 0
         sources = (Fraction((2 * i + 1) * n, 2 * m) - Fraction(1, 2) for i in range(period))
         sees = (
             _hull(self.interval(j) for j in range(s.numerator // s.denominator, -(-s.numerator // s.denominator) + 1))
@@ -131,6 +143,7 @@ class AxisMap:
             why = f"two paths meet that do not coincide: one has its cell i at {self}, the other at {other}"
             return AxisMap(self.jump, self.start, self.sees, why)
         period = lcm(len(self.sees), len(other.sees))
+        period = period if period <= LONGEST else 0
         sees = (_hull((self.interval(i), other.interval(i))) for i in range(period))
         return _reduced(self.jump, self.start, tuple(sees), None)
 

@@ -315,12 +315,14 @@ class Function:
                     "its gradient would be wrong; compute out of place, or copy first"
                 )
         gxs = self.backward(gy)
-        gxs = gxs if isinstance(gxs, tuple) else (gxs,)
+        gxs = tuple(gxs) if isinstance(gxs, tuple | list) else (gxs,)
         if len(gxs) != len(self.inputs):
             raise ValueError(
                 f"{type(self).__name__}.backward returned {len(gxs)} gradients for {len(self.inputs)} inputs"
             )
         for i, (x, gx) in enumerate(zip(self.inputs, gxs)):
+            if gx is not None and not hasattr(gx, "shape"):
+                raise TypeError(f"{type(self).__name__}.backward returned a {type(gx).__name__}, not an array")
             if gx is not None and gx.shape != x.shape:
                 raise ValueError(
                     f"{type(self).__name__}.backward returned a gradient of shape {gx.shape} for input {i} of "
@@ -374,7 +376,15 @@ def _as_tensors(inputs):
     """Tensors of `inputs`; numbers, lists and integer arrays take the library and dtype of the first tensor."""
     tensors = [x.data for x in inputs if isinstance(x, Tensor)]
     like = next((a for a in (*tensors, *inputs) if backend.is_array(a)), None)
-    return tuple(x if isinstance(x, Tensor) else Tensor(_like(x, like)) for x in inputs)
+    return tuple(x if isinstance(x, Tensor) else _constant(_like(x, like), bool(tensors)) for x in inputs)
+
+
+def _constant(value, beside_tensors):
+    """A tensor for a bare operand; beside tensors it is a constant, and no picture to measure positions on."""
+    out = Tensor(value)
+    if beside_tensors:
+        out._where = {}
+    return out
 
 
 def _like(value, array):

@@ -64,6 +64,7 @@ def receptive_field(y, x):
     maps = y.where[root]
     for m in maps:
         _refuse(m)
+        m.interval(0)  # raises where what a cell sees is not kept
     seen = [[m.interval(i) for i in range(len(m.sees))] for m in maps]
     seen = [[s for s in phases if s is not None] for phases in seen]
     return ReceptiveField(

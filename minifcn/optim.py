@@ -49,7 +49,7 @@ class Optimizer:
                 if p.grad is None:
                     continue
                 g = p.grad if scale == 1 else p.grad * scale
-                decay = self.weight_decay * p.decay_mult
+                decay = self.weight_decay * multiplier(p, "decay_mult")
                 self.update(p, g + decay * p.data if decay else g, state)
                 p.grad = None
 
@@ -92,7 +92,7 @@ class SGD(Optimizer):
         return {"velocity": p.data * 0}
 
     def update(self, p, g, state):
-        rate = self.lr * p.lr_mult
+        rate = self.lr * multiplier(p, "lr_mult")
         v = state["velocity"]
         v *= self.momentum
         if self.form == "caffe":
@@ -130,8 +130,13 @@ class Adam(Optimizer):
         m += (1 - b1) * (g - m)
         v += (1 - b2) * (g * g - v)
         mhat, vhat = m / (1 - b1**self.steps), v / (1 - b2**self.steps)
-        rate = self.lr * p.lr_mult
-        p.data -= rate * mhat / (vhat**0.5 + self.eps) + rate * self.decoupled_decay * p.decay_mult * p.data
+        rate, decay = self.lr * multiplier(p, "lr_mult"), self.decoupled_decay * multiplier(p, "decay_mult")
+        p.data -= rate * mhat / (vhat**0.5 + self.eps) + rate * decay * p.data
+
+
+def multiplier(p, name):
+    """``lr_mult`` or ``decay_mult`` of a Parameter; 1 for a plain tensor."""
+    return getattr(p, name, 1.0)
 
 
 def constant(progress):

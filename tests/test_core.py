@@ -192,6 +192,13 @@ def test_a_backward_of_the_wrong_shape_or_number_is_refused_by_name():
 
     with pytest.raises(ValueError, match=r"Wrong.backward returned a gradient of shape \(1,\)"):
         Wrong()(leaf(3)).backward(np.ones(3))
+
+    class Number(Wrong):
+        def backward(self, gy):
+            return 1.0
+
+    with pytest.raises(TypeError, match="returned a float"):
+        Number()(leaf(3)).backward(np.ones(3))
     with pytest.raises(ValueError, match="2 gradients for 1 inputs"):
         Two()(leaf(3)).backward(np.ones(3))
 
@@ -280,7 +287,7 @@ def test_overrides_by_name_and_unknown_names():
     assert mf.kernels.implementations("conv2d", "cupy") == ["textbook", "reference"]
     with mf.override(conv2d="reference"):
         assert mf.kernels.conv2d_grad_weight.choose(np.ones(1)).__module__.endswith("reference")
-    for wrong in (dict(conv2d="winogard"), dict(conv3d="banded"), dict(MaxPool2d="banded")):
+    for wrong in (dict(conv2d="winogard"), dict(conv3d="banded"), dict(MaxPool2d="banded"), dict(ReLU=abs)):
         with pytest.raises(ValueError), mf.override(**wrong):
             pass
 

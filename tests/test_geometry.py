@@ -148,6 +148,19 @@ def test_tensors_that_lost_their_place_say_so():
         crop_offset(x, image(8))
 
 
+def test_positions_do_not_grow_with_constants_or_irregular_sizes():
+    x = y = image(27)
+    for _ in range(50):
+        y = y + np.zeros((1, 1, 27, 27))
+    assert len(y.where) == 1
+    for size in (53, 107, 211, 423):  # each to an odd size: what cells see would repeat after millions
+        y = conv(ops.interpolate(y, (size, size)), 3)
+    assert crop_offset(ops.pad(y, (1, 1, 1, 1)), y) == (1, 1)
+    with pytest.raises(mf.GeometryError, match="not kept"):
+        receptive_field(y, x)
+    assert len(x.mark().mark().where) == 1
+
+
 def test_an_inner_tensor_can_be_marked():
     x = image(64)
     inner = pool(conv(x, 3, p=1), 2, 2).mark()

@@ -31,6 +31,34 @@ def test_state_goes_round_and_foreign_state_changes_nothing():
     assert (b.state_dict()["0.weight"] == 7).all()
 
 
+def test_modules_in_lists_are_found_and_shared_parameters_counted_once():
+    class Net(nn.Module):
+        def __init__(self):
+            self.blocks = [nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3)]
+            self.tied = nn.Conv2d(2, 2, 3)
+            self.tied.weight = self.blocks[1].weight
+
+    net = Net()
+    assert [n for n, _ in net.named_parameters()][:2] == ["blocks.0.weight", "blocks.0.bias"]
+    assert net.num_parameters() == 18 + 2 + 36 + 2 + 2
+    assert net.blocks[1].name == "blocks.1"
+
+
+def test_a_plain_tensor_can_be_optimised():
+    w = mf.Tensor(np.ones(2), requires_grad=True)
+    for optimizer in (mf.optim.SGD([w], 0.5, 0.0, weight_decay=1.0), mf.optim.Adam([w], 0.5)):
+        w.data[...], w.grad = 1.0, np.ones(2)
+        optimizer.step()
+        assert (w.data < 1).all()
+
+
+def test_a_failed_prediction_leaves_the_mode_as_it_was():
+    model = mf.models.fcn8s_mini(num_classes=2, width=0.1).train()
+    with pytest.raises(ValueError):
+        model.predict(np.zeros((1, 0, 5, 3), np.uint8))
+    assert model.training
+
+
 def test_train_and_eval_reach_everything_and_switch_dropout_and_batch_norm():
     net = nn.Sequential(nn.BatchNorm2d(2), nn.Dropout(0.5))
     x = np.random.default_rng(0).standard_normal((4, 2, 8, 8)).astype(np.float32) + 3
@@ -230,5 +258,6 @@ def test_models_by_name_and_their_mistakes():
         mf.models.build("fcn8s_mini", wdith=2)
     with pytest.raises(ValueError, match="power of two"):
         mf.models.fcn("mini", stride=7)
+    assert mf.models.fcn("mini", 8, 21, 40, 0.1)(np.zeros((1, 3, 30, 41), np.float32)).shape == (1, 21, 30, 41)
     with pytest.raises(ValueError, match="no trunk"):
         mf.models.fcn("vgg99")

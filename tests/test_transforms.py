@@ -71,26 +71,15 @@ def test_augmentation_does_nothing_that_was_not_asked(sample):
         np.testing.assert_array_equal(label, sample[1])
 
 
-@pytest.mark.parametrize(
-    ("option", "transforms"),
-    [
-        ("mirror", [lambda a: a, lambda a: a[:, ::-1]]),
-        ("flip", [lambda a: a, lambda a: a[::-1]]),
-        ("rotate", [lambda a, k=k: np.rot90(a, k) for k in range(4)]),
-    ],
-)
-def test_image_and_label_are_turned_alike_and_every_way_occurs(sample, option, transforms):
-    seen = set()
-    for image, label in outcomes(Augment(**OFF | {option: True}), sample):
-        k = next(k for k, t in enumerate(transforms) if np.array_equal(image, t(sample[0])))
-        np.testing.assert_array_equal(label, transforms[k](sample[1]))
-        seen.add(k)
-    assert seen == set(range(len(transforms)))
-
-
-def test_rotation_of_oblong_images_is_refused():
-    with pytest.raises(UserError, match="square"):
-        Augment(rotate=True)(np.zeros((4, 6, 3), np.uint8), np.zeros((4, 6), np.uint8), rng())
+def test_image_and_label_are_mirrored_alike_half_of_the_time(sample):
+    mirrored = 0
+    for image, label in outcomes(Augment(mirror=True, jitter=0), sample):
+        k = int(not np.array_equal(image, sample[0]))
+        expected = [a[:, ::-1] if k else a for a in sample]
+        np.testing.assert_array_equal(image, expected[0])
+        np.testing.assert_array_equal(label, expected[1])
+        mirrored += k
+    assert 10 < mirrored < 30
 
 
 def test_jitter_moves_every_pixel_alike_and_fills_the_rest(sample):
@@ -113,29 +102,38 @@ def test_jitter_beyond_the_image_leaves_only_fill(sample):
 
 def test_zoom_keeps_size_and_ids_and_moves_image_and_label_alike(sample):
     sizes = []
-    for image, label in outcomes(Augment(**OFF, scale=1.0, fill=(0, 0, 77)), sample):
+    for image, label in outcomes(Augment(**OFF, zoom=1.0, fill=(0, 0, 77)), sample):
         assert image.shape == sample[0].shape and label.shape == sample[1].shape
         assert set(np.unique(label)) <= {*np.unique(sample[1]), 255}
-        assert (image[label == 255] == (0, 0, 77)).all()
         known = label != 255
-        place = np.clip(image[known, :2] / 10, 0, 23)  # bilinear: where this pixel is from
+        inner = known & np.roll(known, 2, (0, 1)) & np.roll(known, -2, (0, 1))  # bilinear mixes the fill in at the edge
+        inner[:2] = inner[-2:] = inner[:, :2] = inner[:, -2:] = False
+        place = np.clip(image[inner, :2] / 10, 0, 23)  # bilinear: where this pixel is from
         off_edge = (abs((place + 0.5) % 6 - 3) < 2).all(1)  # away from where the label changes
         expected = sample[1][tuple(place.round().astype(int).T)]
-        np.testing.assert_array_equal(label[known][off_edge], expected[off_edge])
-        for side in (0, 1):  # what is left lies in the middle
-            assert np.flatnonzero(known.any(side))[[0, -1]].sum() == 23
+        assert (label[inner][off_edge] == expected[off_edge]).mean() > 0.97  # centres fall to whole pixels
         sizes.append(known.mean())
     assert min(sizes) < 0.4 and sizes.count(1.0) > 5
 
 
-def test_colour_changes_the_image_only(sample):
-    for image, label in outcomes(Augment(**OFF, colour=0.2), sample, 5):
-        np.testing.assert_array_equal(label, sample[1])
-        assert image.dtype == np.uint8 and (image != sample[0]).any()
-        assert abs(image.astype(int) - sample[0]).max() <= 0.2 * 255 + 0.2 * 128 + 1
+def test_a_window_takes_the_place_of_the_fill(sample):
+    """A data set that knows the surroundings is asked for the rectangle that jitter and zoom chose."""
+    asked = []
+
+    def window(top, left, height, width):
+        asked.append((top, left, height, width))
+        return np.full((height, width, 3), 9, np.uint8), np.full((height, width), 3, np.uint8)
+
+    for seed in range(20):
+        image, label = Augment(jitter=4, zoom=0.5)(*sample, rng(seed), window=window)
+        assert image.shape == sample[0].shape and (image == 9).all() and (label == 3).all()
+    heights = [h for _, _, h, _ in asked]
+    assert min(heights) < 20 and max(heights) > 30
+    for top, left, h, w in asked:
+        assert abs(top - (24 - h) // 2) <= 4 and abs(left - (24 - w) // 2) <= 4
 
 
-@pytest.mark.parametrize("options", [{"jitter": -1}, {"scale": -0.5}, {"colour": float("nan")}])
+@pytest.mark.parametrize("options", [{"jitter": -1}, {"zoom": -0.5}, {"zoom": float("nan")}])
 def test_negative_augmentation_is_refused(options):
     with pytest.raises(UserError, match="negative"):
         Augment(**options)

@@ -80,7 +80,7 @@ def override(**implementations):
     table = dict(_overrides.get())
     for name, chosen in implementations.items():
         if name in FUNCTIONS:
-            if not callable(chosen):
+            if not isinstance(chosen, type):
                 raise ValueError(f"override({name}=...) takes a Function subclass, got {chosen!r}")
             table[name] = chosen
         elif name not in KERNELS:

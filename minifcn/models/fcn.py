@@ -98,10 +98,12 @@ class FCN(nn.Module):
             (N, H, W) or (H, W).
         """
         device = backend.device(self.score_fr.weight.data)
-        training = self.training
-        with no_grad():
-            scores = self.eval()(Tensor(backend.to_device(self.preprocessing(images), device)))
-        self.train(training)
+        training, x = self.training, Tensor(backend.to_device(self.preprocessing(images), device))
+        try:
+            with no_grad():
+                scores = self.eval()(x)
+        finally:
+            self.train(training)
         labels = backend.asnumpy(scores.data.argmax(axis=1)).astype("uint8")
         return labels if images.ndim == 4 else labels[0]
 
@@ -114,7 +116,7 @@ def fuse(up, skip):
     return ops.crop(up, like=skip) + skip
 
 
-def fcn(trunk, stride=8, num_classes=21, learn_upsampling=False, **trunk_options):
+def fcn(trunk, stride=8, num_classes=21, pad=None, width=1.0, learn_upsampling=False, **trunk_options):
     """A fully convolutional network over a trunk, with the reference nets' learning rates.
 
     Score layers start at zero, so that the first prediction is uniform (a loss of ln C per pixel); interpolation layers
@@ -128,9 +130,13 @@ def fcn(trunk, stride=8, num_classes=21, learn_upsampling=False, **trunk_options
     stride : int
         Of the finest fused score: 32, 16, 8; 4 and 2 go beyond the paper.
     num_classes : int
+    pad : int, optional
+        Of the trunk's first layer; None: the trunk's own.  Crops are derived, so any that leaves enough cells will do.
+    width : float
+        Factor on all numbers of channels of the trunk.
     learn_upsampling : bool
     **trunk_options
-        For the trunk: ``width``, ``batch_norm``, …
+        For the trunk: ``batch_norm``, ``dropout``, …
 
     Returns
     -------
@@ -139,7 +145,9 @@ def fcn(trunk, stride=8, num_classes=21, learn_upsampling=False, **trunk_options
     if isinstance(trunk, str):
         if trunk not in TRUNKS:
             raise ValueError(f"no trunk is called {trunk!r}: choose from {', '.join(TRUNKS)}")
-        trunk = TRUNKS[trunk](**trunk_options)
+        if pad is not None:
+            trunk_options["pad"] = pad
+        trunk = TRUNKS[trunk](width=width, **trunk_options)
     model = FCN(trunk, stride, num_classes, learn_upsampling)
     for name, parameter in model.named_parameters():
         if "_bn." in name:

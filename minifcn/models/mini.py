@@ -25,6 +25,8 @@ class MiniTrunk(nn.Module):
     dropout : float
         After fc7.
     in_channels : int
+    pad : int
+        Of conv1_1; 1 keeps the image's size.
 
     Attributes
     ----------
@@ -35,14 +37,15 @@ class MiniTrunk(nn.Module):
     pools = ("pool1", "pool2", "pool3", "pool4", "pool5")
     top = "fc7"
 
-    def __init__(self, width=1.0, batch_norm=True, dropout=0.3, in_channels=3):
+    def __init__(self, width=1.0, batch_norm=True, dropout=0.3, in_channels=3, pad=1):
         self.stages, self.channels = [], {}
         channels = in_channels
         for stage, (base, count) in enumerate(zip(WIDTHS, CONVOLUTIONS), start=1):
             names = [f"conv{stage}_{i}" for i in range(1, count + 1)]
             wide = max(1, round(base * width))
             for name in names:
-                self._add(name, nn.Conv2d(channels, wide, 3, padding=1, bias=not batch_norm), batch_norm)
+                padding = pad if name == "conv1_1" else 1
+                self._add(name, nn.Conv2d(channels, wide, 3, padding=padding, bias=not batch_norm), batch_norm)
                 channels = wide
             self.channels[f"pool{stage}"] = channels
             self.stages.append((names, f"pool{stage}"))

@@ -52,9 +52,9 @@ class Module:
     training = True
 
     def __setattr__(self, key, value):
-        if isinstance(value, Module) and not value.name:
-            value.name = key
         super().__setattr__(key, value)
+        for name, module in _modules_in(key, value):
+            module.name = module.name or name
 
     def forward(self, *inputs):
         raise TypeError(f"{type(self).__name__} must define forward(*inputs)")
@@ -66,7 +66,8 @@ class Module:
 
     def children(self):
         """(name, module) of the modules held directly, in the order they were assigned."""
-        yield from ((k, v) for k, v in vars(self).items() if isinstance(v, Module))
+        for key, value in vars(self).items():
+            yield from _modules_in(key, value)
 
     def modules(self):
         """Every module below, and this one first."""
@@ -90,7 +91,8 @@ class Module:
         return self._named(Buffer)
 
     def parameters(self):
-        return [p for _, p in self.named_parameters()]
+        """Every Parameter, once, however many modules share it."""
+        return list({id(p): p for _, p in self.named_parameters()}.values())
 
     def num_parameters(self):
         """How many numbers can be learned (frozen ones not counted)."""
@@ -150,6 +152,14 @@ class Module:
     def describe(self):
         """The hyper-parameters, in a few words."""
         return ""
+
+
+def _modules_in(key, value):
+    """(name, module) of an attribute that is a module, or a list of modules."""
+    if isinstance(value, Module):
+        yield key, value
+    elif isinstance(value, list | tuple):
+        yield from ((f"{key}.{i}", v) for i, v in enumerate(value) if isinstance(v, Module))
 
 
 class Sequential(Module):
