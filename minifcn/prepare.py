@@ -67,11 +67,19 @@ def loaders(args, model, train, val):
 
 
 def optimizer(args, model, train):
-    """SGD or Adam.  The default rate suits a mean loss, divided by what the reduction multiplies it by."""
+    """SGD or Adam.
+
+    The defaults suit a mean loss.  A sum over N pixels has N times the gradient: it takes 1/N of the rate and, so that
+    the penalty keeps its weight beside the data, N times the decay.
+    """
+    pixels = pixels_per_batch(train)
+    factor = {"sum": pixels, "batch": pixels / train.batch_size, "valid": 1}[args.reduction]
+    if args.optimizer == "adam":
+        factor = 1  # its step has the size of the rate, whatever the gradient's
     if args.lr is None:
-        pixels = pixels_per_batch(train)
-        factor = {"sum": pixels, "batch": pixels / train.batch_size, "valid": 1}[args.reduction]
-        args.lr = 1e-3 if args.optimizer == "adam" else float(f"{0.007 / factor:.2g}")
+        args.lr = float(f"{(1e-3 if args.optimizer == 'adam' else 0.007) / factor:.2g}")
+    if args.weight_decay is None:
+        args.weight_decay = float(f"{2e-3 * factor:.3g}")
     if args.optimizer == "adam":
         return optim.Adam(model.parameters(), args.lr, weight_decay=args.weight_decay)
     return optim.SGD(model.parameters(), args.lr, args.momentum, args.weight_decay)
@@ -92,7 +100,7 @@ def header(args, model, optimizer, train, val, weight=None):
         f"{model.num_classes} classes",
         model=f"{args.model}: {model.num_parameters():,} parameters; a pixel sees {seen[0]}×{seen[1]} pixels",
         loss=f"cross-entropy, reduction {args.reduction}{weights}",
-        optimiser=f"{args.optimizer}, lr {optimizer.lr:g}, schedule {args.schedule}",
+        optimiser=f"{args.optimizer}, lr {optimizer.lr:g}, weight decay {args.weight_decay:g}, schedule {args.schedule}",
         step=step,
         length=f"epochs {args.epochs}, each of {len(train)} batches of {args.batch_size}; seed {args.seed}",
     )

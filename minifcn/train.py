@@ -52,7 +52,7 @@ def parser():
     step.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd", help="how gradients become steps")
     step.add_argument("--lr", type=at_least(0, float), help="learning rate (default: by reduction; the header says)")
     step.add_argument("--momentum", type=at_least(0, float, below=1), default=0.9, help="of sgd")
-    step.add_argument("--weight-decay", type=at_least(0, float), default=2e-3, help="of the weights, not the biases")
+    step.add_argument("--weight-decay", type=at_least(0, float), help="of weights, not biases (default: by reduction)")
     step.add_argument("--schedule", choices=tuple(optim.SCHEDULES), default="poly", help="of the learning rate")
     step.add_argument(
         "--reduction", choices=("sum", "valid", "batch"), default="sum",
