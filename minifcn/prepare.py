@@ -100,7 +100,7 @@ def header(args, model, optimizer, train, val, weight=None):
         f"{model.num_classes} classes",
         model=f"{args.model}: {model.num_parameters():,} parameters; a pixel sees {seen[0]}×{seen[1]} pixels",
         loss=f"cross-entropy, reduction {args.reduction}{weights}",
-        optimiser=f"{args.optimizer}, lr {optimizer.lr:g}, weight decay {args.weight_decay:g}, schedule {args.schedule}",
+        optimiser=f"{args.optimizer}, lr {optimizer.lr:g} ({args.schedule}), weight decay {args.weight_decay:g}",
         step=step,
         length=f"epochs {args.epochs}, each of {len(train)} batches of {args.batch_size}; seed {args.seed}",
     )

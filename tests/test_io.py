@@ -1,6 +1,7 @@
 """Checkpoints and weight files: what was written comes back exactly, and nothing is ever half written."""
 
 import json
+import os
 import pickle
 
 import numpy as np
@@ -152,3 +153,10 @@ def test_a_weight_file_never_runs_code_and_a_bad_one_is_named(tmp_path):
         with pytest.raises(UserError, match=name.replace(".", r"\.")):
             load_weights(tmp_path / name)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX")
+def test_a_checkpoint_is_as_readable_as_any_file_of_its_owner(tmp_path):
+    save_checkpoint(tmp_path / "a.safetensors", {"x": np.ones(3)}, {})
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode

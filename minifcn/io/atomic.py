@@ -19,7 +19,10 @@ def atomic(path):
     """
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
+    partial.touch()
+    mode = partial.stat().st_mode
     yield partial
+    os.chmod(partial, mode)  # a writer may have made it private; who may read is the user's umask to say
     with open(partial, "rb+") as file:
         os.fsync(file.fileno())
     os.replace(partial, path)
