@@ -59,9 +59,10 @@ def network(args, data):
 def loaders(args, model, train, val):
     """Batches to train on, shuffled and changed at random, and batches to validate on."""
     fill = model.preprocessing.fill
+    whole = len(train) >= args.batch_size  # a last batch of two images would upset the statistics of batch norm
     augment = Augment(mirror=args.mirror, jitter=args.jitter, zoom=args.zoom, fill=fill)
     return (
-        Loader(train, args.batch_size, shuffle=True, seed=args.seed, augment=augment, fill=fill),
+        Loader(train, args.batch_size, shuffle=True, seed=args.seed, augment=augment, drop_last=whole, fill=fill),
         Loader(val, args.batch_size, fill=fill),
     )
 
