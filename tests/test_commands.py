@@ -65,7 +65,7 @@ def test_what_a_run_says_before_it_starts_and_after(scenes, tmp_path, capfd):
     for fact in (
         f"numpy {np.__version__}", "BLAS", "worker threads", "8 images to train on, 2 to validate on, 3 classes",
         "parameters; a pixel sees 278×278 pixels", "reduction sum", "step        effective", "N = 2,304 pixels a batch",
-        "epochs 2, each of 3 batches of 3; seed 0", str(tmp_path / "run"),
+        "epochs 2, each of 2 batches of 3; seed 0", str(tmp_path / "run"),
     ):  # fmt: skip
         assert fact in header, fact
     rows = [line.split() for line in out.splitlines() if re.match(r" +\d+ +\d", line)]
@@ -342,12 +342,12 @@ def test_a_killed_process_goes_on_bit_by_bit(scenes, tmp_path, finished):
     code = """
 import os, signal, sys
 from minifcn import train
-train.Recorder.stepped = lambda self, t: os.kill(os.getpid(), signal.SIGKILL) if t.step == 5 else None
+train.Recorder.stepped = lambda self, t: os.kill(os.getpid(), signal.SIGKILL) if t.step == 3 else None
 train.main(sys.argv[1:])
 """
     argv = ["--dataset", "folder", "--root", finished.parent / "scenes", *TINY, "--out", tmp_path / "run"]
     assert python("-c", code, *argv).returncode == -signal.SIGKILL
-    assert load_checkpoint(tmp_path / "run/last.safetensors")[1]["state"]["step"] == 3
+    assert load_checkpoint(tmp_path / "run/last.safetensors")[1]["state"]["step"] == 2
     assert train.main(["--resume", str(tmp_path / "run")]) == 0
     ours, theirs = (load_checkpoint(run / "last.safetensors")[0] for run in (tmp_path / "run", finished))
     assert all(ours[name].tobytes() == theirs[name].tobytes() for name in theirs)
