@@ -224,7 +224,7 @@ def illustrate(run, model, val, rows, header=None):
     confusion, loss = evaluate(model, val, progress=True)
     data = val.dataset
     metrics = measures(confusion, data.classes) | about(data, loss)
-    images, labels = zip(*(data[i] for i in telling(data, 4)))
+    images, labels = zip(*(data[i] for i in telling(model, data, 4)))
     predictions = [model.predict(image) for image in images]
     figures = {
         "curves.png": curves(rows),
@@ -272,8 +272,22 @@ def _number(value):
     return None if np.isnan(value) else float(value)
 
 
-def telling(data, count):
-    """The examples with the most classes, spread over the data set: those worth looking at."""
-    found = np.array([len(np.unique(data[i][1])) for i in range(len(data))])
-    parts = np.array_split(np.arange(len(data)), min(count, len(data)))
-    return [int(part[found[part].argmax()]) for part in parts]
+def telling(model, data, count, tried=100):
+    """Examples from good to poor: evenly spaced ranks of accuracy, among up to `tried` images spread over the data set.
+
+    Images of a single class are left out, where others are to be had.
+
+    Returns
+    -------
+    list of int
+    """
+    candidates = np.unique(np.linspace(0, len(data) - 1, min(tried, len(data))).astype(int))
+    examples = {int(i): data[int(i)] for i in candidates}
+    varied = [i for i, (_, label) in examples.items() if len(np.unique(label[label < model.num_classes])) > 1]
+    accuracy = {}
+    for i in varied or examples:
+        image, label = examples[i]
+        known = label < model.num_classes
+        accuracy[i] = float((model.predict(image) == label)[known].mean()) if known.any() else 0.0
+    ranked = sorted(accuracy, key=accuracy.get, reverse=True)
+    return [ranked[int((k + 0.5) / count * len(ranked))] for k in range(min(count, len(ranked)))]
