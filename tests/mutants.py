@@ -96,6 +96,11 @@ B = normal(4, 3)
 CONV = dict(stride=2, padding=1, dilation=1, groups=2)
 LABELS = np.random.default_rng(0).integers(0, 4, (2, 6, 7))
 LABELS[:, 0] = 255
+TRANSPOSED = (
+    lambda x, w: ops.conv_transpose2d(x, w, stride=1, padding=1),
+    normal((1, 3, 5, 4), 1),
+    normal((3, 3, 3, 3), 2),
+)
 
 
 def conv(**options):
@@ -232,9 +237,7 @@ def _(self, gy, gx, gw, gb):
 @wrong_backward(
     "transposed convolution passing its gradient through itself",
     ConvTranspose2d,
-    lambda x, w: ops.conv_transpose2d(x, w, stride=1, padding=1),
-    normal((1, 3, 5, 4), 1),
-    normal((3, 3, 3, 3), 2),
+    *TRANSPOSED,
 )
 def _(self, gy, gx, gw):
     return K.conv2d_grad_input(gy, self.saved[1], gy.shape, (1, 1), (1, 1), (1, 1), 1), gw
@@ -243,9 +246,7 @@ def _(self, gy, gx, gw):
 @wrong_backward(
     "x and gy exchanged in the weight gradient of the transposed convolution",
     ConvTranspose2d,
-    lambda x, w: ops.conv_transpose2d(x, w, stride=1, padding=1),
-    normal((1, 3, 5, 4), 1),
-    normal((3, 3, 3, 3), 2),
+    *TRANSPOSED,
 )
 def _(self, gy, gx, gw):
     return gx, K.conv2d_grad_weight(gy, self.saved[0], gw.shape, (1, 1), (1, 1), (1, 1), 1)
