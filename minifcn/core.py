@@ -172,16 +172,20 @@ class Tensor:
 def _propagate(tensor, gy):
     arrived = {tensor.creator: gy}  # per node: the gradient of its output, as far as it has arrived
     if tensor.creator is None:
-        return _accumulate(tensor, gy, gy)
+        return _accumulate(tensor, gy.copy())
     queue = [(-tensor.creator.born, tensor.creator)]
     while queue:
         _, node = heapq.heappop(queue)
         gy = arrived.pop(node)
-        for x, gx in zip(node.inputs, node.gradients(gy)):
+        gradients = node.gradients(gy)
+        held = (gy, *node.saved, *gradients)
+        for x, gx in zip(node.inputs, gradients):
             if gx is None or not x.requires_grad:
                 continue
             if x.creator is None:
-                _accumulate(x, gx, gy)
+                # an operation may hand out one array, or a view of it, twice: a leaf owns its gradient
+                shared = gx.base is not None or sum(a is gx for a in held) > 1
+                _accumulate(x, gx.copy() if shared else gx)
             elif x.creator in arrived:
                 arrived[x.creator] = arrived[x.creator] + gx
             else:
@@ -190,12 +194,8 @@ def _propagate(tensor, gy):
         node.free()
 
 
-def _accumulate(leaf, gx, gy):
-    if leaf.grad is not None:
-        leaf.grad = leaf.grad + gx
-    else:
-        # an operation may hand the same array, or a view of it, to several inputs: a leaf owns its gradient
-        leaf.grad = gx.copy() if gx is gy or gx.base is not None else gx
+def _accumulate(leaf, gx):
+    leaf.grad = gx if leaf.grad is None else leaf.grad + gx
 
 
 class Function:
@@ -229,7 +229,7 @@ class Function:
     located_by = 1  # how many of the leading inputs say where the output lies; None: all that have its size
     pointwise = False  # the output's shape is the inputs' broadcast shape
     # a node called by hand, forward() then backward(), saves everything and wants every gradient
-    recording, needs, _saved, _marks = True, (True,) * 16, (), ()
+    recording, needs, _saved, _marks, inputs, name = True, (True,) * 16, (), (), (), ""
 
     def __init_subclass__(cls):
         table.FUNCTIONS.add(cls.__name__)
@@ -290,6 +290,7 @@ class Function:
             out.creator, out.requires_grad, out.name = self, True, self.name
         else:
             self.inputs, self._saved = (), ()
+            self.recording, self.needs = Function.recording, Function.needs  # as before the call, for use by hand
         return out
 
     def save(self, *arrays):
@@ -379,6 +380,11 @@ def _as_tensors(inputs):
     return tuple(x if isinstance(x, Tensor) else _constant(_like(x, like), bool(tensors)) for x in inputs)
 
 
+def _is_map(value):
+    """Whether `value` is a floating-point array with axes; a 0-d array is a number, and takes the tensor's dtype."""
+    return backend.is_array(value) and value.dtype.kind == "f" and value.ndim > 0
+
+
 def _constant(value, beside_tensors):
     """A tensor for a bare operand; beside tensors it is a constant, and no picture to measure positions on."""
     out = Tensor(value)
@@ -390,7 +396,7 @@ def _constant(value, beside_tensors):
 def _like(value, array):
     if value is None:
         raise TypeError("an operand is None: give a tensor, an array or a number")
-    if array is None or array.dtype.kind != "f" or (backend.is_array(value) and value.dtype.kind == "f"):
+    if array is None or array.dtype.kind != "f" or _is_map(value):
         return value
     return backend.of(array, *([value] if backend.is_array(value) else [])).asarray(value, dtype=array.dtype)
 

@@ -214,7 +214,7 @@ def _(self, gy, gx, gw, gb):
     return K.conv2d_grad_input(gy, w, gx.shape, (1, 1), (1, 1), (1, 1), 2), gw, gb
 
 
-@wrong_backward("padding ignored in the input gradient", Conv2d, conv(), X, W, B)
+@wrong_backward("input gradient shifted by one cell", Conv2d, conv(), X, W, B)
 def _(self, gy, gx, gw, gb):
     return np.roll(gx, 1, axis=(2, 3)), gw, gb
 
@@ -268,7 +268,10 @@ def _(self, gy, gx):
 
 
 @wrong_backward(
-    "overlapping windows overwrite", MaxPool2d, lambda x: ops.max_pool2d(x, 3, stride=1), distinct((1, 1, 5, 5))
+    "overlapping windows capped at the largest gradient",
+    MaxPool2d,
+    lambda x: ops.max_pool2d(x, 3, stride=1),
+    distinct((1, 1, 5, 5)),
 )
 def _(self, gy, gx):
     return np.clip(gx, -abs(gy).max(), abs(gy).max()) * (gx != 0)

@@ -89,6 +89,43 @@ def test_a_leaf_owns_its_gradient_even_where_backward_returns_a_view():
     assert (gy == 1).all()
 
 
+def test_leaves_own_their_gradients_whatever_backward_hands_out():
+    class Both(mf.Function):
+        def forward(self, a, b):
+            self.save(a)
+            return a + b
+
+        def backward(self, gy):
+            g = gy * 1
+            return g, g
+
+    class Saved(mf.Function):
+        def forward(self, a):
+            self.save(a)
+            return a * a / 2
+
+        def backward(self, gy):
+            return self.saved[0]
+
+    a, b = leaf(3), leaf(3, seed=1)
+    Both()(a, b).backward(np.ones(3))
+    a.grad += 6
+    assert (b.grad == 1).all()
+    a, before = leaf(3), leaf(3).data
+    Saved()(a).backward(np.ones(3))
+    a.grad += 1
+    assert (a.data == before).all()
+
+
+def test_a_node_works_by_hand_before_and_after_a_call():
+    node, x = ops.activation.ReLU(), np.array([-1.0, 2.0])
+    node.forward(x)
+    assert node.backward(np.ones(2)).tolist() == [0, 1]
+    node(mf.Tensor(x))
+    node.forward(x)
+    assert node.backward(np.ones(2)).tolist() == [0, 1]
+
+
 def test_a_float32_leaf_keeps_a_float32_gradient_beside_other_operands():
     a = mf.Tensor(np.ones(3, np.float32), requires_grad=True)
     y = a * np.arange(3)
@@ -227,7 +264,7 @@ def test_nodes_know_name_formula_parameters_bytes_and_flops():
 
 def test_numbers_take_the_tensors_dtype_and_lists_become_float32():
     x = mf.Tensor(np.ones(3, np.float32))
-    for y in (2 * x, x + np.float64(1), x / 3, 1 - x, x**2):
+    for y in (2 * x, x * np.array(2.0), x + np.float64(1), x / 3, 1 - x, x**2):
         assert y.dtype == np.float32
     assert mf.Tensor([1, 2]).dtype == np.float32
     assert (np.ones(3) + mf.Tensor(np.ones(3))).shape == (3,)  # NumPy leaves the operator to the tensor

@@ -127,6 +127,23 @@ def test_another_function_while_recording_is_noticed():
         mf.gradcheck(lambda x: x.data, X)
 
 
+@pytest.mark.parametrize("elementwise", [False, True])
+def test_what_is_not_finite_or_drowned_in_rounding_is_refused(elementwise):
+    def spoilt(value):
+        def gradient(gy):
+            g = 2 * gy
+            g[0, 0] = value
+            return g
+
+        return scaled(gradient)
+
+    for fn in (spoilt(np.nan), spoilt(np.inf), lambda x: 1 / (x - x)):
+        with np.errstate(all="ignore"), pytest.raises(mf.GradcheckError, match="not finite"):
+            mf.gradcheck(fn, X, elementwise=elementwise)
+    with pytest.raises(mf.GradcheckError, match="cannot be checked"):
+        mf.gradcheck(lambda x: 1e11 + scaled(lambda gy: 0 * gy)(x), X)
+
+
 def test_a_missing_gradient_counts_as_zero():
     with pytest.raises(mf.GradcheckError, match=r"backward.* gives 0"):
         mf.gradcheck(scaled(lambda gy: None), X)

@@ -10,6 +10,7 @@ from strategies import Convolution, Pooling, convolutions, distinct, normal, poo
 
 import minifcn as mf
 from minifcn import kernels as K
+from minifcn import ops
 from minifcn.kernels import shapes
 from minifcn.kernels.cpu import banded, workers
 
@@ -230,6 +231,14 @@ def test_a_forked_child_can_compute():
     hung = child.is_alive()
     child.kill()
     assert not hung
+
+
+def test_an_empty_batch_goes_through():
+    w = normal((3, 2, 3, 3))
+    where = dict(stride=2, dilation=2)
+    assert ops.conv2d(np.zeros((0, 2, 9, 9)), w, **where).shape == (0, 3, 3, 3)
+    assert ops.conv_transpose2d(np.zeros((0, 3, 4, 4)), w, **where).shape == (0, 2, 11, 11)
+    assert ops.im2col(np.zeros((0, 2, 9, 9)), np.int64(3)).shape == (0, 18, 49)
 
 
 def test_padding_never_wins_a_maximum():

@@ -100,6 +100,8 @@ def test_half_precision_is_reduced_in_float32():
         (dict(labels=LABELS.astype(float)), "must be integers"),
         (dict(labels=LABELS[0]), "expected"),
         (dict(mask=MASK[:1]), "mask of shape"),
+        (dict(weight=[1.0]), r"take \(3,\)"),
+        (dict(weight=np.ones((3, 2))), r"take \(3,\)"),
         (dict(reduction="mean"), "choose from sum, valid, batch, none"),
         (dict(scores=SCORES[0]), "4 axes"),
     ],

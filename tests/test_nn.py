@@ -52,6 +52,14 @@ def test_a_plain_tensor_can_be_optimised():
         assert (w.data < 1).all()
 
 
+def test_looking_at_a_model_leaves_every_mode_as_it_was():
+    model = mf.models.fcn8s_mini(num_classes=2, width=0.1).train()
+    frozen = next(m for m in model.modules() if isinstance(m, nn.BatchNorm2d)).eval()
+    model.summary(32)
+    model.predict(np.zeros((16, 16, 3), np.uint8))
+    assert model.training and not frozen.training
+
+
 def test_a_failed_prediction_leaves_the_mode_as_it_was():
     model = mf.models.fcn8s_mini(num_classes=2, width=0.1).train()
     with pytest.raises(ValueError):

@@ -86,6 +86,8 @@ def override(**implementations):
         elif name not in KERNELS:
             raise ValueError(f"nothing is called {name!r}: kernels are {', '.join(KERNELS)}; or name an operation")
         elif callable(chosen):
+            if name in ("im2col", "col2im"):  # the convolution built on it shall run, whatever was named outside
+                table = {k: v for k, v in table.items() if not k.startswith("conv2d")}
             table[name] = chosen
         else:
             table.update(dict.fromkeys(_family(name, chosen), chosen))

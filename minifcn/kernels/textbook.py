@@ -43,7 +43,9 @@ def im2col(x, kernel_size, stride, padding, dilation):
     out = conv_sizes(x.shape, kernel_size, stride, padding, dilation)
     x = pad_to_windows(x, kernel_size, stride, padding, dilation, out)
     windows = sliding_windows(x, kernel_size, stride, dilation, out)  # (N, C, kh, kw, OH, OW)
-    return windows.reshape(len(x), -1, out[0] * out[1])  # (N, C·kh·kw, OH·OW), the one copy
+    return windows.reshape(
+        len(x), x.shape[1] * kernel_size[0] * kernel_size[1], out[0] * out[1]
+    )  # (N, C·kh·kw, OH·OW), the one copy
 
 
 def col2im(cols, x_shape, kernel_size, stride, padding, dilation):

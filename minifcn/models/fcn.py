@@ -11,6 +11,7 @@ from .. import backend, nn, ops
 from ..core import Tensor, no_grad
 from ..data.transforms import Preprocessing
 from ..geometry import crop_offset
+from ..nn.module import evaluating
 from .mini import MiniTrunk
 
 TRUNKS = {"mini": MiniTrunk}
@@ -98,12 +99,8 @@ class FCN(nn.Module):
             (N, H, W) or (H, W).
         """
         device = backend.device(self.score_fr.weight.data)
-        training, x = self.training, Tensor(backend.to_device(self.preprocessing(images), device))
-        try:
-            with no_grad():
-                scores = self.eval()(x)
-        finally:
-            self.train(training)
+        with evaluating(self), no_grad():
+            scores = self(Tensor(backend.to_device(self.preprocessing(images), device)))
         labels = backend.asnumpy(scores.data.argmax(axis=1)).astype("uint8")
         return labels if images.ndim == 4 else labels[0]
 

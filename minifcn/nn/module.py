@@ -1,6 +1,6 @@
 """Module: a function with parameters, made of other modules.  Parameter: a tensor an optimiser may change."""
 
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 from .. import backend
 from ..core import Tensor, scope
@@ -152,6 +152,18 @@ class Module:
     def describe(self):
         """The hyper-parameters, in a few words."""
         return ""
+
+
+@contextmanager
+def evaluating(model):
+    """Evaluation mode inside; afterwards every module is in the mode it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def _modules_in(key, value):

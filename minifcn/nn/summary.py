@@ -9,7 +9,7 @@ from ..core import Tensor, no_grad, watch
 from ..geometry import GeometryError, receptive_field
 from ..kernels import shapes_only
 from ..kernels.shapes import stand_in
-from .module import Parameter
+from .module import Parameter, evaluating
 
 
 class Summary(list):
@@ -82,13 +82,8 @@ def summary(model, input_size=(224, 224), channels=3):
         )
 
     image = Tensor(stand_in(like, (1, channels, h, w)), name="image")
-    training = model.training
-    model.eval()
-    try:
-        with no_grad(), shapes_only(), watch(add):
-            model(image)
-    finally:
-        model.train(training)
+    with evaluating(model), no_grad(), shapes_only(), watch(add):
+        model(image)
     return rows
 
 

@@ -83,7 +83,10 @@ def cross_entropy(scores, labels, weight=None, ignore_index=255, reduction="sum"
     dtype = xp.result_type(array.dtype, xp.float32)
     weights = counted.astype(dtype)
     if weight is not None:
-        weights = weights * xp.asarray(weight, dtype=dtype)[safe]
+        weight = xp.asarray(weight, dtype=dtype)
+        if weight.shape != (classes,):
+            raise ValueError(f"class weights have shape {weight.shape}; {classes} classes take ({classes},)")
+        weights = weights * weight[safe]
 
     scale = {"sum": 1.0, "batch": 1 / max(len(labels), 1), "none": None}.get(reduction)
     if reduction == "valid":

@@ -149,7 +149,7 @@ def _scatter(gy, w, x_shape, stride, padding, dilation, groups):
     gy = np.ascontiguousarray(gy)
     w = w.reshape(groups, O, Cg, kh * kw)
     gx = zeros_under_windows(gy, x_shape, (kh, kw), stride, padding, dilation)
-    shares = min(Cg, max(1, -(-2 * workers.threads() // (N * groups))))
+    shares = min(Cg, max(1, -(-2 * workers.threads() // max(N * groups, 1))))
     edges = [Cg * i // shares for i in range(shares + 1)]
 
     def share_of_channels(task):

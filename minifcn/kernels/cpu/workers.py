@@ -35,10 +35,6 @@ def _mark_worker():
     _own.is_worker = True
 
 
-if hasattr(os, "register_at_fork"):  # a forked child inherits the pool, but not its threads
-    os.register_at_fork(after_in_child=_pool.cache_clear)
-
-
 def run(task, items):
     """Call ``task(item)`` for every item, shared out over the workers; the results in order."""
     items = list(items)
@@ -71,6 +67,19 @@ class _SingleThreadedBlas:
 
 
 _single_threaded_blas = _SingleThreadedBlas()
+
+
+def _start_over():
+    """In a forked child: it inherits the pool, but not its threads, and a limit that nobody there will lift."""
+    global _single_threaded_blas
+    _pool.cache_clear()
+    if _single_threaded_blas.inside:
+        _single_threaded_blas.limit.__exit__(None, None, None)
+    _single_threaded_blas = _SingleThreadedBlas()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_over)
 
 
 @cache
