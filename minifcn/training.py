@@ -16,6 +16,7 @@ from .core import Tensor, no_grad
 from .data import Loader
 from .errors import UserError
 from .metrics import ConfusionMatrix
+from .nn.module import evaluating
 from .optim import SGD, constant
 
 
@@ -235,9 +236,7 @@ def evaluate(model, data, weight=None, progress=False):
     require_same_classes(model, data.dataset)
     confusion, total, labelled = ConfusionMatrix(model.num_classes), 0.0, 0
     device = backend.device(model.parameters()[0].data)
-    training = model.training
-    model.eval()
-    with no_grad():
+    with evaluating(model), no_grad():
         for images, labels in tqdm(
             data, "evaluating", leave=False, disable=None if progress else True, file=sys.stderr
         ):
@@ -245,7 +244,6 @@ def evaluate(model, data, weight=None, progress=False):
             scores = model(Tensor(backend.to_device(model.preprocessing(images), device)))
             total += ops.cross_entropy(scores, backend.to_device(labels, device), weight).item()
             confusion.update(labels, backend.asnumpy(scores.data.argmax(axis=1)))
-    model.train(training)
     return confusion, total / labelled if labelled else float("nan")
 
 
