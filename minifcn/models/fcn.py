@@ -1,20 +1,29 @@
-"""A fully convolutional network from any trunk (§4): score, upsample, fuse with finer scores, upsample to pixels.
+"""A fully convolutional network from any trunk (§4): the trunk's maps, and one head a kind of label."""
 
-The skips of §4.2 as a loop: the coarsest score is upsampled by 2 and added to a 1×1 score of the next finer pooling
-layer, until `stride` is reached; one last transposed convolution leads to pixels.  Every crop is derived from where
-the two maps lie on the image.  Layers carry the reference nets' names.
-"""
-
-from math import log2
-
-from .. import backend, nn, ops
+from .. import backend, nn
 from ..core import Tensor, no_grad
 from ..data.transforms import Preprocessing
-from ..geometry import crop_offset
+from ..geometry import minimal_padding
+from ..kernels import shapes_only
 from ..nn.module import evaluating
-from .mini import MiniTrunk
+from .alexnet import alexnet, alexnet_torchvision, caffenet
+from .classifier import Streams
+from .googlenet import googlenet
+from .heads import ConvHead, SkipHead
+from .lenet import lenet, lenet_caffe
+from .mini import mini
+from .resnet import resnet18, resnet50
+from .vgg import vgg11, vgg16, vgg19
 
-TRUNKS = {"mini": MiniTrunk}
+CLASSIFIERS = {
+    f.__name__: f
+    for f in (
+        lenet, lenet_caffe, caffenet, alexnet, alexnet_torchvision, vgg11, vgg16, vgg19, googlenet, resnet18, resnet50,
+    )
+}  # fmt: skip
+"""The classifiers: each can be the trunk of an FCN."""
+
+TRUNKS = ("mini", *CLASSIFIERS)
 
 
 class FCN(nn.Module):
@@ -22,13 +31,9 @@ class FCN(nn.Module):
 
     Parameters
     ----------
-    trunk : Module
-        With ``features(x) -> {name: map}``, ``channels``, ``pools`` (strides 2, 4, 8, …) and the name of its ``top``.
-    stride : int
-        Of the finest score that is fused: 32 is FCN-32s, 8 is FCN-8s.
-    num_classes : int
-    learn_upsampling : bool
-        Train the interpolation layers (from their bilinear start), or keep them frozen, as the reference code does.
+    trunk : Trunk or Streams
+    heads : dict of {str: SkipHead or ConvHead}
+        By the name of their kind of label; the first is the one that ``model(image)`` and ``predict`` answer with.
 
     Attributes
     ----------
@@ -38,52 +43,30 @@ class FCN(nn.Module):
         What the classes are called and how they are drawn, once a data set has said so.
     """
 
+    transparent = ("trunk", "head_list")
     classes = palette = recipe = None
 
-    def __init__(self, trunk, stride, num_classes, learn_upsampling=False):
-        coarsest = 2 ** len(trunk.pools)
-        if stride not in [2**i for i in range(1, len(trunk.pools) + 1)]:
-            raise ValueError(f"stride must be a power of two from 2 to {coarsest}, got {stride}")
-        self.trunk, self.stride, self.num_classes = trunk, stride, num_classes
+    def __init__(self, trunk, heads):
+        self.trunk, self.head_names, self.head_list = trunk, list(heads), list(heads.values())
+        self.num_classes = self.head_list[0].num_classes
         self.preprocessing = Preprocessing()
 
-        def score(name):
-            return nn.Conv2d(trunk.channels[name], num_classes, 1, weight_init=nn.init.zero)
+    @property
+    def heads(self):
+        """{name: head}."""
+        return dict(zip(self.head_names, self.head_list))
 
-        def upsampling(factor):
-            layer = nn.ConvTranspose2d(
-                num_classes, num_classes, 2 * factor, stride=factor, groups=num_classes, bias=False,
-                weight_init=nn.init.bilinear,
-            )  # fmt: skip
-            if not learn_upsampling:
-                layer.weight.freeze()
-            return layer
-
-        self.score_fr = score(trunk.top)
-        self.skips = []  # (pool, name of the 2× upsampling before it, name of its score)
-        upsample = "upscore2"
-        for pool in reversed(trunk.pools[int(log2(stride)) - 1 : -1]):
-            setattr(self, upsample, upsampling(2))
-            setattr(self, f"score_{pool}", score(pool))
-            self.skips.append((pool, upsample, f"score_{pool}"))
-            upsample = f"upscore_{pool}"
-        if self.skips:
-            self.last = f"upscore{stride}" if stride > 2 else upsample
-        else:
-            self.last = "upscore"
-        setattr(self, self.last, upsampling(stride))
-
-    def children(self):
-        """The trunk's layers under their own names, as in the reference nets: ``conv1_1``, not ``trunk.conv1_1``."""
-        for name, child in super().children():
-            yield from child.children() if name == "trunk" else [(name, child)]
+    def _scores(self, image, heads):
+        maps = self.trunk.features(image, [name for head in heads.values() for name in head.tapped()])
+        return {name: head(maps, image) for name, head in heads.items()}
 
     def forward(self, image):
-        maps = self.trunk.features(image)
-        score = self.score_fr(maps[self.trunk.top])
-        for pool, upsample, skip in self.skips:
-            score = fuse(getattr(self, upsample)(score), getattr(self, skip)(maps[pool]))
-        return ops.crop(getattr(self, self.last)(score), like=image)
+        first = self.head_names[0]
+        return self._scores(image, {first: self.head_list[0]})[first]
+
+    def outputs(self, image):
+        """{name of the head: its scores (N, C, H, W)}: all of them, for training."""
+        return self._scores(image if isinstance(image, Tensor) else Tensor(image), self.heads)
 
     def predict(self, images):
         """The most probable class of every pixel.
@@ -98,57 +81,111 @@ class FCN(nn.Module):
         ndarray of uint8
             (N, H, W) or (H, W).
         """
-        device = backend.device(self.score_fr.weight.data)
+        device = backend.device(self.parameters()[0].data)
         with evaluating(self), no_grad():
             scores = self(Tensor(backend.to_device(self.preprocessing(images), device)))
         labels = backend.asnumpy(scores.data.argmax(axis=1)).astype("uint8")
         return labels if images.ndim == 4 else labels[0]
 
 
-def fuse(up, skip):
-    """The sum of two score maps over the extent of the smaller; where they lie tells which one that is."""
-    offset = crop_offset(skip, up)
-    if all(o >= 0 and o + n <= m for o, n, m in zip(offset, up.shape[2:], skip.shape[2:])):
-        return up + ops.crop(skip, like=up)
-    return ops.crop(up, like=skip) + skip
-
-
-def fcn(trunk, stride=8, num_classes=21, pad=None, width=1.0, learn_upsampling=False, **trunk_options):
+def fcn(
+    trunk, stride=8, num_classes=21, pad=None, width=1.0, learn_upsampling=False, scales=None, image_size=None,
+    **trunk_options,
+):  # fmt: skip
     """A fully convolutional network over a trunk, with the reference nets' learning rates.
 
     Score layers start at zero, so that the first prediction is uniform (a loss of ln C per pixel); interpolation layers
-    start bilinear and, unless `learn_upsampling`, stay so; biases learn twice as fast as weights
-    and do not decay, nor do the scales and shifts of batch norm.
+    start bilinear and, unless `learn_upsampling`, stay so; biases learn twice as fast as weights and do not decay
+    (FCN-AlexNet's do as its weights), nor do the scales and shifts of batch norm.
 
     Parameters
     ----------
-    trunk : str or Module
-        One of ``mf.models.TRUNKS``, or a module with ``features``, ``channels``, ``pools`` and ``top``.
+    trunk : str or Trunk
+        One of ``mf.models.TRUNKS``: a classifier is decapitated and convolutionalized for it.
     stride : int
         Of the finest fused score: 32, 16, 8; 4 and 2 go beyond the paper.
-    num_classes : int
+    num_classes : int or dict of {str: int}
+        A dict makes a head for each kind of label: ``{"sem": 33, "geo": 3}``.
     pad : int, optional
         Of the trunk's first layer; None: the trunk's own.  Crops are derived, so any that leaves enough cells will do.
     width : float
         Factor on all numbers of channels of the trunk.
     learn_upsampling : bool
+    scales : dict of {str: float}, optional
+        Frozen factors on maps before they are scored: ``{"pool4": 0.01, "pool3": 0.0001}`` for at-once training.
+    image_size : int or (int, int), optional
+        Take the smallest `pad` that suits images of this size: the reference nets' 100 suits all, at a price.
     **trunk_options
-        For the trunk: ``batch_norm``, ``dropout``, …
+        For the trunk: ``batch_norm``, ``dropout``, ``in_channels``, ``output_stride`` …
 
     Returns
     -------
     FCN
     """
-    if isinstance(trunk, str):
-        if trunk not in TRUNKS:
-            raise ValueError(f"no trunk is called {trunk!r}: choose from {', '.join(TRUNKS)}")
+    if image_size is not None:
         if pad is not None:
-            trunk_options["pad"] = pad
-        trunk = TRUNKS[trunk](width=width, **trunk_options)
-    model = FCN(trunk, stride, num_classes, learn_upsampling)
+            raise ValueError("give pad, or the image_size that it shall suit, not both")
+        pad = minimal_padding(lambda p: _outline(trunk, stride, num_classes, p, trunk_options), image_size)
+    if isinstance(trunk, str):
+        trunk = build_trunk(trunk, pad, width=width, **trunk_options)
+    kinds = num_classes if isinstance(num_classes, dict) else {"": num_classes}
+    heads = {
+        kind: SkipHead(trunk, stride, n, learn_upsampling, scales, suffix=kind and f"_{kind}") for kind, n in kinds.items()
+    }
+    return with_reference_rates(FCN(trunk, heads))
+
+
+def _outline(trunk, stride, num_classes, pad, trunk_options):
+    """The same net without its numbers: enough to ask for sizes."""
+    with shapes_only():
+        return fcn(trunk, stride, num_classes, pad, **trunk_options)
+
+
+def fcn_conv(trunk, num_classes=21, aux=True, **trunk_options):
+    """torchvision's FCN: a dilated trunk, a small convolutional head, interpolation to the image's size.
+
+    Parameters
+    ----------
+    trunk : str
+    num_classes : int
+    aux : bool
+        A second head on the next finer stage, whose loss counts half: only for training.
+    **trunk_options
+        For the trunk: ``output_stride``, ``width`` …
+
+    Returns
+    -------
+    FCN
+    """
+    trunk = build_trunk(trunk, **trunk_options)
+    heads = {"out": ConvHead(trunk, num_classes, trunk.top, "classifier")}
+    if aux:
+        heads["aux"] = ConvHead(trunk, num_classes, "layer3", "aux_classifier", loss_weight=0.5)
+    return FCN(trunk, heads)
+
+
+def build_trunk(name, pad=None, **options):
+    """The trunk called `name`; a classifier's is what it has below its scores, as a fully convolutional net."""
+    if name not in TRUNKS:
+        raise ValueError(f"no trunk is called {name!r}: choose from {', '.join(TRUNKS)}")
+    if name == "mini":
+        return mini(**options) if pad is None else mini(pad=pad, **options)
+    return CLASSIFIERS[name](num_classes=1, **options).trunk(pad)
+
+
+def two_streams(trunk, suffixes, pad=None, **options):
+    """Two trunks of one kind side by side, each on three channels of the image."""
+    return Streams({suffix: build_trunk(trunk, pad, **options) for suffix in suffixes})
+
+
+def with_reference_rates(model):
+    """Set each parameter's ``lr_mult`` and ``decay_mult`` to those of the reference nets."""
+    norms = {id(p) for m in model.modules() if isinstance(m, nn.BatchNorm2d) for p in (m.weight, m.bias)}
+    scores = {id(p) for head in model.head_list for p in head.parameters()}
     for name, parameter in model.named_parameters():
-        if "_bn." in name:
+        if id(parameter) in norms:
             parameter.decay_mult = 0.0
         elif name.endswith(".bias"):
-            parameter.lr_mult, parameter.decay_mult = 2.0, 0.0
+            mults = (2.0, 0.0) if id(parameter) in scores else model.trunk.bias_mults
+            parameter.lr_mult, parameter.decay_mult = mults
     return model

@@ -3,7 +3,7 @@
 ``module.summary(input_size)`` is attached here.
 """
 
-from . import init
+from . import init, surgery
 from .layers import (
     AvgPool2d,
     BatchNorm2d,
@@ -11,18 +11,20 @@ from .layers import (
     ConvTranspose2d,
     Dropout,
     Flatten,
+    GlobalAvgPool2d,
     Linear,
     LocalResponseNorm,
     MaxPool2d,
     ReLU,
+    Scale,
 )
-from .module import Buffer, Module, Parameter, Sequential
+from .module import Branches, Buffer, Module, Parameter, Residual, Sequential
 from .summary import summary
 
 __all__ = [
-    "AvgPool2d", "BatchNorm2d", "Buffer", "Conv2d", "ConvTranspose2d", "Dropout", "Flatten", "Linear",
-    "LocalResponseNorm", "MaxPool2d", "Module", "Parameter", "ReLU", "Sequential", "init",
-    "summary",
+    "AvgPool2d", "BatchNorm2d", "Branches", "Buffer", "Conv2d", "ConvTranspose2d", "Dropout", "Flatten",
+    "GlobalAvgPool2d", "Linear", "LocalResponseNorm", "MaxPool2d", "Module", "Parameter", "ReLU", "Residual", "Scale",
+    "Sequential", "init", "summary", "surgery",
 ]  # fmt: skip
 
 Module.summary = summary

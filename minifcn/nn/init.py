@@ -1,24 +1,41 @@
-"""Initial values: He, Xavier, zero, and the bilinear filter of the paper's interpolation layers."""
+"""Initial values: He, Xavier, zero, and the bilinear filter of the paper's interpolation layers.
 
+Inside ``mf.shapes_only()`` each returns a zero-stride array: a network of any size is built in no time and memory.
+"""
+
+from functools import wraps
 from math import prod
 
 import numpy as np
 
 from .. import backend
+from ..kernels import is_shapes_only
+from ..kernels.shapes import stand_in
 
 
+def _only_if_computed(initialiser):
+    @wraps(initialiser)
+    def values(shape):
+        return stand_in(np.float32(0), shape) if is_shapes_only() else initialiser(shape)
+
+    return values
+
+
+@_only_if_computed
 def he(shape):
     """Normal with std √(2/fan_in), keeping the variance through ReLU layers; `shape` is (O, C, kh, kw) or (O, C)."""
     std = (2 / prod(shape[1:])) ** 0.5
     return (backend.rng().standard_normal(shape) * std).astype(np.float32)
 
 
+@_only_if_computed
 def xavier(shape):
     """Uniform in ±√(3/fan_in), Caffe's "xavier" filler."""
     bound = (3 / prod(shape[1:])) ** 0.5
     return backend.rng().uniform(-bound, bound, shape).astype(np.float32)
 
 
+@_only_if_computed
 def zero(shape):
     """Zeros: Caffe's default filler, and the paper's choice for score layers (§4.2)."""
     return np.zeros(shape, np.float32)
@@ -34,6 +51,7 @@ def bilinear_filter(size):
     return 1 - abs(np.arange(size) - centre) / factor
 
 
+@_only_if_computed
 def bilinear(shape):
     """Weights of a transposed convolution that interpolates each channel by itself (§3.3).
 

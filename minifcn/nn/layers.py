@@ -1,5 +1,7 @@
 """The layers: each holds its hyper-parameters and parameters, and calls one operation."""
 
+import numpy as np
+
 from .. import ops
 from ..kernels import is_shapes_only
 from ..kernels.shapes import pair
@@ -87,6 +89,23 @@ class AvgPool2d(Module):
 
     def describe(self):
         return f"{self.kernel_size}" + _unusual(self.options)
+
+
+class GlobalAvgPool2d(Module):
+    """The mean over the whole map: (N, C, H, W) -> (N, C, 1, 1)."""
+
+    def forward(self, x):
+        return ops.mean(x, axis=(2, 3), keepdims=True)
+
+
+class Scale(Module):
+    """y_c = γ_c · x_c, every γ_c starting at `value`: the layer by which at-once training evens out its streams."""
+
+    def __init__(self, channels, value=1.0):
+        self.weight = Parameter(init.zero(channels) + np.float32(value))
+
+    def forward(self, x):
+        return x * self.weight.reshape(-1, 1, 1)
 
 
 class ReLU(Module):

@@ -2,7 +2,7 @@
 
 from contextlib import contextmanager, nullcontext
 
-from .. import backend
+from .. import backend, ops
 from ..core import Tensor, scope
 
 
@@ -46,10 +46,14 @@ class Module:
         The attribute under which a parent holds it (``score_pool4``); the nodes it makes carry it.
     training : bool
         Set by ``train()`` and ``eval()``; dropout and batch norm look at it.
+    transparent : tuple of str
+        Attributes whose own children appear as this module's: names then stay those of the reference nets
+        (``conv1_1``, not ``trunk.conv1_1``).
     """
 
     name = ""
     training = True
+    transparent = ()
 
     def __setattr__(self, key, value):
         super().__setattr__(key, value)
@@ -60,20 +64,35 @@ class Module:
         raise TypeError(f"{type(self).__name__} must define forward(*inputs)")
 
     def __call__(self, *inputs):
-        inputs = (x if isinstance(x, Tensor) else Tensor(x) for x in inputs)
+        inputs = (x if isinstance(x, Tensor | dict) else Tensor(x) for x in inputs)  # heads take a dict of maps
         with scope(self.name) if self.name else nullcontext():
             return self.forward(*inputs)
 
     def children(self):
         """(name, module) of the modules held directly, in the order they were assigned."""
         for key, value in vars(self).items():
-            yield from _modules_in(key, value)
+            for name, module in _modules_in(key, value):
+                if key in self.transparent:
+                    yield from module.children()
+                else:
+                    yield name, module
+
+    def __getattr__(self, key):  # asked where nothing else was found
+        if self.transparent:
+            for name, module in self.children():
+                if name == key:
+                    return module
+        raise AttributeError(f"{type(self).__name__} has no attribute {key!r}")
+
+    def named_modules(self, prefix=""):
+        """(path, module) of every module below: ``layer1.0.conv1``."""
+        for name, child in self.children():
+            yield prefix + name, child
+            yield from child.named_modules(f"{prefix}{name}.")
 
     def modules(self):
         """Every module below, and this one first."""
-        yield self
-        for _, child in self.children():
-            yield from child.modules()
+        return [self, *(module for _, module in self.named_modules())]
 
     def _named(self, kind, prefix=""):
         for key, value in vars(self).items():
@@ -187,3 +206,29 @@ class Sequential(Module):
         for _, module in self.children():
             x = module(x)
         return x
+
+
+class Branches(Module):
+    """Several modules on the same input, their outputs concatenated along the channels: an inception block."""
+
+    transparent = ("branches",)
+
+    def __init__(self, *branches):
+        self.branches = list(branches)
+
+    def forward(self, x):
+        return ops.concat([branch(x) for branch in self.branches])
+
+
+class Residual(Module):
+    """``y = max(0, F(x) + x)``, or ``F(x) + downsample(x)`` where the shape changes: a block of a residual network."""
+
+    transparent = ("branch",)
+
+    def __init__(self, branch, downsample=None):
+        self.branch = branch
+        self.downsample = downsample
+
+    def forward(self, x):
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return ops.relu(self.branch(x) + shortcut)

@@ -1,0 +1,141 @@
+"""From a classifier to the trunk of a fully convolutional net: decapitated, its fully connected layers convolutions (§4.1).
+
+A `Classifier` is layers in a row under the reference nets' names; a `Trunk` is what is left of one for an FCN.
+"""
+
+from copy import copy
+
+from .. import nn
+from ..core import Tensor, no_grad
+from ..kernels import shapes_only
+from ..kernels.shapes import stand_in
+from ..nn.module import evaluating
+from ..nn.surgery import convolutionalize
+
+
+class Classifier(nn.Sequential):
+    """An image classifier: (N, C, input_size, input_size) -> (N, num_classes).
+
+    Parameters
+    ----------
+    layers : dict of {str: Module}
+        In the order they run.
+    input_size : int
+        Height and width of its images.
+    head : str
+        The first layer that an FCN does without.
+    taps : dict of {int: str}
+        The layers whose maps a skip may score, by their stride.
+    bias_mults : (float, float)
+        ``lr_mult`` and ``decay_mult`` of the reference net's biases.
+    """
+
+    def __init__(self, layers, input_size, head, taps, in_channels=3, bias_mults=(2.0, 0.0)):
+        super().__init__(**layers)
+        self.input_size, self.in_channels = input_size, in_channels
+        self.head, self.taps, self.bias_mults = head, taps, bias_mults
+        name_by_path(self)
+
+    def trunk(self, pad=None):
+        """The fully convolutional net up to its last feature map; arrays are shared.
+
+        Parameters
+        ----------
+        pad : int, optional
+            Of the first layer; None: as the classifier has it.
+        """
+        layers = dict(convolutionalize(self, self.input_size, self.in_channels).children())
+        names = list(layers)
+        kept = {name: layers[name] for name in names[: names.index(self.head)]}
+        if pad is not None:
+            kept[names[0]] = first = copy(kept[names[0]])
+            first.options = first.options | dict(padding=pad)
+        return Trunk(kept, self.taps, self.in_channels, self.input_size, self.bias_mults)
+
+
+class Trunk(nn.Sequential):
+    """The fully convolutional part below the scores, whose inner maps can be asked for.
+
+    Attributes
+    ----------
+    top : str
+        The layer of the coarsest map.
+    taps : dict of {int: str}
+        Layers whose maps a skip may score, by their stride.
+    """
+
+    def __init__(self, layers, taps, in_channels=3, input_size=128, bias_mults=(2.0, 0.0)):
+        super().__init__(**layers)
+        self.taps, self.in_channels, self.input_size, self.bias_mults = taps, in_channels, input_size, bias_mults
+        self.top = list(layers)[-1]
+
+    def features(self, x, names):
+        """{name: map} of the layers called `names`, for a batch of images (N, C, H, W)."""
+        maps = {}
+        for name, layer in self.children():
+            x = layer(x)
+            if name in names:
+                maps[name] = x
+        return maps
+
+    def probe(self, names):
+        """{name: map} with shapes and positions alone, from an image that is large enough; and the image."""
+        size = 2 * self.input_size
+        with evaluating(self), no_grad(), shapes_only():
+            image = Tensor(stand_in(self.parameters()[0].data, (1, self.in_channels, size, size)), name="image")
+            return self.features(image, names), image
+
+
+class Streams(nn.Module):
+    """Trunks side by side, each on its own channels of the image: RGB and HHA (§5, late fusion).
+
+    Parameters
+    ----------
+    trunks : dict of {str: Trunk}
+        By the suffix of their layers' names: ``{"color": …, "hha": …}`` gives conv1_1color, conv1_1hha.
+    """
+
+    def __init__(self, trunks):
+        self.suffixes, self.trunks = list(trunks), list(trunks.values())
+        first = self.trunks[0]
+        self.taps, self.top, self.bias_mults, self.input_size = first.taps, first.top, first.bias_mults, first.input_size
+        self.in_channels = sum(t.in_channels for t in self.trunks)
+        for suffix, trunk in trunks.items():
+            for name, layer in trunk.children():
+                layer.name = name + suffix
+
+    def children(self):
+        for suffix, trunk in zip(self.suffixes, self.trunks):
+            for name, layer in trunk.children():
+                yield name + suffix, layer
+
+    def features(self, x, names):
+        maps, first = {}, 0
+        for suffix, trunk in zip(self.suffixes, self.trunks):
+            own = x[:, first : first + trunk.in_channels]
+            first += trunk.in_channels
+            inner = [name.removesuffix(suffix) for name in names if name.endswith(suffix)]
+            maps |= {name + suffix: m for name, m in trunk.features(own, inner).items()}
+        return maps
+
+    probe = Trunk.probe
+
+
+def name_by_path(model, separator="."):
+    """Call every inner layer, and so the operations it runs, by its whole path: ``layer1.0.conv1``."""
+    for path, module in model.named_modules():
+        module.name = path.replace(".", separator)
+    return model
+
+
+def conv_relu(layers, name, convolution, relu, batch_norm=False):
+    """Add a convolution to the dict `layers`, perhaps batch norm, and the ReLU that follows it."""
+    layers[name] = convolution
+    if batch_norm:
+        layers[name + "_bn"] = nn.BatchNorm2d(convolution.weight.shape[0])
+    layers[relu] = nn.ReLU()
+
+
+def scaled(width):
+    """A function that multiplies a number of channels by `width`, and keeps it a whole number, at least 1."""
+    return lambda channels: max(1, round(channels * width))

@@ -1,0 +1,181 @@
+"""From a trunk's maps to scores for every pixel: the paper's skips and bilinear deconvolutions (§4.2), and torchvision's.
+
+The skips are a loop: the coarsest score is upsampled by 2 and added to a 1×1 score of the next finer map, until
+`stride` is reached; one last transposed convolution leads to pixels.  Kernels and crops are derived from where the maps
+lie on the image.  Layers carry the reference nets' names.
+"""
+
+from .. import nn, ops
+from ..geometry import GeometryError, crop_offset
+
+
+class SkipHead(nn.Module):
+    """score_fr, upscore2, score_pool4 … : coarse scores, fused with finer ones, upsampled to pixels.
+
+    Parameters
+    ----------
+    trunk : Trunk or Streams
+    stride : int
+        Of the finest map that is scored.
+    num_classes : int
+    learn_upsampling : bool
+        Train the interpolation layers from their bilinear start; by default they are frozen.
+    scales : dict of {str: float}
+        Frozen factors on the maps of skips, ``{"pool4": 0.01}``: they even out the streams of at-once training.
+    suffix : str
+        Of every layer's name: ``_sem`` and ``_geo`` in the net with two heads.
+    """
+
+    loss_weight = 1.0
+
+    def __init__(self, trunk, stride, num_classes, learn_upsampling=False, scales=None, suffix=""):
+        self.num_classes, self.suffix = num_classes, suffix
+        self.streams = getattr(trunk, "suffixes", [""])
+        self.top, self.skips = trunk.top, []  # (names of the upsampling before it, of its score, of its map)
+        scales, taps = dict(scales or {}), dict(trunk.taps)
+        maps, image = trunk.probe(self.tapped([self.top, *taps.values()]))
+        here = _place(maps[self.top + self.streams[0]])
+        factor, last = int(here.jump), "upscore"
+        if not _is_power_of_two(stride) or stride not in (*taps, factor):
+            strides = ", ".join(map(str, sorted({*taps, factor})))
+            raise ValueError(f"stride must be a power of two that a map of the trunk has ({strides}), got {stride}")
+
+        def score(name, tap):
+            for stream in self.streams:
+                layer = nn.Conv2d(maps[tap + stream].shape[1], num_classes, 1, weight_init=nn.init.zero)
+                setattr(self, f"score_{name}{stream}{suffix}", layer)
+
+        def upsample(name, factor, target):
+            nonlocal here
+            kernel = upsampling_kernel(here, factor, target)
+            here = here.spread(kernel, factor, 0)
+            layer = nn.ConvTranspose2d(
+                num_classes, num_classes, kernel, stride=factor, groups=num_classes, bias=False,
+                weight_init=nn.init.bilinear,
+            )  # fmt: skip
+            if not learn_upsampling:
+                layer.weight.freeze()
+            setattr(self, name + suffix, layer)
+
+        score("fr", self.top)
+        before = "upscore2"
+        while factor > stride:
+            factor //= 2
+            tap = taps[factor]
+            name = tap.partition("/")[0]
+            upsample(before, 2, _place(maps[tap + self.streams[0]]))
+            if name in scales:
+                self._scale(f"scale_{name}{suffix}", [maps[tap + s].shape[1] for s in self.streams], scales.pop(name))
+            score(name, tap)
+            self.skips.append((before, name, tap))
+            before, last = f"upscore_{name}", f"upscore{factor}" if factor > 2 else f"upscore_{name}"
+        if scales:
+            raise ValueError(f"there are no skips to scale at {', '.join(scales)}")
+        self.last = last
+        upsample(last, factor, _place(image))
+
+    def _scale(self, name, channels, value):
+        for stream, n in zip(self.streams, channels):
+            layer = nn.Scale(n, value)
+            layer.weight.freeze()
+            setattr(self, name + stream, layer)
+
+    def tapped(self, layers=None):
+        """Names of the maps that this head reads."""
+        layers = [self.top, *(tap for _, _, tap in self.skips)] if layers is None else layers
+        return [layer + stream for layer in layers for stream in self.streams]
+
+    def _score(self, maps, name, tap):
+        """The 1×1 score of a map; of several streams the mean of theirs."""
+        scores = []
+        for stream in self.streams:
+            x = maps[tap + stream]
+            scale = vars(self).get(f"scale_{name}{self.suffix}{stream}")
+            scores.append(self._layer(f"score_{name}{stream}")(x if scale is None else scale(x)))
+        return scores[0] if len(scores) == 1 else sum(s * (1 / len(scores)) for s in scores)
+
+    def _layer(self, name):
+        return getattr(self, name + self.suffix)
+
+    def forward(self, maps, image):
+        score = self._score(maps, "fr", self.top)
+        for upsample, name, tap in self.skips:
+            score = fuse(self._layer(upsample)(score), self._score(maps, name, tap))
+        return ops.crop(self._layer(self.last)(score), like=image)
+
+
+class ConvHead(nn.Module):
+    """torchvision's head: 3×3 convolution to a quarter of the channels, BN, ReLU, dropout, 1×1 scores; interpolation.
+
+    Parameters
+    ----------
+    trunk : Trunk
+    num_classes : int
+    tap : str
+        The map it reads.
+    name : str
+        ``classifier``, or ``aux_classifier``.
+    loss_weight : float
+        Of its loss beside the first head's.
+    """
+
+    transparent = ("layers",)
+
+    def __init__(self, trunk, num_classes, tap, name, loss_weight=1.0):
+        self.num_classes, self.tap, self.loss_weight = num_classes, tap, loss_weight
+        channels = trunk.probe([tap])[0][tap].shape[1]
+        inner = max(1, channels // 4)
+        scoring = nn.Sequential(
+            nn.Conv2d(channels, inner, 3, padding=1, bias=False), nn.BatchNorm2d(inner), nn.ReLU(), nn.Dropout(0.1),
+            nn.Conv2d(inner, num_classes, 1),
+        )  # fmt: skip
+        self.layers = nn.Sequential(**{name: scoring})
+        for path, module in self.named_modules():
+            module.name = path
+
+    def tapped(self):
+        return [self.tap]
+
+    def forward(self, maps, image):
+        return ops.interpolate(self.layers(maps[self.tap]), image.shape[2:])
+
+
+def upsampling_kernel(here, factor, target):
+    """The kernel of a bilinear upsampling by `factor` whose cells coincide with those of `target`: 2f, else 2f − 1.
+
+    An even kernel moves the centre by half a cell against an odd one; which of the two meets the target's grid depends
+    on where the coarse cells lie.  For FCN-VGG16 that is 64, for FCN-AlexNet 63 (reference nets).
+
+    Parameters
+    ----------
+    here, target : AxisMap
+    factor : int
+
+    Raises
+    ------
+    GeometryError
+        If neither does.
+    """
+    for kernel in (2 * factor, 2 * factor - 1):
+        up = here.spread(kernel, factor, 0)
+        if up.jump == target.jump and ((target.start - up.start) / up.jump).denominator == 1:
+            return kernel
+    raise GeometryError(f"no bilinear kernel upsamples cells at {here} by {factor} onto cells at {target}")
+
+
+def fuse(up, skip):
+    """The sum of two score maps over the extent of the smaller; where they lie tells which one that is."""
+    offset = crop_offset(skip, up)
+    if all(o >= 0 and o + n <= m for o, n, m in zip(offset, up.shape[2:], skip.shape[2:])):
+        return up + ops.crop(skip, like=up)
+    return ops.crop(up, like=skip) + skip
+
+
+def _place(tensor):
+    """Where a probed map lies along h (along w it lies alike)."""
+    ((h, _),) = tensor.where.values()
+    return h
+
+
+def _is_power_of_two(n):
+    return n > 0 and n & (n - 1) == 0
