@@ -32,10 +32,12 @@ class Parser(argparse.ArgumentParser):
     def error(self, message):
         raise UserError(f"{message} (see {self.prog} --help)")
 
-    def parse(self, argv=None):
-        """All settings: of the command line, else of the file that ``--config`` names, else the defaults."""
-        path = self.given(argv).get("config")
-        return self.parse_args(argv) if path is None else self.over(read_settings(path), path, argv)
+    def parse(self, argv=None, under=None):
+        """All settings: of the command line, else of the file that ``--config`` names, of `under`, of the defaults."""
+        path, under = self.given(argv).get("config"), dict(under or {})
+        if path is None:
+            return self.over(under, "the recipe", argv) if under else self.parse_args(argv)
+        return self.over(under | read_settings(path), path, argv)
 
     def given(self, argv=None):
         """{name: value} of what the command line itself says."""
@@ -58,13 +60,15 @@ class Parser(argparse.ArgumentParser):
             action = known.get(name.replace("-", "_"))
             if action is None:
                 raise UserError(f"there is no flag {name!r}; flags are {', '.join(known)}")
+            if value is None:
+                continue
             if isinstance(action, argparse.BooleanOptionalAction):
                 if not isinstance(value, bool):
                     raise UserError(f"{name} is {value!r}; it must be true or false")
                 yield action.option_strings[0 if value else 1]  # --mirror, --no-mirror
             elif isinstance(value, bool | list | dict):
                 raise UserError(f"{name} is {value!r}; it must be one number or text")
-            elif value is not None:
+            else:
                 yield f"{action.option_strings[0]}={value}"
 
 
@@ -150,6 +154,14 @@ def at_least(least, kind=int, below=None):
 
     convert.__name__ = kind.__name__  # argparse names it when the text is no number
     return convert
+
+
+def share(text):
+    """An argparse type: a number above 0, up to 1."""
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
+    return value
 
 
 def json_file(text):

@@ -13,9 +13,13 @@ from .data import Augment, Loader, open_dataset
 from .data.earth import MissingExtra
 from .errors import UserError
 from .geometry import receptive_field
+from .io import load_checkpoint
 from .kernels import shapes_only
 from .kernels.cpu import workers
 from .kernels.shapes import stand_in
+from .models.store import weights_in
+from .nn.surgery import transplant
+from .runs import find_checkpoint
 from .training import effective_step, pixels_per_batch
 
 
@@ -48,12 +52,25 @@ def _splits(args):
 
 def network(args, data):
     """The model, which knows what the classes of `data` are called."""
-    model = models.build(
-        args.model, num_classes=data.num_classes, width=args.width, batch_norm=args.batch_norm, dropout=args.dropout,
-        learn_upsampling=args.learn_upsampling,
-    )  # fmt: skip
+    names = ("width", "pad", "batch_norm", "dropout", "learn_upsampling")
+    given = {name: value for name in names if (value := getattr(args, name)) is not None}
+    model = models.build(args.model, num_classes=data.num_classes, **given)
+    if model.trunk.in_channels != 3:
+        raise UserError(f"{args.model} takes {model.trunk.in_channels} channels, but pictures of {data!r} have 3")
     model.classes, model.palette = data.classes, data.palette
     return model.to(args.device)
+
+
+def initialise(args, model):
+    """Give the model the weights of another run that fit by name (§4.2: 16s from 32s); what came of it, in a line."""
+    path, _ = find_checkpoint(args.init)
+    arrays, _ = load_checkpoint(path)
+    done = transplant(weights_in(arrays), model)
+    taken = len(done.copied) + len(done.reshaped) + len(done.widened)
+    if not taken:
+        raise UserError(f"--init {args.init}: none of its arrays has a name and a size that {args.model} has")
+    new = [name for name in done.kept if "upscore" not in name]
+    return f"{taken} arrays" + (f"; new are {', '.join(new)}" if new else "")
 
 
 def loaders(args, model, train, val):
@@ -73,7 +90,7 @@ def optimizer(args, model, train):
     The defaults suit a mean loss.  A sum over N pixels has N times the gradient: it takes 1/N of the rate and, so that
     the penalty keeps its weight beside the data, N times the decay.
     """
-    pixels = pixels_per_batch(train)
+    pixels = _counted(args, train)
     factor = {"sum": pixels, "batch": pixels / train.batch_size, "valid": 1}[args.reduction]
     if args.optimizer == "adam":
         factor = 1  # its step has the size of the rate, whatever the gradient's
@@ -88,10 +105,11 @@ def optimizer(args, model, train):
 
 def header(args, model, optimizer, train, val, weight=None):
     """What is about to happen: {topic: one line}."""
-    pixels = pixels_per_batch(train)
+    pixels = _counted(args, train)
     xp = backend.of(model.parameters()[0].data)
     seen = _field(model, train.dataset[0][0].shape[:2])
     weights = "" if weight is None else f"; class weights {' '.join(f'{w:.2g}' for w in weight)}"
+    sampled = "" if args.sampling == 1 else f"; each pixel counts with probability {args.sampling:g}"
     step = f"effective {effective_step(optimizer, args.reduction, pixels, train.batch_size):.3g}"
     if args.optimizer == "sgd" and args.reduction == "sum":
         step += f" = lr · N / (1 − momentum), with N = {pixels:,} pixels a batch"
@@ -100,11 +118,16 @@ def header(args, model, optimizer, train, val, weight=None):
         data=f"{args.dataset}: {len(train.dataset)} images to train on, {len(val.dataset)} to validate on, "
         f"{model.num_classes} classes",
         model=f"{args.model}: {model.num_parameters():,} parameters; a pixel sees {seen[0]}×{seen[1]} pixels",
-        loss=f"cross-entropy, reduction {args.reduction}{weights}",
+        loss=f"cross-entropy, reduction {args.reduction}{sampled}{weights}",
         optimiser=f"{args.optimizer}, lr {optimizer.lr:g} ({args.schedule}), weight decay {args.weight_decay:g}",
         step=step,
         length=f"epochs {args.epochs}, each of {len(train)} batches of {args.batch_size}; seed {args.seed}",
     )
+
+
+def _counted(args, train):
+    """Pixels of a batch whose loss counts, on average."""
+    return round(pixels_per_batch(train) * args.sampling)
 
 
 def _blas():

@@ -7,9 +7,10 @@ import time
 import warnings
 
 from . import backend, models, optim, prepare
-from .cli import Parser, at_least, command, device, json_file, write_json
+from .cli import Parser, at_least, command, device, json_file, share, write_json
 from .data import DATASETS
 from .errors import UserError
+from .recipes import RECIPES, recipe
 from .runs import Recorder, Run, illustrate, outcome, require_vacant
 from .training import Diverged, Progress, StopOnSignal, class_weights, fit
 
@@ -39,13 +40,19 @@ def parser():
     net = p.add_argument_group("model")
     net.add_argument("--model", default="fcn8s_mini", help=f"one of {', '.join(models.MODELS)}")
     net.add_argument("--width", type=at_least(0.01, float), default=1.0, help="factor on all numbers of channels")
+    own = "(default: the model's own)"
+    net.add_argument("--pad", type=at_least(0), help=f"zeros around the image in the first layer {own}")
+    net.add_argument("--dropout", type=at_least(0, float, below=1), help=f"at the end of the trunk {own}")
+    net.add_argument("--batch-norm", action=switch, help=f"normalise after convolutions {own}")
+    net.add_argument("--learn-upsampling", action=switch, help=f"train interpolation layers but the last {own}")
     net.add_argument(
-        "--dropout", type=at_least(0, float, below=1), default=0.3, help="after the last layer of the trunk"
+        "--init", metavar="RUN", help="start from the weights of a run, or a file, that fit by name: 16s from 32s"
     )
-    net.add_argument("--batch-norm", action=switch, default=True, help="normalise after convolutions")
-    net.add_argument("--learn-upsampling", action=switch, default=False, help="train interpolation layers")
 
     step = p.add_argument_group("optimisation")
+    step.add_argument(
+        "--recipe", choices=tuple(RECIPES), help="the paper's settings for its nets (any flag wins over them)"
+    )
     step.add_argument("--epochs", type=at_least(1), default=60, help="passes over the training split")
     step.add_argument("--batch-size", type=at_least(1), default=8, help="images a batch")
     step.add_argument("--accumulate", type=at_least(1), default=1, metavar="K", help="batches a step")
@@ -60,6 +67,9 @@ def parser():
     )  # fmt: skip
     step.add_argument(
         "--balance", type=at_least(0, float), default=0.5, metavar="POWER", help="class weights ∝ frequency^-POWER"
+    )
+    step.add_argument(
+        "--sampling", type=share, default=1.0, metavar="P", help="keep each pixel's loss with this probability"
     )
 
     run = p.add_argument_group("run")
@@ -83,10 +93,13 @@ def main(argv=None):
     backend.manual_seed(args.seed)
     train_data, val_data = prepare.splits(args)
     model = prepare.network(args, train_data)
+    start = prepare.initialise(args, model) if args.init and not (run and run.last.is_file()) else None
     train, val = prepare.loaders(args, model, train_data, val_data)
     optimizer = prepare.optimizer(args, model, train)
     weight = class_weights(train_data, args.balance) if args.balance else None
     header = prepare.header(args, model, optimizer, train, val, weight)
+    if start:
+        header["start"] = f"{args.init}: {start}"
     config = {name: value for name, value in vars(args).items() if name not in OWN}
     if run is None:
         name = f"{args.dataset}-{args.model}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -102,7 +115,7 @@ def main(argv=None):
             warnings.simplefilter("ignore", RuntimeWarning)
             t = fit(
                 model, train, val, optimizer, args.epochs, args.reduction, weight, args.accumulate,
-                optim.SCHEDULES[args.schedule], [StopOnSignal(), recorder, Progress(out)], resume,
+                optim.SCHEDULES[args.schedule], args.sampling, [StopOnSignal(), recorder, Progress(out)], resume,
             )  # fmt: skip
         if t.epoch < t.epochs:
             print(f"stopped at step {t.step} of {t.total_steps}{_goes_on(run)}", file=out)
@@ -129,6 +142,8 @@ def settings(argv=None):
     p = parser()
     args = p.parse(argv)
     if args.resume is None:
+        if args.recipe:
+            args = p.parse(argv, under=recipe(args.recipe, args.model))
         if args.out:
             require_vacant(args.out)
         return args, None

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from . import backend, ops
 from .core import Tensor, no_grad
 from .data import Loader
+from .data.images import VOID
 from .errors import UserError
 from .metrics import ConfusionMatrix
 from .nn.module import evaluating
@@ -82,14 +83,14 @@ class Callback:
 
 def fit(
     model, train, val=None, optimizer=None, epochs=1, reduction="sum", weight=None, accumulate=1, schedule=constant,
-    callbacks=(), resume=None,
+    sampling=1.0, callbacks=(), resume=None,
 ):  # fmt: skip
     """Train a model for segmentation.
 
     Parameters
     ----------
     model : Module
-        With ``preprocessing`` (images to input) and scores of the image's size.
+        With ``preprocessing`` (images to input) and scores of the image's size; an auxiliary head is trained along.
     train, val : Loader or data set
         A bare data set is loaded in shuffled batches of 8.
     optimizer : Optimizer, optional
@@ -103,6 +104,8 @@ def fit(
         Add up the gradients of this many batches before a step.  Sums add exactly; means are averaged.
     schedule : callable
         Factor on the learning rate as a function of progress, 0 … 1 (``mf.optim.SCHEDULES``).
+    sampling : float
+        Keep each pixel's loss with this probability, drawn anew for each batch (§3.4: training on random patches).
     callbacks : sequence of Callback
     resume : callable, optional
         Called with the :class:`Training` before it starts, to put back a saved state.
@@ -135,7 +138,7 @@ def fit(
         tell("started")
         while t.epoch < t.epochs and not t.stopping:
             if not t.trained:
-                train_epoch(t, weight, accumulate, schedule, tell)
+                train_epoch(t, weight, accumulate, schedule, sampling, tell)
             if t.trained and not t.stopping:
                 finish_epoch(t, weight)
                 tell("epoch_ended")
@@ -149,15 +152,17 @@ def fit(
     return t
 
 
-def train_epoch(t, weight, accumulate, schedule, tell):
+def train_epoch(t, weight, accumulate, schedule, sampling, tell):
     """What is left of one pass over the training data: forward, loss, backward, step."""
     t.model.train()
     t.clock = time.perf_counter()
     for images, labels in t.train:
-        scores = t.model(Tensor(backend.to_device(t.model.preprocessing(images), t.device)))
-        loss = ops.cross_entropy(scores, backend.to_device(labels, t.device), weight, reduction=t.reduction)
-        record_step(t, loss.item(), labels)
-        loss.backward()
+        if sampling < 1:
+            labels = np.where(backend.rng().random(labels.shape) < sampling, labels, VOID)
+        inputs = Tensor(backend.to_device(t.model.preprocessing(images), t.device))
+        losses = losses_of(t.model, inputs, backend.to_device(labels, t.device), weight, t.reduction)
+        record_step(t, losses[0].item(), labels)
+        sum(losses[1:], losses[0]).backward()
         if t.gathered == accumulate or t.train.batch == 0:  # `batch` is the number of the next one
             t.optimizer.lr = t.base_lr * schedule((t.step - 1) / t.total_steps)
             t.optimizer.step(1 if t.reduction == "sum" else 1 / t.gathered)
@@ -168,6 +173,30 @@ def train_epoch(t, weight, accumulate, schedule, tell):
     t.trained = t.train.batch == 0
     if t.trained:
         tell("epoch_trained")
+
+
+def losses_of(model, inputs, labels, weight=None, reduction="sum"):
+    """The loss of every head of a model, times the head's weight; a model that is no FCN has one.
+
+    Parameters
+    ----------
+    model : Module
+    inputs : Tensor
+    labels : array or dict of {str: array}
+        (N, H, W); a dict has one for each head.
+
+    Returns
+    -------
+    list of Tensor
+    """
+    if not hasattr(model, "outputs"):
+        return [ops.cross_entropy(model(inputs), labels, weight, reduction=reduction)]
+    losses = []
+    for name, scores in model.outputs(inputs).items():
+        own = labels[name] if isinstance(labels, dict) else labels
+        loss, factor = ops.cross_entropy(scores, own, weight, reduction=reduction), model.heads[name].loss_weight
+        losses.append(loss if factor == 1 else loss * factor)
+    return losses
 
 
 def _loader(data, **options):

@@ -111,6 +111,7 @@ def fcn(
     width : float
         Factor on all numbers of channels of the trunk.
     learn_upsampling : bool
+        Train the interpolation layers but the last.
     scales : dict of {str: float}, optional
         Frozen factors on maps before they are scored: ``{"pool4": 0.01, "pool3": 0.0001}`` for at-once training.
     image_size : int or (int, int), optional

@@ -19,7 +19,8 @@ class SkipHead(nn.Module):
         Of the finest map that is scored.
     num_classes : int
     learn_upsampling : bool
-        Train the interpolation layers from their bilinear start; by default they are frozen.
+        Train the interpolation layers from their bilinear start, but for the last (CVPR §4.3); by default all are
+        frozen, as in the reference code.
     scales : dict of {str: float}
         Frozen factors on the maps of skips, ``{"pool4": 0.01}``: they even out the streams of at-once training.
     suffix : str
@@ -45,7 +46,7 @@ class SkipHead(nn.Module):
                 layer = nn.Conv2d(maps[tap + stream].shape[1], num_classes, 1, weight_init=nn.init.zero)
                 setattr(self, f"score_{name}{stream}{suffix}", layer)
 
-        def upsample(name, factor, target):
+        def upsample(name, factor, target, learn):
             nonlocal here
             kernel = upsampling_kernel(here, factor, target)
             here = here.spread(kernel, factor, 0)
@@ -53,7 +54,7 @@ class SkipHead(nn.Module):
                 num_classes, num_classes, kernel, stride=factor, groups=num_classes, bias=False,
                 weight_init=nn.init.bilinear,
             )  # fmt: skip
-            if not learn_upsampling:
+            if not learn:
                 layer.weight.freeze()
             setattr(self, name + suffix, layer)
 
@@ -63,7 +64,7 @@ class SkipHead(nn.Module):
             factor //= 2
             tap = taps[factor]
             name = tap.partition("/")[0]
-            upsample(before, 2, _place(maps[tap + self.streams[0]]))
+            upsample(before, 2, _place(maps[tap + self.streams[0]]), learn_upsampling)
             if name in scales:
                 self._scale(f"scale_{name}{suffix}", [maps[tap + s].shape[1] for s in self.streams], scales.pop(name))
             score(name, tap)
@@ -72,7 +73,7 @@ class SkipHead(nn.Module):
         if scales:
             raise ValueError(f"there are no skips to scale at {', '.join(scales)}")
         self.last = last
-        upsample(last, factor, _place(image))
+        upsample(last, factor, _place(image), learn=False)
 
     def _scale(self, name, channels, value):
         for stream, n in zip(self.streams, channels):

@@ -1,6 +1,7 @@
 """What other libraries call the same arrays."""
 
 from .. import nn
+from .fcn import FCN
 
 
 def torchvision_names(model):
@@ -20,7 +21,7 @@ def torchvision_names(model):
         For ``mf.nn.surgery.transplant(state_dict, model, rename=names.get)``.
     """
     ours = list(model.state_dict())
-    if hasattr(model, "trunk") and not callable(model.trunk):
+    if isinstance(model, FCN):
         return {n if "classifier." in n else f"backbone.{n}": n for n in ours}
     if "layer1" in vars(model):
         return {n: n for n in ours}

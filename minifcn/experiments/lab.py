@@ -1,0 +1,127 @@
+"""Where an experiment works: one folder, the runs that are finished in it, and what machine it is."""
+
+import json
+import os
+import platform
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_info
+
+from .. import models, train
+from ..data import Loader
+from ..errors import UserError
+from ..io import atomic
+from ..kernels.cpu import workers
+from ..metrics import ConfusionMatrix, boundary_band
+
+BAND = 3  # pixels on either side of a border between two classes: where a finer net should be better
+
+
+class Lab:
+    """The folder of one experiment.
+
+    Parameters
+    ----------
+    folder : path-like
+    seeds : int
+        Every training is repeated with the seeds 0 … seeds − 1.
+    short : bool
+        The same steps at a size that a test can afford; its numbers mean nothing.
+
+    Raises
+    ------
+    UserError
+        If the folder holds an experiment with other settings.
+    """
+
+    def __init__(self, folder, name, seeds=3, short=False):
+        self.folder, self.seeds, self.short = Path(folder), range(seeds), short
+        settings = dict(experiment=name, seeds=seeds, short=short)
+        there = self.recall("settings")
+        if there not in (None, settings):
+            raise UserError(f"{folder} holds another experiment ({there}); give another --out")
+        if there is None and self.folder.exists() and any(self.folder.iterdir()):
+            raise UserError(f"{folder} is not empty, and holds no experiment; give another --out")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.keep("settings", settings)
+
+    def keep(self, name, value):
+        """Write a JSON value, all or nothing."""
+        with atomic(self.folder / f"{name}.json") as partial:
+            partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+        return value
+
+    def recall(self, name):
+        """A JSON value that was kept; None if there is none."""
+        file = self.folder / f"{name}.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+    def once(self, name, compute):
+        """``compute()``, or what it gave before."""
+        there = self.recall(name)
+        return self.keep(name, compute()) if there is None else there
+
+    def train(self, name, *flags):
+        """Train by ``minifcn.train`` into the run folder `name`; one that is finished is left, one begun goes on.
+
+        Returns
+        -------
+        Path
+        """
+        folder = self.folder / name
+        if (folder / "metrics.json").is_file():
+            return folder
+        print(f"\n== {name}", flush=True)
+        begun = (folder / "config.json").is_file()
+        code = train.main(["--resume", str(folder)] if begun else [*map(str, flags), "--out", str(folder)])
+        if code == 130:
+            raise KeyboardInterrupt
+        if code:
+            raise UserError(f"the training {name} failed; mend that, then give the same command to go on")
+        return folder
+
+    def judge(self, folder, data):
+        """The measures of a run's last weights on a data set: over all pixels, and in a band along borders alone.
+
+        Returns
+        -------
+        dict
+            pixel_accuracy, mean_iu, boundary_accuracy, boundary_iu.
+        """
+
+        def measure():
+            model = models.load(folder / "last.safetensors")
+            everywhere, band = ConfusionMatrix(model.num_classes), ConfusionMatrix(model.num_classes)
+            for images, labels in Loader(data, 8, fill=model.preprocessing.fill):
+                predictions = model.predict(images)
+                everywhere.update(labels, predictions)
+                band.update(np.stack([boundary_band(label, BAND) for label in labels]), predictions)
+            return dict(
+                pixel_accuracy=everywhere.pixel_accuracy, mean_iu=everywhere.mean_iu,
+                boundary_accuracy=band.pixel_accuracy, boundary_iu=band.mean_iu,
+            )  # fmt: skip
+
+        return self.once(f"{folder.name}-judged", measure)
+
+
+def machine():
+    """What the numbers were measured on: processor, cores, versions, BLAS."""
+    blas = next((b for b in threadpool_info() if b["user_api"] == "blas"), {})
+    return dict(
+        processor=_processor(), cores=os.cpu_count(), threads=workers.threads(), python=platform.python_version(),
+        numpy=np.__version__, blas=f"{blas.get('internal_api')} {blas.get('version')} {blas.get('architecture', '')}".strip(),
+    )  # fmt: skip
+
+
+def _processor():
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def mean_and_spread(values):
+    """``(mean, standard deviation)`` over seeds; the deviation of one value is 0."""
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0

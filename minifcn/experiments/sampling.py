@@ -1,0 +1,59 @@
+"""Loss sampling (§4.3, figure 5): every pixel's loss, or a random half or quarter of them with as many more images.
+
+Keeping a location with probability p and taking 1/p times the images leaves the expected number of locations a step
+as it is.  The paper finds the same loss after the same number of steps, and so a slower one by the clock.
+"""
+
+import csv
+
+import numpy as np
+
+from ..viz.experiments import curves_by_variant
+from .lab import mean_and_spread
+
+SHARES = (1.0, 0.5, 0.25)
+BATCH, STEPS = 8, 500
+
+
+def run(lab):
+    """Train with each share and every seed, for the same number of steps."""
+    dataset, steps, small = ("shapes", 25, ["--width", 0.25]) if lab.short else ("earth", STEPS, [])
+    images = 200 if lab.short else 314
+    rows = []
+    for seed in lab.seeds:
+        for share in SHARES:
+            batch = round(BATCH / share)
+            epochs = max(1, round(steps / (images // batch)))
+            folder = lab.train(
+                f"seed{seed}-{share:.0%}".replace("%", ""), "--dataset", dataset, "--seed", seed, "--sampling", share,
+                "--batch-size", batch, "--epochs", epochs, *small,
+            )  # fmt: skip
+            with open(folder / "log.csv", encoding="utf-8", newline="") as file:
+                log = list(csv.DictReader(file))
+            rows.append(
+                dict(
+                    variant=f"{share:.0%}", seed=seed, batch=batch, steps_an_epoch=images // batch,
+                    **{k: [float(r[k]) for r in log] for k in ("loss", "val_loss", "mean_iu", "seconds")},
+                )
+            )  # fmt: skip
+    return dict(dataset=dataset, steps=steps, rows=rows)
+
+
+def summary(results):
+    """One line a share: what it reached after all steps, and how long they took."""
+    yield f"{'kept':<6} {'images a step':>13} {'validation loss':>18} {'mean IU':>15} {'seconds':>9}"
+    for share in SHARES:
+        rows = [r for r in results["rows"] if r["variant"] == f"{share:.0%}"]
+        loss, iu = (mean_and_spread([r[k][-1] for r in rows]) for k in ("val_loss", "mean_iu"))
+        seconds = np.mean([sum(r["seconds"]) for r in rows])
+        cells = f"{loss[0]:10.4f} ±{loss[1]:6.4f} {iu[0]:7.4f} ±{iu[1]:6.4f} {seconds:9.0f}"
+        yield f"{share:<6.0%} {rows[0]['batch']:>13} {cells}"
+
+
+def draw(results):
+    """Validation loss over steps on the left, over time on the right: the paper's figure 5."""
+    lines = []
+    for row in results["rows"]:
+        steps = np.arange(1, len(row["val_loss"]) + 1) * row["steps_an_epoch"]
+        lines.append(dict(variant=row["variant"], steps=steps, seconds=np.cumsum(row["seconds"]), loss=row["val_loss"]))
+    return curves_by_variant(lines, {"steps": "steps", "seconds": "seconds of training"}, "loss", "validation loss")

@@ -1,0 +1,195 @@
+"""PyTorch as oracle of whole networks: modules under torchvision's names, the same weights, the same numbers."""
+
+import numpy as np
+import pytest
+from strategies import normal
+
+import minifcn as mf
+from minifcn.models import torchvision_names
+from minifcn.nn.surgery import transplant
+
+pytestmark = pytest.mark.torch
+
+VGG16 = [64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"]
+
+
+def torch_vgg16():
+    from torch import nn
+
+    features, channels = [], 3
+    for v in VGG16:
+        if v == "M":
+            features.append(nn.MaxPool2d(2, 2))
+        else:
+            features += [nn.Conv2d(channels, v, 3, padding=1), nn.ReLU(inplace=True)]
+            channels = v
+    layers = [nn.Linear(512 * 49, 4096), nn.ReLU(), nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout()]
+    return _classifier(features, [*layers, nn.Linear(4096, 1000)])
+
+
+def torch_alexnet():
+    from torch import nn
+
+    features = [
+        nn.Conv2d(3, 64, 11, stride=4, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
+        nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
+        nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(), nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2),
+    ]  # fmt: skip
+    layers = [nn.Dropout(), nn.Linear(256 * 36, 4096), nn.ReLU(), nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU()]
+    return _classifier(features, [*layers, nn.Linear(4096, 1000)])
+
+
+def _classifier(features, layers):
+    from collections import OrderedDict
+
+    from torch import nn
+
+    parts = dict(features=nn.Sequential(*features), flatten=nn.Flatten(), classifier=nn.Sequential(*layers))
+    return nn.Sequential(OrderedDict(parts))
+
+
+def torch_resnet50(dilate=(False, False, False), top=True):
+    """torchvision's, written out: the stride on the 3×3, the first block of a dilated stage as dilated as before."""
+    from torch import nn
+
+    class Bottleneck(nn.Module):
+        def __init__(self, inputs, width, stride, dilation, downsample):
+            super().__init__()
+            self.conv1, self.bn1 = nn.Conv2d(inputs, width, 1, bias=False), nn.BatchNorm2d(width)
+            self.conv2 = nn.Conv2d(width, width, 3, stride, dilation, dilation, bias=False)
+            self.bn2 = nn.BatchNorm2d(width)
+            self.conv3, self.bn3 = nn.Conv2d(width, 4 * width, 1, bias=False), nn.BatchNorm2d(4 * width)
+            self.downsample = downsample
+
+        def forward(self, x):
+            y = self.bn1(self.conv1(x)).relu()
+            y = self.bn2(self.conv2(y)).relu()
+            y = self.bn3(self.conv3(y))
+            return (y + (x if self.downsample is None else self.downsample(x))).relu()
+
+    class ResNet(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv1, self.bn1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64)
+            self.maxpool, channels, dilation = nn.MaxPool2d(3, 2, 1), 64, 1
+            for stage, count in enumerate((3, 4, 6, 3), start=1):
+                width, stride, before = 64 * 2 ** (stage - 1), 1 if stage == 1 else 2, dilation
+                if stage > 1 and dilate[stage - 2]:
+                    stride, dilation = 1, dilation * 2
+                down = nn.Sequential(nn.Conv2d(channels, 4 * width, 1, stride, bias=False), nn.BatchNorm2d(4 * width))
+                blocks = [Bottleneck(channels, width, stride, before, down)]
+                channels = 4 * width
+                blocks += [Bottleneck(channels, width, 1, dilation, None) for _ in range(1, count)]
+                setattr(self, f"layer{stage}", nn.Sequential(*blocks))
+            if top:
+                self.fc = nn.Linear(channels, 1000)
+
+        def maps(self, x):
+            x = self.maxpool(self.bn1(self.conv1(x)).relu())
+            third = self.layer3(self.layer2(self.layer1(x)))
+            return third, self.layer4(third)
+
+        def forward(self, x):
+            return self.fc(self.maps(x)[1].mean((2, 3)))
+
+    return ResNet()
+
+
+def torch_fcn_resnet50():
+    import torch.nn.functional as F
+    from torch import nn
+
+    def head(channels):
+        inner = channels // 4
+        convolution = nn.Conv2d(channels, inner, 3, padding=1, bias=False)
+        return nn.Sequential(convolution, nn.BatchNorm2d(inner), nn.ReLU(), nn.Dropout(0), nn.Conv2d(inner, 21, 1))
+
+    class FCN(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone = torch_resnet50((False, True, True), top=False)
+            self.classifier, self.aux_classifier = head(2048), head(1024)
+
+        def forward(self, x):
+            third, fourth = self.backbone.maps(x)
+            y = self.classifier(fourth), self.aux_classifier(third)
+            return [F.interpolate(s, x.shape[2:], mode="bilinear", align_corners=False) for s in y]
+
+    return FCN()
+
+
+def spread(model):
+    """Random weights that keep the scale of the maps, and running statistics that are not the plain 0 and 1."""
+    import torch
+
+    torch.manual_seed(0)
+    for name, p in model.named_parameters():
+        if p.ndim > 1:
+            torch.nn.init.kaiming_normal_(p)
+        else:
+            torch.nn.init.uniform_(p, 0.2, 0.4) if "bn3" in name else torch.nn.init.uniform_(p, 0.5, 1)
+    for name, b in model.named_buffers():
+        if b.dtype.is_floating_point:
+            torch.nn.init.uniform_(b, 0.5, 1.5) if "var" in name else torch.nn.init.uniform_(b, -0.2, 0.2)
+    return model
+
+
+def distance(a, b):
+    return np.linalg.norm(a - b) / np.linalg.norm(b)
+
+
+def agree(ours, theirs, run_ours, run_theirs, x):
+    """All outputs in float32 to 1e-4, and in float64 to 1e-9 with the image's gradient and every parameter's.
+
+    In float32 gradients cannot be compared so: where two libraries round differently, one of millions of units may fall
+    on the other side of its kink.
+    """
+    import torch
+
+    names = torchvision_names(ours)
+    state = {n: t.numpy() for n, t in theirs.state_dict().items() if "num_batches" not in n}
+    report = transplant(state, ours, rename=names.get)
+    assert not report.unused and not report.kept, report
+    with mf.no_grad(), torch.no_grad():
+        for y, z in zip(run_ours(mf.Tensor(x)), run_theirs(torch.tensor(x)), strict=True):
+            assert distance(y.numpy(), z.numpy()) < 1e-4
+
+    transplant(state, ours.to(dtype="float64"), rename=names.get)
+    theirs.load_state_dict({n: torch.tensor(a) for n, a in state.items()}, strict=False)
+    theirs.double()
+    x = x.astype(np.float64)
+    a, b = mf.Tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+    loss, reference = 0, 0
+    for i, (y, z) in enumerate(zip(run_ours(a), run_theirs(b), strict=True)):
+        assert distance(y.numpy(), z.detach().numpy()) < 1e-9
+        gy = normal(y.shape, i)
+        loss, reference = loss + (y * gy).sum(), reference + (z * torch.tensor(gy)).sum()
+    loss.backward()
+    reference.backward()
+    assert distance(a.grad, b.grad.numpy()) < 1e-9
+    parameters = dict(ours.named_parameters())
+    for name, p in theirs.named_parameters():
+        assert distance(parameters[names[name]].grad.reshape(p.shape), p.grad.numpy()) < 1e-9, name
+
+
+@pytest.mark.parametrize(
+    "name, theirs", [("vgg16", torch_vgg16), ("alexnet_torchvision", torch_alexnet), ("resnet50", torch_resnet50)]
+)
+def test_classifiers(name, theirs):
+    ours, theirs = mf.models.CLASSIFIERS[name]().eval(), spread(theirs()).eval()
+    agree(ours, theirs, lambda x: [ours(x)], lambda x: [theirs(x)], normal((1, 3, 224, 224), 1, np.float32))
+
+
+def test_resnet50_in_training():
+    ours, theirs = mf.models.resnet50().train(), spread(torch_resnet50()).train()
+    agree(ours, theirs, lambda x: [ours(x)], lambda x: [theirs(x)], normal((4, 3, 96, 96), 1, np.float32))
+    after = {n: t.numpy() for n, t in theirs.named_buffers() if "num_batches" not in n}
+    own = ours.state_dict()
+    assert all(distance(own[n], b) < 1e-9 for n, b in after.items())
+
+
+def test_fcn_resnet50_with_its_auxiliary_head():
+    ours, theirs = mf.models.fcn_resnet50().eval(), spread(torch_fcn_resnet50()).eval()
+    x = normal((1, 3, 97, 120), 1, np.float32)
+    agree(ours, theirs, lambda x: list(ours.outputs(x).values()), theirs, x)
