@@ -8,7 +8,7 @@
 [[4.0, 6.0, 6.0, 4.0], [6.0, 9.0, 9.0, 6.0], [6.0, 9.0, 9.0, 6.0], [4.0, 6.0, 6.0, 4.0]]
 """
 
-from . import data, geometry, io, kernels, metrics, models, nn, ops, optim
+from . import data, dense_prediction, geometry, io, kernels, metrics, models, nn, ops, optim
 from .backend import manual_seed
 from .coords import GeometryError
 from .core import Function, Tensor, no_grad
@@ -19,6 +19,7 @@ from .training import fit
 __version__ = "0.1.0"
 
 __all__ = [
-    "Function", "GeometryError", "GradcheckError", "Tensor", "adjoint_check", "data", "fit", "geometry", "gradcheck",
-    "io", "kernels", "manual_seed", "metrics", "models", "nn", "no_grad", "ops", "optim", "override", "shapes_only",
+    "Function", "GeometryError", "GradcheckError", "Tensor", "adjoint_check", "data", "dense_prediction", "fit",
+    "geometry", "gradcheck", "io", "kernels", "manual_seed", "metrics", "models", "nn", "no_grad", "ops", "optim",
+    "override", "shapes_only",
 ]  # fmt: skip

@@ -19,7 +19,7 @@ Fractions keep everything exact.  Imports nothing of the project.  Source: Caffe
 for (jump, start); the interval recursion is Araujo et al., "Computing Receptive Fields of CNNs", Distill 2019.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from math import gcd, lcm
@@ -28,7 +28,7 @@ LONGEST = 4096  # the longest pattern of what neighbouring cells see that is kep
 
 
 class GeometryError(ValueError):
-    """Two grids that should coincide do not; the message gives both maps."""
+    """Two grids that should coincide do not; the message names both and gives both maps."""
 
 
 class Root:
@@ -38,6 +38,9 @@ class Root:
 
     def __init__(self, name, size):
         self.name, self.size = name, size
+
+    def __str__(self):
+        return f"{self.name or 'the image'} ({self.size[0]}×{self.size[1]})"
 
     def __repr__(self):
         return f"Root({self.name or 'unnamed'}, {self.size[0]}×{self.size[1]})"
@@ -72,7 +75,7 @@ class AxisMap:
         return cached
 
     def __str__(self):
-        return f"{self.jump}·i + {self.start}"
+        return f"{self.jump}·i {'−' if self.start < 0 else '+'} {abs(self.start)}"
 
     def interval(self, i):
         """The root's cells ``(lo, hi)`` that cell `i` sees; None where it sees nothing.
@@ -140,12 +143,41 @@ class AxisMap:
         if self.fault or other.fault:
             return self if self.fault else other
         if (self.jump, self.start) != (other.jump, other.start):
-            why = f"two paths meet that do not coincide: one has its cell i at {self}, the other at {other}"
+            why = f"two paths meet and do not coincide: cell i of one lies at {self}, cell i of the other at {other}"
             return AxisMap(self.jump, self.start, self.sees, why)
         period = lcm(len(self.sees), len(other.sees))
         period = period if period <= LONGEST else 0
         sees = (_hull((self.interval(i), other.interval(i))) for i in range(period))
         return _reduced(self.jump, self.start, tuple(sees), None)
+
+
+def called(tensor):
+    """The name of a tensor, in a message."""
+    return tensor.name or "a tensor without a name"
+
+
+def blamed(place, axis, paths, meeting, root):
+    """`place`, with a fault that names both paths if it was here that two misaligned ones met.
+
+    Parameters
+    ----------
+    place : AxisMap
+        Of an operation's output, along `axis` (0: h, 1: w) of `root`.
+    paths : list of (str, (AxisMap, AxisMap))
+        The operation's inputs: what they are called, and where they lie.
+    meeting : str
+        What the operation is called.
+    """
+    maps = [(name, m[axis]) for name, m in paths]
+    if not place.fault or any(m.fault for _, m in maps):
+        return place
+    one, first = maps[0]
+    other, second = next((name, m) for name, m in maps if (m.jump, m.start) != (first.jump, first.start))
+    why = (
+        f"{one} and {other} meet in {meeting} and do not coincide: along {'hw'[axis]} of {root}, cell i of {one} lies "
+        f"at {first}, cell i of {other} at {second}"
+    )
+    return replace(place, fault=why)
 
 
 def _hull(intervals):

@@ -13,7 +13,7 @@ from itertools import count
 from math import prod
 
 from . import backend
-from .coords import AxisMap, Root
+from .coords import AxisMap, Root, blamed, called
 from .kernels import table
 from .kernels.shapes import broadcast_shape, stand_in
 
@@ -70,7 +70,7 @@ class Tensor:
     """
 
     __array_ufunc__ = None  # NumPy's operators leave `array + tensor` to us
-    __slots__ = ("__weakref__", "_where", "creator", "data", "grad", "name", "requires_grad")
+    __slots__ = ("__weakref__", "_root", "_where", "creator", "data", "grad", "name", "requires_grad")
 
     def __init__(self, data, requires_grad=False, name=None):
         if isinstance(data, Tensor):
@@ -80,7 +80,8 @@ class Tensor:
         if requires_grad and data.dtype.kind != "f":
             raise TypeError(f"only floating-point tensors can require gradients, not {data.dtype}")
         self.data, self.grad, self.creator = data, None, None
-        self.requires_grad, self.name, self._where = requires_grad, name, None
+        self.requires_grad, self.name = requires_grad, name
+        self._where = self._root = None
 
     shape = property(lambda self: self.data.shape)
     ndim = property(lambda self: self.data.ndim)
@@ -98,9 +99,9 @@ class Tensor:
 
     def mark(self):
         """Make this tensor a root: positions of what comes after it can be asked for relative to it."""
-        itself, where = (AxisMap(), AxisMap()), self._where or {}
-        if itself not in where.values():
-            self._where = {**where, Root(self.name, self.shape[2:]): itself}
+        if self._root is None:
+            self._root = Root(self.name, self.shape[2:])
+            self._where = {**(self._where or {}), self._root: (AxisMap(), AxisMap())}
         return self
 
     def numpy(self):
@@ -125,7 +126,7 @@ class Tensor:
     def detach(self):
         """The same values at the same place, without the history."""
         out = Tensor(self.data, name=self.name)
-        out._where = self._where
+        out._where, out._root = self._where, self._root
         return out
 
     def to(self, device):
@@ -281,13 +282,13 @@ class Function:
         shape = self.infer(*(a.shape for a in arrays)) if table.is_shapes_only() else None
         out = Tensor(self.forward(*arrays) if shape is None else stand_in(arrays[0], shape))
         self.in_shapes, self.out_shape = [a.shape for a in arrays], out.shape
-        out._where = self._locate(inputs, out)
+        out.name, out._where = self.name, self._locate(inputs, out)
 
         for callback in _watchers.get():
             callback(self, inputs, out)
         if self.recording:
             self.born = next(_birth)
-            out.creator, out.requires_grad, out.name = self, True, self.name
+            out.creator, out.requires_grad = self, True
         else:
             self.inputs, self._saved = (), ()
             self.recording, self.needs = Function.recording, Function.needs  # as before the call, for use by hand
@@ -344,10 +345,10 @@ class Function:
             placed = inputs[: self.located_by]
         where = {}
         for root in dict.fromkeys(root for x in placed for root in x.where):
-            maps = [x.where[root] for x in placed if root in x.where]
-            place = tuple(self.locate(axis, *(m[axis] for m in maps)) for axis in (0, 1))
+            paths = [(called(x), x.where[root]) for x in placed if root in x.where]
+            place = tuple(self.locate(axis, *(m[axis] for _, m in paths)) for axis in (0, 1))
             if None not in place:
-                where[root] = place
+                where[root] = tuple(blamed(m, axis, paths, self.name, root) for axis, m in enumerate(place))
         return where
 
     @property

@@ -1,10 +1,15 @@
 """The paper's four measures of a segmentation (section 5), all read off one confusion matrix.
 
 The matrix is summed over the *whole* set and the measures are taken once, at the end: averaging the measures
-of single images gives other numbers.
+of single images gives other numbers.  Two label maps to measure with: the band along boundaries, and what a
+coarse output could reach at best.
 """
 
+from itertools import product
+
 import numpy as np
+
+VOID = 255  # the label of pixels that are not counted
 
 
 class ConfusionMatrix:
@@ -118,6 +123,89 @@ class ConfusionMatrix:
 
     def __repr__(self):
         return f"ConfusionMatrix({self.num_classes} classes, {self.matrix.sum()} pixels, mean IU {self.mean_iu:.4f})"
+
+
+def boundary_band(label, width):
+    """The labels near boundaries, everything else void: a trimap, for the measures along outlines.
+
+    A pixel stays if a pixel of *another* class lies at most `width` rows and columns away (Chebyshev distance):
+    where two classes touch, `width` pixels on either side.  Void is no class and never in the band, but does not
+    end it either: a void border v pixels wide takes up v of the width (VOC's is about 5: take more).
+
+    Parameters
+    ----------
+    label : integer array (..., H, W)
+        255 is void.
+    width : int
+
+    Returns
+    -------
+    array
+        A new one of `label`'s shape and dtype.
+    """
+    label = _labels(label)
+    if width < 1:
+        raise ValueError(f"a band along boundaries is at least 1 pixel wide, not {width}")
+    known = label != VOID
+    classes = label.astype(np.int64)
+    bounds = np.iinfo(np.int64)
+    highest = _over_window(np.where(known, classes, bounds.min), width, np.maximum)
+    lowest = _over_window(np.where(known, classes, bounds.max), width, np.minimum)
+    return np.where(known & (highest != lowest), label, label.dtype.type(VOID))
+
+
+def _over_window(a, width, extreme):
+    """The extreme over the square of 2·width + 1 pixels around each; rows, then columns."""
+    for axis in (-2, -1):
+        a = np.moveaxis(a, axis, 0)
+        out = a.copy()
+        for d in range(1, min(width, len(a) - 1) + 1):
+            extreme(out[:-d], a[d:], out=out[:-d])
+            extreme(out[d:], a[:-d], out=out[d:])
+        a = np.moveaxis(out, 0, axis)
+    return a
+
+
+def upper_bound(label, factor):
+    """The best prediction of a net whose output is `factor` times coarser: the truth, sampled and enlarged again.
+
+    Appendix A: pixel i takes the label at ``min(⌊i/f⌋·f + ⌊f/2⌋, H − 1)``, the centre of its f×f cell, along each axis.
+    Scored against `label` it bounds the mean IU: 96.4 % at factor 8, 86.1 % at 32 on VOC.  A prediction cannot be void:
+    a cell whose centre is takes its nearest pixel that is not, if there is one.
+
+    Parameters
+    ----------
+    label : integer array (H, W)
+        255 is void.
+    factor : int
+
+    Returns
+    -------
+    array
+        Of `label`'s shape and dtype; void only in cells that are void altogether.
+    """
+    label = _labels(label)
+    if label.ndim != 2 or factor < 1:
+        raise ValueError(f"upper_bound takes one label map (H, W) and a factor from 1; got {label.shape}, {factor}")
+    first = [np.arange(0, n, factor) for n in label.shape]
+    last = [np.minimum(f + factor, n) - 1 for f, n in zip(first, label.shape)]
+    steps = range(-(factor // 2), factor - factor // 2)
+    coarse = np.full([len(f) for f in first], VOID, label.dtype)
+    for offset in sorted(product(steps, steps), key=lambda o: o[0] ** 2 + o[1] ** 2):
+        # every cell at once: its centre, then ever farther from it
+        at = [np.clip(f + factor // 2 + o, f, n) for f, n, o in zip(first, last, offset)]
+        coarse = np.where(coarse == VOID, label[np.ix_(*at)], coarse)
+        if (coarse != VOID).all():
+            break
+    rows, columns = (np.arange(n) // factor for n in label.shape)
+    return coarse[np.ix_(rows, columns)]
+
+
+def _labels(label):
+    label = np.asarray(label)
+    if label.dtype.kind not in "iu":
+        raise ValueError(f"labels must be integers, not {label.dtype}")
+    return label
 
 
 def _divide(a, b):

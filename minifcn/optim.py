@@ -5,7 +5,9 @@ How fast each parameter learns is data on the parameter: its ``lr_mult`` and ``d
 
 from .core import no_grad
 
-__all__ = ["SGD", "Adam", "constant", "poly", "step_down"]
+__all__ = [
+    "SGD", "Adam", "constant", "convert_lr", "equivalent_momentum", "poly", "reduction_factor", "step_down",
+]  # fmt: skip
 
 
 class Optimizer:
@@ -156,3 +158,46 @@ def poly(progress):
 
 SCHEDULES = {"constant": constant, "step": step_down, "poly": poly}
 """Factors on the learning rate as functions of progress, the share of all steps that is done (0 … 1)."""
+
+
+def reduction_factor(reduction, labelled, batch_size):
+    """What a reduction of the loss multiplies the mean over labelled pixels by.
+
+    N, the labelled pixels of a batch, for "sum" (the paper's); those of one image, N/B, for "batch"; 1 for "valid".
+    """
+    factors = {"sum": labelled, "batch": labelled / batch_size, "valid": 1}
+    if reduction not in factors:
+        raise ValueError(f"unknown reduction {reduction!r}: choose from {', '.join(factors)}")
+    return factors[reduction]
+
+
+def convert_lr(lr, source, target, labelled, batch_size):
+    """The learning rate that makes the same SGD steps when the loss is reduced in another way.
+
+    ``lr · factor(source) / factor(target)``: with N labelled pixels in a batch of B images,
+    ``lr_valid = N · lr_sum = N/B · lr_batch``.  The paper's 1e-10 of a summed loss is 1.9e-5 of a mean.
+
+    Weight decay is not divided with the loss: lr · λ must stay too, so multiply λ by ``lr / convert_lr(lr, ...)``.
+
+    Parameters
+    ----------
+    lr : float
+    source, target : {"sum", "valid", "batch"}
+        See :func:`minifcn.ops.cross_entropy`.
+    labelled : int
+        Labelled pixels of a batch, N.  Where it varies no one rate will do: a mean weighs a pixel more the fewer.
+    batch_size : int
+        Images of a batch, B.
+    """
+    factors = [reduction_factor(reduction, labelled, batch_size) for reduction in (source, target)]
+    return lr * factors[0] / factors[1]
+
+
+def equivalent_momentum(momentum, batch_size, target_batch_size):
+    """The momentum with which batches of another size remember as long: ``p' = p^(k'/k)``.
+
+    In a step on batches of k the j-th most recent image has the coefficient ``p^⌊j/k⌋``; but for the ⌊·⌋ it is the same
+    where ``p^(1/k) = p'^(1/k')``: 0.9 with 20 images is 0.99475 with one, the "heavy" learning of the journal version
+    (§6.2).  No exact equivalence: the weights move in between, and smaller batches take more steps on the same images.
+    """
+    return momentum ** (target_batch_size / batch_size)

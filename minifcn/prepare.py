@@ -91,9 +91,8 @@ def optimizer(args, model, train):
     the penalty keeps its weight beside the data, N times the decay.
     """
     pixels = _counted(args, train)
-    factor = {"sum": pixels, "batch": pixels / train.batch_size, "valid": 1}[args.reduction]
-    if args.optimizer == "adam":
-        factor = 1  # its step has the size of the rate, whatever the gradient's
+    # Adam's step has the size of the rate, whatever the gradient's
+    factor = 1 if args.optimizer == "adam" else optim.reduction_factor(args.reduction, pixels, train.batch_size)
     if args.lr is None:
         args.lr = float(f"{(1e-3 if args.optimizer == 'adam' else 0.007) / factor:.2g}")
     if args.weight_decay is None:

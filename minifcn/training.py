@@ -18,7 +18,7 @@ from .data.images import VOID
 from .errors import UserError
 from .metrics import ConfusionMatrix
 from .nn.module import evaluating
-from .optim import SGD, constant
+from .optim import SGD, constant, reduction_factor
 
 
 @dataclass
@@ -305,8 +305,8 @@ def effective_step(optimizer, reduction, pixels, batch_size):
     N is what the reduction multiplies a mean over pixels by: the labelled pixels of a batch for "sum" (the paper's
     1e-10 · 187,500 / (1 − 0.99) = 1.9e-3), those of one image for "batch", 1 for "valid".
     """
-    factor = {"sum": pixels, "batch": pixels / batch_size, "valid": 1}[reduction]
-    return optimizer.lr * optimizer.memory * (1 if optimizer.memory == 1 else factor)
+    factor = 1 if optimizer.memory == 1 else reduction_factor(reduction, pixels, batch_size)
+    return optimizer.lr * optimizer.memory * factor
 
 
 class Diverged(UserError):
@@ -322,7 +322,7 @@ class Diverged(UserError):
     def __init__(self, t, what):
         pixels = pixels_per_batch(t.train)
         step = effective_step(t.optimizer, t.reduction, pixels, t.train.batch_size)
-        factor = {"sum": pixels, "batch": pixels / t.train.batch_size, "valid": 1}[t.reduction]
+        factor = reduction_factor(t.reduction, pixels, t.train.batch_size)
         if factor > 1 and t.base_lr * factor > 0.05:
             cause = (
                 f"a learning rate meant for a mean loss: with reduction '{t.reduction}', {t.base_lr:g} is like "

@@ -1,18 +1,30 @@
 """Where tensors lie: sizes, receptive fields and crops derived from live operations, against the published numbers."""
 
+import doctest
 from contextlib import ExitStack
 from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minifcn as mf
-from minifcn import ops
+from minifcn import nn, ops
 from minifcn.coords import AxisMap
-from minifcn.core import _grad_enabled, _setting
-from minifcn.geometry import crop_offset, minimal_padding, receptive_field
+from minifcn.core import _grad_enabled, _setting, scope
+from minifcn.geometry import (
+    Filter,
+    Region,
+    crop_offset,
+    effective_receptive_field,
+    extent,
+    fields,
+    fields_by_phase,
+    minimal_padding,
+    receptive_field,
+    region,
+)
 from minifcn.kernels.shapes import stand_in
 from minifcn.kernels.table import _shapes_only
 
@@ -102,12 +114,16 @@ def test_after_upsampling_what_a_pixel_sees_depends_on_its_phase():
     fuse4 = fuse4 + ops.crop(pool4, like=fuse4)
     fuse3 = deconv(fuse4, 4, 2)
     fuse3 = fuse3 + ops.crop(pool3, like=fuse3)
-    sizes = []
-    for y in (deconv(score, 64, 32), deconv(fuse4, 32, 16), deconv(fuse3, 16, 8)):
-        (m, _), *_ = y.where.values()
-        seen = [m.interval(i) for i in range(32)]
-        sizes.append(sorted(hi - lo + 1 for lo, hi in seen))
-    assert sizes == [[436] * 32, [436] * 16 + [468] * 16, [436] * 8 + [468] * 24]
+    for y, shares in (
+        (deconv(score, 64, 32), {436: 32}),
+        (deconv(fuse4, 32, 16), {436: 16, 468: 16}),
+        (deconv(fuse3, 16, 8), {436: 8, 468: 24}),
+    ):
+        rows, columns = fields_by_phase(y, x)
+        assert rows == columns and len(rows) == (1 if len(shares) == 1 else 32)
+        assert {size: 32 // len(rows) * rows.count(size) for size in set(rows)} == shares
+        assert all(region(y, x, (i, 40), clip=False).size[0] == rows[i % len(rows)] for i in range(64))
+        assert one(receptive_field(y, x).size) == max(rows)
 
 
 def test_fcn_alexnet_needs_an_odd_upsampling_kernel():
@@ -130,11 +146,62 @@ def test_caffes_own_examples_of_composition():
         assert crop_offset(deconv(x, 3, 1), deconv(x, 3, 1, p)) == (p, p)
 
 
-def test_misaligned_paths_are_told_with_both_maps():
+def test_misaligned_paths_are_told_with_both_names_and_both_maps():
+    """The skip of FCN-16s, cropped by a hand that is one cell off; nothing but names is kept, and no graph."""
+    x = image(500)
+    _, pool4, score = vgg(x, 100)
+    with scope("upscore2"):
+        up = deconv(score, 4, 2)
+    with scope("score_pool4"):
+        skip = conv(pool4, 1)
+    with scope("score_pool4c"):
+        cropped = ops.crop(skip, offset=(5, 4), size=up.shape[2:])
+    with scope("fuse_pool4"):
+        y = up + cropped
+    for _ in range(50):
+        y = conv(y, 1) + 1
+    told = (
+        r"^upscore2 and score_pool4c meet in fuse_pool4 .* along w of image \(500×500\), "
+        r"cell i of upscore2 lies at 16·i − 23/2, cell i of score_pool4c at 16·i − 55/2$"
+    )
+    for question in (receptive_field, fields_by_phase, crop_offset, lambda y, x: region(y, x, (0, 0))):
+        with pytest.raises(mf.GeometryError, match=told):
+            question(y, x)
+
+
+def test_the_misaligned_one_of_many_is_named():
     x = image(16)
-    y = conv(x, 3, p=1) + ops.crop(conv(x, 2, p=1), offset=(0, 0), size=(16, 16))
-    with pytest.raises(mf.GeometryError, match=r"1·i \+ 0, the other at 1·i \+ -1/2"):
-        receptive_field(y, x)
+    paths = []
+    for name, k in (("1x1", 1), ("3x3", 3), ("4x4", 4), ("5x5", 5)):
+        with scope(name):
+            paths.append(conv(ops.pad(x, ((k - 1) // 2, k // 2, (k - 1) // 2, k // 2)), k))
+    with pytest.raises(mf.GeometryError, match=r"^1x1 and 4x4 meet in Concat .* along h .*1·i \+ 0.*1·i \+ 1/2$"):
+        receptive_field(ops.concat(paths), x)
+
+
+def test_the_names_are_the_same_with_and_without_gradients():
+    def meet():
+        x = mf.Tensor(np.ones((1, 1, 9, 9)), requires_grad=True, name="x")
+        layers = nn.Sequential(a=nn.Conv2d(1, 1, 3), b=nn.Conv2d(1, 1, 2))
+        a, b = (layer(x) for _, layer in layers.children())
+        with pytest.raises(mf.GeometryError, match=r"^a and Crop meet in Add ") as error:
+            receptive_field(a + ops.crop(b, offset=(0, 0), size=(7, 7)), x)
+        return str(error.value)
+
+    without = meet()
+    with real_arithmetic():
+        assert meet() == without
+
+
+def test_a_refused_crop_names_both_maps():
+    x = image(20)
+    with scope("pool1"):
+        small = pool(x, 2, 2)
+    for other, why in ((x, "different step"), (conv(small, 2), "whole cells")):
+        with pytest.raises(mf.GeometryError, match=rf"{why}.* cell i of pool1 lies at 2·i \+ 1/2, cell i of "):
+            crop_offset(small, other)
+    with pytest.raises(mf.GeometryError, match=r"crop pool1, 10×10, to Pad, 12×12, .*\(-1, -1\)"):
+        ops.crop(small, like=ops.pad(small, (1, 1, 1, 1)))
 
 
 def test_tensors_that_lost_their_place_say_so():
@@ -161,12 +228,58 @@ def test_positions_do_not_grow_with_constants_or_irregular_sizes():
     assert len(x.mark().mark().where) == 1
 
 
+def test_filters_compose_by_the_rule_of_the_paper():
+    """f_ks ∘ g_k's' = (f∘g)_{k' + (k−1)s', s·s'}."""
+    assert Filter(7, 3) @ Filter(5, 2) == Filter(5 + 6 * 2, 6)
+    assert doctest.testmod(fields).failed == 0
+    for k, s in ((0, 1), (3, 0), (2.5, 1), (3, -1)):
+        with pytest.raises(ValueError, match="at least 1"):
+            Filter(k, s)
+    with pytest.raises(ValueError, match="does not fit"):
+        Filter(3).outputs(2)
+    with pytest.raises(TypeError):
+        Filter(3) @ 3
+
+
+@given(st.lists(st.builds(Filter, st.integers(1, 6), st.integers(1, 4)), min_size=3, max_size=3), st.integers(0, 40))
+def test_one_filter_does_what_its_parts_do(parts, more):
+    f, g, h = parts
+    assert (f @ g) @ h == f @ (g @ h)
+    whole = f @ g @ h
+    n = whole.k + more
+    assert whole.outputs(n) == f.outputs(g.outputs(h.outputs(n)))
+    x = y = image(n)
+    for part in (h, g, f):
+        y = conv(y, part.k, part.s)
+    place = receptive_field(y, x)
+    assert (one(place.size), one(place.jump), y.shape[2]) == (whole.k, whole.s, whole.outputs(n))
+
+
+def test_the_region_that_a_unit_sees():
+    x = image(20, 30)
+    y = conv(pool(x, 2, 2), 3, p=1)  # 10×15
+    assert region(y, x, (0, 14), clip=False) == (-2, 4, 26, 32)
+    assert region(y, x, (0, 14)) == Region(top=0, bottom=4, left=26, right=30)
+    assert region(y, x, (0, 14)).size == x.data[region(y, x, (0, 14)).index].shape[2:] == (4, 4)
+    for unit in ((10, 0), (0, -1), (0, 15), (3,)):
+        with pytest.raises(ValueError, match="rows are 0 … 9, columns 0 … 14"):
+            region(y, x, unit)
+    far = ops.pad(x, (5, 0, 0, 7))
+    assert region(far, x, (0, 36)) == (0, 0, 30, 30) and region(far, x, (0, 36), clip=False) == (-5, -4, 36, 37)
+    gaps = deconv(x, 1, 3)  # its taps leave two cells out of three without anything to see
+    assert fields_by_phase(gaps, x) == ((1, 0, 0), (1, 0, 0))
+    assert region(gaps, x, (7, 6)).size == (0, 1)
+
+
 def test_an_inner_tensor_can_be_marked():
     x = image(64)
     inner = pool(conv(x, 3, p=1), 2, 2).mark()
     y = conv(inner, 5)
     assert one(receptive_field(y, inner).size) == 5
     assert one(receptive_field(y, x).size) == 12
+    skip = conv(inner, 1).mark()  # it lies where `inner` does, and yet is another tensor
+    both = skip + conv(inner, 3, p=1)
+    assert one(receptive_field(both, skip).size) == 1 and one(receptive_field(both, inner).size) == 3
 
 
 @pytest.mark.parametrize("wide_first", [False, True])
@@ -176,6 +289,9 @@ def test_what_two_paths_see_is_what_either_sees(wide_first):
     a, b = (b, a) if wide_first else (a, b)
     for y in (a + b, ops.concat([a, b])):
         assert one(receptive_field(y, x).size) == 7
+    up = deconv(pool(x, 4, 4), 4, 4)  # four pixels see alike: the window that they lie in
+    near = conv(x, 3, p=1)
+    assert fields_by_phase(near + up if wide_first else up + near, x) == ((5, 4, 4, 5),) * 2
 
 
 def test_centres_move_by_half_of_what_dilation_adds():
@@ -265,6 +381,133 @@ def real_arithmetic():
     return stack
 
 
+NODES = st.tuples(
+    st.sampled_from(["conv", "pool", "up", "pad", "crop", "block", "skip"]),
+    st.tuples(st.integers(1, 4), st.integers(1, 4)),  # kernel
+    st.tuples(st.integers(1, 2), st.integers(1, 2)),  # stride
+    st.tuples(*[st.integers(0, 2)] * 4),  # top, bottom, left, right; how much wider a block's second kernel is
+    st.integers(1, 2),  # dilation
+    st.booleans(),  # whether paths are concatenated, or added
+)
+
+
+@settings(max_examples=100)
+@given(st.lists(NODES, min_size=2, max_size=7))
+def test_fields_of_networks_with_several_paths_are_those_the_gradient_reaches(nodes):
+    """As above, in two dimensions: blocks, skips, sums, concatenations, dilation, uneven padding, upsampling, crops.
+
+    A unit never reaches beyond its derived region; and reaches all of it unless some inner map ends within.
+    """
+    x = mf.Tensor(np.ones((1, 1, 48, 52)), requires_grad=True)
+    outputs = [x]
+    with real_arithmetic():
+        for node in nodes:
+            outputs.append(_node(outputs, *node))
+        y = ops.relu(outputs[-1])
+        unit = tuple(n // 2 for n in y.shape[2:])
+        seen = region(y, x, unit, clip=False)
+        gy = np.zeros(y.shape)
+        gy[:, :, unit[0], unit[1]] = 1
+        y.backward(gy)
+        reached = [np.flatnonzero(x.grad[0, 0].any(1 - axis)) for axis in (0, 1)]
+        if all(_holds(t, x, seen) for t in outputs):
+            assert [(r[0], r[-1] + 1) for r in reached] == [tuple(seen[:2]), tuple(seen[2:])]
+        for r, first, end in zip(reached, seen[::2], seen[1::2]):
+            assert not len(r) or (first <= r[0] and r[-1] < end)
+
+
+def _node(outputs, kind, kernel, stride, pads, dilation, concatenate):
+    """One more tensor on top of the last; that one again where nothing would fit."""
+    x = outputs[-1]
+    if min(x.shape[2:]) < 12:
+        return x
+    padding = pads[0] // 2, pads[1] // 2
+    if kind == "conv":
+        return _sum_of_windows(x, kernel, stride, padding, dilation)
+    if kind == "pool":
+        return ops.avg_pool2d(x, kernel, stride, [min(p, k // 2) for p, k in zip(padding, kernel)], ceil_mode=True)
+    if kind == "up":
+        kernel = [max(k, s) for k, s in zip(kernel, stride)]  # or some cells would see nothing
+        return ops.conv_transpose2d(x, np.ones((x.shape[1], 1, *kernel)), stride=stride, padding=padding)
+    if kind == "pad":
+        return ops.pad(x, pads)
+    if kind == "crop":
+        return ops.crop(x, offset=pads[::2], size=[n - sum(p) for n, p in zip(x.shape[2:], (pads[:2], pads[2:]))])
+    if kind == "block":  # two kernels with one centre
+        wider = [k + 2 * more for k, more in zip(kernel, pads)]
+        paths = [_sum_of_windows(x, k, stride, (0, 0), 1) for k in (kernel, wider)]
+        return _joined(*(paths if pads[2] else reversed(paths)), concatenate)
+    return _joined(x, outputs[max(0, len(outputs) - 2 - pads[0])], concatenate)
+
+
+def _sum_of_windows(x, kernel, stride, padding, dilation):
+    return ops.conv2d(x, np.ones((2, x.shape[1], *kernel)), stride=stride, padding=padding, dilation=dilation)
+
+
+def _joined(a, b, concatenate):
+    """Two paths over the extent they share; the first alone where they do not align."""
+    try:
+        offset = crop_offset(a, b)
+    except mf.GeometryError:
+        return a
+    size = [min(m - max(o, 0), n - max(-o, 0)) for m, n, o in zip(a.shape[2:], b.shape[2:], offset)]
+    if min(size) < 1:
+        return a
+    a = ops.crop(a, offset=[max(o, 0) for o in offset], size=size)
+    b = ops.crop(b, offset=[max(-o, 0) for o in offset], size=size)
+    return ops.concat([a, b]) if concatenate else a.sum(1, keepdims=True) + b.sum(1, keepdims=True)
+
+
+def _holds(t, x, seen):
+    """Whether every unit of an inner map that a region could depend on is there: those beyond its ends see further."""
+    (place,) = (maps for root, maps in t.where.items() if root in x.where)
+    return all(
+        m.interval(-1)[0] < first and m.interval(n)[1] >= end
+        for m, n, first, end in zip(place, t.shape[2:], seen[::2], seen[1::2])
+    )
+
+
+def test_the_effective_field_of_one_convolution_is_its_kernel():
+    """∂y/∂x of a linear layer is its weights: absolute, averaged over the batch, summed over input channels."""
+    w = np.random.default_rng(0).normal(size=(3, 2, 3, 5))
+    images = np.random.default_rng(1).normal(size=(4, 2, 9, 11))
+    with real_arithmetic():
+        field = effective_receptive_field(lambda x: ops.conv2d(x, w), images, unit=(2, 4))
+        assert field.shape == (9, 11) and np.allclose(field[2:5, 4:9], np.abs(w.sum(0)).sum(0))
+        assert np.count_nonzero(field) == 15
+        centre = effective_receptive_field(lambda x: ops.conv2d(x, w), mf.Tensor(images))
+        assert np.allclose(centre[3:6, 3:8], field[2:5, 4:9])
+        weights = np.array([1.0, -3.0, 0.0]).reshape(3, 1, 1, 1)
+        scaled = effective_receptive_field(lambda x: (x * weights).sum(0, keepdims=True), images[:3], unit=(4, 5))
+        assert np.allclose(scaled[4, 5], 2 * 4 / 3)
+        with pytest.raises(ValueError, match=r"no unit \(7, 0\) in an output of \(7, 7\)"):
+            effective_receptive_field(lambda x: ops.conv2d(x, w), images, unit=(7, 0))
+
+
+def test_the_effective_field_leaves_the_model_as_it_was():
+    with real_arithmetic():
+        model = nn.Sequential(conv=nn.Conv2d(1, 2, 3), frozen=nn.Conv2d(2, 1, 3)).eval()
+        for p in model.frozen.parameters():
+            p.freeze()
+        before = np.ones_like(model.conv.weight.data)
+        model.conv.weight.grad = before
+        for function in (model, lambda x: model(x)[:, :, 1:, 1:]):
+            field = effective_receptive_field(function, np.ones((1, 1, 9, 9), "float32"))
+            assert np.count_nonzero(field) == 25
+        assert model.conv.weight.grad is before and model.conv.bias.grad is None
+        assert [p.requires_grad for p in model.parameters()] == [True, True, False, False]
+        with pytest.raises(ValueError, match="channels"):
+            effective_receptive_field(model, np.ones((1, 3, 9, 9), "float32"))
+        assert model.conv.weight.requires_grad
+
+
+def test_the_extent_of_a_field():
+    across, down = np.array([0.04, 0.5, 1, 0.5, 0.04]), np.array([0.25, 1, 0.25])
+    found = extent(np.outer(down, across))
+    assert found.width == (3, 3) and found.pixels == 9
+    assert found.sigma == pytest.approx((np.sqrt(0.5 / 1.5), np.sqrt((8 * 0.04 + 1) / 2.08)))
+
+
 def test_minimal_padding_finds_the_least_that_fits():
     """A 7×7 layer at stride 4 over a small picture: without padding nothing is left of it."""
 
@@ -286,8 +529,19 @@ def test_minimal_padding_finds_the_least_that_fits():
     with pytest.raises(mf.GeometryError, match="no padding up to 2"):
         minimal_padding(Net, 8, largest=2)
 
+    def only_wide(pad):
+        if pad < found + 3:
+            raise ValueError("this net has a wide first layer")
+        return Net(pad)
 
-@pytest.mark.parametrize("name", mf.models.MODELS)
+    assert minimal_padding(only_wide, 8) == found + 3
+    with pytest.raises(mf.GeometryError, match=r"no padding up to 2 .*wide first layer"):
+        minimal_padding(only_wide, 8, largest=2)
+    with pytest.raises(TypeError):  # a mistake of the caller's, and no question of padding
+        minimal_padding(lambda: None, 8)
+
+
+@pytest.mark.parametrize("name", [name for name in mf.models.MODELS if name.endswith("_mini")])
 @pytest.mark.parametrize("size", [(1, 1), (7, 300), (37, 41), (128, 128), (255, 257)])
 def test_the_mini_networks_take_any_size(name, size):
     model = mf.models.build(name, num_classes=5, width=0.1)

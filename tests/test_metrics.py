@@ -1,11 +1,13 @@
-"""The four measures of the paper against hand-computed matrices, and what is refused."""
+"""The four measures of the paper against hand-computed matrices, the band along boundaries, and what is refused."""
 
 import warnings
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from minifcn.metrics import ConfusionMatrix
+from minifcn.metrics import VOID, ConfusionMatrix, boundary_band
 
 LABELS = np.array([0, 0, 0, 0, 0, 1, 1, 1, 2, 255], np.uint8)
 PREDICTIONS = np.array([0, 0, 0, 1, 2, 1, 1, 0, 2, 1], np.uint8)
@@ -96,3 +98,36 @@ def test_nothing_counted_is_nan_without_a_warning():
 def test_what_cannot_be_counted_is_refused(labels, predictions, message):
     with pytest.raises(ValueError, match=message):
         ConfusionMatrix(2).update(labels, predictions)
+
+
+@given(h=st.integers(1, 12), w=st.integers(1, 12), width=st.integers(1, 14), seed=st.integers(0, 9))
+def test_the_boundary_band_is_what_lies_near_another_class(h, w, width, seed):
+    rng = np.random.default_rng(seed)
+    label = rng.choice(np.array([0, 1, 20, VOID], np.uint8), (h, w), p=(0.8, 0.08, 0.02, 0.1))
+    expected = np.full_like(label, VOID)
+    for i, j in np.argwhere(label != VOID):
+        near = label[max(0, i - width) : i + width + 1, max(0, j - width) : j + width + 1]
+        if set(near.flat) - {VOID, label[i, j]}:
+            expected[i, j] = label[i, j]
+    band = boundary_band(label, width)
+    assert band.dtype == label.dtype
+    np.testing.assert_array_equal(band, expected)
+    np.testing.assert_array_equal(boundary_band(np.stack([label, label.T[::-1].T]), width)[0], expected)
+
+
+def test_a_void_border_takes_up_the_width_of_the_band():
+    label = np.repeat([[0] * 10 + [VOID] * 3 + [1] * 10], 2, axis=0)
+    assert (boundary_band(label, 3) == VOID).all()
+    assert (boundary_band(label, 5)[0] == [VOID] * 8 + [0] * 2 + [VOID] * 3 + [1] * 2 + [VOID] * 8).all()
+
+
+def test_measures_along_the_boundary_see_a_blurred_outline_more_than_measures_everywhere():
+    label = np.zeros((40, 40), int)
+    label[:, 20:] = 1
+    shifted = np.roll(label, 1, axis=1)
+    everywhere, band = (ConfusionMatrix(2).update(t, shifted).mean_iu for t in (label, boundary_band(label, 2)))
+    assert band < 0.7 < 0.9 < everywhere
+    with pytest.raises(ValueError, match="at least 1 pixel wide, not 0"):
+        boundary_band(label, 0)
+    with pytest.raises(ValueError, match="must be integers"):
+        boundary_band(label / 2, 1)

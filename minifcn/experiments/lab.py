@@ -6,10 +6,12 @@ import platform
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from threadpoolctl import threadpool_info
 
 from .. import models, train
-from ..data import Loader
+from ..data import Loader, Shapes, open_dataset
+from ..data.palette import save_mask
 from ..errors import UserError
 from ..io import atomic
 from ..kernels.cpu import workers
@@ -62,6 +64,20 @@ class Lab:
         there = self.recall(name)
         return self.keep(name, compute()) if there is None else there
 
+    def data(self):
+        """Training split, validation split, and their flags of ``minifcn.train``: Earth; if short, a few scenes."""
+        if not self.short:
+            return (*(open_dataset("earth", split) for split in ("train", "val")), ["--dataset", "earth"])
+        root = self.folder / "scenes"
+        if not root.is_dir():
+            for name in ("images", "masks"):
+                (root / name).mkdir(parents=True)
+            for i, (image, label) in enumerate(Shapes(length=40, size=(48, 64))):
+                Image.fromarray(image).save(root / "images" / f"{i:02}.png")
+                save_mask(root / "masks" / f"{i:02}.png", label)
+        small = ["--dataset", "folder", "--root", root, "--width", 0.25]
+        return (*(open_dataset("folder", split, root) for split in ("train", "val")), small)
+
     def train(self, name, *flags):
         """Train by ``minifcn.train`` into the run folder `name`; one that is finished is left, one begun goes on.
 
@@ -110,7 +126,7 @@ def machine():
     blas = next((b for b in threadpool_info() if b["user_api"] == "blas"), {})
     return dict(
         processor=_processor(), cores=os.cpu_count(), threads=workers.threads(), python=platform.python_version(),
-        numpy=np.__version__, blas=f"{blas.get('internal_api')} {blas.get('version')} {blas.get('architecture', '')}".strip(),
+        numpy=np.__version__, blas=" ".join(blas[k] for k in ("internal_api", "version", "architecture") if blas.get(k)),
     )  # fmt: skip
 
 

@@ -17,26 +17,25 @@ BATCH, STEPS = 8, 500
 
 def run(lab):
     """Train with each share and every seed, for the same number of steps."""
-    dataset, steps, small = ("shapes", 25, ["--width", 0.25]) if lab.short else ("earth", STEPS, [])
-    images = 200 if lab.short else 314
-    rows = []
+    images, _, of_data = lab.data()
+    steps, rows = 8 if lab.short else STEPS, []
     for seed in lab.seeds:
         for share in SHARES:
             batch = round(BATCH / share)
-            epochs = max(1, round(steps / (images // batch)))
+            an_epoch = len(images) // batch
             folder = lab.train(
-                f"seed{seed}-{share:.0%}".replace("%", ""), "--dataset", dataset, "--seed", seed, "--sampling", share,
-                "--batch-size", batch, "--epochs", epochs, *small,
+                f"seed{seed}-{share:.0%}".replace("%", ""), *of_data, "--seed", seed, "--sampling", share,
+                "--batch-size", batch, "--epochs", round(steps / an_epoch),
             )  # fmt: skip
             with open(folder / "log.csv", encoding="utf-8", newline="") as file:
                 log = list(csv.DictReader(file))
             rows.append(
                 dict(
-                    variant=f"{share:.0%}", seed=seed, batch=batch, steps_an_epoch=images // batch,
+                    variant=f"{share:.0%}", seed=seed, batch=batch, steps_an_epoch=an_epoch,
                     **{k: [float(r[k]) for r in log] for k in ("loss", "val_loss", "mean_iu", "seconds")},
                 )
             )  # fmt: skip
-    return dict(dataset=dataset, steps=steps, rows=rows)
+    return dict(data=repr(images), steps=steps, rows=rows)
 
 
 def summary(results):

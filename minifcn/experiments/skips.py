@@ -6,34 +6,33 @@ gives a stage a hundredth of the rate before it; from scratch, on the splits fit
 epochs as the three stages together, so that what they lack is not time.
 """
 
-from ..data import open_dataset
 from ..viz.experiments import dots_by_variant
 from .lab import BAND, mean_and_spread
 
-EPOCHS = (30, 15, 15)  # of 32s, 16s, 8s
-VARIANTS = ("32s", "16s", "8s", "32s as long", "8s at once")
+EPOCHS = {"32s": 30, "16s": 15, "8s": 15}
+VARIANTS = {  # the model, and the run that it starts from
+    "32s": ("fcn32s_mini", None),
+    "16s": ("fcn16s_mini", "32s"),
+    "8s": ("fcn8s_mini", "16s"),
+    "32s as long": ("fcn32s_mini", None),
+    "8s at once": ("fcn8s_mini", None),
+}
 
 
 def run(lab):
     """Train every variant with every seed."""
-    dataset, epochs, small = ("shapes", (1, 1, 1), ["--width", 0.25]) if lab.short else ("earth", EPOCHS, [])
-    val = open_dataset(dataset, "val")
+    _, val, of_data = lab.data()
+    epochs = dict.fromkeys(EPOCHS, 1) if lab.short else EPOCHS
     rows = []
     for seed in lab.seeds:
-
-        def train(name, model, epochs, init=None):
-            flags = ["--dataset", dataset, "--model", model, "--epochs", epochs, "--seed", seed, *small]
-            flags += ["--init", init] if init else []
-            folder = lab.train(f"seed{seed}-{name.replace(' ', '-')}", *flags)
-            rows.append(dict(variant=name, seed=seed, epochs=epochs, **lab.judge(folder, val)))
-            return folder
-
-        coarse = train("32s", "fcn32s_mini", epochs[0])
-        middle = train("16s", "fcn16s_mini", epochs[1], coarse)
-        train("8s", "fcn8s_mini", epochs[2], middle)
-        train("32s as long", "fcn32s_mini", sum(epochs))
-        train("8s at once", "fcn8s_mini", sum(epochs))
-    return dict(dataset=dataset, band=BAND, epochs=epochs, rows=rows)
+        runs = {}
+        for variant, (model, start) in VARIANTS.items():
+            count = epochs.get(variant, sum(epochs.values()))
+            flags = [*of_data, "--model", model, "--epochs", count, "--seed", seed]
+            flags += ["--init", runs[start]] if start else []
+            runs[variant] = lab.train(f"seed{seed}-{variant.replace(' ', '-')}", *flags)
+            rows.append(dict(variant=variant, seed=seed, epochs=count, **lab.judge(runs[variant], val)))
+    return dict(data=repr(val), band=BAND, epochs=epochs, rows=rows)
 
 
 def summary(results):

@@ -1,4 +1,4 @@
-"""Upper bounds on mean IU (CVPR appendix A): the truth itself, down-sampled by a factor and back, judged as a prediction.
+"""Upper bounds on mean IU (CVPR appendix A): the truth itself, down-sampled and back, judged as a prediction.
 
 What a coarse output could reach at best: even a factor of 8 costs little where objects are large.
 """

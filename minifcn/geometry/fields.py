@@ -1,17 +1,49 @@
-"""Questions asked of tensors: receptive field, crop offset, smallest legal padding.
-
-Every 4-D tensor knows where it lies on the images it came from (``coords.py``), composed as operations were applied.
-Nothing here walks a graph, so the answers are the same in training and in prediction, before and after backward.
-"""
+"""What a unit sees: eq. (1) and its composition rule, the receptive field, its region, and its size by phase."""
 
 from dataclasses import dataclass
+from math import floor
+from typing import NamedTuple
 
-from .coords import AxisMap, GeometryError
-from .core import Tensor, no_grad
-from .kernels.shapes import stand_in
-from .kernels.table import shapes_only
+from ..coords import GeometryError
+from ..kernels.shapes import conv_size
 
-__all__ = ["GeometryError", "ReceptiveField", "crop_offset", "minimal_padding", "receptive_field"]
+
+@dataclass(frozen=True)
+class Filter:
+    """The window of eq. (1): ``y_ij = f_ks({x_{si+δi, sj+δj}}, 0 ≤ δi, δj < k)``, whatever f computes from it.
+
+    ``f @ g`` is f after g, by the paper's rule (§3): ``f_ks ∘ g_k's' = (f∘g)_{k' + (k−1)s', s·s'}``.  So a net of
+    such layers is one filter itself, and can slide over an image of any size.
+
+    Attributes
+    ----------
+    k, s : int
+        Kernel size and stride.  (A kernel dilated by d has ``d(k − 1) + 1``.)
+
+    Examples
+    --------
+    >>> conv5, pool2, fc = Filter(5), Filter(2, 2), Filter(5)
+    >>> lenet = fc @ pool2 @ conv5 @ pool2 @ conv5
+    >>> lenet, lenet.outputs(64)
+    (Filter(k=32, s=4), 9)
+    """
+
+    k: int
+    s: int = 1
+
+    def __post_init__(self):
+        for name, value in (("kernel size k", self.k), ("stride s", self.s)):
+            if value != int(value) or value < 1:
+                raise ValueError(f"the {name} of a filter is a whole number of at least 1, got {value!r}")
+
+    def __matmul__(self, g):
+        if not isinstance(g, Filter):
+            return NotImplemented
+        return Filter(g.k + (self.k - 1) * g.s, self.s * g.s)
+
+    def outputs(self, n):
+        """Outputs over `n` cells without padding, ``⌊(n − k)/s⌋ + 1``.  Raises ValueError if the kernel is larger."""
+        return conv_size(n, self.k, self.s, 0)
 
 
 @dataclass(frozen=True)
@@ -21,7 +53,7 @@ class ReceptiveField:
     Attributes
     ----------
     size : (int, int)
-        Cells seen.  After an upsampling this varies from unit to unit: here the largest.
+        Cells seen.  After an upsampling this varies from unit to unit: here the largest (see `fields_by_phase`).
     jump : (Fraction, Fraction)
         Distance between the centres of neighbouring units: the stride.
     start : (Fraction, Fraction)
@@ -34,6 +66,25 @@ class ReceptiveField:
     jump: tuple
     start: tuple
     padding: tuple
+
+
+class Region(NamedTuple):
+    """A rectangle of cells: rows ``top … bottom − 1``, columns ``left … right − 1``, in the order of ``ops.pad``."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def size(self):
+        """Rows and columns."""
+        return self.bottom - self.top, self.right - self.left
+
+    @property
+    def index(self):
+        """Cuts the rectangle out of a map: ``x.data[region.index]``.  For a region that is clipped."""
+        return ..., slice(self.top, self.bottom), slice(self.left, self.right)
 
 
 def receptive_field(y, x):
@@ -53,20 +104,11 @@ def receptive_field(y, x):
     Raises
     ------
     GeometryError
-        If `y` has no position on `x` (it was flattened, say), or two misaligned paths lead to it.
+        If `y` has no position on `x` (it was flattened, say), or two misaligned paths lead to it; the message names
+        both.
     """
-    root = _root_of(x)
-    if root not in y.where:
-        raise GeometryError(
-            f"{y!r} has no position on {x!r}: it was not computed from it, lost its rows and columns on the way "
-            "(reshape, a sum over space), or came through an inner tensor that was not marked with .mark()"
-        )
-    maps = y.where[root]
-    for m in maps:
-        _refuse(m)
-        m.interval(0)  # raises where what a cell sees is not kept
-    seen = [[m.interval(i) for i in range(len(m.sees))] for m in maps]
-    seen = [[s for s in phases if s is not None] for phases in seen]
+    maps = _maps(y, x)
+    seen = [[s for s in _phases(m) if s is not None] for m in maps]
     return ReceptiveField(
         size=tuple(max((hi - lo + 1 for lo, hi in phases), default=0) for phases in seen),
         jump=tuple(m.jump for m in maps),
@@ -75,92 +117,85 @@ def receptive_field(y, x):
     )
 
 
-def _root_of(x):
-    """The root that stands for x itself: where its map is the identity."""
-    identity = (AxisMap(), AxisMap())
-    for root, maps in x.where.items():
-        if maps == identity and root.size == x.shape[2:]:
-            return root
-    raise GeometryError(f"{x!r} is not a root: call .mark() on it before computing what comes after")
+def fields_by_phase(y, x):
+    """How many cells of `x` the units of `y` see, one after the other, until the pattern repeats.
 
-
-def _refuse(m):
-    if m.fault:
-        raise GeometryError(m.fault)
-
-
-def crop_offset(a, b, inside=False):
-    """Where b's cell (0, 0) lies in a, as whole cells (h, w).
-
-    Derived from a root both came from: with cell i of a at ``j·i + s_a`` and of b at ``j·i + s_b``, the offset is
-    ``(s_b − s_a)/j``.  For FCN-32s-VGG16 that is the famous 19, for 16s 5 and 27, for 8s 5, 9 and 31 (§4.2).
-
-    Parameters
-    ----------
-    inside : bool
-        Also require that all of b lies over a.
-
-    Raises
-    ------
-    GeometryError
-        If the two share no root, step differently, are a fraction of a cell apart, or (`inside`) b reaches outside a.
-    """
-    shared = [root for root in a.where if root in b.where]
-    if not shared:
-        raise GeometryError(f"{a!r} and {b!r} come from no common image: nothing aligns them")
-    root = shared[0]
-    offset = []
-    for axis, ma, mb in zip("hw", a.where[root], b.where[root]):
-        _refuse(ma)
-        _refuse(mb)
-        maps = f"along {axis}, cell i of the first lies at {ma} and of the second at {mb} of {root!r}"
-        if ma.jump != mb.jump:
-            raise GeometryError(f"cannot crop one map to another of a different step: {maps}")
-        shift = (mb.start - ma.start) / ma.jump
-        if shift.denominator != 1:
-            raise GeometryError(
-                f"cannot align by whole cells: {maps}, {shift} cells apart (an odd kernel moves the centre by half a "
-                "cell against an even one: FCN-AlexNet needs an upsampling kernel of 63, not 64)"
-            )
-        offset.append(int(shift))
-    if inside and any(o < 0 or o + n > m for o, n, m in zip(offset, b.shape[2:], a.shape[2:])):
-        raise GeometryError(
-            f"cannot crop a map of {a.shape[2:]} to one of {b.shape[2:]} that lies at {tuple(offset)} in it: it would "
-            "reach outside; more padding at the first layer makes the map larger"
-        )
-    return tuple(offset)
-
-
-def minimal_padding(build_model, size, largest=200):
-    """The smallest padding of the first layer with which a model takes an image of `size`.
-
-    Parameters
-    ----------
-    build_model : callable
-        ``build_model(padding) -> model``; ``model(images)`` is run for its shapes alone.
-    size : int or (int, int)
-        Height and width of the image.
-    largest : int
-        Where to stop looking.
+    Behind an upsampling neighbouring units see differently much.  FCN-32s: 436 pixels for all; FCN-16s: 436 and 468
+    half and half; FCN-8s: 468 for three pixels out of four.
 
     Returns
     -------
-    int
+    (tuple of int, tuple of int)
+        Along h and w: the field of unit i is entry ``i mod len``.  One entry where all see alike.
 
     Raises
     ------
     GeometryError
-        If no padding up to `largest` works; the message is the last model's own.
+        As :func:`receptive_field`.
     """
-    h, w = (size, size) if isinstance(size, int) else size
-    for padding in range(largest + 1):
-        model = build_model(padding)
-        parameter = next(iter(model.parameters()))
-        try:
-            with no_grad(), shapes_only():
-                model(Tensor(stand_in(parameter.data, (1, 3, h, w))))
-        except (GeometryError, ValueError) as error:
-            reason = error
-        else:
-            return padding
-    raise GeometryError(f"no padding up to {largest} takes an image of {h}×{w}: {reason}")
+    sizes = [[0 if s is None else s[1] - s[0] + 1 for s in _phases(m)] for m in _maps(y, x)]
+    return tuple(tuple(s[:1] if len(set(s)) == 1 else s) for s in sizes)
+
+
+def region(y, x, unit, clip=True):
+    """The region of `x` that one unit of `y` sees.
+
+    Parameters
+    ----------
+    y, x : Tensor
+        As in :func:`receptive_field`.
+    unit : (int, int)
+        Row and column in `y`.
+    clip : bool
+        Only what lies on `x`: near a border less than the whole field, and nothing where the unit sees padding alone.
+        Otherwise rows and columns may be negative, or beyond `x`.  (Where an *inner* layer pads, a unit at the border
+        sees zeros in place of part of this region; it never sees more.)
+
+    Returns
+    -------
+    Region
+        (top, bottom, left, right), bottom and right exclusive.
+
+    Raises
+    ------
+    GeometryError
+        As :func:`receptive_field`.
+    ValueError
+        If `y` has no such unit.
+    """
+    if len(unit) != 2 or not all(0 <= i < n for i, n in zip(unit, y.shape[2:])):
+        h, w = y.shape[2:]
+        raise ValueError(f"there is no unit {tuple(unit)}: rows are 0 … {h - 1}, columns 0 … {w - 1} of {y!r}")
+    edges = []
+    for i, n, m in zip(unit, x.shape[2:], _maps(y, x)):
+        seen = m.interval(i)
+        if seen is None:  # between the taps of a transposed convolution: nothing, at the unit's own place
+            seen = floor(m.jump * i + m.start), floor(m.jump * i + m.start) - 1
+        first, end = seen[0], seen[1] + 1
+        edges += [min(max(first, 0), n), min(max(end, 0), n)] if clip else [first, end]
+    return Region(*edges)
+
+
+def _maps(y, x):
+    """Where `y` lies on `x` along h and w; GeometryError if nowhere."""
+    if not x.where or x._root is None:
+        raise GeometryError(f"{x!r} is not a root: call .mark() on it before computing what comes after")
+    if x._root not in y.where:
+        raise GeometryError(
+            f"{y!r} has no position on {x!r}: it was not computed from it, lost its rows and columns on the way "
+            "(reshape, a sum over space), or came through an inner tensor that was not marked with .mark()"
+        )
+    for m in y.where[x._root]:
+        refuse(m)
+    return y.where[x._root]
+
+
+def _phases(m):
+    """What units 0, 1, … see, until the pattern repeats; GeometryError where it is not kept."""
+    return [m.interval(i) for i in range(len(m.sees) or 1)]
+
+
+def refuse(m):
+    """Raise GeometryError if this map has no single position."""
+    if m.fault:
+        raise GeometryError(m.fault)

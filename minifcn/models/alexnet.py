@@ -1,4 +1,4 @@
-"""AlexNet (Krizhevsky et al. 2012) three times: Caffe's CaffeNet, which the paper uses, bvlc_alexnet, and torchvision's."""
+"""AlexNet (Krizhevsky et al. 2012) three times: CaffeNet, which the paper uses; bvlc_alexnet; and torchvision's."""
 
 from .. import nn
 from .classifier import Classifier, conv_relu, scaled

@@ -1,4 +1,4 @@
-"""From a classifier to the trunk of a fully convolutional net: decapitated, its fully connected layers convolutions (§4.1).
+"""From a classifier to the trunk of an FCN (§4.1): decapitated, its fully connected layers made convolutions.
 
 A `Classifier` is layers in a row under the reference nets' names; a `Trunk` is what is left of one for an FCN.
 """
@@ -98,7 +98,12 @@ class Streams(nn.Module):
     def __init__(self, trunks):
         self.suffixes, self.trunks = list(trunks), list(trunks.values())
         first = self.trunks[0]
-        self.taps, self.top, self.bias_mults, self.input_size = first.taps, first.top, first.bias_mults, first.input_size
+        self.taps, self.top, self.bias_mults, self.input_size = (
+            first.taps,
+            first.top,
+            first.bias_mults,
+            first.input_size,
+        )
         self.in_channels = sum(t.in_channels for t in self.trunks)
         for suffix, trunk in trunks.items():
             for name, layer in trunk.children():

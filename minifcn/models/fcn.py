@@ -131,7 +131,8 @@ def fcn(
         trunk = build_trunk(trunk, pad, width=width, **trunk_options)
     kinds = num_classes if isinstance(num_classes, dict) else {"": num_classes}
     heads = {
-        kind: SkipHead(trunk, stride, n, learn_upsampling, scales, suffix=kind and f"_{kind}") for kind, n in kinds.items()
+        kind: SkipHead(trunk, stride, n, learn_upsampling, scales, suffix=kind and f"_{kind}")
+        for kind, n in kinds.items()
     }
     return with_reference_rates(FCN(trunk, heads))
 

@@ -1,11 +1,12 @@
-"""From a trunk's maps to scores for every pixel: the paper's skips and bilinear deconvolutions (§4.2), and torchvision's.
+"""From a trunk's maps to scores for every pixel: the paper's skips and bilinear deconvolutions, and torchvision's head.
 
-The skips are a loop: the coarsest score is upsampled by 2 and added to a 1×1 score of the next finer map, until
+The skips of §4.2 are a loop: the coarsest score is upsampled by 2 and added to a 1×1 score of the next finer map, until
 `stride` is reached; one last transposed convolution leads to pixels.  Kernels and crops are derived from where the maps
 lie on the image.  Layers carry the reference nets' names.
 """
 
 from .. import nn, ops
+from ..core import scope
 from ..geometry import GeometryError, crop_offset
 
 
@@ -30,7 +31,7 @@ class SkipHead(nn.Module):
     loss_weight = 1.0
 
     def __init__(self, trunk, stride, num_classes, learn_upsampling=False, scales=None, suffix=""):
-        self.num_classes, self.suffix = num_classes, suffix
+        self.num_classes, self.suffix, self.name = num_classes, suffix, f"score{suffix}"
         self.streams = getattr(trunk, "suffixes", [""])
         self.top, self.skips = trunk.top, []  # (names of the upsampling before it, of its score, of its map)
         scales, taps = dict(scales or {}), dict(trunk.taps)
@@ -101,7 +102,9 @@ class SkipHead(nn.Module):
     def forward(self, maps, image):
         score = self._score(maps, "fr", self.top)
         for upsample, name, tap in self.skips:
-            score = fuse(self._layer(upsample)(score), self._score(maps, name, tap))
+            up, skip = self._layer(upsample)(score), self._score(maps, name, tap)
+            with scope(f"fuse_{name}{self.suffix}"):
+                score = fuse(up, skip)
         return ops.crop(self._layer(self.last)(score), like=image)
 
 
@@ -123,7 +126,7 @@ class ConvHead(nn.Module):
     transparent = ("layers",)
 
     def __init__(self, trunk, num_classes, tap, name, loss_weight=1.0):
-        self.num_classes, self.tap, self.loss_weight = num_classes, tap, loss_weight
+        self.num_classes, self.tap, self.loss_weight, self.name = num_classes, tap, loss_weight, name
         channels = trunk.probe([tap])[0][tap].shape[1]
         inner = max(1, channels // 4)
         scoring = nn.Sequential(
@@ -168,8 +171,13 @@ def fuse(up, skip):
     """The sum of two score maps over the extent of the smaller; where they lie tells which one that is."""
     offset = crop_offset(skip, up)
     if all(o >= 0 and o + n <= m for o, n, m in zip(offset, up.shape[2:], skip.shape[2:])):
-        return up + ops.crop(skip, like=up)
-    return ops.crop(up, like=skip) + skip
+        return up + _cropped(skip, up)
+    return _cropped(up, skip) + skip
+
+
+def _cropped(x, like):
+    with scope(f"{x.name}c"):  # the reference nets' name: score_pool4c
+        return ops.crop(x, like=like)
 
 
 def _place(tensor):

@@ -106,7 +106,7 @@ def fcn8s_siftflow(**options):
 
 
 def fcn32s_nyud_rgbd(**options):
-    """Early fusion for NYUDv2 (§5): colour and depth as four channels; ``transplant`` fills the fourth with the mean."""
+    """Early fusion for NYUDv2 (§5): colour and depth in four channels; ``transplant`` gives the fourth the mean."""
     early = dict(pad=100, num_classes=40, in_channels=4, first="conv1_1_bgrd")
     return fcn("vgg16", stride=32, **early | _padded(options))
 

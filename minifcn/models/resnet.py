@@ -29,7 +29,9 @@ def _basic(inputs, width, stride, dilation):
 def _bottleneck(inputs, width, stride, dilation):
     # the stride is on the 3×3 convolution, as in torchvision ("ResNet v1.5")
     branch = _branch(
-        _convolution(inputs, width, 1), _convolution(width, width, 3, stride, dilation), _convolution(width, 4 * width, 1)
+        _convolution(inputs, width, 1),
+        _convolution(width, width, 3, stride, dilation),
+        _convolution(width, 4 * width, 1),
     )
     return branch, 4 * width
 

@@ -3,7 +3,6 @@
 from copy import deepcopy
 from dataclasses import dataclass, field
 
-
 from .. import backend
 from ..core import Tensor, no_grad
 from ..kernels import shapes_only
@@ -50,7 +49,9 @@ def convolutionalize(classifier, input_size=None, channels=3):
                 kernel = x.shape[2:]
             elif isinstance(layer, Linear):
                 if kernel is None:
-                    raise ValueError(f"{name} reads maps of {x.shape[2:]} that nothing has flattened: put Flatten before")
+                    raise ValueError(
+                        f"{name} reads maps of {x.shape[2:]} that nothing has flattened: put Flatten before"
+                    )
                 layers[name] = _as_convolution(layer, kernel)
                 kernel = (1, 1)
             elif isinstance(layer, GlobalAvgPool2d):

@@ -263,7 +263,7 @@ def test_fcn_alexnet_and_googlenet_take_odd_kernels_and_their_crops():
         ("fcn32s_alexnet", {}, 18), ("fcn32s_googlenet", dict(pad=3), 1), ("fcn32s_googlenet", {}, 18),
     ]:  # fmt: skip
         seen = outputs_of(getattr(mf.models, name)(**options), image)
-        assert one(crop_offset(seen["upscore"] if "upscore" in seen else None, image)) == offset
+        assert one(crop_offset(seen["upscore"], image)) == offset
     score = seen["score_fr"]
     even = mf.ops.conv_transpose2d(score, stand_in(score.data, (21, 1, 64, 64)), stride=32, groups=21)
     with pytest.raises(mf.GeometryError, match="63, not 64"):
@@ -319,8 +319,8 @@ def test_every_padding_from_97_suits_every_height():
     """Legal for every H in 1 … 800 and beyond; 96 is not at H = 1 and 2 (§2.4).
 
     All sizes repeat with the period 32: an image 32 pixels taller has 32/j more cells in a map of jump j and 32 more
-    pixels after upsampling, while no offset depends on H.  So what holds for 1 … 32 and is seen to repeat holds for all;
-    800 = 25 · 32.
+    pixels after upsampling, while no offset depends on H.  So what holds for 1 … 32 and is seen to repeat holds for
+    all; 800 = 25 · 32.
     """
     for name in ("fcn32s_vgg16", "fcn16s_vgg16", "fcn8s_vgg16"):
         for pad in range(97, 131):

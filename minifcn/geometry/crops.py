@@ -1,0 +1,89 @@
+"""How far one map is from another, and how much padding a model needs: no crop offset is ever typed in."""
+
+from ..coords import GeometryError, called
+from ..core import Tensor, no_grad
+from ..kernels.shapes import pair, stand_in
+from ..kernels.table import shapes_only
+from .fields import refuse
+
+
+def crop_offset(a, b, inside=False):
+    """Where b's cell (0, 0) lies in a, as whole cells (h, w).
+
+    Derived from a root both came from: with cell i of a at ``j·i + s_a`` and of b at ``j·i + s_b``, the offset is
+    ``(s_b − s_a)/j``.  For FCN-32s-VGG16 that is the famous 19, for 16s 5 and 27, for 8s 5, 9 and 31 (§4.2).
+
+    Parameters
+    ----------
+    inside : bool
+        Also require that all of b lies over a.
+
+    Raises
+    ------
+    GeometryError
+        If the two share no root, step differently, are a fraction of a cell apart, or (`inside`) b reaches outside a;
+        or if one of them is the sum of misaligned paths.
+    """
+    shared = [root for root in a.where if root in b.where]
+    if not shared:
+        raise GeometryError(f"{a!r} and {b!r} come from no common image: nothing aligns them")
+    root = shared[0]
+    for m in (*a.where[root], *b.where[root]):
+        refuse(m)
+    offset = []
+    for axis, ma, mb in zip("hw", a.where[root], b.where[root]):
+        maps = f"along {axis} of {root}, cell i of {called(a)} lies at {ma}, cell i of {called(b)} at {mb}"
+        if ma.jump != mb.jump:
+            raise GeometryError(f"cannot crop one map to another of a different step: {maps}")
+        shift = (mb.start - ma.start) / ma.jump
+        if shift.denominator != 1:
+            raise GeometryError(
+                f"cannot align by whole cells: {maps}, {shift} cells apart (an odd kernel moves the centre by half a "
+                "cell against an even one: FCN-AlexNet needs an upsampling kernel of 63, not 64)"
+            )
+        offset.append(int(shift))
+    if inside and any(o < 0 or o + n > m for o, n, m in zip(offset, b.shape[2:], a.shape[2:])):
+        raise GeometryError(
+            f"cannot crop {called(a)}, {_by(a.shape[2:])}, to {called(b)}, {_by(b.shape[2:])}, which lies at "
+            f"{tuple(offset)} in it: it would reach outside; more padding at the first layer makes the map larger"
+        )
+    return tuple(offset)
+
+
+def minimal_padding(build_model, size, largest=200):
+    """The smallest padding of the first layer with which a model takes an image of `size`.
+
+    Parameters
+    ----------
+    build_model : callable
+        ``build_model(padding) -> model``, for images of 3 channels; built and run for its shapes alone.
+    size : int or (int, int)
+        Height and width of the image.
+    largest : int
+        Where to stop looking.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    GeometryError
+        If no padding up to `largest` works; the message is the last model's own.
+    """
+    h, w = pair(size, 1, "size")
+    for padding in range(largest + 1):
+        try:
+            with no_grad(), shapes_only():
+                model = build_model(padding)
+                like = next(iter(model.parameters())).data
+                model(Tensor(stand_in(like, (1, 3, h, w)), name="the image"))
+        except ValueError as error:  # among them GeometryError: too small a map, or one that reaches too little
+            reason = error
+        else:
+            return padding
+    raise GeometryError(f"no padding up to {largest} takes an image of {h}×{w}: {reason}") from reason
+
+
+def _by(size):
+    return "×".join(map(str, size))

@@ -1,0 +1,102 @@
+"""The experiments run, whole but small; go on where they were; and say what they measured."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import minifcn as mf
+from minifcn.experiments import EXPERIMENTS, lab
+from minifcn.experiments.__main__ import main
+
+pytestmark = pytest.mark.paper
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_short_version_runs_and_leaves_numbers_and_a_picture(name, tmp_path, capfd):
+    out = tmp_path / "lab"
+    assert main([name, "--short", "--seeds", "1", "--out", str(out), "--json", str(tmp_path / "results.json")]) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results == json.loads((out / f"{name}.json").read_text())
+    assert results["machine"]["cores"] >= 1
+    assert (out / f"{name}.png").stat().st_size > 5000
+    printed = capfd.readouterr().out
+    assert all(line in printed for line in EXPERIMENTS[name].summary(results))
+    numbers = [v for row in results.get("rows", []) for v in row.values() if isinstance(v, float)]
+    assert np.isfinite(numbers).all()
+    before = {f.name: f.stat().st_mtime_ns for f in out.rglob("last.safetensors")}
+    assert main([name, "--short", "--seeds", "1", "--out", str(out)]) == 0
+    assert before == {f.name: f.stat().st_mtime_ns for f in out.rglob("last.safetensors")}  # nothing was trained again
+
+
+def test_an_interrupted_training_goes_on_and_a_finished_one_is_left(tmp_path, monkeypatch):
+    calls = []
+
+    def fake(code):
+        def main(argv):
+            calls.append(argv)
+            folder = tmp_path / "lab" / "a"
+            folder.mkdir(exist_ok=True)
+            (folder / "config.json").write_text("{}")
+            if code == 0:
+                (folder / "metrics.json").write_text("{}")
+            return code
+
+        return main
+
+    bench = lab.Lab(tmp_path / "lab", "skips", 1)
+    monkeypatch.setattr(lab.train, "main", fake(130))
+    with pytest.raises(KeyboardInterrupt):
+        bench.train("a", "--epochs", 3)
+    monkeypatch.setattr(lab.train, "main", fake(0))
+    again = lab.Lab(tmp_path / "lab", "skips", 1)
+    assert again.train("a", "--epochs", 3) == again.train("a", "--epochs", 3) == tmp_path / "lab" / "a"
+    folder = str(tmp_path / "lab" / "a")
+    assert calls == [["--epochs", "3", "--out", folder], ["--resume", folder]]
+
+
+def test_another_experiments_folder_is_refused(tmp_path, refused):
+    lab.Lab(tmp_path / "lab", "skips", 3)
+    refused(main, "sampling", "--out", tmp_path / "lab", match="holds another experiment .*give another --out")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("precious")
+    refused(main, "skips", "--out", tmp_path / "mine", match="is not empty")
+    refused(main, "skipz", match="invalid choice")
+
+
+def test_without_a_name_the_experiments_are_listed(capsys):
+    assert main([]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in EXPERIMENTS)
+
+
+BIG = """
+import numpy as np, resource, minifcn as mf
+model = mf.models.fcn8s_vgg16()
+x = mf.Tensor(np.zeros((1, 3, 375, 500), np.float32))
+mf.ops.cross_entropy(model(x), np.zeros((1, 375, 500), int)).backward()
+assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="memory is measured by getrusage")
+def test_fcn8s_vgg16_at_full_width_learns_from_a_500_by_375_picture_within_8_gb():
+    done = subprocess.run([sys.executable, "-c", BIG], capture_output=True, text=True, timeout=600, check=True)
+    kilobytes = int(done.stdout) / (1024 if sys.platform == "darwin" else 1)
+    assert kilobytes * 1024 < 8e9
+
+
+def test_the_boundary_band_is_where_a_finer_net_can_win():
+    """A prediction that is wrong along borders only: the band says so, the whole picture hardly."""
+    label = np.zeros((64, 64), np.uint8)
+    label[:, 32:] = 1
+    prediction = np.roll(label, 2, axis=1)
+    prediction[:, :2] = 0
+    everywhere = mf.metrics.ConfusionMatrix(2).update(label, prediction).mean_iu
+    band = mf.metrics.ConfusionMatrix(2).update(mf.metrics.boundary_band(label, lab.BAND), prediction).mean_iu
+    assert everywhere > 0.9 and band < 0.7

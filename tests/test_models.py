@@ -1,0 +1,158 @@
+"""The networks: heads, streams, scales, options; what a name builds, and what is refused."""
+
+import numpy as np
+import pytest
+from strategies import normal
+
+import minifcn as mf
+from minifcn import ops
+from minifcn.errors import UserError
+from minifcn.training import losses_of
+
+
+@pytest.mark.parametrize("name", mf.models.MODELS)
+def test_every_named_net_gives_scores_of_the_image_and_a_gradient_to_every_parameter(name):
+    """At a fiftieth of the width: forward with all heads, the sum of their losses, backward."""
+    mf.manual_seed(0)
+    model = mf.models.build(name, width=0.02)
+    model.train()
+    for parameter in model.parameters():
+        if parameter.requires_grad and not parameter.data.any():
+            parameter.data[...] = normal(parameter.shape, 1, np.float32) * 0.1
+    x = mf.Tensor(normal((2, model.trunk.in_channels, 48, 37), 2, np.float32))
+    outputs = model.outputs(x)
+    classes = {name: scores.shape[1] for name, scores in outputs.items()}
+    assert all(scores.shape[2:] == (48, 37) for scores in outputs.values())
+    labels = {n: np.random.default_rng(0).integers(0, c, (2, 48, 37)) for n, c in classes.items()}
+    losses = losses_of(model, x, labels)
+    sum(losses[1:], losses[0]).backward()
+    for n, p in model.named_parameters():
+        assert (p.grad is not None and np.isfinite(p.grad).all()) == p.requires_grad, n
+
+
+@pytest.mark.paper
+def test_a_two_headed_net_adds_the_losses_of_its_heads():
+    """Shared trunk, a head each; the trunk's gradient is the sum of what either loss alone gives it (§5)."""
+    mf.manual_seed(0)
+    model = mf.models.fcn16s_siftflow(width=0.02, image_size=40).to(dtype="float64").eval()
+    names = [n for n in model.state_dict() if n.startswith(("score", "up")) and n.endswith("weight")]
+    assert names == [
+        f"{n}_{kind}.weight" for kind in ("sem", "geo") for n in ("score_fr", "upscore2", "score_pool4", "upscore16")
+    ]
+    for n, p in model.named_parameters():
+        if n.startswith("score"):
+            p.data[...] = normal(p.shape, 3)
+    x = mf.Tensor(normal((1, 3, 40, 40), 1))
+    rng = np.random.default_rng(0)
+    labels = dict(sem=rng.integers(0, 33, (1, 40, 40)), geo=rng.integers(0, 3, (1, 40, 40)))
+    gradients = []
+    for kinds in (["sem"], ["geo"], ["sem", "geo"]):
+        model.zero_grad()
+        losses = dict(zip(labels, losses_of(model, x, labels)))
+        sum(losses[k] for k in kinds).backward()
+        gradients.append(model.conv1_1.weight.grad)
+    np.testing.assert_allclose(gradients[0] + gradients[1], gradients[2], rtol=1e-9, atol=1e-12)
+    assert model(x).shape[1] == 33
+
+
+def test_the_auxiliary_loss_counts_half_and_is_for_training_only():
+    mf.manual_seed(0)
+    model = mf.models.fcn_resnet50(num_classes=4, width=0.05).eval()
+    x, labels = mf.Tensor(normal((1, 3, 33, 40), 1, np.float32)), np.zeros((1, 33, 40), int)
+    main, aux = losses_of(model, x, labels)
+    assert aux.item() == pytest.approx(0.5 * ops.cross_entropy(model.outputs(x)["aux"], labels).item())
+    assert main.item() == pytest.approx(ops.cross_entropy(model(x), labels).item())
+    assert not any(n.startswith("aux") for n in mf.models.fcn_resnet50(aux=False, width=0.05).state_dict())
+
+
+@pytest.mark.paper
+def test_late_fusion_is_the_mean_of_two_nets_scores():
+    """Each stream on three channels of its own; coefficients 0.5 and 0.5 before upsampling (§5)."""
+    mf.manual_seed(0)
+    late = mf.models.fcn16s_nyud_late(width=0.02, num_classes=5, pad=97).to(dtype="float64").eval()
+    state = late.state_dict()
+    for n, a in state.items():
+        if n.startswith("score"):
+            a[...] = normal(a.shape, 5)
+    x = normal((1, 6, 40, 33), 1)
+    expected = 0
+    for stream, channels in (("color", x[:, :3]), ("hha", x[:, 3:])):
+        single = mf.models.fcn16s_vgg16(width=0.02, num_classes=5, pad=97).to(dtype="float64").eval()
+        single.load_state_dict(
+            {n: state[n.replace(".", stream + ".") if "up" not in n else n] for n in single.state_dict()}
+        )
+        expected = expected + 0.5 * single(channels).numpy()
+    np.testing.assert_allclose(late(x).numpy(), expected, rtol=1e-9)
+
+
+@pytest.mark.paper
+def test_scales_of_at_once_training_are_frozen_and_applied_before_the_score():
+    """0.01 on pool4, 0.0001 on pool3: as in a net whose score weights are that much smaller (PAMI)."""
+    mf.manual_seed(0)
+    scaled = mf.models.fcn8s_atonce_vgg16(width=0.02, image_size=40).to(dtype="float64").eval()
+    plain = mf.models.fcn8s_vgg16(width=0.02, image_size=40).to(dtype="float64").eval()
+    own = scaled.state_dict()
+    assert set(own["scale_pool4.weight"]) == {np.float64(np.float32(0.01))} and len(own["scale_pool4.weight"]) == 10
+    assert set(own["scale_pool3.weight"]) == {np.float64(np.float32(0.0001))}
+    assert not scaled.scale_pool4.weight.requires_grad
+    for n, a in own.items():
+        if n.startswith("score"):
+            a[...] = normal(a.shape, 5)
+    state = {n: a for n, a in own.items() if not n.startswith("scale")}
+    for pool, factor in (("pool4", own["scale_pool4.weight"]), ("pool3", own["scale_pool3.weight"])):
+        state[f"score_{pool}.weight"] = state[f"score_{pool}.weight"] * factor[:, None, None]
+    plain.load_state_dict(state)
+    x = normal((1, 3, 40, 40), 1)
+    np.testing.assert_allclose(scaled(x).numpy(), plain(x).numpy(), rtol=1e-9)
+
+
+@pytest.mark.paper
+def test_rates_are_those_of_the_reference_nets():
+    """Biases ×2 and undecayed; in FCN-AlexNet only the score's; interpolation frozen, or learned but for the last."""
+    with mf.shapes_only():
+        vgg, alexnet = (
+            dict(mf.models.fcn8s_vgg16().named_parameters()),
+            dict(mf.models.fcn32s_alexnet().named_parameters()),
+        )
+        learned = dict(mf.models.fcn8s_vgg16(learn_upsampling=True).named_parameters())
+    mults = {n: (p.lr_mult, p.decay_mult) for n, p in vgg.items()}
+    assert mults["conv1_1.weight"] == (1, 1) and mults["conv1_1.bias"] == mults["score_pool3.bias"] == (2, 0)
+    assert (alexnet["conv1.bias"].lr_mult, alexnet["conv1.bias"].decay_mult) == (1, 1)
+    assert (alexnet["score_fr.bias"].lr_mult, alexnet["score_fr.bias"].decay_mult) == (2, 0)
+    names = ("upscore2", "upscore_pool4", "upscore8")
+    assert [vgg[f"{n}.weight"].requires_grad for n in names] == [False, False, False]
+    assert [learned[f"{n}.weight"].requires_grad for n in names] == [True, True, False]
+
+
+def test_what_cannot_be_built_is_said():
+    with pytest.raises(UserError, match="caffenet is a classifier"):
+        mf.models.build("caffenet")
+    with pytest.raises(
+        ValueError, match=r"stride must be a power of two that a map of the trunk has \(8, 16, 32\), got 4"
+    ):
+        mf.models.fcn("caffenet", 4, width=0.05)
+    with pytest.raises(ValueError, match="no skips to scale at pool3"):
+        mf.models.fcn("mini", 32, scales=dict(pool3=0.1))
+    with pytest.raises(ValueError, match="not both"):
+        mf.models.fcn("mini", 32, pad=1, image_size=50)
+    with pytest.raises(UserError, match=r"cannot be built with wdith 2: .*unexpected keyword"):
+        mf.models.build("fcn32s_vgg16", wdith=2)
+
+
+def test_an_fcn_over_any_classifier_takes_any_size_its_padding_allows():
+    for trunk in mf.models.CLASSIFIERS:
+        channels = 1 if "lenet" in trunk else 3
+        with mf.shapes_only(), mf.no_grad():
+            model = mf.models.fcn(trunk, 4 if "lenet" in trunk else 16, num_classes=3, pad=100, in_channels=channels)
+            image = mf.Tensor(np.broadcast_to(np.float32(0), (1, channels, 61, 200)))
+            assert model(image).shape == (1, 3, 61, 200), trunk
+
+
+def test_building_for_shapes_costs_neither_memory_nor_chance():
+    mf.manual_seed(3)
+    with mf.shapes_only():
+        model = mf.models.fcn8s_vgg16()
+    assert all(max(p.data.strides, default=0) == 0 for n, p in model.named_parameters() if n.endswith("weight"))
+    a = mf.backend.rng().random()
+    mf.manual_seed(3)
+    assert mf.backend.rng().random() == a

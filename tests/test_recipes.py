@@ -1,0 +1,126 @@
+"""Ways to train: the paper's recipes, staged starts, a sampled loss, an auxiliary head; from the command line."""
+
+import json
+
+import numpy as np
+import pytest
+from tiny_run import TINY
+
+import minifcn as mf
+from minifcn import train
+from minifcn.errors import UserError
+from minifcn.io import load_checkpoint
+from minifcn.models.store import weights_in
+from minifcn.recipes import RECIPES, recipe
+from minifcn.training import fit
+
+
+@pytest.mark.paper
+@pytest.mark.parametrize(
+    "name, model, expected",
+    [  # the reference's tables of both papers (§1.9)
+        ("cvpr", "fcn32s_alexnet", dict(lr=1e-3, momentum=0.9, batch_size=20, reduction="valid", weight_decay=5e-4)),
+        ("cvpr", "fcn32s_vgg16", dict(lr=1e-4, momentum=0.9, batch_size=20, schedule="constant")),
+        ("cvpr", "fcn32s_googlenet", dict(lr=5e-5, learn_upsampling=True)),
+        ("cvpr", "fcn16s_vgg16", dict(lr=1e-6)),
+        ("heavy", "fcn32s_vgg16", dict(lr=1e-10, momentum=0.99, batch_size=1, reduction="sum", learn_upsampling=False)),
+        ("heavy", "fcn16s_vgg16", dict(lr=1e-12)),
+        ("heavy", "fcn8s_vgg16", dict(lr=1e-14)),
+        ("heavy", "fcn8s_atonce_vgg16", dict(lr=1e-10)),
+        ("heavy", "fcn32s_alexnet", dict(lr=1e-4, momentum=0.9, batch_size=1, accumulate=20, reduction="valid")),
+    ],
+)
+def test_recipes_are_the_papers(name, model, expected):
+    settings = recipe(name, model)
+    assert settings | expected == settings
+    assert settings["balance"] == 0 and not settings["mirror"] and settings["jitter"] == settings["zoom"] == 0
+
+
+def test_every_setting_of_a_recipe_is_a_flag_of_train():
+    flags = {action.dest for action in train.parser()._actions}
+    assert all(settings.keys() <= flags for nets in RECIPES.values() for settings in nets.values())
+    with pytest.raises(UserError, match="the paper has no recipe 'heavy' for fcn8s_mini; it has for fcn32s_alexnet"):
+        recipe("heavy", "fcn8s_mini")
+
+
+def test_a_recipe_gives_way_to_a_file_and_a_file_to_the_command_line(tmp_path):
+    (tmp_path / "own.json").write_text('{"momentum": 0.5, "lr": 1e-7}')
+    args = ["--recipe", "heavy", "--model", "fcn32s_vgg16", "--config", str(tmp_path / "own.json"), "--lr", "1e-8"]
+    settings, _ = train.settings(args)
+    assert (settings.lr, settings.momentum, settings.batch_size, settings.mirror) == (1e-8, 0.5, 1, False)
+
+
+def test_a_stage_starts_where_the_coarser_net_ended(scenes, tmp_path, capfd, refused):
+    """§4.2: the trunk and score_fr are the old ones; the new score is zero, so the first prediction is the old one."""
+    common = ["--dataset", "folder", "--root", str(scenes), *TINY, "--lr", "0"]
+    coarse, fine = tmp_path / "32s", tmp_path / "16s"
+    assert train.main([*common[:-2], "--model", "fcn32s_mini", "--out", str(coarse)]) == 0
+    capfd.readouterr()
+    assert train.main([*common, "--model", "fcn16s_mini", "--init", str(coarse), "--out", str(fine)]) == 0
+    said = next(line for line in capfd.readouterr().out.splitlines() if line.startswith("start"))
+    assert said.endswith("new are score_pool4.weight, score_pool4.bias")
+    old, new = (weights_in(load_checkpoint(run / "last.safetensors")[0]) for run in (coarse, fine))
+    learned = [n for n in old if "upscore" not in n and "running" not in n]
+    assert all((old[n] == new[n]).all() for n in learned)
+    assert not new["score_pool4.weight"].any()
+    assert json.loads((fine / "config.json").read_text())["init"] == str(coarse)
+
+    (coarse / "last.safetensors").unlink()  # what was started may go on without what it started from
+    assert train.main(["--resume", str(fine), "--epochs", "3"]) == 0
+    refused(train.main, *common, "--init", tmp_path / "none", "--out", tmp_path / "x", match="none")
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.paper
+def test_a_sampled_loss_has_the_expected_gradient_of_the_whole():
+    """`fit(sampling=p)` masks pixels at random: over many draws the mean gradient is p times the full one (§3.4)."""
+    data = mf.data.Shapes(length=1, size=(16, 16), num_classes=3)
+
+    def change(sampling, seed):
+        mf.manual_seed(0)
+        model = mf.models.fcn("mini", 2, 3, width=0.05, batch_norm=False, dropout=0.0)
+        before = model.score_fr.weight.data.copy()
+        optimizer = mf.optim.SGD(model.parameters(), lr=1e-6, momentum=0.0)
+        mf.manual_seed(seed)
+        fit(model, mf.data.Loader(data, 1), optimizer=optimizer, sampling=sampling)
+        return model.score_fr.weight.data - before
+
+    full = change(1.0, 0)
+    mean = np.mean([change(0.5, seed) for seed in range(200)], axis=0)
+    assert np.linalg.norm(mean - 0.5 * full) < 0.1 * np.linalg.norm(0.5 * full)
+    assert np.linalg.norm(change(0.5, 1) - 0.5 * full) > 0.005 * np.linalg.norm(full)  # one draw is not the mean
+
+
+def test_sampling_and_padding_from_the_command_line(scenes, tmp_path, capfd):
+    flags = ["--dataset", "folder", "--root", str(scenes), *TINY, "--sampling", "0.5", "--pad", "9"]
+    assert train.main([*flags, "--out", str(tmp_path / "run")]) == 0
+    said = capfd.readouterr().out
+    assert "each pixel counts with probability 0.5" in said
+    assert f"N = {3 * 24 * 32 // 2:,} pixels a batch" in said
+    assert mf.models.load(tmp_path / "run" / "last.safetensors").conv1_1.options["padding"] == 9
+
+
+def test_torchvisions_net_trains_with_its_auxiliary_head(scenes, tmp_path):
+    flags = ["--dataset", "folder", "--root", str(scenes), "--model", "fcn_resnet50", "--width", "0.05"]
+    assert train.main([*flags, "--batch-size", "3", "--epochs", "1", "--out", str(tmp_path / "run")]) == 0
+    arrays = weights_in(load_checkpoint(tmp_path / "run" / "last.safetensors")[0])
+    assert arrays["aux_classifier.4.weight"].any()
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        ("--model caffenet", "caffenet is a classifier"),
+        ("--model fcn32s_nyud_rgbd", "takes 4 channels, but pictures of .* have 3"),
+        ("--model fcn32s_alexnet --batch-norm", "cannot be built with .*batch_norm"),
+        ("--sampling 0", "0 is not above 0"),
+        ("--sampling 1.5", "1.5 is not above 0 and at most 1"),
+        ("--recipe medium", "invalid choice: 'medium'"),
+        ("--recipe heavy", "no recipe 'heavy' for fcn8s_mini"),
+        ("--init nowhere.safetensors", "nowhere.safetensors"),
+    ],
+)
+def test_what_does_not_go_together_is_one_sentence(argv, message, scenes, tmp_path, refused):
+    argv = ["--dataset", "folder", "--root", scenes, *argv.split(), "--width", "0.02", "--out", tmp_path / "run"]
+    refused(train.main, *argv, match=message)
+    assert not (tmp_path / "run").exists()

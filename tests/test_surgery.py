@@ -1,0 +1,120 @@
+"""Net surgery: classifiers that became convolutional, weights that moved, batch norm that was folded."""
+
+import numpy as np
+import pytest
+from strategies import normal
+
+import minifcn as mf
+from minifcn import nn
+from minifcn.nn.surgery import convolutionalize, fold_batchnorm, transplant
+
+
+def randomised(model, seed=0):
+    """Every parameter and statistic away from its plain start."""
+    rng = np.random.default_rng(seed)
+    for name, array in model.state_dict().items():
+        low, high = (0.5, 1.5) if "var" in name else (-0.5, 0.5)
+        values = rng.uniform(low, high, array.shape)
+        array[...] = values if array.ndim == 1 else array + 0.1 * values
+    return model
+
+
+@pytest.mark.paper
+@pytest.mark.parametrize("name", mf.models.CLASSIFIERS)
+def test_a_classifier_and_its_convolution_agree_at_the_native_size(name):
+    mf.manual_seed(0)
+    classifier = mf.models.CLASSIFIERS[name](num_classes=7, width=0.05).eval()
+    fully = convolutionalize(classifier, classifier.input_size, classifier.in_channels)
+    x = normal((2, classifier.in_channels, classifier.input_size, classifier.input_size), 1, np.float32)
+    expected, y = classifier(x).numpy(), fully(x).numpy()
+    assert y.shape == (2, 7, 1, 1)
+    np.testing.assert_allclose(y[:, :, 0, 0], expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+    larger = classifier.input_size + 64
+    assert fully(normal((1, classifier.in_channels, larger, larger), 2, np.float32)).shape[2] > 1
+
+
+def test_surgery_shares_arrays_and_keeps_names_modes_and_rates():
+    classifier = mf.models.lenet_caffe().eval()
+    classifier.ip1.weight.lr_mult = 3.0
+    fully = convolutionalize(classifier, 28, 1)
+    assert [n for n, _ in fully.named_parameters()] == [n for n, _ in classifier.named_parameters()]
+    assert fully.ip1.weight.shape == (500, 50, 4, 4)
+    assert fully.ip1.weight.lr_mult == 3.0 and not fully.training
+    assert np.shares_memory(fully.ip1.weight.data, classifier.ip1.weight.data)
+    assert fully.ip1.bias is classifier.ip1.bias
+
+
+@pytest.mark.paper
+def test_tensorflows_flattening_needs_a_transposition():
+    """(h, w, C) instead of (C, h, w): W.reshape(O, h, w, C).transpose(0, 3, 1, 2) is the kernel (reference §1.2)."""
+    x, w = normal((1, 3, 4, 5)), normal((6, 4 * 5 * 3), 1)
+    expected = w @ x[0].transpose(1, 2, 0).ravel()
+    kernel = w.reshape(6, 4, 5, 3).transpose(0, 3, 1, 2).copy()
+    np.testing.assert_allclose(mf.ops.conv2d(x, kernel).numpy().ravel(), expected, rtol=1e-12)
+
+
+def test_what_cannot_be_convolutionalized_is_said():
+    with pytest.raises(ValueError, match=r"fc reads maps of .* put Flatten before"):
+        convolutionalize(nn.Sequential(conv=nn.Conv2d(3, 2, 3), fc=nn.Linear(8, 2)), 5)
+    odd = nn.Sequential(flatten=nn.Flatten(), fc=nn.Linear(48, 4), conv=nn.Conv2d(4, 2, 1))
+    with pytest.raises(ValueError):
+        convolutionalize(odd, 4)
+
+
+@pytest.mark.paper
+def test_weights_move_by_name_and_the_report_says_what_became_of_each():
+    mf.manual_seed(0)
+    donor = mf.models.vgg16(width=0.02, num_classes=5)
+    receiver = mf.models.fcn8s_vgg16(width=0.02, num_classes=5)
+    report = transplant(donor, receiver)
+    assert report.reshaped == ["fc6.weight", "fc7.weight"]
+    assert report.unused == ["fc8.weight", "fc8.bias"]
+    assert len(report.copied) == 26 + 2
+    assert [n for n in report.kept if "upscore" not in n] == [
+        "score_fr.weight", "score_fr.bias", "score_pool4.weight", "score_pool4.bias", "score_pool3.weight",
+        "score_pool3.bias",
+    ]  # fmt: skip
+    np.testing.assert_array_equal(receiver.fc6.weight.data.ravel(), donor.fc6.weight.data.ravel())
+    assert "reshaped     2  fc6.weight, fc7.weight" in str(report)
+
+
+@pytest.mark.paper
+def test_early_fusion_starts_its_depth_filters_at_the_mean_of_the_colour_filters():
+    mf.manual_seed(0)
+    donor, receiver = mf.models.vgg16(width=0.02), mf.models.fcn32s_nyud_rgbd(width=0.02)
+    report = transplant(donor, receiver, rename=lambda n: n.replace("conv1_1.", "conv1_1_bgrd."))
+    assert report.widened == ["conv1_1_bgrd.weight"]
+    w = receiver.conv1_1_bgrd.weight.data
+    np.testing.assert_array_equal(w[:, :3], donor.conv1_1.weight.data)
+    np.testing.assert_allclose(w[:, 3], w[:, :3].mean(axis=1), rtol=1e-6)
+
+
+def test_one_donor_serves_both_streams():
+    mf.manual_seed(0)
+    donor, receiver = mf.models.vgg16(width=0.02), mf.models.fcn32s_nyud_late(width=0.02)
+    for suffix in ("color", "hha"):
+        transplant(donor, receiver, rename=lambda n, s=suffix: n.replace(".", s + ".", 1))
+    own = receiver.state_dict()
+    for layer in ("conv1_1", "conv5_3"):
+        np.testing.assert_array_equal(own[f"{layer}color.weight"], own[f"{layer}hha.weight"])
+    assert {"score_frcolor.weight", "score_frhha.weight"} <= own.keys()
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: mf.models.fcn8s_mini(num_classes=3, width=0.2),
+        lambda: mf.models.fcn8s_vgg16(num_classes=3, width=0.02, batch_norm=True, image_size=40),
+        lambda: mf.models.fcn_resnet50(num_classes=3, width=0.1),
+        lambda: convolutionalize(mf.models.resnet18(num_classes=3, width=0.1), 64),
+    ],
+)
+def test_folding_batch_norm_changes_nothing_but_the_number_of_layers(build):
+    mf.manual_seed(0)
+    model = randomised(build()).eval().to(dtype="float64")
+    folded = fold_batchnorm(model)
+    assert not [m for m in folded.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    x = normal((1, 3, 64, 72))
+    expected = model(x).numpy()
+    np.testing.assert_allclose(folded(x).numpy(), expected, rtol=1e-9, atol=1e-12 * np.abs(expected).max())
