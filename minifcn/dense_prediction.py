@@ -52,7 +52,7 @@ def shift_and_stitch(model, image):
         If the image is smaller than a receptive field.
     """
     x = _array("shift_and_stitch", image)
-    units = _Units(model, x.shape)
+    units = _Units(model, x)
     sizes = [n - s + 1 for n, s in zip(x.shape[2:], units.seen)]
     if min(sizes) < 1:
         raise ValueError(
@@ -80,7 +80,8 @@ def rarefy(model):
     Parameters
     ----------
     model : Sequential
-        Of Conv2d, MaxPool2d, AvgPool2d and pointwise layers (ReLU, Dropout, normalisations), nested as you like.
+        Of Conv2d, MaxPool2d, AvgPool2d and pointwise layers (ReLU, Dropout, normalisations), nested as you like, in
+        inception and residual blocks too.
 
     Returns
     -------
@@ -126,7 +127,7 @@ def patchwise(model, image, size=None, batch=32):
         If a window of `size` has not its centre where an output has, or gives more than one output.
     """
     x = _array("patchwise", image)
-    units = _Units(model, x.shape)
+    units = _Units(model, x)
     size = units.seen if size is None else pair(size, 1, "size")
     corners = [s - Fraction(n - 1, 2) for s, n in zip(units.start, size)]  # of the window of output (0, 0)
     if any(c.denominator != 1 for c in corners):
@@ -180,7 +181,7 @@ def macs(model, image_size, size=None, channels=3):
     whole, patches : int
     """
     image_size = pair(image_size, 1, "image_size")
-    units = _Units(model, (1, channels, *image_size))
+    units = _Units(model, stand_in(model.parameters()[0].data, (1, channels, *image_size)))
     size = units.seen if size is None else pair(size, 1, "size")
     whole, one = (nn.summary(model, s, channels).macs for s in (image_size, size))
     return whole, prod(units.grid) * one
@@ -197,16 +198,15 @@ class _Units:
     seen : pixels of the image that one output sees, its receptive field less the padding, ``r − 2P``
     """
 
-    def __init__(self, model, shape):
-        like = next(iter(model.parameters())).data
-        image = Tensor(stand_in(like, shape), name="image")
+    def __init__(self, model, x):
+        image = Tensor(x, name="image")
         try:
             with evaluating(model), no_grad(), shapes_only():
                 y = model(image)
         except GeometryError:
             raise
         except ValueError as error:
-            raise ValueError(f"the net has no output for images of shape {tuple(shape)}: {error}") from error
+            raise ValueError(f"the net has no output for images of shape {x.shape}: {error}") from error
         field = receptive_field(y, image)
         (root,) = image.where
         if any(len(m.sees) > 1 for m in y.where[root]) or any(j.denominator > 1 for j in field.jump):
@@ -238,7 +238,14 @@ def _rarefied(module, spread):
         layers = {}
         for name, child in module.children():
             layers[name], spread = _rarefied(child, spread)
-        return nn.Sequential(**layers), spread
+        return _in_mode(nn.Sequential(**layers), module), spread
+    if isinstance(module, nn.Branches):
+        branches, (after, *_) = zip(*(_rarefied(branch, spread) for branch in module.branches))
+        return _in_mode(nn.Branches(*branches), module), after
+    if isinstance(module, nn.Residual):
+        branch, after = _rarefied(module.branch, spread)
+        downsample = module.downsample and _rarefied(module.downsample, spread)[0]
+        return _in_mode(nn.Residual(branch, downsample), module), after
     layer = copy(module)  # its own options and mode; the Parameters are the same objects
     if isinstance(module, POINTWISE):
         return layer, spread
@@ -248,15 +255,18 @@ def _rarefied(module, spread):
     stride = options["stride"]
     stride = pair(module.kernel_size if stride is None else stride, 1, "stride")
     padding, dilation = pair(options["padding"]), pair(options["dilation"])
-    options |= dict(
+    options |= dict(  # with stride 1, ceil_mode has nothing left to round up
         stride=1,
         padding=tuple(p * d for p, d in zip(padding, spread)),
         dilation=tuple(k * d for k, d in zip(dilation, spread)),
     )
-    if "ceil_mode" in options:
-        options["ceil_mode"] = False  # with stride 1 there is nothing left to round up
     layer.options = options
     return layer, tuple(d * s for d, s in zip(spread, stride))
+
+
+def _in_mode(module, of):
+    module.training = of.training
+    return module
 
 
 def _advice(module):
@@ -264,4 +274,4 @@ def _advice(module):
         return "a fully connected layer sees one size only; make it a convolution first (nn.surgery.convolutionalize)"
     if isinstance(module, nn.ConvTranspose2d):
         return "it upsamples what rarefaction would compute densely; rarefy the net below it"
-    return "only convolutions, poolings and pointwise layers in nn.Sequential can be; rarefy the parts that are"
+    return "only convolutions, poolings and pointwise layers can be, in rows, branches or residual blocks; rarefy those"

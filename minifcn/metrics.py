@@ -9,7 +9,7 @@ from itertools import product
 
 import numpy as np
 
-VOID = 255  # the label of pixels that are not counted
+from .data.images import VOID
 
 
 class ConfusionMatrix:
@@ -151,7 +151,7 @@ def boundary_band(label, width):
     bounds = np.iinfo(np.int64)
     highest = _over_window(np.where(known, classes, bounds.min), width, np.maximum)
     lowest = _over_window(np.where(known, classes, bounds.max), width, np.minimum)
-    return np.where(known & (highest != lowest), label, label.dtype.type(VOID))
+    return np.where(highest != lowest, label, label.dtype.type(VOID))
 
 
 def _over_window(a, width, extreme):

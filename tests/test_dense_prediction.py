@@ -32,6 +32,7 @@ def test_what_a_mode_does_is_evaluation_and_the_mode_stays():
     assert model.training
     dense = rarefy(model).eval()
     assert model.training and not dense.training
+    assert not rarefy(dense).training
 
 
 def test_strides_and_windows_need_not_be_square():
@@ -42,13 +43,19 @@ def test_strides_and_windows_need_not_be_square():
     np.testing.assert_allclose(patchwise(model, x), model(x).numpy(), rtol=1e-12)
 
 
+def test_a_pooling_needs_no_parameters_to_be_stitched():
+    x = normal((1, 1, 7, 7))
+    np.testing.assert_array_equal(shift_and_stitch(nn.MaxPool2d(2), x), nn.MaxPool2d(2, 1)(x).numpy())
+    np.testing.assert_array_equal(patchwise(nn.MaxPool2d(2), x), nn.MaxPool2d(2)(x).numpy())
+
+
 def test_a_net_of_stride_one_is_dense_already():
     model, x = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU()), normal((1, 1, 5, 6), dtype=np.float32)
     np.testing.assert_array_equal(shift_and_stitch(model, x), model(x).numpy())
 
 
-def test_branches_and_residuals_inside_are_no_obstacle_to_stitching():
-    """Any net whose outputs have a place can be stitched, whatever is inside."""
+def test_branches_inside_are_no_obstacle_to_stitching():
+    """Any net whose outputs have a place can be stitched, Sequential or not."""
     inner = nn.Branches(nn.Conv2d(3, 2, 1), nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU()))
     x = normal((1, 2, 12, 12), dtype=np.float32)
     model = nn.Sequential(net(), nn.Conv2d(4, 3, 1), inner)
@@ -104,7 +111,7 @@ def test_refusals_of_stitching_and_cutting():
         (nn.Linear(4, 2), r"cannot rarefy last \(Linear\).*convolutionalize"),
         (nn.Flatten(), "sees one size only"),
         (nn.ConvTranspose2d(4, 4, 2), "upsamples"),
-        (nn.Branches(nn.ReLU()), "only convolutions, poolings"),
+        (nn.GlobalAvgPool2d(), "only convolutions, poolings"),
     ],
 )
 def test_refusals_of_rarefaction_name_the_layer(layer, said):
@@ -112,3 +119,16 @@ def test_refusals_of_rarefaction_name_the_layer(layer, said):
         rarefy(net(inner=nn.Sequential(last=layer)))
     with pytest.raises(TypeError, match=r"an nn\.Sequential, whose layers it can see, not Conv2d"):
         rarefy(nn.Conv2d(1, 1, 1))
+
+
+@pytest.mark.parametrize("name", ["googlenet", "resnet18"])
+def test_blocks_with_several_paths_are_rarefied_along_each(name):
+    """Every f-th output of the rarefied net is the net's own; padding is rarefied along, so at the border too."""
+    mf.manual_seed(0)
+    trunk = mf.models.CLASSIFIERS[name](num_classes=1, width=0.05).trunk().eval()
+    x = normal((1, 3, 97, 97), dtype=np.float32)
+    old, new = trunk(x).numpy(), rarefy(trunk)(x).numpy()
+    every = new[:, :, ::32, ::32]
+    h = min(old.shape[2], every.shape[2])
+    assert h >= 2
+    np.testing.assert_allclose(every[:, :, :h, :h], old[:, :, :h, :h], rtol=1e-3, atol=1e-4 * np.abs(old).max())

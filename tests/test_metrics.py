@@ -13,6 +13,7 @@ LABELS = np.array([0, 0, 0, 0, 0, 1, 1, 1, 2, 255], np.uint8)
 PREDICTIONS = np.array([0, 0, 0, 1, 2, 1, 1, 0, 2, 1], np.uint8)
 
 
+@pytest.mark.paper
 def test_hand_oracle():
     cm = ConfusionMatrix(4).update(LABELS, PREDICTIONS)
     np.testing.assert_array_equal(cm.matrix, [[3, 1, 1, 0], [1, 2, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]])
@@ -22,6 +23,7 @@ def test_hand_oracle():
     assert cm.fw_iu == pytest.approx(0.5)
 
 
+@pytest.mark.paper
 def test_constant_prediction_of_21_classes_scores_one_21st():
     labels = np.random.default_rng(0).integers(0, 21, 5000).astype(np.uint8)
     labels[:21] = np.arange(21)

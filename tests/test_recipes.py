@@ -50,6 +50,7 @@ def test_a_recipe_gives_way_to_a_file_and_a_file_to_the_command_line(tmp_path):
     assert (settings.lr, settings.momentum, settings.batch_size, settings.mirror) == (1e-8, 0.5, 1, False)
 
 
+@pytest.mark.paper
 def test_a_stage_starts_where_the_coarser_net_ended(scenes, tmp_path, capfd, refused):
     """§4.2: the trunk and score_fr are the old ones; the new score is zero, so the first prediction is the old one."""
     common = ["--dataset", "folder", "--root", str(scenes), *TINY, "--lr", "0"]

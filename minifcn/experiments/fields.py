@@ -1,55 +1,73 @@
-"""Effective receptive fields (Luo et al. 2016): what a score really depends on, before training and after.
+"""Effective receptive fields (Luo et al. 2016): what a pixel's score really depends on, before training and after.
 
-The derived field says what a unit *can* see; the mean size of its gradient over many images says what it looks at:
-a bell that fills a part of the field, and grows by training.
+The derived field says what a unit *can* see; the mean size of its gradient over many images says what it looks at: most
+of it close by.  Luo et al. find that the field grows by training; a net with skips has finer streams to grow into.
 """
 
 import numpy as np
 
 from .. import backend, models
-from ..data import open_dataset
-from ..geometry import effective_receptive_field
+from ..data import Earth, Shapes
+from ..geometry import effective_receptive_field, extent
+from ..nn import init
 from ..viz.experiments import effective_fields
+
+SIZE = 384  # pixels: the derived field of 278 lies inside
 
 
 def run(lab):
-    """The net that the package ships, against the same net untrained, on validation images of Earth."""
-    name = "shapes" if lab.short else "earth"
-    data = open_dataset(name, "val")
-    images = np.stack([data[i][0] for i in range(4 if lab.short else 64)])
-    trained = models.fcn8s_mini(pretrained="earth").eval()
+    """The net that the package ships, against the same net untrained, on surroundings of validation tiles."""
+    images = _pictures(lab)
+    trained = models.fcn8s_mini(pretrained="earth")
     backend.manual_seed(0)
-    untrained = models.fcn8s_mini(num_classes=trained.num_classes).eval()
-    for parameter in untrained.score_fr.parameters():
-        parameter.data[...] = backend.rng().standard_normal(parameter.shape)  # zero scores would see nothing
-    maps = {}
+    untrained = models.fcn8s_mini(num_classes=trained.num_classes)
+    for name, parameter in untrained.named_parameters():
+        if name.startswith("score") and name.endswith("weight"):
+            parameter.data[...] = init.he(parameter.shape)  # scores that start at zero would see nothing
+    rows, maps = [], {}
     for state, model in (("untrained", untrained), ("trained", trained)):
         inputs = trained.preprocessing(images)
-        maps[state] = _relative(effective_receptive_field(lambda x, m=model: _winner(m(x)), inputs))
-    return dict(dataset=name, images=len(images), maps=maps)
+        model.eval()
+        field = np.mean([effective_receptive_field(lambda x, m=model: _winner(m(x)), i[None]) for i in inputs], axis=0)
+        middle = field.shape[0] // 2
+        shares = {f"within_{d}": _around(field, middle, d) for d in (8, 16, 32, 64)}
+        rows.append(dict(state=state, sigma=extent(field).sigma[1], **shares))
+        maps[state] = _coarser(field / field.max()).round(4).tolist()
+    return dict(images=len(images), size=len(field), rows=rows, maps=maps)
+
+
+def _pictures(lab):
+    if lab.short:
+        return np.stack([image for image, _ in Shapes("val", length=2, size=(64, 64))])
+    data, around = Earth("val"), (SIZE - 128) // 2
+    pictures = (data.window(i, -around, -around, SIZE, SIZE)[0] for i in range(0, len(data), 2))
+    return np.stack([p for p in pictures if p.shape[:2] == (SIZE, SIZE)])  # blocks at the map's edge are smaller
 
 
 def _winner(scores):
-    """The largest score of every pixel: the sum of all would not do, softmax's gradients cancel in it."""
+    """The largest score of every pixel: the sum of all would not do, for softmax's gradients cancel in it."""
     return scores.max(axis=1, keepdims=True)
 
 
-def _relative(values):
-    return (values / values.max()).round(5).tolist()
+def _coarser(field, by=4):
+    """Means of squares: enough to look at."""
+    n = len(field) // by
+    return field[: n * by, : n * by].reshape(n, by, n, by).mean(axis=(1, 3))
+
+
+def _around(field, middle, distance):
+    """The share of the gradient inside a square around the unit."""
+    inside = slice(middle - distance, middle + distance + 1)
+    return float(field[inside, inside].sum() / field.sum())
 
 
 def summary(results):
-    """One line a state: the part of the gradient inside squares around the pixel."""
-    for state, values in results["maps"].items():
-        total = np.array(values)
-        centre = [n // 2 for n in total.shape]
-        shares = []
-        for half in (8, 16, 32):
-            box = total[centre[0] - half : centre[0] + half + 1, centre[1] - half : centre[1] + half + 1]
-            shares.append(f"{box.sum() / total.sum():.0%} within {half} px")
-        yield f"{state:<10} {', '.join(shares)}"
+    """One line a state: σ, and the part of the gradient inside squares around the pixel."""
+    for row in results["rows"]:
+        shares = ", ".join(f"{v:.0%} within {k.partition('_')[2]} px" for k, v in row.items() if k.startswith("within"))
+        yield f"{row['state']:<10} σ {row['sigma']:.0f} px; {shares}"
 
 
 def draw(results):
-    """Both maps as pictures, on one scale."""
-    return effective_fields({state: np.array(values) for state, values in results["maps"].items()})
+    """Both maps as pictures, on one scale, and their profiles."""
+    return effective_fields({state: np.array(values) for state, values in results["maps"].items()}, results["size"])

@@ -126,7 +126,7 @@ def machine():
     blas = next((b for b in threadpool_info() if b["user_api"] == "blas"), {})
     return dict(
         processor=_processor(), cores=os.cpu_count(), threads=workers.threads(), python=platform.python_version(),
-        numpy=np.__version__, blas=" ".join(blas[k] for k in ("internal_api", "version", "architecture") if blas.get(k)),
+        numpy=np.__version__, blas=" ".join(str(blas.get(k, "")) for k in ("internal_api", "version", "architecture")),
     )  # fmt: skip
 
 

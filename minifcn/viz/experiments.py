@@ -119,13 +119,15 @@ def bars_by_variant(bars, title):
 
 
 @styled()
-def effective_fields(maps):
+def effective_fields(maps, size):
     """Maps of what a unit looks at, as pictures on a common logarithmic scale, and their profiles through the middle.
 
     Parameters
     ----------
     maps : dict of {str: (H, W) array}
-        Each with a largest value of 1.
+        The largest value about 1.
+    size : int
+        Pixels that a map is wide.
     """
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
@@ -135,9 +137,10 @@ def effective_fields(maps):
     for i, (axes, (name, values)) in enumerate(zip(pictures, maps.items())):
         shown = axes.imshow(values.clip(1e-4), cmap="viridis", norm=LogNorm(1e-4, 1))
         axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
         axes.set_title(name)
         line = values.sum(axis=0) / values.sum(axis=0).max()
-        profile.plot(np.arange(len(line)) - len(line) // 2, line, color=CYCLE[i], label=name)
+        profile.plot((np.arange(len(line)) + 0.5) * size / len(line) - size / 2, line, color=CYCLE[i], label=name)
     figure.colorbar(shown, ax=pictures, shrink=0.8, label="mean |gradient|, of the largest")
     profile.set_title("summed over rows")
     profile.set_xlabel("pixels from the unit")
