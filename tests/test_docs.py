@@ -6,6 +6,7 @@ from functools import reduce
 from pathlib import Path
 
 import minifcn
+import minifcn.experiments  # a command: the package itself does not import it
 
 ROOT = Path(__file__).parent.parent
 
@@ -23,8 +24,6 @@ def test_no_cell_of_the_claims_table_is_empty_but_the_notebooks():
 
 
 def test_the_code_that_embodies_a_claim_exists():
-    import minifcn.experiments  # noqa: F401  a command, not imported by the package itself
-
     for row in claims():
         names = re.findall(r"`([^`]+)`", row[2])
         assert names
