@@ -54,6 +54,9 @@ def network(args, data):
     """The model, which knows what the classes of `data` are called."""
     names = ("width", "pad", "batch_norm", "dropout", "learn_upsampling")
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
+    if args.pad == "minimal":
+        given["image_size"] = data[0][0].shape[:2]
+        del given["pad"]
     model = models.build(args.model, num_classes=data.num_classes, **given)
     if model.trunk.in_channels != 3:
         raise UserError(f"{args.model} takes {model.trunk.in_channels} channels, but pictures of {data!r} have 3")

@@ -41,7 +41,10 @@ def parser():
     net.add_argument("--model", default="fcn8s_mini", help=f"one of {', '.join(models.MODELS)}")
     net.add_argument("--width", type=at_least(0.01, float), default=1.0, help="factor on all numbers of channels")
     own = "(default: the model's own)"
-    net.add_argument("--pad", type=at_least(0), help=f"zeros around the image in the first layer {own}")
+    net.add_argument(
+        "--pad", type=padding, metavar="N|minimal",
+        help=f"zeros around the image in the first layer; minimal: as few as images of the first one's size need {own}",
+    )  # fmt: skip
     net.add_argument("--dropout", type=at_least(0, float, below=1), help=f"at the end of the trunk {own}")
     net.add_argument("--batch-norm", action=switch, help=f"normalise after convolutions {own}")
     net.add_argument("--learn-upsampling", action=switch, help=f"train interpolation layers but the last {own}")
@@ -83,6 +86,11 @@ def parser():
         "--json", type=json_file, metavar="OUT", help='write the final measures there ("-": standard output)'
     )
     return p
+
+
+def padding(text):
+    """An argparse type: a number of pixels, or "minimal"."""
+    return text if text == "minimal" else at_least(0)(text)
 
 
 @command

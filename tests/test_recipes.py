@@ -101,6 +101,16 @@ def test_sampling_and_padding_from_the_command_line(scenes, tmp_path, capfd):
     assert mf.models.load(tmp_path / "run" / "last.safetensors").conv1_1.options["padding"] == 9
 
 
+def test_the_least_padding_makes_a_large_net_affordable(scenes, tmp_path):
+    flags = ["--dataset", "folder", "--root", str(scenes), "--model", "fcn32s_vgg16", "--width", "0.02"]
+    flags += ["--pad", "minimal", "--batch-size", "3", "--epochs", "1", "--out", str(tmp_path / "run")]
+    assert train.main(flags) == 0
+    model = mf.models.load(tmp_path / "run" / "last.safetensors")
+    assert model.conv1_1.options["padding"] == mf.geometry.minimal_padding(
+        lambda pad: mf.models.fcn32s_vgg16(width=0.02, pad=pad), (24, 32)
+    )
+
+
 def test_torchvisions_net_trains_with_its_auxiliary_head(scenes, tmp_path):
     flags = ["--dataset", "folder", "--root", str(scenes), "--model", "fcn_resnet50", "--width", "0.05"]
     assert train.main([*flags, "--batch-size", "3", "--epochs", "1", "--out", str(tmp_path / "run")]) == 0

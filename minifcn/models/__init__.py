@@ -1,14 +1,19 @@
 """The networks: classifiers, one FCN builder over any of them, and a short preset for each named net."""
 
+from .alexnet import alexnet, alexnet_torchvision, caffenet
 from .classifier import Classifier, Trunk
 from .fcn import CLASSIFIERS, FCN, TRUNKS, fcn
+from .googlenet import googlenet
 from .heads import fuse
+from .lenet import lenet, lenet_caffe
 from .names import torchvision_names
+from .presets import *  # noqa: F403  the named nets: its __all__
 from .presets import MODELS, build, load
-
-globals().update(CLASSIFIERS | MODELS)
+from .resnet import resnet18, resnet50
+from .vgg import vgg11, vgg16, vgg19
 
 __all__ = [
-    "CLASSIFIERS", "FCN", "MODELS", "TRUNKS", "Classifier", "Trunk", "build", "fcn", "fuse", "load",
-    "torchvision_names", *CLASSIFIERS, *MODELS,
+    "CLASSIFIERS", "FCN", "MODELS", "TRUNKS", "Classifier", "Trunk", "alexnet", "alexnet_torchvision", "build",
+    "caffenet", "fcn", "fuse", "googlenet", "lenet", "lenet_caffe", "load", "resnet18", "resnet50",
+    "torchvision_names", "vgg11", "vgg16", "vgg19", *MODELS,
 ]  # fmt: skip
