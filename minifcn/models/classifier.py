@@ -96,27 +96,26 @@ class Streams(nn.Module):
     """
 
     def __init__(self, trunks):
-        self.suffixes, self.trunks = list(trunks), list(trunks.values())
-        first = self.trunks[0]
+        self.trunks, first = trunks, next(iter(trunks.values()))
         self.taps, self.top, self.bias_mults, self.input_size = (
             first.taps,
             first.top,
             first.bias_mults,
             first.input_size,
         )
-        self.in_channels = sum(t.in_channels for t in self.trunks)
+        self.in_channels = sum(t.in_channels for t in trunks.values())
         for suffix, trunk in trunks.items():
             for name, layer in trunk.children():
                 layer.name = name + suffix
 
     def children(self):
-        for suffix, trunk in zip(self.suffixes, self.trunks):
+        for suffix, trunk in self.trunks.items():
             for name, layer in trunk.children():
                 yield name + suffix, layer
 
     def features(self, x, names):
         maps, first = {}, 0
-        for suffix, trunk in zip(self.suffixes, self.trunks):
+        for suffix, trunk in self.trunks.items():
             own = x[:, first : first + trunk.in_channels]
             first += trunk.in_channels
             inner = [name.removesuffix(suffix) for name in names if name.endswith(suffix)]

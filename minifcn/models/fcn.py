@@ -43,26 +43,20 @@ class FCN(nn.Module):
         What the classes are called and how they are drawn, once a data set has said so.
     """
 
-    transparent = ("trunk", "head_list")
+    transparent = ("trunk", "heads")
     classes = palette = recipe = None
 
     def __init__(self, trunk, heads):
-        self.trunk, self.head_names, self.head_list = trunk, list(heads), list(heads.values())
-        self.num_classes = self.head_list[0].num_classes
+        self.trunk, self.heads, self.first = trunk, heads, next(iter(heads))
+        self.num_classes = heads[self.first].num_classes
         self.preprocessing = Preprocessing()
-
-    @property
-    def heads(self):
-        """{name: head}."""
-        return dict(zip(self.head_names, self.head_list))
 
     def _scores(self, image, heads):
         maps = self.trunk.features(image, [name for head in heads.values() for name in head.tapped()])
         return {name: head(maps, image) for name, head in heads.items()}
 
     def forward(self, image):
-        first = self.head_names[0]
-        return self._scores(image, {first: self.head_list[0]})[first]
+        return self._scores(image, {self.first: self.heads[self.first]})[self.first]
 
     def outputs(self, image):
         """{name of the head: its scores (N, C, H, W)}: all of them, for training."""
@@ -183,7 +177,7 @@ def two_streams(trunk, suffixes, pad=None, **options):
 def with_reference_rates(model):
     """Set each parameter's ``lr_mult`` and ``decay_mult`` to those of the reference nets."""
     norms = {id(p) for m in model.modules() if isinstance(m, nn.BatchNorm2d) for p in (m.weight, m.bias)}
-    scores = {id(p) for head in model.head_list for p in head.parameters()}
+    scores = {id(p) for head in model.heads.values() for p in head.parameters()}
     for name, parameter in model.named_parameters():
         if id(parameter) in norms:
             parameter.decay_mult = 0.0

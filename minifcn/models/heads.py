@@ -32,7 +32,7 @@ class SkipHead(nn.Module):
 
     def __init__(self, trunk, stride, num_classes, learn_upsampling=False, scales=None, suffix=""):
         self.num_classes, self.suffix, self.name = num_classes, suffix, f"score{suffix}"
-        self.streams = getattr(trunk, "suffixes", [""])
+        self.streams = list(getattr(trunk, "trunks", [""]))  # the suffixes of a trunk that is several
         self.top, self.skips = trunk.top, []  # (names of the upsampling before it, of its score, of its map)
         scales, taps = dict(scales or {}), dict(trunk.taps)
         maps, image = trunk.probe(self.tapped([self.top, *taps.values()]))

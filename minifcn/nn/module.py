@@ -57,7 +57,7 @@ class Module:
 
     def __setattr__(self, key, value):
         super().__setattr__(key, value)
-        for name, module in _modules_in(key, value):
+        for name, module in modules_in(key, value):
             module.name = module.name or name
 
     def forward(self, *inputs):
@@ -71,7 +71,7 @@ class Module:
     def children(self):
         """(name, module) of the modules held directly, in the order they were assigned."""
         for key, value in vars(self).items():
-            for name, module in _modules_in(key, value):
+            for name, module in modules_in(key, value):
                 if key in self.transparent:
                     yield from module.children()
                 else:
@@ -185,12 +185,13 @@ def evaluating(model):
             module.training = training
 
 
-def _modules_in(key, value):
-    """(name, module) of an attribute that is a module, or a list of modules."""
+def modules_in(key, value):
+    """(name, module) of an attribute that is a module, or a list or dict of modules."""
     if isinstance(value, Module):
         yield key, value
-    elif isinstance(value, list | tuple):
-        yield from ((f"{key}.{i}", v) for i, v in enumerate(value) if isinstance(v, Module))
+    elif isinstance(value, list | tuple | dict):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        yield from ((f"{key}.{i}", v) for i, v in items if isinstance(v, Module))
 
 
 class Sequential(Module):

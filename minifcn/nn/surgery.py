@@ -8,7 +8,7 @@ from ..core import Tensor, no_grad
 from ..kernels import shapes_only
 from ..kernels.shapes import pair, stand_in
 from .layers import AvgPool2d, BatchNorm2d, Conv2d, Flatten, GlobalAvgPool2d, Linear
-from .module import Module, Parameter, Sequential, evaluating
+from .module import Module, Parameter, Sequential, evaluating, modules_in
 
 __all__ = ["Transplant", "convolutionalize", "fold_batchnorm", "transplant"]
 
@@ -176,10 +176,9 @@ def _fold(convolution, norm):
 def _held(module):
     """`module` and every module it holds, those that its names leave out included."""
     yield module
-    for value in vars(module).values():
-        for inner in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(inner, Module):
-                yield from _held(inner)
+    for key, value in vars(module).items():
+        for _, inner in modules_in(key, value):
+            yield from _held(inner)
 
 
 def _few(names, shown=4):

@@ -253,7 +253,7 @@ def test_the_offset_is_the_padding_less_81_or_73_or_69():
         for pad in (97, 100, 113, 130):
             image = picture(64)
             model = getattr(mf.models, name)(pad=pad)
-            assert one(crop_offset(outputs_of(model, image)[model.head_list[0].last], image)) == pad - less
+            assert one(crop_offset(outputs_of(model, image)[model.heads[model.first].last], image)) == pad - less
 
 
 def test_fcn_alexnet_and_googlenet_take_odd_kernels_and_their_crops():
