@@ -33,71 +33,72 @@ class SkipHead(nn.Module):
     def __init__(self, trunk, stride, num_classes, learn_upsampling=False, scales=None, suffix=""):
         self.num_classes, self.suffix, self.name = num_classes, suffix, f"score{suffix}"
         self.streams = list(getattr(trunk, "trunks", [""]))  # the suffixes of a trunk that is several
-        self.top, self.skips = trunk.top, []  # (names of the upsampling before it, of its score, of its map)
-        scales, taps = dict(scales or {}), dict(trunk.taps)
+        self.top, self.skips = trunk.top, []  # (name of the upsampling before it, of its score, of its map)
+        scales, taps = dict(scales or {}), trunk.taps
         maps, image = trunk.probe(self.tapped([self.top, *taps.values()]))
-        here = _place(maps[self.top + self.streams[0]])
-        factor, last = int(here.jump), "upscore"
-        if not _is_power_of_two(stride) or stride not in (*taps, factor):
+        here = self._place(maps, self.top)
+        factor = int(here.jump)
+        if stride & (stride - 1) or stride not in (*taps, factor):
             strides = ", ".join(map(str, sorted({*taps, factor})))
             raise ValueError(f"stride must be a power of two that a map of the trunk has ({strides}), got {stride}")
 
-        def score(name, tap):
-            for stream in self.streams:
-                layer = nn.Conv2d(maps[tap + stream].shape[1], num_classes, 1, weight_init=nn.init.zero)
-                setattr(self, f"score_{name}{stream}{suffix}", layer)
-
-        def upsample(name, factor, target, learn):
-            nonlocal here
-            kernel = upsampling_kernel(here, factor, target)
-            here = here.spread(kernel, factor, 0)
-            layer = nn.ConvTranspose2d(
-                num_classes, num_classes, kernel, stride=factor, groups=num_classes, bias=False,
-                weight_init=nn.init.bilinear,
-            )  # fmt: skip
-            if not learn:
-                layer.weight.freeze()
-            setattr(self, name + suffix, layer)
-
-        score("fr", self.top)
-        before = "upscore2"
+        self._add_scores("fr", self.top, maps)
+        upsampling = "upscore2"
         while factor > stride:
             factor //= 2
             tap = taps[factor]
             name = tap.partition("/")[0]
-            upsample(before, 2, _place(maps[tap + self.streams[0]]), learn_upsampling)
-            if name in scales:
-                self._scale(f"scale_{name}{suffix}", [maps[tap + s].shape[1] for s in self.streams], scales.pop(name))
-            score(name, tap)
-            self.skips.append((before, name, tap))
-            before, last = f"upscore_{name}", f"upscore{factor}" if factor > 2 else f"upscore_{name}"
+            here = self._add_upsampling(upsampling, 2, here, self._place(maps, tap), learn_upsampling)
+            self._add_scores(name, tap, maps, scales.pop(name, None))
+            self.skips.append((upsampling, name, tap))
+            upsampling = f"upscore_{name}"
         if scales:
             raise ValueError(f"there are no skips to scale at {', '.join(scales)}")
-        self.last = last
-        upsample(last, factor, _place(image), learn=False)
+        self.last = "upscore" if not self.skips else f"upscore{factor}" if factor > 2 else upsampling
+        self._add_upsampling(self.last, factor, here, _axis(image), learn=False)
 
-    def _scale(self, name, channels, value):
-        for stream, n in zip(self.streams, channels):
-            layer = nn.Scale(n, value)
+    def _add_scores(self, name, tap, maps, scale=None):
+        """A 1×1 score of a map in every stream, perhaps of the map times a frozen factor."""
+        for stream in self.streams:
+            channels = maps[tap + stream].shape[1]
+            if scale is not None:
+                layer = nn.Scale(channels, scale)
+                layer.weight.freeze()
+                setattr(self, f"scale_{name}{stream}{self.suffix}", layer)
+            layer = nn.Conv2d(channels, self.num_classes, 1, weight_init=nn.init.zero)
+            setattr(self, f"score_{name}{stream}{self.suffix}", layer)
+
+    def _add_upsampling(self, name, factor, here, target, learn):
+        """A bilinear upsampling of cells at `here` onto cells at `target`; where its own cells lie."""
+        kernel = upsampling_kernel(here, factor, target)
+        layer = nn.ConvTranspose2d(
+            self.num_classes, self.num_classes, kernel, stride=factor, groups=self.num_classes, bias=False,
+            weight_init=nn.init.bilinear,
+        )  # fmt: skip
+        if not learn:
             layer.weight.freeze()
-            setattr(self, name + stream, layer)
+        setattr(self, name + self.suffix, layer)
+        return here.spread(kernel, factor, 0)
+
+    def _place(self, maps, name):
+        return _axis(maps[name + self.streams[0]])
 
     def tapped(self, layers=None):
-        """Names of the maps that this head reads."""
+        """Names of the maps that this head reads; or those of other layers, in every stream."""
         layers = [self.top, *(tap for _, _, tap in self.skips)] if layers is None else layers
         return [layer + stream for layer in layers for stream in self.streams]
 
+    def _layer(self, name):
+        return getattr(self, name + self.suffix, None)
+
     def _score(self, maps, name, tap):
-        """The 1×1 score of a map; of several streams the mean of theirs."""
+        """The score of a map; of several streams the mean of theirs."""
         scores = []
         for stream in self.streams:
+            scale, score = self._layer(f"scale_{name}{stream}"), self._layer(f"score_{name}{stream}")
             x = maps[tap + stream]
-            scale = vars(self).get(f"scale_{name}{self.suffix}{stream}")
-            scores.append(self._layer(f"score_{name}{stream}")(x if scale is None else scale(x)))
-        return scores[0] if len(scores) == 1 else sum(s * (1 / len(scores)) for s in scores)
-
-    def _layer(self, name):
-        return getattr(self, name + self.suffix)
+            scores.append(score(x if scale is None else scale(x)))
+        return scores[0] if len(scores) == 1 else sum(scores[1:], scores[0]) * (1 / len(scores))
 
     def forward(self, maps, image):
         score = self._score(maps, "fr", self.top)
@@ -180,11 +181,7 @@ def _cropped(x, like):
         return ops.crop(x, like=like)
 
 
-def _place(tensor):
+def _axis(tensor):
     """Where a probed map lies along h (along w it lies alike)."""
     ((h, _),) = tensor.where.values()
     return h
-
-
-def _is_power_of_two(n):
-    return n > 0 and n & (n - 1) == 0
