@@ -5,16 +5,25 @@ import re
 from functools import reduce
 from pathlib import Path
 
+import numpy as np
+
 import minifcn
 import minifcn.experiments  # a command: the package itself does not import it
+from minifcn.core import watch
 
 ROOT = Path(__file__).parent.parent
 
 
 def claims():
     """The rows of the claims table: claim, where, code, test, notebook."""
-    rows = [line for line in (ROOT / "docs/paper.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
-    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[1:]]
+    return table("| claim ")
+
+
+def table(head):
+    """The rows of the table of docs/paper.md whose head starts so, as lists of cells."""
+    _, _, after = (ROOT / "docs/paper.md").read_text(encoding="utf-8").partition("\n" + head)
+    rows = after.partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
 
 
 def test_no_cell_of_the_claims_table_is_empty_but_the_notebooks():
@@ -41,3 +50,23 @@ def test_the_test_that_proves_a_claim_exists_and_is_run_with_the_papers():
             (function,) = (f for f in ast.parse(text).body if isinstance(f, ast.FunctionDef) and f.name == name)
             marks = [ast.unparse(mark) for mark in function.decorator_list]
             assert "pytestmark = pytest.mark.paper" in text or "pytest.mark.paper" in marks, test
+
+
+def test_the_table_of_networks_is_what_the_networks_are():
+    rows = {row[0].strip("`"): row[1:4] for row in table("| net ")}
+    assert list(rows) == list(minifcn.models.MODELS)
+    for name, (parameters, seen, crops) in rows.items():
+        offsets = []
+
+        def note(node, inputs, output, offsets=offsets):
+            if type(node).__name__ == "Crop":
+                offsets.append(str(node.offset[0]))
+
+        with minifcn.shapes_only(), minifcn.no_grad(), watch(note):
+            model = minifcn.models.build(name)
+            shape = (1, model.trunk.in_channels, 500, 500)
+            image = minifcn.Tensor(np.broadcast_to(np.float32(0), shape), name="image")
+            sizes, _ = minifcn.geometry.fields_by_phase(model(image), image)
+        assert f"{model.num_parameters():,}" == parameters, name
+        assert " or ".join(map(str, sorted(set(sizes)))) == seen, name
+        assert (", ".join(offsets) or "–") == crops, name
