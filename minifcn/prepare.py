@@ -13,7 +13,7 @@ from .data import Augment, Loader, open_dataset
 from .data.earth import MissingExtra
 from .errors import UserError
 from .geometry import receptive_field
-from .io import load_checkpoint
+from .io import load_weights
 from .kernels import shapes_only
 from .kernels.cpu import workers
 from .kernels.shapes import stand_in
@@ -65,10 +65,10 @@ def network(args, data):
 
 
 def initialise(args, model):
-    """Give the model the weights of another run that fit by name (§4.2: 16s from 32s); what came of it, in a line."""
+    """Give the model the weights of a run or a file that fit by name (§4.2: 16s from 32s); what came of it, in a line."""
     path, _ = find_checkpoint(args.init)
-    arrays, _ = load_checkpoint(path)
-    done = transplant(weights_in(arrays), model)
+    arrays = load_weights(path)
+    done = transplant(weights_in(arrays) or arrays, model)
     taken = len(done.copied) + len(done.reshaped) + len(done.widened)
     if not taken:
         raise UserError(f"--init {args.init}: none of its arrays has a name and a size that {args.model} has")

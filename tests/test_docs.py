@@ -1,15 +1,17 @@
 """The documents: what they name exists, and what they say is still so."""
 
 import ast
+import json
 import re
 from functools import reduce
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import minifcn
-import minifcn.experiments  # a command: the package itself does not import it
 from minifcn.core import watch
+from minifcn.experiments import EXPERIMENTS
 
 ROOT = Path(__file__).parent.parent
 
@@ -70,3 +72,13 @@ def test_the_table_of_networks_is_what_the_networks_are():
         assert f"{model.num_parameters():,}" == parameters, name
         assert " or ".join(map(str, sorted(set(sizes)))) == seen, name
         assert (", ".join(offsets) or "–") == crops, name
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_page_of_experiments_shows_the_numbers_that_were_measured(name):
+    """The committed results, summed up by today's code, are what the page prints; their picture is beside them."""
+    page = (ROOT / "docs/experiments.md").read_text(encoding="utf-8")
+    results = json.loads((ROOT / f"docs/experiments/{name}.json").read_text(encoding="utf-8"))
+    assert all(line.strip() in page for line in EXPERIMENTS[name].summary(results))
+    assert f"(experiments/{name}.png)" in page and (ROOT / f"docs/experiments/{name}.png").is_file()
+    assert all(results["machine"][key] for key in ("processor", "cores", "numpy", "blas"))

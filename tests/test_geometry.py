@@ -206,7 +206,9 @@ def test_a_refused_crop_names_both_maps():
 
 def test_tensors_that_lost_their_place_say_so():
     x = image(8)
-    for y in (ops.reshape(x, 1, 1, 4, 16), x.mean(axis=(2, 3), keepdims=True), ops.transpose(x, 0, 1, 3, 2)):
+    lost = [ops.reshape(x, 1, 1, 4, 16), x.mean(axis=(2, 3), keepdims=True), ops.transpose(x, 0, 1, 3, 2)]
+    assert one(receptive_field(ops.softmax(conv(x, 3)), x).size) == 3
+    for y in (*lost, ops.softmax(x, axis=3), ops.log_softmax(x, axis=-2)):
         with pytest.raises(mf.GeometryError, match="no position"):
             receptive_field(y, x)
     with pytest.raises(mf.GeometryError, match="not a root"):

@@ -72,6 +72,20 @@ def test_a_stage_starts_where_the_coarser_net_ended(scenes, tmp_path, capfd, ref
     assert not (tmp_path / "x").exists()
 
 
+def test_a_file_of_weights_is_a_start_too(scenes, tmp_path, refused):
+    """A classifier's, say: fully connected weights are reshaped; a file in which nothing fits is refused."""
+    mf.manual_seed(1)
+    classifier = mf.models.vgg16(num_classes=3, width=0.02)
+    np.savez(tmp_path / "vgg16.npz", **classifier.state_dict())
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    flags = ["--dataset", "folder", "--root", str(scenes), "--model", "fcn32s_vgg16", "--width", "0.02"]
+    flags += ["--epochs", "1", "--batch-size", "3", "--lr", "0", "--out", str(tmp_path / "run")]
+    refused(train.main, *flags, "--init", tmp_path / "other.npz", match="none of its arrays has a name and a size")
+    assert train.main([*flags, "--init", str(tmp_path / "vgg16.npz")]) == 0
+    model = mf.models.load(tmp_path / "run" / "last.safetensors")
+    np.testing.assert_array_equal(model.fc6.weight.data.ravel(), classifier.fc6.weight.data.ravel())
+
+
 @pytest.mark.paper
 def test_a_sampled_loss_has_the_expected_gradient_of_the_whole():
     """`fit(sampling=p)` masks pixels at random: over many draws the mean gradient is p times the full one (§3.4)."""

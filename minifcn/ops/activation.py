@@ -49,14 +49,21 @@ class Sigmoid(Elementwise):
         return gy * y * (1 - y)
 
 
-class Softmax(Function):
-    formula = "y_c = e^{x_c} / Σ_c' e^{x_c'}      gx = y (gy − Σ gy·y)"
+class OverAxis(Function):
+    """An operation in which every element of one axis takes part in all others of it."""
 
     def __init__(self, axis=1):
         self.axis = axis
 
     def infer(self, shape):
         return shape
+
+    def locate(self, axis, place):
+        return None if axis + 2 == self.axis % 4 else place  # over h or w a cell sees the whole line
+
+
+class Softmax(OverAxis):
+    formula = "y_c = e^{x_c} / Σ_c' e^{x_c'}      gx = y (gy − Σ gy·y)"
 
     def forward(self, x):
         e = backend.of(x).exp(x - x.max(axis=self.axis, keepdims=True))
@@ -69,14 +76,8 @@ class Softmax(Function):
         return y * (gy - (gy * y).sum(axis=self.axis, keepdims=True))
 
 
-class LogSoftmax(Function):
+class LogSoftmax(OverAxis):
     formula = "y_c = x_c − log Σ_c' e^{x_c'}      gx = gy − softmax(x) Σ gy"
-
-    def __init__(self, axis=1):
-        self.axis = axis
-
-    def infer(self, shape):
-        return shape
 
     def forward(self, x):
         xp = backend.of(x)
