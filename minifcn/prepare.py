@@ -65,7 +65,7 @@ def network(args, data):
 
 
 def initialise(args, model):
-    """Give the model the weights of a run or a file that fit by name (§4.2: 16s from 32s); what came of it, in a line."""
+    """Give the model the weights of a run or file that fit by name (§4.2: 16s from 32s); what came of it, in a line."""
     path, _ = find_checkpoint(args.init)
     arrays = load_weights(path)
     done = transplant(weights_in(arrays) or arrays, model)

@@ -12,7 +12,7 @@ from ..viz.experiments import curves_by_variant
 from .lab import mean_and_spread
 
 SHARES = (1.0, 0.5, 0.25)
-BATCH, STEPS = 8, 500
+BATCH, STEPS = 8, 300
 
 
 def run(lab):
