@@ -114,7 +114,8 @@ def bars_by_variant(bars, title):
     axes.margins(x=0.12)
     axes.set_title(title)
     axes.tick_params(axis="y", length=0)
-    axes.legend([_key(i, lw=6) for i in range(len(variants))], variants, loc="lower right")
+    keys = [_key(i, lw=6) for i in range(len(variants))]
+    axes.legend(keys, variants, loc="upper center", bbox_to_anchor=(0.4, -0.12), ncols=len(variants))
     return figure
 
 
