@@ -135,6 +135,8 @@ def test_what_cannot_be_built_is_said():
         mf.models.fcn("mini", 32, scales=dict(pool3=0.1))
     with pytest.raises(ValueError, match="not both"):
         mf.models.fcn("mini", 32, pad=1, image_size=50)
+    with pytest.raises(ValueError, match="built already has its padding"):
+        mf.models.fcn(mf.models.fcn("mini", 32, width=0.1).trunk, 32, pad=5)
     with pytest.raises(UserError, match=r"cannot be built with wdith 2: .*unexpected keyword"):
         mf.models.build("fcn32s_vgg16", wdith=2)
 
@@ -146,6 +148,12 @@ def test_an_fcn_over_any_classifier_takes_any_size_its_padding_allows():
             model = mf.models.fcn(trunk, 4 if "lenet" in trunk else 16, num_classes=3, pad=100, in_channels=channels)
             image = mf.Tensor(np.broadcast_to(np.float32(0), (1, channels, 61, 200)))
             assert model(image).shape == (1, 3, 61, 200), trunk
+
+
+def test_the_least_padding_is_found_for_any_number_of_channels():
+    model = mf.models.fcn32s_nyud_rgbd(width=0.02, image_size=(60, 40))
+    assert model.conv1_1_bgrd.options["padding"] == 81
+    assert model(np.zeros((1, 4, 60, 40), np.float32)).shape == (1, 40, 60, 40)
 
 
 def test_building_for_shapes_costs_neither_memory_nor_chance():

@@ -50,17 +50,19 @@ def crop_offset(a, b, inside=False):
     return tuple(offset)
 
 
-def minimal_padding(build_model, size, largest=200):
+def minimal_padding(build_model, size, largest=200, channels=3):
     """The smallest padding of the first layer with which a model takes an image of `size`.
 
     Parameters
     ----------
     build_model : callable
-        ``build_model(padding) -> model``, for images of 3 channels; built and run for its shapes alone.
+        ``build_model(padding) -> model``; built and run for its shapes alone.
     size : int or (int, int)
         Height and width of the image.
     largest : int
         Where to stop looking.
+    channels : int
+        Of the image.
 
     Returns
     -------
@@ -77,7 +79,7 @@ def minimal_padding(build_model, size, largest=200):
             with no_grad(), shapes_only():
                 model = build_model(padding)
                 like = next(iter(model.parameters())).data
-                model(Tensor(stand_in(like, (1, 3, h, w)), name="the image"))
+                model(Tensor(stand_in(like, (1, channels, h, w)), name="the image"))
         except ValueError as error:  # among them GeometryError: too small a map, or one that reaches too little
             reason = error
         else:

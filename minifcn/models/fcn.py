@@ -120,9 +120,14 @@ def fcn(
     if image_size is not None:
         if pad is not None:
             raise ValueError("give pad, or the image_size that it shall suit, not both")
-        pad = minimal_padding(lambda p: _outline(trunk, stride, num_classes, p, trunk_options), image_size)
+        channels = trunk_options.get("in_channels", 3)
+        pad = minimal_padding(
+            lambda p: _outline(trunk, stride, num_classes, p, trunk_options), image_size, channels=channels
+        )
     if isinstance(trunk, str):
         trunk = build_trunk(trunk, pad, width=width, **trunk_options)
+    elif pad is not None or width != 1.0 or trunk_options:
+        raise ValueError("a trunk that is built already has its padding and options: give them when building it")
     kinds = num_classes if isinstance(num_classes, dict) else {"": num_classes}
     heads = {
         kind: SkipHead(trunk, stride, n, learn_upsampling, scales, suffix=kind and f"_{kind}")
