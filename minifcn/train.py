@@ -15,7 +15,7 @@ from .runs import Recorder, Run, illustrate, outcome, require_vacant
 from .training import Diverged, Progress, StopOnSignal, class_weights, fit
 
 DESCRIPTION = """Train a fully convolutional network from scratch.  Without arguments: a small FCN-8s learns to tell
-ocean, lakes and five climate zones apart on NASA's Blue Marble, in less than five minutes on two cores."""
+ocean, lakes and five climate zones apart on NASA's Blue Marble, in a few minutes on two cores."""
 
 OWN = ("config", "resume", "out", "json")  # flags that say where, not what: no settings of a run
 
