@@ -56,6 +56,10 @@ def test_tensorflows_flattening_needs_a_transposition():
 def test_what_cannot_be_convolutionalized_is_said():
     with pytest.raises(ValueError, match=r"fc reads maps of .* put Flatten before"):
         convolutionalize(nn.Sequential(conv=nn.Conv2d(3, 2, 3), fc=nn.Linear(8, 2)), 5)
+    with pytest.raises(ValueError, match="without parameters"):
+        convolutionalize(nn.Sequential(relu=nn.ReLU()), 5)
+    with pytest.raises(ValueError, match=r"c5 reads 400 features, got 784: an image of another size\? nn.surgery"):
+        mf.models.lenet()(np.zeros((1, 1, 40, 40), np.float32))
     odd = nn.Sequential(flatten=nn.Flatten(), fc=nn.Linear(48, 4), conv=nn.Conv2d(4, 2, 1))
     with pytest.raises(ValueError):
         convolutionalize(odd, 4)

@@ -177,6 +177,11 @@ class Linear(Module):
         self.bias = Parameter(init.zero(out_features)) if bias else None
 
     def forward(self, x):
+        if x.shape[-1] != self.weight.shape[1]:
+            raise ValueError(
+                f"{self.name or 'a fully connected layer'} reads {self.weight.shape[1]} features, got {x.shape[-1]}: "
+                "an image of another size? nn.surgery.convolutionalize makes a net that takes any"
+            )
         y = x @ self.weight.T
         return y if self.bias is None else y + self.bias
 

@@ -40,6 +40,8 @@ def convolutionalize(classifier, input_size=None, channels=3):
     ValueError
         If the classifier does not take images of that size, or something else than Linear reads flattened maps.
     """
+    if not classifier.parameters():
+        raise ValueError("a net without parameters has no fully connected layer to convolutionalize")
     size = pair(classifier.input_size if input_size is None else input_size, 1, "input_size")
     layers, kernel = {}, None
     with evaluating(classifier), no_grad(), shapes_only():
