@@ -24,7 +24,7 @@ def _caffe(num_classes, width, dropout, in_channels, norm_first):
     layers["pool5"] = nn.MaxPool2d(3, 2, ceil_mode=True)
     layers |= fully_connected(b, 6, scaled(width)(4096), num_classes, dropout)
     # FCN-AlexNet's biases learn and decay like its weights
-    return Classifier(layers, 227, "fc8", {8: "pool1", 16: "pool2"}, in_channels, bias_mults=(1.0, 1.0))
+    return Classifier(layers, 227, "fc8", {8: "pool1", 16: "pool2"}, in_channels, pad=100, bias_mults=(1.0, 1.0))
 
 
 def caffenet(num_classes=1000, width=1.0, dropout=0.5, in_channels=3):
@@ -63,4 +63,4 @@ def alexnet_torchvision(num_classes=1000, width=1.0, dropout=0.5, in_channels=3)
             layers[f"pool{i}"] = nn.MaxPool2d(3, 2)
     top = fully_connected(channels, 6, wide(4096), num_classes, dropout)
     layers |= {name: top[name] for name in ("flatten", "drop6", "fc6", "relu6", "drop7", "fc7", "relu7", "fc8")}
-    return Classifier(layers, 224, "fc8", {8: "pool1", 16: "pool2"}, in_channels)
+    return Classifier(layers, 224, "fc8", {8: "pool1", 16: "pool2"}, in_channels, pad=100)

@@ -26,14 +26,16 @@ class Classifier(nn.Sequential):
         The first layer that an FCN does without.
     taps : dict of {int: str}
         The layers whose maps a skip may score, by their stride.
+    pad : int, optional
+        Of the first layer in the reference FCN, so that images of any size have scores; None: as in the classifier.
     bias_mults : (float, float)
-        ``lr_mult`` and ``decay_mult`` of the reference net's biases.
+        ``lr_mult`` and ``decay_mult`` of the reference FCN's biases.
     """
 
-    def __init__(self, layers, input_size, head, taps, in_channels=3, bias_mults=(2.0, 0.0)):
+    def __init__(self, layers, input_size, head, taps, in_channels=3, pad=None, bias_mults=(2.0, 0.0)):
         super().__init__(**layers)
         self.input_size, self.in_channels = input_size, in_channels
-        self.head, self.taps, self.bias_mults = head, taps, bias_mults
+        self.head, self.taps, self.pad, self.bias_mults = head, taps, pad, bias_mults
         name_by_path(self)
 
     def trunk(self, pad=None):
@@ -42,8 +44,9 @@ class Classifier(nn.Sequential):
         Parameters
         ----------
         pad : int, optional
-            Of the first layer; None: as the classifier has it.
+            Of the first layer; None: the reference FCN's.
         """
+        pad = self.pad if pad is None else pad
         layers = dict(convolutionalize(self, self.input_size, self.in_channels).children())
         names = list(layers)
         kept = {name: layers[name] for name in names[: names.index(self.head)]}

@@ -101,7 +101,8 @@ def fcn(
     num_classes : int or dict of {str: int}
         A dict makes a head for each kind of label: ``{"sem": 33, "geo": 3}``.
     pad : int, optional
-        Of the trunk's first layer; None: the trunk's own.  Crops are derived, so any that leaves enough cells will do.
+        Of the trunk's first layer; None: the reference net's, 100 for VGG and AlexNet.  Crops are derived, so any that
+        leaves enough cells will do.
     width : float
         Factor on all numbers of channels of the trunk.
     learn_upsampling : bool

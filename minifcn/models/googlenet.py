@@ -69,4 +69,5 @@ def googlenet(num_classes=1000, width=1.0, dropout=0.4, in_channels=3):
         "loss3/classifier": nn.Linear(channels, num_classes),
     }  # fmt: skip
     taps = {4: "pool1/3x3_s2", 8: "pool2/3x3_s2", 16: "pool3/3x3_s2"}
-    return name_by_path(Classifier(layers, 224, "pool5/7x7_s1", taps, in_channels), "/")  # inception_3a/1x1
+    classifier = Classifier(layers, 224, "pool5/7x7_s1", taps, in_channels, pad=20)  # an FCN that was never released
+    return name_by_path(classifier, "/")  # inception_3a/1x1

@@ -1,8 +1,8 @@
 """The named nets, each a line over ``fcn(trunk, stride)``; and models by their names.
 
-``pad=100`` on the first layer is the reference nets': with it every image down to 1×1 has scores for all its pixels.
-Any padding that fits will do (``image_size=224`` takes the smallest), for crops are derived.  ``width`` makes a net
-that learns on a laptop.  Options are those of :func:`minifcn.models.fcn`.
+The first layer is padded by 100, as in the reference nets: every image down to 1×1 has scores for all its pixels.  Any
+padding that fits will do (``pad=81``, or ``image_size=224`` for the smallest), for crops are derived.  ``width`` makes
+a net that learns on a laptop.  Options are those of :func:`minifcn.models.fcn`.
 """
 
 from ..errors import UserError
@@ -49,37 +49,37 @@ def fcn2s_mini(**options):
 
 def fcn32s_vgg16(**options):
     """FCN-32s-VGG16 (§4.1), the paper's best coarse net: 134 million parameters."""
-    return fcn("vgg16", stride=32, **dict(pad=100) | _padded(options))
+    return fcn("vgg16", stride=32, **options)
 
 
 def fcn16s_vgg16(**options):
     """FCN-16s-VGG16 (§4.2): fused with scores of pool4."""
-    return fcn("vgg16", stride=16, **dict(pad=100) | _padded(options))
+    return fcn("vgg16", stride=16, **options)
 
 
 def fcn8s_vgg16(**options):
     """FCN-8s-VGG16 (§4.2): fused with scores of pool4 and pool3."""
-    return fcn("vgg16", stride=8, **dict(pad=100) | _padded(options))
+    return fcn("vgg16", stride=8, **options)
 
 
 def fcn8s_atonce_vgg16(**options):
     """FCN-8s-VGG16 for training all streams at once (PAMI §4.3): pool4 scaled by 0.01, pool3 by 0.0001."""
-    return fcn("vgg16", stride=8, **dict(pad=100, scales=AT_ONCE) | _padded(options))
+    return fcn("vgg16", stride=8, **dict(scales=AT_ONCE) | options)
 
 
 def fcn4s_vgg16(**options):
     """One skip beyond the paper, which found no gain there: fused down to scores of pool2."""
-    return fcn("vgg16", stride=4, **dict(pad=100) | _padded(options))
+    return fcn("vgg16", stride=4, **options)
 
 
 def fcn2s_vgg16(**options):
     """Two skips beyond the paper: fused down to scores of pool1."""
-    return fcn("vgg16", stride=2, **dict(pad=100) | _padded(options))
+    return fcn("vgg16", stride=2, **options)
 
 
 def fcn32s_alexnet(**options):
     """FCN-AlexNet (§4.1), over CaffeNet: 57 million parameters."""
-    return fcn("caffenet", stride=32, **dict(pad=100) | _padded(options))
+    return fcn("caffenet", stride=32, **options)
 
 
 def fcn32s_googlenet(**options):
@@ -87,7 +87,7 @@ def fcn32s_googlenet(**options):
 
     Never released by the authors; padded by 20 every image down to 1×1 has scores for all its pixels.
     """
-    return fcn("googlenet", stride=32, **dict(pad=20) | _padded(options))
+    return fcn("googlenet", stride=32, **options)
 
 
 def fcn_resnet50(**options):
@@ -97,18 +97,17 @@ def fcn_resnet50(**options):
 
 def fcn16s_siftflow(**options):
     """The two-headed net for SIFT Flow (§5): 33 semantic and 3 geometric classes over one trunk, losses added."""
-    return fcn("vgg16", stride=16, **dict(pad=100, num_classes=dict(sem=33, geo=3)) | _padded(options))
+    return fcn("vgg16", stride=16, **dict(num_classes=dict(sem=33, geo=3)) | options)
 
 
 def fcn8s_siftflow(**options):
     """The two-headed net with scores of pool3 (PAMI §5)."""
-    return fcn("vgg16", stride=8, **dict(pad=100, num_classes=dict(sem=33, geo=3)) | _padded(options))
+    return fcn("vgg16", stride=8, **dict(num_classes=dict(sem=33, geo=3)) | options)
 
 
 def fcn32s_nyud_rgbd(**options):
     """Early fusion for NYUDv2 (§5): colour and depth in four channels; ``transplant`` gives the fourth the mean."""
-    early = dict(pad=100, num_classes=40, in_channels=4, first="conv1_1_bgrd")
-    return fcn("vgg16", stride=32, **early | _padded(options))
+    return fcn("vgg16", stride=32, **dict(num_classes=40, in_channels=4, first="conv1_1_bgrd") | options)
 
 
 def fcn32s_nyud_late(**options):
@@ -121,14 +120,9 @@ def fcn16s_nyud_late(**options):
     return _late(16, **options)
 
 
-def _late(stride, pad=100, width=1.0, num_classes=40, learn_upsampling=False, **trunk_options):
+def _late(stride, pad=None, width=1.0, num_classes=40, learn_upsampling=False, **trunk_options):
     trunk = two_streams("vgg16", ("color", "hha"), pad, width=width, **trunk_options)
     return fcn(trunk, stride, num_classes, learn_upsampling=learn_upsampling)
-
-
-def _padded(options):
-    """Without a preset's own padding where the size of the images shall decide it."""
-    return options | dict(pad=None) if options.get("image_size") is not None else options
 
 
 _PRESETS = (

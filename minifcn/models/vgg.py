@@ -17,7 +17,7 @@ def _vgg(depth, num_classes, width, batch_norm, dropout, in_channels, first):
             channels = outputs
         layers[f"pool{stage}"] = nn.MaxPool2d(2, ceil_mode=True)
     layers |= fully_connected(channels, 7, wide(4096), num_classes, dropout)
-    return Classifier(layers, 224, "fc8", {2**i: f"pool{i}" for i in (1, 2, 3, 4)}, in_channels)
+    return Classifier(layers, 224, "fc8", {2**i: f"pool{i}" for i in (1, 2, 3, 4)}, in_channels, pad=100)
 
 
 def fully_connected(channels, size, width, num_classes, dropout):
