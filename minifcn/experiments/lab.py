@@ -55,9 +55,12 @@ class Lab:
         return value
 
     def recall(self, name):
-        """A JSON value that was kept; None if there is none."""
+        """A JSON value that was kept; None if there is none.  Raises UserError if its file is damaged."""
         file = self.folder / f"{name}.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        try:
+            return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        except ValueError as error:
+            raise UserError(f"{file} is damaged ({error}); remove it, and the same command makes it anew") from None
 
     def once(self, name, compute):
         """``compute()``, or what it gave before."""

@@ -65,6 +65,8 @@ def test_another_experiments_folder_is_refused(tmp_path, refused):
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
     refused(main, "skips", "--out", tmp_path / "mine", match="is not empty")
     refused(main, "skipz", match="invalid choice")
+    (tmp_path / "lab" / "settings.json").write_text("{", encoding="utf-8")
+    refused(main, "skips", "--out", tmp_path / "lab", match="settings.json is damaged")
 
 
 def test_without_a_name_the_experiments_are_listed(capsys):
