@@ -203,8 +203,6 @@ class _Units:
         try:
             with evaluating(model), no_grad(), shapes_only():
                 y = model(image)
-        except GeometryError:
-            raise
         except ValueError as error:
             raise ValueError(f"the net has no output for images of shape {x.shape}: {error}") from error
         field = receptive_field(y, image)

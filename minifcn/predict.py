@@ -7,6 +7,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from .cli import Parser, at_least, command, device
+from .coords import GeometryError
 from .data.images import read_image
 from .data.palette import save_mask
 from .errors import UserError
@@ -50,7 +51,7 @@ def main(argv=None):
         try:
             image = read_image(path)
             label = model.predict(image)
-        except (UserError, MemoryError) as error:  # the other images are not to blame
+        except (UserError, GeometryError, MemoryError) as error:  # the other images are not to blame
             tqdm.write(f"error: {error or f'{path} is too large for the memory'}", file=sys.stderr)
             failed += 1
             continue

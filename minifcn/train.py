@@ -8,6 +8,7 @@ import warnings
 
 from . import backend, models, optim, prepare
 from .cli import Parser, at_least, command, device, json_file, share, write_json
+from .coords import GeometryError
 from .data import DATASETS
 from .errors import UserError
 from .recipes import RECIPES, recipe
@@ -134,7 +135,7 @@ def main(argv=None):
     except Diverged as error:
         kept = f"the last good state is kept in {run.last}" if recorder.saved else f"{run.folder} holds no weights yet"
         raise UserError(f"{error}; {kept}") from None
-    except UserError as error:
+    except (UserError, GeometryError) as error:
         raise UserError(f"{error}{_goes_on(run) if recorder.saved else ''}") from None
     except KeyboardInterrupt:
         print(f"stopped at once{_goes_on(run)}", file=out)

@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from . import backend, ops
+from .coords import GeometryError
 from .core import Tensor, no_grad
 from .data import Loader
 from .data.images import VOID
@@ -143,7 +144,7 @@ def fit(
                 finish_epoch(t, weight)
                 tell("epoch_ended")
         tell("finished" if t.epoch == t.epochs else "stopped")
-    except UserError as error:  # of the data: what was learned before it is sound
+    except (UserError, GeometryError) as error:  # of the data: what was learned before it is sound
         if not isinstance(error, Diverged) and not t.gathered:
             tell("stopped")
         raise

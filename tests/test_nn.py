@@ -269,3 +269,29 @@ def test_models_by_name_and_their_mistakes():
     assert mf.models.fcn("mini", 8, 21, 40, 0.1)(np.zeros((1, 3, 30, 41), np.float32)).shape == (1, 21, 30, 41)
     with pytest.raises(ValueError, match="no trunk"):
         mf.models.fcn("vgg99")
+
+
+def test_a_layer_that_is_shown_as_a_models_own_is_replaced_where_it_is_held():
+    """New scores for new classes, the first surgery anyone tries: what runs is what is named and what is saved."""
+    mf.manual_seed(0)
+    model = mf.models.fcn8s_mini(num_classes=4, width=0.1).eval()
+    for name in ("score_fr", "conv1_1"):
+        old = getattr(model, name)
+        shape = old.weight.shape
+        new = nn.Conv2d(shape[1], shape[0], shape[2:], padding=old.options["padding"], bias=old.bias is not None)
+        setattr(model, name, new)
+        assert getattr(model, name) is new
+        names = [n for n, _ in model.named_parameters()]
+        assert len(names) == len(set(names))
+        assert model.state_dict()[f"{name}.weight"] is new.weight.data
+        new.weight.data[...] = np.nan
+        assert np.isnan(model(np.ones((1, 3, 32, 32), np.float32)).numpy()).any()
+        new.weight.data[...] = 0
+
+
+def test_blocks_lose_no_parameters_whatever_their_branches_are():
+    assert [n for n, _ in nn.Residual(nn.Conv2d(3, 3, 3, padding=1)).named_parameters()] == ["0.weight", "0.bias"]
+    for branches in ([nn.Conv2d(3, 2, 1), nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU())], [nn.Conv2d(3, 2, 1)] * 1):
+        block = nn.Branches(*branches)
+        assert len(block.state_dict()) == 2 * len(branches) == len(block.parameters())
+        assert block(np.ones((1, 3, 4, 4), np.float32)).shape == (1, 2 * len(branches), 4, 4)

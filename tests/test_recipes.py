@@ -138,6 +138,7 @@ def test_torchvisions_net_trains_with_its_auxiliary_head(scenes, tmp_path):
         ("--model caffenet", "caffenet is a classifier"),
         ("--model fcn32s_nyud_rgbd", "takes 4 channels, but pictures of .* have 3"),
         ("--model fcn32s_alexnet --batch-norm", "cannot be built with .*batch_norm"),
+        ("--model fcn8s_vgg16 --pad 10", "does not fit into .* more padding"),
         ("--sampling 0", "0 is not above 0"),
         ("--sampling 1.5", "1.5 is not above 0 and at most 1"),
         ("--recipe medium", "invalid choice: 'medium'"),

@@ -57,7 +57,7 @@ def _coarser(field, by=4):
 
 def _around(field, middle, distance):
     """The share of the gradient inside a square around the unit."""
-    inside = slice(middle - distance, middle + distance + 1)
+    inside = slice(max(middle - distance, 0), middle + distance + 1)
     return float(field[inside, inside].sum() / field.sum())
 
 

@@ -11,6 +11,7 @@ receptive fields and its crops, whatever its size, without a multiplication.
 """
 
 from .. import backend
+from ..coords import GeometryError
 
 
 def require_maps(operation, *arrays):
@@ -48,7 +49,7 @@ def conv_size(n, kernel, stride, padding, dilation=1):
     """Output cells of a convolution over `n` cells.  Raises ValueError if the kernel does not fit."""
     extent = dilation * (kernel - 1) + 1
     if n + 2 * padding < extent:
-        raise ValueError(
+        raise GeometryError(
             f"a kernel of {kernel} (dilation {dilation}: {extent} cells) does not fit into {n} cells "
             f"padded by {padding} on each side: give a larger input or more padding"
         )
@@ -59,12 +60,12 @@ def pool_size(n, kernel, stride, padding, dilation=1, ceil_mode=False):
     """Output cells of a pooling over `n` cells.  Raises ValueError if no window fits or the padding is too wide."""
     extent = dilation * (kernel - 1) + 1
     if 2 * padding > extent:
-        raise ValueError(f"pooling padding {padding} is more than half of its window of {extent}")
+        raise GeometryError(f"pooling padding {padding} is more than half of its window of {extent}")
     if not ceil_mode:
         return conv_size(n, kernel, stride, padding, dilation)
     size = -(-(n + 2 * padding - extent) // stride) + 1
     if size < 1:
-        raise ValueError(f"a window of {extent} does not fit into {n} cells padded by {padding}, even clipped")
+        raise GeometryError(f"a window of {extent} does not fit into {n} cells padded by {padding}, even clipped")
     return size - 1 if (size - 1) * stride >= n + padding else size
 
 
@@ -72,9 +73,9 @@ def deconv_size(n, kernel, stride, padding, output_padding=0, dilation=1):
     """Output cells of a transposed convolution over `n` cells.  Raises ValueError if nothing is left."""
     size = stride * (n - 1) + dilation * (kernel - 1) + 1 - 2 * padding + output_padding
     if size < 1:
-        raise ValueError(f"a transposed convolution of {n} cells padded by {padding} leaves nothing: pad less")
+        raise GeometryError(f"a transposed convolution of {n} cells padded by {padding} leaves nothing: pad less")
     if output_padding >= stride:
-        raise ValueError(
+        raise GeometryError(
             f"output_padding {output_padding} must be smaller than the stride {stride}: it chooses among the output "
             "sizes that the convolution maps to one input size"
         )

@@ -56,6 +56,10 @@ class Module:
     transparent = ()
 
     def __setattr__(self, key, value):
+        for attribute in self.transparent:  # a layer that is shown as our own is replaced where it is held
+            for _, holder in modules_in(attribute, vars(self).get(attribute)):
+                if key in dict(holder.children()):
+                    return setattr(holder, key, value)
         super().__setattr__(key, value)
         for name, module in modules_in(key, value):
             module.name = module.name or name
@@ -215,7 +219,10 @@ class Branches(Module):
     transparent = ("branches",)
 
     def __init__(self, *branches):
-        self.branches = list(branches)
+        self.branches = [_row(branch) for branch in branches]
+        names = [name for branch in self.branches for name, _ in branch.children()]
+        if len(set(names)) < len(names):
+            self.transparent = ()  # names that would collide are told apart by the branch: branches.0.conv
 
     def forward(self, x):
         return ops.concat([branch(x) for branch in self.branches])
@@ -227,9 +234,14 @@ class Residual(Module):
     transparent = ("branch",)
 
     def __init__(self, branch, downsample=None):
-        self.branch = branch
+        self.branch = _row(branch)
         self.downsample = downsample
 
     def forward(self, x):
         shortcut = x if self.downsample is None else self.downsample(x)
         return ops.relu(self.branch(x) + shortcut)
+
+
+def _row(module):
+    """A module as a Sequential, whose children can stand for it."""
+    return module if isinstance(module, Sequential) else Sequential(module)
