@@ -75,7 +75,8 @@ def rarefy(model):
 
     The paper's rule, layer by layer: take a stride s out, and give every later filter ``f'[i, j] = f[i/s, j/s]`` where
     s divides both, 0 elsewhere.  In the end layer l, pooling included, has stride 1, dilation ``D_l·d_l`` and padding
-    ``D_l·p_l`` with ``D_l = Π_{m<l} s_m``.  Receptive fields stay, and every f-th output is the old one.
+    ``D_l·p_l`` with ``D_l = Π_{m<l} s_m``.  Receptive fields stay, and every f-th output is the old
+    one, where ceil-mode pooling clips no window.
 
     Parameters
     ----------
