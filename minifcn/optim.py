@@ -4,6 +4,7 @@ How fast each parameter learns is data on the parameter: its ``lr_mult`` and ``d
 """
 
 from .core import no_grad
+from .kernels import in_pieces
 
 __all__ = [
     "SGD", "Adam", "constant", "convert_lr", "equivalent_momentum", "poly", "reduction_factor", "step_down",
@@ -33,9 +34,9 @@ class Optimizer:
         """The buffers of one parameter, {name: array of its shape}, all zero."""
         return {}
 
-    def update(self, p, g, state):
-        """Change ``p.data`` in place, given its gradient with the decay added."""
-        raise TypeError(f"{type(self).__name__} must define update(p, g, state)")
+    def update(self, w, g, state, rate, decay):
+        """Change arrays in place: the weights w, given their gradient g; ``rate`` is lr · lr_mult, ``decay`` λ · decay_mult."""
+        raise TypeError(f"{type(self).__name__} must define update(w, g, state, rate, decay)")
 
     def step(self, scale=1.0):
         """One update of every parameter that has a gradient, and the gradients are cleared.
@@ -50,9 +51,12 @@ class Optimizer:
             for p, state in zip(self.params, self.state):
                 if p.grad is None:
                     continue
-                g = p.grad if scale == 1 else p.grad * scale
-                decay = self.weight_decay * multiplier(p, "decay_mult")
-                self.update(p, g + decay * p.data if decay else g, state)
+                rate, decay = self.lr * multiplier(p, "lr_mult"), self.weight_decay * multiplier(p, "decay_mult")
+
+                def piece(w, g, *buffers, names=tuple(state), rate=rate, decay=decay):
+                    self.update(w, g if scale == 1 else g * scale, dict(zip(names, buffers)), rate, decay)
+
+                in_pieces(piece, p.data, p.grad, *state.values())
                 p.grad = None
 
     def zero_grad(self):
@@ -93,16 +97,17 @@ class SGD(Optimizer):
     def start(self, p):
         return {"velocity": p.data * 0}
 
-    def update(self, p, g, state):
-        rate = self.lr * multiplier(p, "lr_mult")
+    def update(self, w, g, state, rate, decay):
         v = state["velocity"]
+        if decay:
+            g = g + decay * w
         v *= self.momentum
         if self.form == "caffe":
             v += rate * g
-            p.data -= v
+            w -= v
         else:
             v += g
-            p.data -= rate * v
+            w -= rate * v
 
     @property
     def memory(self):
@@ -120,20 +125,19 @@ class Adam(Optimizer):
     memory = 1.0  # a step is about lr whatever the gradient's scale
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
-        self.betas, self.eps, self.decoupled_decay = betas, eps, weight_decay
-        super().__init__(params, lr)
+        self.betas, self.eps = betas, eps
+        super().__init__(params, lr, weight_decay)
 
     def start(self, p):
         return {"mean": p.data * 0, "square": p.data * 0}
 
-    def update(self, p, g, state):
+    def update(self, w, g, state, rate, decay):
         b1, b2 = self.betas
         m, v = state["mean"], state["square"]
         m += (1 - b1) * (g - m)
         v += (1 - b2) * (g * g - v)
         mhat, vhat = m / (1 - b1**self.steps), v / (1 - b2**self.steps)
-        rate, decay = self.lr * multiplier(p, "lr_mult"), self.decoupled_decay * multiplier(p, "decay_mult")
-        p.data -= rate * mhat / (vhat**0.5 + self.eps) + rate * decay * p.data
+        w -= rate * mhat / (vhat**0.5 + self.eps) + rate * decay * w
 
 
 def multiplier(p, name):

@@ -9,27 +9,32 @@ This page is the table.  Pairs are (h, w); the bias of a convolution is an addit
 """
 
 from . import reference, shapes, textbook
-from .cpu import banded, norm, pooling
+from .cpu import elementwise, loss, norm, plan, pooling
+from .cpu.elementwise import in_pieces
 from .table import KERNELS, Kernel, is_shapes_only, overridden, override, shapes_only
 
-__all__ = ["KERNELS", "Kernel", "implementations", "is_shapes_only", "overridden", "override", "shapes_only"]
+__all__ = ["KERNELS", "Kernel", "implementations", "in_pieces", "is_shapes_only", "overridden", "override", "shapes_only"]
 
 
 def _kernel(name, **numpy):
     return Kernel(name, getattr(reference, name), getattr(textbook, name), getattr(shapes, name), numpy=numpy)
 
 
-conv2d = _kernel("conv2d", banded=banded.conv2d)
-conv2d_grad_input = _kernel("conv2d_grad_input", banded=banded.conv2d_grad_input)
-conv2d_grad_weight = _kernel("conv2d_grad_weight", banded=banded.conv2d_grad_weight)
+conv2d = _kernel("conv2d", **plan.implementations("conv2d"))
+conv2d_grad_input = _kernel("conv2d_grad_input", **plan.implementations("conv2d_grad_input"))
+conv2d_grad_weight = _kernel("conv2d_grad_weight", **plan.implementations("conv2d_grad_weight"))
+add_bias = _kernel("add_bias", pieces=elementwise.add_bias)
+channel_sums = _kernel("channel_sums", pieces=elementwise.channel_sums)
 im2col = _kernel("im2col")
 col2im = _kernel("col2im")
 max_pool2d = _kernel("max_pool2d", taps=pooling.max_pool2d)
 max_pool2d_grad = _kernel("max_pool2d_grad", taps=pooling.max_pool2d_grad)
 avg_pool2d = _kernel("avg_pool2d")
 avg_pool2d_grad = _kernel("avg_pool2d_grad")
-softmax_loss = _kernel("softmax_loss")
-softmax_loss_grad = _kernel("softmax_loss_grad")
+relu = _kernel("relu", pieces=elementwise.relu)
+relu_grad = _kernel("relu_grad", pieces=elementwise.relu_grad)
+softmax_loss = _kernel("softmax_loss", pieces=loss.softmax_loss)
+softmax_loss_grad = _kernel("softmax_loss_grad", pieces=loss.softmax_loss_grad)
 local_response_norm = _kernel("local_response_norm")
 local_response_norm_grad = _kernel("local_response_norm_grad")
 batch_norm = _kernel("batch_norm", chunked=norm.batch_norm)

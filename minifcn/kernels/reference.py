@@ -94,6 +94,31 @@ def _windows(x_shape, kernel_size, stride, padding, dilation, ceil_mode):
         yield (n, c, i, j), taps
 
 
+def add_bias(y, b):
+    """y[n, c, i, j] + b[c].  It may be written into y, which is handed out."""
+    for n, c, i, j in product(*map(range, y.shape)):
+        y[n, c, i, j] += b[c]
+    return y
+
+
+def channel_sums(x):
+    """s[c] = Σ_{n,i,j} x[n, c, i, j]: the gradient of a bias."""
+    sums = np.zeros(x.shape[1])
+    for n, c, i, j in product(*map(range, x.shape)):
+        sums[c] += x[n, c, i, j]
+    return sums.astype(x.dtype)
+
+
+def relu(x):
+    """y = max(x, 0)"""
+    return np.array([max(v, 0) for v in x.flat], x.dtype).reshape(x.shape)
+
+
+def relu_grad(gy, y):
+    """gx = gy where y > 0, else 0"""
+    return np.array([g if v > 0 else 0 for g, v in zip(gy.flat, y.flat)], gy.dtype).reshape(gy.shape)
+
+
 def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
     """y = max over the window; outside the image is −∞.  Returns (y, index): the tap number u·kw + v of the *first*
     maximum, in row-major order of the window (uint8, or uint16 for windows of more than 256)."""

@@ -136,6 +136,22 @@ def avg_pool2d_grad(gy, x_shape, kernel_size, stride, padding, ceil_mode, count_
     return stand_in(gy, x_shape)
 
 
+def add_bias(y, b):
+    return y
+
+
+def channel_sums(x):
+    return stand_in(x, x.shape[1:2])
+
+
+def relu(x):
+    return stand_in(x, x.shape)
+
+
+def relu_grad(gy, y):
+    return stand_in(gy, gy.shape)
+
+
 def softmax_loss(scores, labels, weights):
     return stand_in(scores, labels.shape), stand_in(scores, scores.shape)
 

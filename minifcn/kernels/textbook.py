@@ -39,6 +39,23 @@ def pad_to_windows(x, kernel_size, stride, padding, dilation, out_size, value=0)
     return backend.of(x).pad(x, pads, constant_values=value)
 
 
+def add_bias(y, b):
+    y += b[:, None, None]
+    return y
+
+
+def channel_sums(x):
+    return x.sum(axis=(0, 2, 3))
+
+
+def relu(x):
+    return backend.of(x).maximum(x, 0)
+
+
+def relu_grad(gy, y):
+    return backend.of(gy).where(y > 0, gy, gy.dtype.type(0))
+
+
 def im2col(x, kernel_size, stride, padding, dilation):
     out = conv_sizes(x.shape, kernel_size, stride, padding, dilation)
     x = pad_to_windows(x, kernel_size, stride, padding, dilation, out)

@@ -1,6 +1,7 @@
 """Nonlinearities: one number in, one number out (softmax: one channel vector in, one out); and dropout."""
 
 from .. import backend
+from .. import kernels as K
 from ..core import Function
 from .arithmetic import Elementwise, unbroadcast
 
@@ -9,13 +10,13 @@ class ReLU(Elementwise):
     formula = "y = max(x, 0)"
 
     def forward(self, x):
-        y = backend.of(x).maximum(x, 0)
+        y = K.relu(x)
         self.save(y)  # the next layer saves the same array: nothing more is held
         return y
 
     def backward(self, gy):
         (y,) = self.saved
-        return gy * (y > 0)
+        return K.relu_grad(gy, y)
 
 
 class PReLU(Elementwise):

@@ -72,14 +72,15 @@ def cross_entropy(scores, labels, weight=None, ignore_index=255, reduction="sum"
     if labels.dtype.kind not in "iu":
         raise ValueError(f"labels must be integers, got {labels.dtype}")
 
-    counted = labels != ignore_index
-    classes = array.shape[1]
-    if bool((counted & ((labels < 0) | (labels >= classes))).any()):
+    classes, counted = array.shape[1], labels != ignore_index
+    safe = labels * counted  # a void label must never be used as an index
+    if safe.size and not 0 <= int(safe.min()) <= int(safe.max()) < classes:
         wrong = [int(v) for v in xp.unique(labels[counted]) if not 0 <= int(v) < classes]
         raise ValueError(f"labels {wrong[:5]} are outside 0 … {classes - 1} and are not the void label {ignore_index}")
     if mask is not None:
         counted = counted & (mask != 0)
-    safe = xp.where(counted, labels, 0).astype("int64")  # a void label must never be used as an index
+        safe = safe * counted
+    safe = safe.astype("int64")
     dtype = xp.result_type(array.dtype, xp.float32)
     weights = counted.astype(dtype)
     if weight is not None:

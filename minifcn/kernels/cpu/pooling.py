@@ -1,43 +1,80 @@
-"""Max pooling tap by tap, in place, over worker threads: one comparison a tap, one byte a cell for its origin."""
+"""Max pooling tap by tap, a few channels at a time: one comparison a tap, one byte a cell for its origin."""
 
 import numpy as np
 
+from ... import memory
 from ..shapes import pool_sizes
-from ..textbook import index_type, pad_to_windows, tap_slices, zeros_under_windows
+from ..textbook import index_type, tap_slices
 from . import workers
+from .banded import padded
+
+CHUNK_BYTES = 1 << 18  # the results of one group of channels
+
+
+def _chunks(x):
+    """(sample, channels) of a few channels each."""
+    size = max(1, CHUNK_BYTES // max(x[0, 0].nbytes if x.size else 1, 1))
+    size = min(size, max(1, -(-x.shape[1] * len(x) // (2 * workers.threads()))))
+    return [(n, slice(c, c + size)) for n in range(len(x)) for c in range(0, x.shape[1], size)]
+
+
+def _reach(sizes, out, kernel_size, stride, padding, dilation):
+    """How far the windows, and the image with its leading padding, reach."""
+    each = zip(sizes, out, kernel_size, stride, padding, dilation)
+    return [max(p + n, (m - 1) * s + d * (k - 1) + 1) for n, m, k, s, p, d in each]
 
 
 def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
     out = pool_sizes(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
-    x = pad_to_windows(x, kernel_size, stride, padding, dilation, out, value=-np.inf)
-    y = np.empty((*x.shape[:2], *out), x.dtype)
-    index = np.zeros(y.shape, index_type(kernel_size))
+    size = _reach(x.shape[2:], out, kernel_size, stride, padding, dilation)
+    if tuple(size) != x.shape[2:]:
+        x = padded(x, padding, size, value=-np.inf)
+    y = memory.empty((*x.shape[:2], *out), x.dtype)
+    index = memory.empty(y.shape, index_type(kernel_size))
     taps = list(tap_slices(kernel_size, stride, dilation, out))
 
-    def sample(n):
-        np.copyto(y[n], x[n][taps[0]])
+    def channels(task):
+        here, source, best = index[task], x[task], y[task]
+        value, better, improved = workers.workspace(x.dtype, *[best.shape] * 3)
+        better = better.reshape(-1).view(bool)[: best.size].reshape(best.shape)
+        improved = improved.reshape(-1).view(index.dtype)[: best.size].reshape(best.shape)
+        here.fill(0)
+        np.copyto(best, source[taps[0]])
         for tap, where in enumerate(taps[1:], start=1):
-            value = x[n][where]
+            np.copyto(value, source[where])
+            np.greater(value, best, out=better)
             # taps come in ascending order, so the last strict improvement is the largest tap number: no scatter
-            improved = np.multiply(value > y[n], tap, dtype=index.dtype)
-            np.maximum(index[n], improved, out=index[n])
-            np.maximum(y[n], value, out=y[n])
+            np.multiply(better.view(np.uint8), index.dtype.type(tap), out=improved)
+            np.maximum(here, improved, out=here)
+            np.maximum(best, value, out=best)
 
-    workers.run(sample, range(len(x)))
+    workers.run(channels, _chunks(y))
     return y, index
 
 
 def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, ceil_mode):
-    gx = zeros_under_windows(gy, x_shape, kernel_size, stride, padding, dilation)
-    taps = list(tap_slices(kernel_size, stride, dilation, gy.shape[2:]))
+    out, bits = gy.shape[2:], f"i{gy.itemsize}"
+    size = _reach(x_shape[2:], out, kernel_size, stride, padding, dilation)
+    gx = memory.empty((*x_shape[:2], *size), gy.dtype)
+    taps = list(tap_slices(kernel_size, stride, dilation, out))
     apart = all(s > d * (k - 1) for s, d, k in zip(stride, dilation, kernel_size))  # no cell in two windows
+    tiled = apart and all(k * m == n for k, m, n in zip(kernel_size, out, size)) and tuple(dilation) == (1, 1)
+    gy = np.ascontiguousarray(gy)
 
-    def sample(n):
+    def channels(task):
+        here, source, target = index[task], gy[task].view(bits), gx[task]
+        part, factor, chosen = workers.workspace(bits, *[here.shape] * 3)
+        chosen = chosen.reshape(-1).view(bool)[: here.size].reshape(here.shape)
+        if not tiled:  # some cells are in no window
+            target.fill(0)
         for tap, where in enumerate(taps):
+            np.equal(here, tap, out=chosen)
+            np.copyto(factor, chosen)
+            np.multiply(source, factor, out=part)  # the bits times 0 or 1: an infinite gy leaves no NaN
             if apart:
-                np.multiply(gy[n], index[n] == tap, out=gx[n][where])
+                target[where] = part.view(gy.dtype)
             else:
-                gx[n][where] += gy[n] * (index[n] == tap)
+                target[where] += part.view(gy.dtype)
 
-    workers.run(sample, range(len(gy)))
+    workers.run(channels, _chunks(gy))
     return gx[:, :, padding[0] : padding[0] + x_shape[2], padding[1] : padding[1] + x_shape[3]]

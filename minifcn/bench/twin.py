@@ -1,0 +1,116 @@
+"""The same computation in PyTorch: a recorded run of ours, played back node by node on copies of its leaves.
+
+Whatever model is measured, PyTorch gets the same graph, weights, padding, groups, rounding and dtypes.  Nothing here
+computes for us: it is what we are measured against.
+"""
+
+from ..core import watch
+from ..errors import UserError
+
+try:
+    import torch
+    import torch.nn.functional as F
+except ImportError:  # an opponent, not a dependency
+    torch = None
+
+
+def require_torch():
+    """Raise UserError if PyTorch is not installed."""
+    if torch is None:
+        raise UserError("--against torch needs PyTorch, which is no part of minifcn: pip install torch")
+
+
+def _conv2d(node, x, w, b=None):
+    return F.conv2d(x, w, b, node.stride, node.padding, node.dilation, node.groups)
+
+
+def _conv_transpose2d(node, x, w, b=None):
+    return F.conv_transpose2d(x, w, b, node.stride, node.padding, node.output_padding, node.groups, node.dilation)
+
+
+def _max_pool2d(node, x):
+    return F.max_pool2d(x, node.kernel_size, node.stride, node.padding, node.dilation, node.ceil_mode)
+
+
+def _avg_pool2d(node, x):
+    return F.avg_pool2d(x, node.kernel_size, node.stride, node.padding, node.ceil_mode, node.count_include_pad)
+
+
+def _crop(node, x):
+    (top, left), (h, w) = node.offset, node.size
+    return x[:, :, top : top + h, left : left + w]
+
+
+def _batch_norm(node, x, gamma, beta):
+    return F.batch_norm(x, None, None, gamma, beta, training=True, eps=node.eps)
+
+
+def _cross_entropy(node, scores):
+    labels = torch.from_numpy(node.labels).masked_fill(torch.from_numpy(node.weights == 0), -100)
+    return F.cross_entropy(scores, labels, reduction="sum") * node.scale
+
+
+OPERATIONS = {
+    "Conv2d": _conv2d,
+    "ConvTranspose2d": _conv_transpose2d,
+    "MaxPool2d": _max_pool2d,
+    "AvgPool2d": _avg_pool2d,
+    "Crop": _crop,
+    "BatchNorm2d": _batch_norm,
+    "FrozenBatchNorm2d": lambda node, x, g, b, m, v: F.batch_norm(x, m, v, g, b, eps=node.eps),
+    "LocalResponseNorm": lambda node, x: F.local_response_norm(x, node.size, node.alpha, node.beta, node.k),
+    "ReLU": lambda node, x: F.relu(x),
+    "Dropout": lambda node, x: F.dropout(x, node.p),
+    "Add": lambda node, a, b: a + b,
+    "Mul": lambda node, a, b: a * b,
+    "MatMul": lambda node, a, b: a @ b,
+    "Reshape": lambda node, x: x.reshape(node.shape),
+    "Transpose": lambda node, x: x.permute(node.axes) if node.axes else x.T,
+    "Interpolate": lambda node, x: F.interpolate(x, node.size, mode="bilinear"),
+    "CrossEntropy": _cross_entropy,
+}
+
+
+class Twin:
+    """A run of ours in PyTorch.
+
+    Parameters
+    ----------
+    run : callable
+        ``run()`` computes a Tensor of ours.  It is called once; only what it computes is kept, not its arrays.
+
+    Attributes
+    ----------
+    leaves : dict of {int: torch.Tensor}
+        Images and parameters, by the identity of our tensors.
+    """
+
+    def __init__(self, run):
+        require_torch()
+        tape, made, held, self.leaves, self.steps = [], set(), [], {}, []
+        with watch(lambda node, inputs, output: tape.append((node, inputs, output))):
+            self.result = id(run())
+        for node, inputs, output in tape:
+            if type(node).__name__ not in OPERATIONS:
+                raise UserError(f"the comparison with PyTorch has no {type(node).__name__}")
+            for x in inputs:
+                if id(x) not in made and id(x) not in self.leaves:
+                    held.append(x)
+                    self.leaves[id(x)] = torch.tensor(x.data, requires_grad=x.requires_grad)
+            made.add(id(output))
+            self.steps.append((OPERATIONS[type(node).__name__], node, [id(x) for x in inputs], id(output)))
+        seen = set()  # a value is let go after its last use, as a model's local variables are
+        self.last = []
+        for _, _, inputs, _ in reversed(self.steps):
+            self.last.insert(0, [x for x in set(inputs) - seen if x in made])
+            seen.update(inputs)
+        self.of = {id(x): self.leaves[id(x)] for x in held}
+
+    def __call__(self):
+        """PyTorch's result of the same run."""
+        values = dict(self.leaves)
+        for (operation, node, inputs, output), done in zip(self.steps, self.last):
+            values[output] = operation(node, *(values[x] for x in inputs))
+            for x in done:
+                del values[x]
+        return values[self.result]

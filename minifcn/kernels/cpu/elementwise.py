@@ -1,0 +1,79 @@
+"""Arithmetic that memory bounds: piece by piece, so that what one line of a formula leaves is in the cache for the next."""
+
+from functools import cache
+
+import numpy as np
+
+from ... import memory
+from .. import textbook
+from . import workers
+
+PIECE = 1 << 17  # elements: a few arrays of them fit the cache, and a pass takes longer than handing over the GIL
+SHARE = 1 << 21  # elements that are worth waking a worker for: with less, one core is as fast as the cache
+
+
+def in_pieces(function, *arrays):
+    """``function(*pieces)`` for all pieces of arrays of one shape, seen as vectors; at once for those that are not ours.
+
+    The function may write into its pieces; arrays that cannot be seen as vectors (views with gaps) are handed over whole.
+    """
+    if not all(isinstance(a, np.ndarray) and a.flags.c_contiguous for a in arrays):
+        return function(*arrays)
+    flat = [a.reshape(-1) for a in arrays]
+
+    def share_of_elements(share):
+        first, last = share
+        for i in range(first, last, PIECE):
+            function(*(a[i : min(i + PIECE, last)] for a in flat))
+
+    workers.run(share_of_elements, workers.shares(flat[0].size, SHARE))
+
+
+@cache
+def _zeros(dtype):
+    """NumPy takes the maximum of two vectors three times as fast as that of a vector and a number."""
+    return np.zeros(PIECE, dtype)
+
+
+def relu(x):
+    if not x.flags.c_contiguous:
+        return textbook.relu(x)
+    y, zeros = memory.empty(x.shape, x.dtype), _zeros(x.dtype)
+    in_pieces(lambda x, y: np.maximum(x, zeros[: x.size], out=y), x, y)
+    return y
+
+
+def relu_grad(gy, y):
+    bits = f"i{gy.itemsize}"
+    gx = memory.empty(gy.shape, gy.dtype)
+
+    def piece(gy, y, gx):
+        positive, factor = workers.workspace(bits, gy.shape, gy.shape)
+        positive = positive.view(bool)[: gy.size]
+        np.greater(y, 0, out=positive)
+        np.copyto(factor, positive)
+        np.multiply(gy.view(bits), factor, out=gx.view(bits))  # the bits times 0 or 1: an infinite gy leaves no NaN
+
+    in_pieces(piece, np.ascontiguousarray(gy), np.ascontiguousarray(y), gx)
+    return gx
+
+
+def add_bias(y, b):
+    (N, C, H, W), out = y.shape, y
+    if not y.flags.c_contiguous:
+        return textbook.add_bias(y, b)
+    rows, b = y.reshape(N * C, H * W), np.tile(b, N)[:, None]
+
+    def share_of_maps(share):
+        part = rows[slice(*share)]
+        np.add(part, b[slice(*share)], out=part)
+
+    workers.run(share_of_maps, workers.shares(N * C, SHARE // max(H * W, 1)))
+    return out
+
+
+def channel_sums(x):
+    (N, C, H, W), ones = x.shape, np.ones(x.shape[2] * x.shape[3], x.dtype)
+    rows = np.ascontiguousarray(x).reshape(N * C, H * W)
+    sums = workers.run(lambda share: rows[slice(*share)] @ ones, workers.shares(N * C, SHARE // max(H * W, 1)))
+    return np.concatenate(sums).reshape(N, C).sum(axis=0)

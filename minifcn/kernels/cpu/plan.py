@@ -1,0 +1,93 @@
+"""The algorithms of convolution by name, and the rule that chooses one by its cost.
+
+For C input and O output channels, a kernel of k² cells and n output cells in all, in the time of one multiply-add of a
+good matrix product (0.02 ns on a core; moving one number into its column costs fifteen):
+
+==========  =======================================================  ==================================================
+pointwise   C·O·n                                                    k = 1: the image is its own columns
+banded      k²·C·O·n + 15·k²·C·n                                      products, and the columns they need
+stationary  the same                                                 but the weights are read once, not once a band
+winograd    2¼·C·O·n + 115·(C + O)·n + 1200·C·O                      a quarter of the products; tiles in and out; kernels
+phases      k²·C·O·n, and 15·(s²·C + 2·U²·O)·n where banded has       U = ⌈k/s⌉: the image once, and partial sums, for
+            15·k²·C·n                                                 s² times fewer columns
+==========  =======================================================  ==================================================
+
+So 64 channels at 128² are Winograd's, three are not (the transforms cost more than they save), few cells are not (nor do
+they pay for the kernels' transform), and 512×7×7 → 4096 at 8×8 cells is a matter of reading 411 MB once.  float64 is
+for exactness: it never chooses Winograd, whose rounding is ten times the definition's.
+"""
+
+from functools import wraps
+
+import numpy as np
+
+from ..shapes import conv_sizes
+from . import banded, phases, pointwise, stationary, winograd
+
+ALGORITHMS = {m.__name__.rpartition(".")[2]: m for m in (banded, pointwise, winograd, stationary, phases)}
+TRANSFORM, KERNEL, COLUMN = 115, 1200, 15  # multiply-adds that moving a channel's cell, a kernel, a number cost
+HEAVY = 1 << 20  # weights of more than so many bytes are worth reading once
+
+
+def conv2d(x, w, stride, padding, dilation, groups):
+    n = np.prod(conv_sizes(x.shape, w.shape[2:], stride, padding, dilation)) * len(x)
+    where = stride, padding, dilation, groups
+    if phases.applies(w.shape[2:], *where) and _few_outputs(w.shape, stride, groups):
+        return phases.conv2d(x, w, *where)
+    return _choose(w.shape, w.dtype, n, where).conv2d(x, w, *where)
+
+
+def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
+    where = stride, padding, dilation, groups
+    chosen = _choose(w.shape, w.dtype, len(gy) * gy.shape[2] * gy.shape[3], where)
+    if chosen is banded and phases.applies(w.shape[2:], *where):
+        chosen = phases
+    return chosen.conv2d_grad_input(gy, w, x_shape, *where)
+
+
+def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
+    where = stride, padding, dilation, groups
+    chosen = _choose(w_shape, x.dtype, len(gy) * gy.shape[2] * gy.shape[3], where)
+    return chosen.conv2d_grad_weight(gy, x, w_shape, *where)
+
+
+def _choose(w_shape, dtype, n, where):
+    """The cheapest algorithm for n output cells, of those that serve all three kernels."""
+    (O, C), kernel_size, groups = w_shape[:2], w_shape[2:], where[3]
+    if O // groups > n and np.prod(w_shape) * dtype.itemsize > HEAVY:
+        return stationary
+    if pointwise.applies(kernel_size, *where):
+        return pointwise
+    if winograd.applies(kernel_size, *where) and dtype != np.float64:
+        cost = C * O * (2.25 * n + KERNEL) + TRANSFORM * (C + O) * n
+        if cost < 9 * C * n * (O + COLUMN):
+            return winograd
+    return banded
+
+
+def _few_outputs(w_shape, stride, groups):
+    """Whether partial sums of all outputs are less to move than columns of all inputs."""
+    O, C, kh, kw = w_shape
+    U, V = -(-kh // stride[0]), -(-kw // stride[1])
+    return stride[0] * stride[1] * C + 2 * U * V * O // groups < kh * kw * C
+
+
+def implementations(kernel):
+    """{name: function} of a kernel, for NumPy: the rule's choice, then every algorithm, banded where it does not apply."""
+    named = {name: _or_banded(module, kernel) for name, module in ALGORITHMS.items()}
+    return {"auto": globals()[kernel], **named}
+
+
+def _or_banded(module, kernel):
+    function, general = getattr(module, kernel), getattr(banded, kernel)
+    if not hasattr(module, "applies"):
+        return function
+
+    @wraps(function)
+    def where_it_applies(a, b, *rest):
+        *shape, stride, padding, dilation, groups = rest
+        kernel_size = (shape[0] if kernel == "conv2d_grad_weight" else b.shape)[2:]
+        chosen = function if module.applies(kernel_size, stride, padding, dilation, groups) else general
+        return chosen(a, b, *rest)
+
+    return where_it_applies

@@ -1,0 +1,58 @@
+"""Convolution by a 1×1 kernel: a matrix product of what is there, nothing gathered, nothing padded."""
+
+import numpy as np
+
+from ... import memory
+from . import workers
+from .products import product
+
+LEAST = 1 << 18  # multiply-adds that are worth waking a worker for
+
+
+def applies(kernel_size, stride, padding, dilation, groups):
+    """Whether the algorithm is for such a convolution: 1×1, stride 1, dense, not padded."""
+    return (*kernel_size, *stride, *padding, groups) == (1, 1, 1, 1, 0, 0, 1)
+
+
+def conv2d(x, w, stride, padding, dilation, groups):
+    return _mix(w[:, :, 0, 0], x)
+
+
+def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
+    return _mix(w[:, :, 0, 0].T, gy)
+
+
+def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
+    (N, C), O = x.shape[:2], gy.shape[1]
+    x, gy = x.reshape(N, C, -1), gy.reshape(N, O, -1)
+
+    def outputs(share):
+        first, last = share
+        part = gy[0, first:last] @ x[0].T
+        for n in range(1, N):
+            part += gy[n, first:last] @ x[n].T
+        return part
+
+    shares = workers.shares(O, max(8, LEAST // max(x.size, 1)))
+    return np.concatenate(workers.run(outputs, shares)).reshape(w_shape)
+
+
+def _mix(w, x):
+    """y[n] = w x[n] at every cell, (O, C) by (N, C, H, W)."""
+    (N, C, H, W), O = x.shape, len(w)
+    x, y = x.reshape(N, C, H * W), memory.empty((N, O, H, W), np.result_type(w, x))
+    out = y.reshape(N, O, H * W)
+    least = LEAST // max(O * C, 1)  # cells of a share
+
+    def share_of_samples(share):
+        product(w, x[slice(*share)], out[slice(*share)])
+
+    def share_of_cells(share):
+        cells = slice(*share)
+        product(w, x[:, :, cells], out[:, :, cells])
+
+    if N >= workers.threads():
+        workers.run(share_of_samples, workers.shares(N, -(-least // max(H * W, 1))))
+    else:
+        workers.run(share_of_cells, workers.shares(H * W, max(16, least // max(N, 1))))
+    return y
