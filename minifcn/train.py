@@ -11,6 +11,7 @@ from .cli import Parser, at_least, command, device, json_file, share, write_json
 from .coords import GeometryError
 from .data import DATASETS
 from .errors import UserError
+from .io import load_record
 from .recipes import RECIPES, recipe
 from .runs import Recorder, Run, illustrate, outcome, require_vacant
 from .training import Diverged, Progress, StopOnSignal, class_weights, fit
@@ -50,8 +51,9 @@ def parser():
     net.add_argument("--batch-norm", action=switch, help=f"normalise after convolutions {own}")
     net.add_argument("--learn-upsampling", action=switch, help=f"train interpolation layers but the last {own}")
     net.add_argument(
-        "--init", metavar="RUN", help="start from the weights of a run, or a file, that fit by name: 16s from 32s"
-    )
+        "--init", metavar="RUN",
+        help="start from the weights of a run, and its preprocessing, or of a file, that fit by name: 16s from 32s",
+    )  # fmt: skip
 
     step = p.add_argument_group("optimisation")
     step.add_argument(
@@ -102,7 +104,11 @@ def main(argv=None):
     backend.manual_seed(args.seed)
     train_data, val_data = prepare.splits(args)
     model = prepare.network(args, train_data)
-    start = prepare.initialise(args, model) if args.init and not (run and run.last.is_file()) else None
+    start = None
+    if run and run.last.is_file():
+        prepare.take_preprocessing(model, load_record(run.last))
+    elif args.init:
+        start = prepare.initialise(args, model)
     train, val = prepare.loaders(args, model, train_data, val_data)
     optimizer = prepare.optimizer(args, model, train)
     weight = class_weights(train_data, args.balance) if args.balance else None

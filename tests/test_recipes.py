@@ -1,6 +1,7 @@
 """Ways to train: the paper's recipes, staged starts, a sampled loss, an auxiliary head; from the command line."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from tiny_run import TINY
 import minifcn as mf
 from minifcn import train
 from minifcn.errors import UserError
-from minifcn.io import load_checkpoint
+from minifcn.io import load_checkpoint, save_checkpoint
 from minifcn.models.store import weights_in
 from minifcn.recipes import RECIPES, recipe
 from minifcn.training import fit
@@ -59,7 +60,11 @@ def test_a_stage_starts_where_the_coarser_net_ended(scenes, tmp_path, capfd, ref
     capfd.readouterr()
     assert train.main([*common, "--model", "fcn16s_mini", "--init", str(coarse), "--out", str(fine)]) == 0
     said = next(line for line in capfd.readouterr().out.splitlines() if line.startswith("start"))
-    assert said.endswith("new are score_pool4.weight, score_pool4.bias")
+    assert re.fullmatch(
+        r"start +.*32s: copied 47 conv1_1.weight, .* 43 more; kept 2 score_pool4.weight, score_pool4.bias; "
+        r"unused 1 upscore.weight",
+        said,
+    )
     old, new = (weights_in(load_checkpoint(run / "last.safetensors")[0]) for run in (coarse, fine))
     learned = [n for n in old if "upscore" not in n and "running" not in n]
     assert all((old[n] == new[n]).all() for n in learned)
@@ -72,6 +77,34 @@ def test_a_stage_starts_where_the_coarser_net_ended(scenes, tmp_path, capfd, ref
     assert not (tmp_path / "x").exists()
 
 
+def other_classes(run, names):
+    """The checkpoint of a run, as if its data set had called its classes something else, and its net seen greys."""
+    arrays, record = load_checkpoint(run / "last.safetensors")
+    record |= dict(classes=names, preprocessing=dict(order="BGR", mean=[100.0, 110.0, 120.0], scale=[1.0, 1.0, 1.0]))
+    save_checkpoint(run / "last.safetensors", arrays, record)
+    return arrays
+
+
+def test_a_start_brings_its_preprocessing_and_no_scores_of_other_classes(copy, finished, tmp_path, capfd):
+    old = other_classes(copy, ["cat", "dog", "sky"])
+    flags = ["--dataset", "folder", "--root", str(finished.parent / "scenes"), *TINY, "--lr", "0", "--init", str(copy)]
+    assert train.main([*flags, "--out", str(tmp_path / "run")]) == 0
+    said = next(line for line in capfd.readouterr().out.splitlines() if line.startswith("start"))
+    assert "kept 6 score_fr.weight" in said and "unused 6 score_fr.bias" in said
+    model = mf.models.load(tmp_path / "run" / "last.safetensors")
+    assert (model.preprocessing.order, model.preprocessing.fill) == ("BGR", (120, 110, 100))
+    assert (model.conv1_1.weight.data == old["model.conv1_1.weight"]).all() and not model.score_fr.weight.data.any()
+
+    (copy / "last.safetensors").unlink()  # resumed, a run keeps the preprocessing it took over
+    assert train.main(["--resume", str(tmp_path / "run"), "--epochs", "3"]) == 0
+    assert mf.models.load(tmp_path / "run" / "last.safetensors").preprocessing == model.preprocessing
+
+
+def test_a_start_from_another_width_is_none(finished, tmp_path, refused):
+    flags = ["--dataset", "folder", "--root", finished.parent / "scenes", *TINY, "--width", "0.2", "--init", finished]
+    refused(train.main, *flags, "--out", tmp_path / "run", match="only 0 of the 9 kernels of fcn8s_mini")
+
+
 def test_a_file_of_weights_is_a_start_too(scenes, tmp_path, refused):
     """A classifier's, say: fully connected weights are reshaped; a file in which nothing fits is refused."""
     mf.manual_seed(1)
@@ -80,7 +113,7 @@ def test_a_file_of_weights_is_a_start_too(scenes, tmp_path, refused):
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     flags = ["--dataset", "folder", "--root", str(scenes), "--model", "fcn32s_vgg16", "--width", "0.02"]
     flags += ["--epochs", "1", "--batch-size", "3", "--lr", "0", "--out", str(tmp_path / "run")]
-    refused(train.main, *flags, "--init", tmp_path / "other.npz", match="none of its arrays has a name and a size")
+    refused(train.main, *flags, "--init", tmp_path / "other.npz", match="only 0 of the 15 kernels of fcn32s_vgg16")
     assert train.main([*flags, "--init", str(tmp_path / "vgg16.npz")]) == 0
     model = mf.models.load(tmp_path / "run" / "last.safetensors")
     np.testing.assert_array_equal(model.fc6.weight.data.ravel(), classifier.fc6.weight.data.ravel())

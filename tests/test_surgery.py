@@ -93,6 +93,13 @@ def test_early_fusion_starts_its_depth_filters_at_the_mean_of_the_colour_filters
     np.testing.assert_allclose(w[:, 3], w[:, :3].mean(axis=1), rtol=1e-6)
 
 
+def test_only_the_images_layer_is_widened():
+    narrow, wide = (nn.Sequential(conv1=nn.Conv2d(3, n, 3), conv2=nn.Conv2d(n, 5, 3)) for n in (4, 6))
+    report = transplant(narrow, wide)
+    assert (report.copied, report.widened) == (["conv2.bias"], [])
+    assert report.unused == ["conv1.weight", "conv1.bias", "conv2.weight"]
+
+
 def test_one_donor_serves_both_streams():
     mf.manual_seed(0)
     donor, receiver = mf.models.vgg16(width=0.02), mf.models.fcn32s_nyud_late(width=0.02)

@@ -1,6 +1,7 @@
 """Checkpoints: arrays and a small JSON record in one safetensors file, written atomically."""
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -35,15 +36,30 @@ def load_checkpoint(path):
     UserError
         If it is missing, damaged (cut off, say), or was not written by :func:`save_checkpoint`.
     """
-    path = Path(path)
-    if not path.is_file():
+    with _opened(path) as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+        return arrays, _record(path, file)
+
+
+def load_record(path):
+    """The record of a checkpoint alone, without its arrays.  Raises as :func:`load_checkpoint`."""
+    with _opened(path) as file:
+        return _record(path, file)
+
+
+@contextmanager
+def _opened(path):
+    if not Path(path).is_file():
         raise UserError(f"{path}: there is no such checkpoint")
     try:
         with safe_open(path, framework="numpy") as file:
-            record = (file.metadata() or {}).get("minifcn")
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
-        if record is None:
-            raise UserError(f"{path}: holds weights, but is not a checkpoint of minifcn")
-        return arrays, json.loads(record)
+            yield file
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise UserError(f"{path}: damaged, or not a checkpoint at all ({error}); give another one") from None
+
+
+def _record(path, file):
+    record = (file.metadata() or {}).get("minifcn")
+    if record is None:
+        raise UserError(f"{path}: holds weights, but is not a checkpoint of minifcn")
+    return json.loads(record)

@@ -96,9 +96,9 @@ def transplant(source, target, rename=None):
     """Give `target` the arrays of `source` that fit, by name: how a finer net starts from a coarser one (§4.2).
 
     The rules of the reference code: the same name and shape is copied; the same name and number of elements is copied
-    in C order (a fully connected layer into a convolution).  A first layer that reads more channels than the donor's
-    gets the mean over the donor's for each of them (RGB into RGBD, §5).  Everything else stays as it was; the report
-    says so.
+    in C order (a fully connected layer into a convolution).  The first convolution of `target`, if it reads more
+    channels than the donor's, gets the mean over the donor's for each further one (RGB into RGBD, §5): an image has
+    more channels, where any other layer would be another layer.  Everything else stays as it was; the report says so.
 
     Parameters
     ----------
@@ -114,6 +114,7 @@ def transplant(source, target, rename=None):
     """
     arrays = source.state_dict() if isinstance(source, Module) else dict(source)
     own, report = target.state_dict(), Transplant()
+    first = next((name for name, array in own.items() if array.ndim == 4), None)  # the image's
     for given, array in arrays.items():
         name = rename(given) if rename else given
         there = own.get(name)
@@ -126,7 +127,7 @@ def transplant(source, target, rename=None):
         elif there.size == values.size:
             values = values.reshape(there.shape)
             report.reshaped.append(name)
-        elif _reads_more_channels(there.shape, values.shape):
+        elif name == first and _reads_more_channels(there.shape, values.shape):
             extra = there.shape[1] - values.shape[1]
             mean = values.mean(axis=1, keepdims=True)
             values = backend.of(there).concatenate([values, *[mean] * extra], axis=1)
