@@ -7,6 +7,7 @@ from strategies import normal
 import minifcn as mf
 from minifcn import ops
 from minifcn.errors import UserError
+from minifcn.models.store import describe
 from minifcn.training import losses_of
 
 
@@ -141,6 +142,48 @@ def test_what_cannot_be_built_is_said():
         mf.models.build("fcn32s_vgg16", wdith=2)
 
 
+@pytest.mark.parametrize(
+    "name, options, message",
+    [
+        ("fcn8s_mini", dict(num_classes=0), "num_classes is at least 1"),
+        ("fcn8s_mini", dict(num_classes={}), "num_classes is at least 1"),
+        ("fcn_resnet50", dict(num_classes=0, width=0.05), "num_classes is at least 1"),
+        ("fcn8s_mini", dict(width=0), "width, .*, must be above 0"),
+        ("fcn32s_alexnet", dict(width=-1), "width, .*, must be above 0"),
+        ("fcn_resnet50", dict(output_stride=10), "output_stride is 32, 16 or 8, got 10"),
+        ("fcn_resnet50", dict(image_size=50), "images of any size with the padding it has"),
+        ("fcn16s_siftflow", dict(num_classes=5), "a head for each of two kinds of label, .* fcn16s_vgg16"),
+        ("fcn8s_mini", dict(pretrained="earth", num_classes=7), "come with their own net: leave out num_classes"),
+    ],
+)
+def test_options_that_make_no_net_are_refused(name, options, message):
+    with pytest.raises(UserError, match=f"model '{name}' cannot be built with .*: .*{message}"):
+        mf.models.build(name, **options)
+
+
+def test_a_named_net_remembers_how_it_was_built_and_any_other_is_not_saved():
+    model = mf.models.fcn8s_mini(num_classes=3, width=0.1)
+    assert describe(model)["model"] == dict(name="fcn8s_mini", options=dict(num_classes=3, width=0.1))
+    with pytest.raises(UserError, match="only the named nets of"):
+        describe(mf.models.fcn("mini", 4, width=0.1))
+
+
+def test_late_fusion_refuses_channels_that_no_stream_reads():
+    model = mf.models.fcn32s_nyud_late(width=0.02, image_size=(60, 40))
+    assert model.trunk.trunks["hha"].conv1_1.options["padding"] == 81
+    assert model.summary(60)[-1]["output"] == (1, 40, 60, 60)  # of its own six channels
+    with pytest.raises(ValueError, match=r"read 3 \+ 3 channels of the image, which has 7"):
+        model(np.zeros((1, 7, 60, 40), np.float32))
+
+
+@pytest.mark.parametrize("build", [
+    mf.models.googlenet, mf.models.lenet, mf.models.caffenet, mf.models.alexnet, mf.models.fcn8s_vgg16,
+])  # fmt: skip
+def test_nets_that_torchvision_has_not_get_no_names_of_its(build):
+    with pytest.raises(ValueError, match="torchvision has no net of these layers"):
+        mf.models.torchvision_names(build(width=0.02))
+
+
 def test_an_fcn_over_any_classifier_takes_any_size_its_padding_allows():
     for trunk in mf.models.CLASSIFIERS:
         channels = 1 if "lenet" in trunk else 3
@@ -151,9 +194,22 @@ def test_an_fcn_over_any_classifier_takes_any_size_its_padding_allows():
 
 
 def test_the_least_padding_is_found_for_any_number_of_channels():
+    """At 81 the crop of FCN-32s is at 0 (it is the padding less 81), and 40 pixels give fc6 its 7 cells."""
     model = mf.models.fcn32s_nyud_rgbd(width=0.02, image_size=(60, 40))
     assert model.conv1_1_bgrd.options["padding"] == 81
     assert model(np.zeros((1, 4, 60, 40), np.float32)).shape == (1, 40, 60, 40)
+
+
+def test_the_least_padding_for_one_size_may_be_too_little_for_a_larger_one():
+    def build(pad):
+        return mf.models.fcn32s_alexnet(width=0.02, pad=pad)
+
+    assert [mf.geometry.minimal_padding(build, *sizes) for sizes in ([91], [97], [127], [91, 97, 127])] == [
+        82,
+        83,
+        82,
+        84,
+    ]
 
 
 def test_building_for_shapes_costs_neither_memory_nor_chance():

@@ -148,11 +148,10 @@ def layers_of(name, size):
     with no_grad(), shapes_only():
         if name in CLASSIFIERS:
             classifier = CLASSIFIERS[name]()
-            channels = classifier.in_channels
-            model = convolutionalize(classifier, channels=channels)
+            channels, model = classifier.in_channels, convolutionalize(classifier)
         elif name in MODELS:
             model = build(name)
-            channels = model.trunk.in_channels
+            channels = model.in_channels
         else:
             raise UserError(f"there is no model {name!r}; choose one of {', '.join((*MODELS, *CLASSIFIERS))}")
         image = Tensor(stand_in(model.parameters()[0].data, (1, channels, *size)), name="image")

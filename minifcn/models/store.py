@@ -12,7 +12,18 @@ SHIPPED = Path(__file__).parent / "weights"
 
 
 def describe(model):
-    """What is needed besides weights to make this model again: a JSON value."""
+    """What is needed besides weights to make this model again: a JSON value.
+
+    Raises
+    ------
+    UserError
+        If it is none of the named nets: then nothing says how to build it.
+    """
+    if model.recipe is None:
+        raise UserError(
+            "only the named nets of mf.models can be saved so that they can be loaded again; of any other, save the "
+            "arrays (mf.io.save_checkpoint(path, model.state_dict(), {})) and build it yourself"
+        )
     return dict(
         model=model.recipe,
         classes=list(model.classes or [f"class {i}" for i in range(model.num_classes)]),

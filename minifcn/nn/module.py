@@ -179,7 +179,10 @@ class Module:
 
 @contextmanager
 def evaluating(model):
-    """Evaluation mode inside; afterwards every module is in the mode it was in."""
+    """Evaluation mode inside; afterwards every module is in the mode it was in.
+
+    The mode is the module's own, for all threads: let no other one train or run the model meanwhile.
+    """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -211,6 +214,11 @@ class Sequential(Module):
         for _, module in self.children():
             x = module(x)
         return x
+
+
+def is_row(module):
+    """Whether a module does nothing but run its children one after the other."""
+    return isinstance(module, Sequential) and type(module).forward is Sequential.forward
 
 
 class Branches(Module):

@@ -1,4 +1,4 @@
-"""Whole images against patch by patch (§3): the same outputs, at a fraction of the multiply-adds."""
+"""Whole images against patch by patch (§3.1): the same outputs, at a fraction of the multiply-adds."""
 
 from fractions import Fraction
 
