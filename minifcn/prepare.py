@@ -11,9 +11,9 @@ from . import backend, models, optim
 from .core import Tensor, no_grad
 from .data import Augment, Loader, open_dataset
 from .data.earth import MissingExtra
-from .data.transforms import Preprocessing
+from .data.transforms import CAFFE, Preprocessing
 from .errors import UserError
-from .geometry import receptive_field
+from .geometry import minimal_padding, receptive_field
 from .io import load_record, load_weights
 from .kernels import shapes_only
 from .kernels.cpu import workers
@@ -51,17 +51,22 @@ def _splits(args):
     return train, val
 
 
-def network(args, data):
-    """The model, which knows what the classes of `data` are called."""
-    names = ("width", "pad", "batch_norm", "dropout", "learn_upsampling")
+def network(args, data, val):
+    """The model, which knows what the classes of `data` are called, and takes all images of `data` and `val`."""
+    names = ("width", "batch_norm", "dropout", "learn_upsampling")
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
+    given["num_classes"] = data.num_classes
     if args.pad == "minimal":
-        given["image_size"] = data[0][0].shape[:2]
-        del given["pad"]
-    model = models.build(args.model, num_classes=data.num_classes, **given)
-    if model.trunk.in_channels != 3:
-        raise UserError(f"{args.model} takes {model.trunk.in_channels} channels, but pictures of {data!r} have 3")
+        sizes = {n for split in (data, val) for i in range(len(split)) for n in split[i][0].shape[:2]}
+        args.pad = minimal_padding(lambda pad: models.build(args.model, pad=pad, **given), *sorted(sizes))
+    if args.pad is not None:
+        given["pad"] = args.pad
+    model = models.build(args.model, **given)
+    if model.in_channels != 3:
+        raise UserError(f"{args.model} takes {model.in_channels} channels, but pictures of {data!r} have 3")
     model.classes, model.palette = data.classes, data.palette
+    if args.recipe:
+        model.preprocessing = CAFFE
     return model.to(args.device)
 
 

@@ -45,7 +45,7 @@ def parser():
     own = "(default: the model's own)"
     net.add_argument(
         "--pad", type=padding, metavar="N|minimal",
-        help=f"zeros around the image in the first layer; minimal: as few as images of the first one's size need {own}",
+        help=f"zeros around the image in the first layer; minimal: as few as the images need {own}",
     )  # fmt: skip
     net.add_argument("--dropout", type=at_least(0, float, below=1), help=f"at the end of the trunk {own}")
     net.add_argument("--batch-norm", action=switch, help=f"normalise after convolutions {own}")
@@ -103,7 +103,7 @@ def main(argv=None):
     resume = run and run.restore
     backend.manual_seed(args.seed)
     train_data, val_data = prepare.splits(args)
-    model = prepare.network(args, train_data)
+    model = prepare.network(args, train_data, val_data)
     start = None
     if run and run.last.is_file():
         prepare.take_preprocessing(model, load_record(run.last))
@@ -159,6 +159,13 @@ def settings(argv=None):
     if args.resume is None:
         if args.recipe:
             args = p.parse(argv, under=recipe(args.recipe, args.model))
+            if args.optimizer != "sgd":
+                raise UserError(f"--recipe {args.recipe} is for sgd: leave out it or --optimizer {args.optimizer}")
+            if args.init is None:
+                print(
+                    f"note        --recipe {args.recipe} is for fine-tuning: without --init such rates learn next to "
+                    "nothing", file=sys.stderr,
+                )  # fmt: skip
         if args.out:
             require_vacant(args.out)
         return args, None

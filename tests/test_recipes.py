@@ -5,15 +5,17 @@ import re
 
 import numpy as np
 import pytest
-from tiny_run import TINY
+from PIL import Image
+from tiny_run import TINY, write_scenes
 
 import minifcn as mf
 from minifcn import train
+from minifcn.data.transforms import CAFFE
 from minifcn.errors import UserError
 from minifcn.io import load_checkpoint, save_checkpoint
 from minifcn.models.store import weights_in
 from minifcn.recipes import RECIPES, recipe
-from minifcn.training import fit
+from minifcn.training import Diverged, fit
 
 
 @pytest.mark.paper
@@ -148,21 +150,47 @@ def test_sampling_and_padding_from_the_command_line(scenes, tmp_path, capfd):
     assert mf.models.load(tmp_path / "run" / "last.safetensors").conv1_1.options["padding"] == 9
 
 
-def test_the_least_padding_makes_a_large_net_affordable(scenes, tmp_path):
-    flags = ["--dataset", "folder", "--root", str(scenes), "--model", "fcn32s_vgg16", "--width", "0.02"]
+def test_the_least_padding_suits_every_image(tmp_path):
+    """24 rows, in the last image alone, need 86: fc6 wants 7 cells of ⌈(24 + 2·86 − 2)/32⌉, at 85 it has 6."""
+    write_scenes(tmp_path / "scenes")
+    for i in range(9):  # not the last one, which is validated on
+        for kind in ("images", "masks"):
+            file = tmp_path / f"scenes/{kind}/{i}.png"
+            with Image.open(file) as picture:
+                picture.resize((64, 64), Image.Resampling.NEAREST).save(file)
+    flags = ["--dataset", "folder", "--root", str(tmp_path / "scenes"), "--model", "fcn32s_vgg16", "--width", "0.02"]
     flags += ["--pad", "minimal", "--batch-size", "3", "--epochs", "1", "--out", str(tmp_path / "run")]
     assert train.main(flags) == 0
     model = mf.models.load(tmp_path / "run" / "last.safetensors")
-    assert model.conv1_1.options["padding"] == mf.geometry.minimal_padding(
-        lambda pad: mf.models.fcn32s_vgg16(width=0.02, pad=pad), (24, 32)
-    )
+    assert model.conv1_1.options["padding"] == json.loads((tmp_path / "run/config.json").read_text())["pad"] == 86
 
 
 def test_torchvisions_net_trains_with_its_auxiliary_head(scenes, tmp_path):
     flags = ["--dataset", "folder", "--root", str(scenes), "--model", "fcn_resnet50", "--width", "0.05"]
-    assert train.main([*flags, "--batch-size", "3", "--epochs", "1", "--out", str(tmp_path / "run")]) == 0
+    assert (
+        train.main([*flags, "--pad", "minimal", "--batch-size", "3", "--epochs", "1", "--out", str(tmp_path / "run")])
+        == 0
+    )
     arrays = weights_in(load_checkpoint(tmp_path / "run" / "last.safetensors")[0])
-    assert arrays["aux_classifier.4.weight"].any()
+    assert arrays["aux_classifier.4.bias"].all()  # it was zero
+
+
+def test_a_second_head_that_diverges_ends_the_training():
+    mf.manual_seed(0)
+    model = mf.models.fcn_resnet50(num_classes=3, width=0.05)
+    model.heads["aux"].layers.aux_classifier.state_dict()["4.bias"][0] = np.nan
+    data = mf.data.Loader(mf.data.Shapes(length=2, size=(32, 32), num_classes=3), 2)
+    with pytest.raises(Diverged, match="the loss became nan at step 1"):
+        fit(model, data)
+
+
+def test_a_recipe_is_for_fine_tuning_on_inputs_of_caffes_scale(scenes, tmp_path, capfd, refused):
+    flags = ["--dataset", "folder", "--root", str(scenes), "--model", "fcn32s_alexnet", "--width", "0.02"]
+    flags += ["--recipe", "cvpr", "--batch-size", "2", "--epochs", "1", "--out", str(tmp_path / "run")]
+    assert train.main(flags) == 0
+    assert "note        --recipe cvpr is for fine-tuning: without --init" in capfd.readouterr().err
+    assert mf.models.load(tmp_path / "run" / "last.safetensors").preprocessing == CAFFE
+    refused(train.main, *flags, "--optimizer", "adam", match="--recipe cvpr is for sgd: leave out it or --optimizer")
 
 
 @pytest.mark.parametrize(
@@ -174,6 +202,7 @@ def test_torchvisions_net_trains_with_its_auxiliary_head(scenes, tmp_path):
         ("--model fcn8s_vgg16 --pad 10", "does not fit into .* more padding"),
         ("--sampling 0", "0 is not above 0"),
         ("--sampling 1.5", "1.5 is not above 0 and at most 1"),
+        ("--model fcn16s_siftflow", "a head for each of two kinds of label"),
         ("--recipe medium", "invalid choice: 'medium'"),
         ("--recipe heavy", "no recipe 'heavy' for fcn8s_mini"),
         ("--init nowhere.safetensors", "nowhere.safetensors"),
