@@ -508,6 +508,8 @@ def test_the_extent_of_a_field():
     found = extent(np.outer(down, across))
     assert found.width == (3, 3) and found.pixels == 9
     assert found.sigma == pytest.approx((np.sqrt(0.5 / 1.5), np.sqrt((8 * 0.04 + 1) / 2.08)))
+    with pytest.raises(ValueError, match="zero everywhere"):
+        extent(np.zeros((3, 5)))
 
 
 def test_minimal_padding_finds_the_least_that_fits():

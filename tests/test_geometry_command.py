@@ -68,7 +68,7 @@ def test_the_table_and_where_the_picture_goes(capfd, here):
     ("name", "field", "jump", "cells"), [("lenet", 32, 4, 118), ("caffenet", 355, 32, 10), ("googlenet", 907, 32, 9)]
 )
 def test_a_classifier_is_shown_as_the_filter_it_is(name, field, jump, cells, capfd):
-    """LeNet-5 (32, 4); CaffeNet (355, 32), 500 → 10×10 (§4.1); GoogLeNet with its average pooling 907 (Table 1), 15 − 6."""
+    """LeNet-5 (32, 4); CaffeNet (355, 32), 500 → 10×10 (§4.1); GoogLeNet with its 7×7 pooling 907 (Table 1), 15 → 9."""
     found, _ = answer(name, capfd=capfd)
     last = found["layers"][-1]
     assert (last["field"], last["jump"]) == ([field] * 2, [jump] * 2)

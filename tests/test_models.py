@@ -8,6 +8,7 @@ import minifcn as mf
 from minifcn import ops
 from minifcn.errors import UserError
 from minifcn.models.store import describe
+from minifcn.nn.surgery import transplant
 from minifcn.training import losses_of
 
 
@@ -220,3 +221,15 @@ def test_building_for_shapes_costs_neither_memory_nor_chance():
     a = mf.backend.rng().random()
     mf.manual_seed(3)
     assert mf.backend.rng().random() == a
+
+
+def test_a_model_built_for_its_shapes_can_be_given_weights():
+    mf.manual_seed(0)
+    donor = mf.models.fcn8s_mini(num_classes=3, width=0.1).eval()
+    x = normal((1, 3, 20, 30), 1, np.float32)
+    for give in (lambda m: m.load_state_dict(donor.state_dict()), lambda m: transplant(donor, m)):
+        with mf.shapes_only():
+            model = mf.models.fcn8s_mini(num_classes=3, width=0.1).eval()
+        give(model)
+        np.testing.assert_array_equal(model(x).numpy(), donor(x).numpy())
+        assert not any(np.shares_memory(a, b) for a, b in zip(model.state_dict().values(), donor.state_dict().values()))

@@ -9,7 +9,7 @@ from ..core import Tensor, no_grad
 from ..kernels import shapes_only
 from ..kernels.shapes import pair, stand_in
 from .layers import AvgPool2d, BatchNorm2d, Conv2d, Flatten, GlobalAvgPool2d, Linear
-from .module import Module, Parameter, Sequential, evaluating, is_row, modules_in
+from .module import Module, Parameter, Sequential, assign, evaluating, is_row, modules_in
 
 __all__ = ["Transplant", "convolutionalize", "fold_batchnorm", "transplant"]
 
@@ -134,15 +134,15 @@ def transplant(source, target, rename=None):
     Transplant
     """
     arrays = source.state_dict() if isinstance(source, Module) else dict(source)
-    own, report = target.state_dict(), Transplant()
-    first = next((name for name, array in own.items() if array.ndim == 4), None)  # the image's
+    own, report = dict(target.named_tensors()), Transplant()
+    first = next((name for name, tensor in own.items() if tensor.ndim == 4), None)  # the image's
     for given, array in arrays.items():
         name = rename(given) if rename else given
         there = own.get(name)
         if there is None:
             report.unused.append(given)
             continue
-        values = backend.of(there).asarray(array, dtype=there.dtype)
+        values = backend.of(there.data).asarray(array, dtype=there.dtype)
         if there.shape == values.shape:
             report.copied.append(name)
         elif there.size == values.size:
@@ -151,12 +151,12 @@ def transplant(source, target, rename=None):
         elif name == first and _reads_more_channels(there.shape, values.shape):
             extra = there.shape[1] - values.shape[1]
             mean = values.mean(axis=1, keepdims=True)
-            values = backend.of(there).concatenate([values, *[mean] * extra], axis=1)
+            values = backend.of(there.data).concatenate([values, *[mean] * extra], axis=1)
             report.widened.append(name)
         else:
             report.unused.append(given)
             continue
-        there[...] = values
+        assign(there, values)
     taken = {*report.copied, *report.reshaped, *report.widened}
     report.kept = [name for name in own if name not in taken]
     return report
