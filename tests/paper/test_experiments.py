@@ -98,10 +98,18 @@ def test_without_a_name_the_experiments_are_listed(capsys):
 
 BIG = """
 import numpy as np, resource, minifcn as mf
-model = mf.models.fcn8s_vgg16()
-x = mf.Tensor(np.zeros((1, 3, 375, 500), np.float32))
-mf.ops.cross_entropy(model(x), np.zeros((1, 375, 500), int)).backward()
-assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
+mf.manual_seed(0)
+model, rng = mf.models.fcn8s_vgg16(), np.random.default_rng(0)
+for name, p in model.named_parameters():
+    if name.startswith("score") and name.endswith("weight"):
+        p.data[...] = mf.nn.init.he(p.shape)  # zero scores would let nothing through
+x = mf.Tensor(rng.standard_normal((1, 3, 375, 500)).astype(np.float32))
+optimizer = mf.optim.SGD(model.parameters(), lr=1e-7, momentum=0.99, weight_decay=5e-4)
+before = model.conv1_1.weight.data.copy()
+mf.ops.cross_entropy(model(x), rng.integers(0, 21, (1, 375, 500))).backward()
+assert all((p.grad is not None and p.grad.any()) == p.requires_grad for p in model.parameters())
+optimizer.step()
+assert (model.conv1_1.weight.data != before).any()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
