@@ -99,7 +99,7 @@ def test_a_model_comes_back_from_its_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"model": None},
+        {"model": "fcn8s_mini"},
         {"model": {"name": "fcn99s", "options": {}}},
         {"model": {"name": "fcn8s_mini", "options": {"num_classes": 4, "width": 0.1}}},
         {"model": {"name": "fcn8s_mini", "options": {"colour": 4}}},

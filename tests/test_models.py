@@ -148,6 +148,7 @@ def test_what_cannot_be_built_is_said():
     [
         ("fcn8s_mini", dict(num_classes=0), "num_classes is at least 1"),
         ("fcn8s_mini", dict(num_classes={}), "num_classes is at least 1"),
+        ("fcn_resnet50", dict(num_classes=dict(a=2, b=3)), "a number for its one kind of label"),
         ("fcn_resnet50", dict(num_classes=0, width=0.05), "num_classes is at least 1"),
         ("fcn8s_mini", dict(width=0), "width, .*, must be above 0"),
         ("fcn32s_alexnet", dict(width=-1), "width, .*, must be above 0"),
@@ -162,11 +163,13 @@ def test_options_that_make_no_net_are_refused(name, options, message):
         mf.models.build(name, **options)
 
 
-def test_a_named_net_remembers_how_it_was_built_and_any_other_is_not_saved():
-    model = mf.models.fcn8s_mini(num_classes=3, width=0.1)
-    assert describe(model)["model"] == dict(name="fcn8s_mini", options=dict(num_classes=3, width=0.1))
-    with pytest.raises(UserError, match="only the named nets of"):
-        describe(mf.models.fcn("mini", 4, width=0.1))
+def test_a_named_net_remembers_how_it_was_built_and_any_other_says_so_when_it_is_loaded(tmp_path):
+    for model in (mf.models.fcn8s_mini(num_classes=3, width=0.1), mf.models.fcn("mini", 4, num_classes=3, width=0.1)):
+        arrays = {f"model.{n}": a for n, a in model.state_dict().items()}
+        mf.io.save_checkpoint(tmp_path / f"{model.recipe is None}.safetensors", arrays, describe(model))
+    assert mf.models.load(tmp_path / "False.safetensors").recipe["options"] == dict(num_classes=3, width=0.1)
+    with pytest.raises(UserError, match=r"holds none of the named nets, .* build it yourself"):
+        mf.models.load(tmp_path / "True.safetensors")
 
 
 def test_late_fusion_refuses_channels_that_no_stream_reads():

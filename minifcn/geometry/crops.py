@@ -50,7 +50,7 @@ def crop_offset(a, b, inside=False):
     return tuple(offset)
 
 
-def minimal_padding(build_model, *sizes, largest=200, channels=None):
+def minimal_padding(build_model, size, *sizes, largest=200, channels=None):
     """The smallest padding of the first layer with which a model takes an image of `size`, or of each of several.
 
     What suits one size need not suit a larger one: FCN-AlexNet needs 82 at 91 pixels, 83 at 97, and 84 at both 97
@@ -60,8 +60,8 @@ def minimal_padding(build_model, *sizes, largest=200, channels=None):
     ----------
     build_model : callable
         ``build_model(padding) -> model``; built and run for its shapes alone.
-    *sizes : int or (int, int)
-        Height and width of the image.
+    size, *sizes : int or (int, int)
+        Height and width of the images.
     largest : int
         Where to stop looking.
     channels : int, optional
@@ -77,7 +77,7 @@ def minimal_padding(build_model, *sizes, largest=200, channels=None):
         If no padding up to `largest` works; the message is the last model's own.  What else goes wrong in building or
         running the model is no question of padding, and ends the search.
     """
-    sizes = [pair(size, 1, "size") for size in sizes]
+    sizes = [pair(size, 1, "size") for size in (size, *sizes)]
     for padding in range(largest + 1):
         try:
             with no_grad(), shapes_only():

@@ -168,7 +168,8 @@ def fcn_conv(trunk, num_classes=21, aux=True, image_size=None, **trunk_options):
     """
     if image_size is not None:
         raise ValueError("it takes images of any size with the padding it has: there is no least one to look for")
-    (num_classes,) = _kinds(num_classes).values()
+    if isinstance(num_classes, dict) or num_classes < 1:
+        raise ValueError(f"num_classes is at least 1, a number for its one kind of label, got {num_classes!r}")
     trunk = build_trunk(trunk, **trunk_options)
     heads = {"out": ConvHead(trunk, num_classes, trunk.top, "classifier")}
     if aux:

@@ -22,8 +22,8 @@ def _named(function):
     """Enter a net among the named ones; what it builds remembers how, and so can be saved and built again."""
 
     @wraps(function)
-    def build(**options):
-        model = function(**options)
+    def build(*args, **options):
+        model = function(*args, **options)
         model.recipe = model.recipe or dict(name=function.__name__, options=options)
         return model
 

@@ -12,18 +12,7 @@ SHIPPED = Path(__file__).parent / "weights"
 
 
 def describe(model):
-    """What is needed besides weights to make this model again: a JSON value.
-
-    Raises
-    ------
-    UserError
-        If it is none of the named nets: then nothing says how to build it.
-    """
-    if model.recipe is None:
-        raise UserError(
-            "only the named nets of mf.models can be saved so that they can be loaded again; of any other, save the "
-            "arrays (mf.io.save_checkpoint(path, model.state_dict(), {})) and build it yourself"
-        )
+    """What is needed besides weights to make this model again: a JSON value."""
     return dict(
         model=model.recipe,
         classes=list(model.classes or [f"class {i}" for i in range(model.num_classes)]),
@@ -38,9 +27,14 @@ def load_model(path, build):
     Raises
     ------
     UserError
-        If the file is missing or damaged, or its weights do not fit the model it names.
+        If the file is missing or damaged, holds none of the named nets, or its weights do not fit the one it names.
     """
     arrays, record = load_checkpoint(path)
+    if isinstance(record, dict) and record.get("model", "") is None:
+        raise UserError(
+            f"{path}: holds none of the named nets, so it cannot say how to build it; build it yourself, and load the "
+            "arrays whose names begin with 'model.' (mf.io.load_checkpoint)"
+        )
     try:
         model = build(record["model"]["name"], **record["model"]["options"])
         model.load_state_dict(weights_in(arrays))
