@@ -17,7 +17,7 @@ from .core import Tensor, no_grad
 from .geometry import GeometryError, receptive_field
 from .kernels import shapes_only
 from .kernels.shapes import pair, require_maps, stand_in
-from .nn.module import evaluating, is_row
+from .nn.module import evaluating, in_mode, is_row
 
 __all__ = ["macs", "patchwise", "rarefy", "shift_and_stitch"]
 
@@ -234,14 +234,14 @@ def _rarefied(module, spread):
         layers = {}
         for name, child in module.children():
             layers[name], spread = _rarefied(child, spread)
-        return _in_mode(nn.Sequential(**layers), module), spread
+        return in_mode(nn.Sequential(**layers), module), spread
     if isinstance(module, nn.Branches):
         branches, (after, *_) = zip(*(_rarefied(branch, spread) for branch in module.branches))
-        return _in_mode(nn.Branches(*branches), module), after
+        return in_mode(nn.Branches(*branches), module), after
     if isinstance(module, nn.Residual):
         branch, after = _rarefied(module.branch, spread)
         downsample = module.downsample and _rarefied(module.downsample, spread)[0]
-        return _in_mode(nn.Residual(branch, downsample), module), after
+        return in_mode(nn.Residual(branch, downsample), module), after
     layer = copy(module)  # its own options and mode; the Parameters are the same objects
     if isinstance(module, POINTWISE):
         return layer, spread
@@ -258,11 +258,6 @@ def _rarefied(module, spread):
     )
     layer.options = options
     return layer, tuple(d * s for d, s in zip(spread, stride))
-
-
-def _in_mode(module, of):
-    module.training = of.training
-    return module
 
 
 def _advice(module):

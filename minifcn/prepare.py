@@ -82,13 +82,12 @@ def initialise(args, model):
         If most kernels of the trunk are not there in their sizes: such a start is none.
     """
     path, _ = find_checkpoint(args.init)
-    arrays, record = load_weights(path), {}
-    if own := weights_in(arrays):
-        arrays, record = own, load_record(path)
-        take_preprocessing(model, record)
+    arrays, record = load_weights(path), load_record(path)
+    arrays = weights_in(arrays) or arrays
+    take_preprocessing(model, record)
     fixed = {name for name, p in model.named_parameters() if not p.requires_grad}
     scores = {name for head in model.heads.values() for name in head.state_dict()}
-    known = "classes" not in record or tuple(record["classes"]) == tuple(model.classes)
+    known = tuple(record.get("classes") or model.classes) == tuple(model.classes)
     arrays = {name: array for name, array in arrays.items() if name not in fixed}
     done = transplant(arrays, model, lambda name: name if known or name not in scores else None)
     done.kept = [name for name in done.kept if name not in fixed]

@@ -160,7 +160,9 @@ def settings(argv=None):
         if args.recipe:
             args = p.parse(argv, under=recipe(args.recipe, args.model))
             if args.optimizer != "sgd":
-                raise UserError(f"--recipe {args.recipe} is for sgd: leave out it or --optimizer {args.optimizer}")
+                raise UserError(
+                    f"--recipe {args.recipe} and --optimizer {args.optimizer} do not go together: its rates are for sgd"
+                )
             if args.init is None:
                 print(
                     f"note        --recipe {args.recipe} is for fine-tuning: without --init such rates learn next to "

@@ -190,7 +190,7 @@ def test_a_recipe_is_for_fine_tuning_on_inputs_of_caffes_scale(scenes, tmp_path,
     assert train.main(flags) == 0
     assert "note        --recipe cvpr is for fine-tuning: without --init" in capfd.readouterr().err
     assert mf.models.load(tmp_path / "run" / "last.safetensors").preprocessing == CAFFE
-    refused(train.main, *flags, "--optimizer", "adam", match="--recipe cvpr is for sgd: leave out it or --optimizer")
+    refused(train.main, *flags, "--optimizer", "adam", match="--recipe cvpr and --optimizer adam do not go together")
 
 
 @pytest.mark.parametrize(

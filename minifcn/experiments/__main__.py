@@ -30,13 +30,8 @@ def main(argv=None):
         return 0
     out = sys.stderr if args.json == "-" else sys.stdout
     experiment = EXPERIMENTS[args.name]
-    lab = Lab(
-        args.out or f"runs/experiment-{args.name}",
-        args.name,
-        args.seeds,
-        args.short,
-        getattr(experiment, "CONSTANTS", {}),
-    )
+    constants = getattr(experiment, "CONSTANTS", {})
+    lab = Lab(args.out or f"runs/experiment-{args.name}", args.name, args.seeds, args.short, constants)
     try:
         with redirect_stdout(out):  # the trainings' lines
             results = experiment.run(lab) | dict(machine=machine())

@@ -37,14 +37,25 @@ def load_checkpoint(path):
         If it is missing, damaged (cut off, say), or was not written by :func:`save_checkpoint`.
     """
     with _opened(path) as file:
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
-        return arrays, _record(path, file)
+        record = _record(file)
+        if record is None:
+            raise UserError(f"{path}: holds weights, but is not a checkpoint of minifcn")
+        return {name: file.get_tensor(name) for name in file.keys()}, record  # noqa: SIM118  not a dict
 
 
 def load_record(path):
-    """The record of a checkpoint alone, without its arrays.  Raises as :func:`load_checkpoint`."""
+    """What a checkpoint says beside its arrays: a dict, empty for a file of weights alone.
+
+    Raises
+    ------
+    UserError
+        If it is missing or damaged.
+    """
+    if Path(path).suffix != ".safetensors":
+        return {}
     with _opened(path) as file:
-        return _record(path, file)
+        record = _record(file)
+    return record if isinstance(record, dict) else {}
 
 
 @contextmanager
@@ -58,8 +69,6 @@ def _opened(path):
         raise UserError(f"{path}: damaged, or not a checkpoint at all ({error}); give another one") from None
 
 
-def _record(path, file):
-    record = (file.metadata() or {}).get("minifcn")
-    if record is None:
-        raise UserError(f"{path}: holds weights, but is not a checkpoint of minifcn")
-    return json.loads(record)
+def _record(file):
+    text = (file.metadata() or {}).get("minifcn")
+    return None if text is None else json.loads(text)

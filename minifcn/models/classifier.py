@@ -9,7 +9,7 @@ from .. import nn
 from ..core import Tensor, no_grad
 from ..kernels import shapes_only
 from ..kernels.shapes import stand_in
-from ..nn.module import evaluating
+from ..nn.module import evaluating, in_mode
 from ..nn.surgery import convolutionalize
 
 
@@ -53,9 +53,7 @@ class Classifier(nn.Sequential):
         if pad is not None:
             kept[names[0]] = first = copy(kept[names[0]])
             first.options = first.options | dict(padding=pad)
-        trunk = Trunk(kept, self.taps, self.in_channels, self.input_size, self.bias_mults)
-        trunk.training = self.training
-        return trunk
+        return in_mode(Trunk(kept, self.taps, self.in_channels, self.input_size, self.bias_mults), self)
 
 
 class Trunk(nn.Sequential):

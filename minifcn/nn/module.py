@@ -205,6 +205,12 @@ def evaluating(model):
             module.training = training
 
 
+def in_mode(module, of):
+    """`module` itself, put in the mode, training or evaluation, of another; those inside it stay in theirs."""
+    module.training = of.training
+    return module
+
+
 def modules_in(key, value):
     """(name, module) of an attribute that is a module, or a list or dict of modules."""
     if isinstance(value, Module):

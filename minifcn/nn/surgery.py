@@ -9,7 +9,7 @@ from ..core import Tensor, no_grad
 from ..kernels import shapes_only
 from ..kernels.shapes import pair, stand_in
 from .layers import AvgPool2d, BatchNorm2d, Conv2d, Flatten, GlobalAvgPool2d, Linear
-from .module import Module, Parameter, Sequential, assign, evaluating, is_row, modules_in
+from .module import Module, Parameter, Sequential, assign, evaluating, in_mode, is_row, modules_in
 
 __all__ = ["Transplant", "convolutionalize", "fold_batchnorm", "transplant"]
 
@@ -67,18 +67,13 @@ def _convolutional(row, x, kernel):
             layers[name] = _as_convolution(name, layer, kernel, x.shape)
             kernel = (1, 1)
         elif isinstance(layer, GlobalAvgPool2d):
-            layers[name] = _in_mode(AvgPool2d(x.shape[2:], stride=1), layer)
+            layers[name] = in_mode(AvgPool2d(x.shape[2:], stride=1), layer)
         elif kernel in (None, (1, 1)) or not layer.parameters():
             layers[name] = layer
         else:
             raise ValueError(f"{name} is a {type(layer).__name__} on flattened maps: only Linear becomes a kernel")
         x = layer(x)
-    return _in_mode(Sequential(**layers), row), x, kernel
-
-
-def _in_mode(module, of):
-    module.training = of.training
-    return module
+    return in_mode(Sequential(**layers), row), x, kernel
 
 
 def _as_convolution(name, linear, kernel, given):
@@ -88,14 +83,14 @@ def _as_convolution(name, linear, kernel, given):
     if given[1] != inputs:
         raise ValueError(
             f"{name} reads {inputs} features, and images of input_size give {given[1]}: input_size is the size of the "
-            "images that the classifier was made for, of whatever size the net's own will be"
+            "images that the classifier was made for; the net that comes of it takes any"
         )
     weight = linear.weight.data.reshape(outputs, inputs // (kernel[0] * kernel[1]), *kernel)
     layer = Conv2d(*weight.shape[1::-1], kernel, bias=False, weight_init=lambda _: weight)
     for attribute in ("lr_mult", "decay_mult", "requires_grad"):
         setattr(layer.weight, attribute, getattr(linear.weight, attribute))
     layer.bias = linear.bias
-    return _in_mode(layer, linear)
+    return in_mode(layer, linear)
 
 
 @dataclass
