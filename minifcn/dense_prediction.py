@@ -4,7 +4,7 @@ A net with stride f gives one output every f pixels.  The paper upsamples them; 
 
 - *shift-and-stitch* runs the net on f² shifted images and interlaces the outputs;
 - *rarefaction* takes the strides out and spreads the taps of every later filter by as much: the same numbers, once;
-- *patch by patch* is what both replace: the window of each output, cut out and classified by itself (§3, footnote 1).
+- *patch by patch* is what both replace: the window of each output, cut out and classified by itself (§3.1).
 """
 
 from copy import copy
@@ -17,7 +17,7 @@ from .core import Tensor, no_grad
 from .geometry import GeometryError, receptive_field
 from .kernels import shapes_only
 from .kernels.shapes import pair, require_maps, stand_in
-from .nn.module import evaluating
+from .nn.module import evaluating, in_mode, is_row
 
 __all__ = ["macs", "patchwise", "rarefy", "shift_and_stitch"]
 
@@ -94,13 +94,13 @@ def rarefy(model):
     TypeError
         For any other layer, by name, and what to do about it.
     """
-    if not _is_sequence(model):
+    if not is_row(model):
         raise TypeError(f"rarefy takes an nn.Sequential, whose layers it can see, not {type(model).__name__}")
     return _rarefied(model, (1, 1))[0]
 
 
 def patchwise(model, image, size=None, batch=32):
-    """The outputs of the whole-image pass, one by one: each from its own window, cut out of the image (§3.4).
+    """The outputs of the whole-image pass, one by one: each from its own window, cut out of the image (§3.1).
 
     Parameters
     ----------
@@ -162,8 +162,8 @@ def patchwise(model, image, size=None, batch=32):
     return y.reshape(len(x), *units.grid, -1).transpose(0, 3, 1, 2)
 
 
-def macs(model, image_size, size=None, channels=3):
-    """Multiply-adds of one image: in one pass, and patch by patch (§3: "Efficiency").
+def macs(model, image_size, size=None, channels=None):
+    """Multiply-adds of one image: in one pass, and patch by patch (§3.1, footnote 1).
 
     ``Σ_l n_l(H)²·c_l`` against ``N·Σ_l n_l(size)²·c_l`` for N outputs, with ``n_l`` the side of layer l's map and
     ``c_l`` the multiply-adds of one of its cells.  Layer l is computed about ``(n_l(size)·j_l/S)²`` times over.
@@ -174,14 +174,15 @@ def macs(model, image_size, size=None, channels=3):
     image_size : int or (h, w)
     size : int or (h, w), optional
         Of a patch, as for :func:`patchwise`.
-    channels : int
-        Of the image.
+    channels : int, optional
+        Of the image; None: the model's ``in_channels``, else 3.
 
     Returns
     -------
     whole, patches : int
     """
     image_size = pair(image_size, 1, "image_size")
+    channels = getattr(model, "in_channels", 3) if channels is None else channels
     units = _Units(model, stand_in(model.parameters()[0].data, (1, channels, *image_size)))
     size = units.seen if size is None else pair(size, 1, "size")
     whole, one = (nn.summary(model, s, channels).macs for s in (image_size, size))
@@ -227,24 +228,20 @@ def _array(name, image):
 POINTWISE = (nn.ReLU, nn.Dropout, nn.LocalResponseNorm, nn.BatchNorm2d, nn.Scale)
 
 
-def _is_sequence(module):
-    return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
-
-
 def _rarefied(module, spread):
     """A copy of `module` whose taps lie `spread` apart (h, w), and how far apart those of the layers after it must."""
-    if _is_sequence(module):
+    if is_row(module):
         layers = {}
         for name, child in module.children():
             layers[name], spread = _rarefied(child, spread)
-        return _in_mode(nn.Sequential(**layers), module), spread
+        return in_mode(nn.Sequential(**layers), module), spread
     if isinstance(module, nn.Branches):
         branches, (after, *_) = zip(*(_rarefied(branch, spread) for branch in module.branches))
-        return _in_mode(nn.Branches(*branches), module), after
+        return in_mode(nn.Branches(*branches), module), after
     if isinstance(module, nn.Residual):
         branch, after = _rarefied(module.branch, spread)
         downsample = module.downsample and _rarefied(module.downsample, spread)[0]
-        return _in_mode(nn.Residual(branch, downsample), module), after
+        return in_mode(nn.Residual(branch, downsample), module), after
     layer = copy(module)  # its own options and mode; the Parameters are the same objects
     if isinstance(module, POINTWISE):
         return layer, spread
@@ -261,11 +258,6 @@ def _rarefied(module, spread):
     )
     layer.options = options
     return layer, tuple(d * s for d, s in zip(spread, stride))
-
-
-def _in_mode(module, of):
-    module.training = of.training
-    return module
 
 
 def _advice(module):

@@ -144,6 +144,8 @@ def boundary_band(label, width):
         A new one of `label`'s shape and dtype.
     """
     label = _labels(label)
+    if label.ndim < 2:
+        raise ValueError(f"boundary_band takes label maps (..., H, W), got {label.shape}")
     if width < 1:
         raise ValueError(f"a band along boundaries is at least 1 pixel wide, not {width}")
     known = label != VOID
@@ -205,6 +207,8 @@ def _labels(label):
     label = np.asarray(label)
     if label.dtype.kind not in "iu":
         raise ValueError(f"labels must be integers, not {label.dtype}")
+    if np.iinfo(label.dtype).max < VOID:
+        raise ValueError(f"labels of {label.dtype} cannot be {VOID}, which means void: take uint8, or a wider type")
     return label
 
 

@@ -11,9 +11,10 @@ from . import backend, models, optim
 from .core import Tensor, no_grad
 from .data import Augment, Loader, open_dataset
 from .data.earth import MissingExtra
+from .data.transforms import CAFFE, Preprocessing
 from .errors import UserError
-from .geometry import receptive_field
-from .io import load_weights
+from .geometry import minimal_padding, receptive_field
+from .io import load_record, load_weights
 from .kernels import shapes_only
 from .kernels.cpu import workers
 from .kernels.shapes import stand_in
@@ -50,30 +51,60 @@ def _splits(args):
     return train, val
 
 
-def network(args, data):
-    """The model, which knows what the classes of `data` are called."""
-    names = ("width", "pad", "batch_norm", "dropout", "learn_upsampling")
+def network(args, data, val):
+    """The model, which knows what the classes of `data` are called, and takes all images of `data` and `val`."""
+    names = ("width", "batch_norm", "dropout", "learn_upsampling")
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
+    given["num_classes"] = data.num_classes
     if args.pad == "minimal":
-        given["image_size"] = data[0][0].shape[:2]
-        del given["pad"]
-    model = models.build(args.model, num_classes=data.num_classes, **given)
-    if model.trunk.in_channels != 3:
-        raise UserError(f"{args.model} takes {model.trunk.in_channels} channels, but pictures of {data!r} have 3")
+        sizes = {n for split in (data, val) for i in range(len(split)) for n in split[i][0].shape[:2]}
+        args.pad = minimal_padding(lambda pad: models.build(args.model, pad=pad, **given), *sorted(sizes))
+    if args.pad is not None:
+        given["pad"] = args.pad
+    model = models.build(args.model, **given)
+    if model.in_channels != 3:
+        raise UserError(f"{args.model} takes {model.in_channels} channels, but pictures of {data!r} have 3")
     model.classes, model.palette = data.classes, data.palette
+    if args.recipe:
+        model.preprocessing = CAFFE
     return model.to(args.device)
 
 
 def initialise(args, model):
-    """Give the model the weights of a run or file that fit by name (§4.2: 16s from 32s); what came of it, in a line."""
+    """Give the model what a run or file has for it, by name (§4.2: 16s from 32s); what came of it, in a line.
+
+    Of a run also its preprocessing, which the weights were learned with.  Its scores are taken only if its classes are
+    the model's; interpolation that is fixed is the model's own.
+
+    Raises
+    ------
+    UserError
+        If most kernels of the trunk are not there in their sizes: such a start is none.
+    """
     path, _ = find_checkpoint(args.init)
-    arrays = load_weights(path)
-    done = transplant(weights_in(arrays) or arrays, model)
-    taken = len(done.copied) + len(done.reshaped) + len(done.widened)
-    if not taken:
-        raise UserError(f"--init {args.init}: none of its arrays has a name and a size that {args.model} has")
-    new = [name for name in done.kept if "upscore" not in name]
-    return f"{taken} arrays" + (f"; new are {', '.join(new)}" if new else "")
+    arrays, record = load_weights(path), load_record(path)
+    arrays = weights_in(arrays) or arrays
+    take_preprocessing(model, record)
+    fixed = {name for name, p in model.named_parameters() if not p.requires_grad}
+    scores = {name for head in model.heads.values() for name in head.state_dict()}
+    known = tuple(record.get("classes") or model.classes) == tuple(model.classes)
+    arrays = {name: array for name, array in arrays.items() if name not in fixed}
+    done = transplant(arrays, model, lambda name: name if known or name not in scores else None)
+    done.kept = [name for name in done.kept if name not in fixed]
+    kernels = {name for name, array in model.trunk.state_dict().items() if array.ndim == 4}
+    found = len(kernels.difference(done.kept))
+    if 2 * found < len(kernels):
+        raise UserError(
+            f"--init {args.init}: only {found} of the {len(kernels)} kernels of {args.model}'s trunk are there by name "
+            "and size; start from a net of the same trunk and --width"
+        )
+    return "; ".join(" ".join(row.split()) for row in str(done).splitlines())
+
+
+def take_preprocessing(model, record):
+    """Give the model the preprocessing that a checkpoint's record names."""
+    if "preprocessing" in record:
+        model.preprocessing = Preprocessing.from_dict(record["preprocessing"])
 
 
 def loaders(args, model, train, val):

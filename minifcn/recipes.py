@@ -4,8 +4,9 @@
 ``heavy``  one image a step, momentum 0.99, the plain sum over pixels and so a tiny rate, interpolation frozen
            (PAMI 2017 and the reference code)
 
-They are for fine-tuning a classifier's weights on inputs of Caffe's scale (``mf.data.transforms.CAFFE``): from scratch
-such rates learn next to nothing.  Each skip takes a hundredth of the rate of the net it starts from (``--init``).
+They are for fine-tuning a classifier's weights on inputs of Caffe's scale: from scratch such rates learn next to
+nothing.  ``minifcn.train --recipe`` makes such inputs (``mf.data.transforms.CAFFE``), unless ``--init RUN`` brings its
+own.  Each skip takes a hundredth of the rate of the net it starts from (``--init``).
 """
 
 from .errors import UserError

@@ -11,6 +11,7 @@ from .cli import Parser, at_least, command, device, json_file, share, write_json
 from .coords import GeometryError
 from .data import DATASETS
 from .errors import UserError
+from .io import load_record
 from .recipes import RECIPES, recipe
 from .runs import Recorder, Run, illustrate, outcome, require_vacant
 from .training import Diverged, Progress, StopOnSignal, class_weights, fit
@@ -44,14 +45,15 @@ def parser():
     own = "(default: the model's own)"
     net.add_argument(
         "--pad", type=padding, metavar="N|minimal",
-        help=f"zeros around the image in the first layer; minimal: as few as images of the first one's size need {own}",
+        help=f"zeros around the image in the first layer; minimal: as few as the images need {own}",
     )  # fmt: skip
     net.add_argument("--dropout", type=at_least(0, float, below=1), help=f"at the end of the trunk {own}")
     net.add_argument("--batch-norm", action=switch, help=f"normalise after convolutions {own}")
     net.add_argument("--learn-upsampling", action=switch, help=f"train interpolation layers but the last {own}")
     net.add_argument(
-        "--init", metavar="RUN", help="start from the weights of a run, or a file, that fit by name: 16s from 32s"
-    )
+        "--init", metavar="RUN",
+        help="start from the weights of a run, and its preprocessing, or of a file, that fit by name: 16s from 32s",
+    )  # fmt: skip
 
     step = p.add_argument_group("optimisation")
     step.add_argument(
@@ -101,8 +103,12 @@ def main(argv=None):
     resume = run and run.restore
     backend.manual_seed(args.seed)
     train_data, val_data = prepare.splits(args)
-    model = prepare.network(args, train_data)
-    start = prepare.initialise(args, model) if args.init and not (run and run.last.is_file()) else None
+    model = prepare.network(args, train_data, val_data)
+    start = None
+    if run and run.last.is_file():
+        prepare.take_preprocessing(model, load_record(run.last))
+    elif args.init:
+        start = prepare.initialise(args, model)
     train, val = prepare.loaders(args, model, train_data, val_data)
     optimizer = prepare.optimizer(args, model, train)
     weight = class_weights(train_data, args.balance) if args.balance else None
@@ -153,6 +159,15 @@ def settings(argv=None):
     if args.resume is None:
         if args.recipe:
             args = p.parse(argv, under=recipe(args.recipe, args.model))
+            if args.optimizer != "sgd":
+                raise UserError(
+                    f"--recipe {args.recipe} and --optimizer {args.optimizer} do not go together: its rates are for sgd"
+                )
+            if args.init is None:
+                print(
+                    f"note        --recipe {args.recipe} is for fine-tuning: without --init such rates learn next to "
+                    "nothing", file=sys.stderr,
+                )  # fmt: skip
         if args.out:
             require_vacant(args.out)
         return args, None

@@ -162,7 +162,7 @@ def train_epoch(t, weight, accumulate, schedule, sampling, tell):
             labels = np.where(backend.rng().random(labels.shape) < sampling, labels, VOID)
         inputs = Tensor(backend.to_device(t.model.preprocessing(images), t.device))
         losses = losses_of(t.model, inputs, backend.to_device(labels, t.device), weight, t.reduction)
-        record_step(t, losses[0].item(), labels)
+        record_step(t, [loss.item() for loss in losses], labels)
         sum(losses[1:], losses[0]).backward()
         if t.gathered == accumulate or t.train.batch == 0:  # `batch` is the number of the next one
             t.optimizer.lr = t.base_lr * schedule((t.step - 1) / t.total_steps)
@@ -210,12 +210,12 @@ def require_same_classes(model, data):
         raise UserError(f"the model knows {model.num_classes} classes, but {data!r} has {data.num_classes}")
 
 
-def record_step(t, loss, labels):
-    """Book one batch: its loss per labelled pixel, whatever the reduction, and the running sums of the epoch."""
-    if not math.isfinite(loss):
-        raise Diverged(t, f"the loss became {loss} at step {t.step + 1}")
+def record_step(t, losses, labels):
+    """Book one batch: the first head's loss per labelled pixel, whatever the reduction; the epoch's running sums."""
+    if broken := [loss for loss in losses if not math.isfinite(loss)]:
+        raise Diverged(t, f"the loss became {broken[0]} at step {t.step + 1}")
     labelled = int((labels < t.model.num_classes).sum())
-    total = loss * {"sum": 1, "valid": labelled, "batch": len(labels)}[t.reduction]
+    total = losses[0] * {"sum": 1, "valid": labelled, "batch": len(labels)}[t.reduction]
     now = time.perf_counter()
     t.step += 1
     t.gathered += 1

@@ -97,7 +97,7 @@ def test_without_the_maps_it_falls_back_to_shapes_unless_earth_was_asked_for(mon
     class Reached(Exception):
         pass
 
-    def build(args, data):
+    def build(args, data, val):
         assert isinstance(data, Shapes) and args.dataset == "shapes"
         raise Reached
 

@@ -508,6 +508,8 @@ def test_the_extent_of_a_field():
     found = extent(np.outer(down, across))
     assert found.width == (3, 3) and found.pixels == 9
     assert found.sigma == pytest.approx((np.sqrt(0.5 / 1.5), np.sqrt((8 * 0.04 + 1) / 2.08)))
+    with pytest.raises(ValueError, match="zero everywhere"):
+        extent(np.zeros((3, 5)))
 
 
 def test_minimal_padding_finds_the_least_that_fits():
@@ -533,14 +535,20 @@ def test_minimal_padding_finds_the_least_that_fits():
 
     def only_wide(pad):
         if pad < found + 3:
-            raise ValueError("this net has a wide first layer")
+            raise mf.GeometryError("this net has a wide first layer")
         return Net(pad)
 
     assert minimal_padding(only_wide, 8) == found + 3
     with pytest.raises(mf.GeometryError, match=r"no padding up to 2 .*wide first layer"):
         minimal_padding(only_wide, 8, largest=2)
-    with pytest.raises(TypeError):  # a mistake of the caller's, and no question of padding
-        minimal_padding(lambda: None, 8)
+    tried = []
+    with pytest.raises(ValueError, match="no such net"):  # a mistake of the caller's, and no question of padding
+        minimal_padding(lambda pad: tried.append(pad) or build("no such net"), 8)
+    assert tried == [0]
+
+
+def build(name):
+    raise ValueError(name)
 
 
 @pytest.mark.parametrize("name", [name for name in mf.models.MODELS if name.endswith("_mini")])

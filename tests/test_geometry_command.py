@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -66,15 +65,14 @@ def test_the_table_and_where_the_picture_goes(capfd, here):
 
 
 @pytest.mark.parametrize(
-    ("name", "field", "jump", "cells"), [("lenet", 32, 4, 118), ("caffenet", 355, 32, 10), ("googlenet", 907, 32, 10)]
+    ("name", "field", "jump", "cells"), [("lenet", 32, 4, 118), ("caffenet", 355, 32, 10), ("googlenet", 907, 32, 9)]
 )
 def test_a_classifier_is_shown_as_the_filter_it_is(name, field, jump, cells, capfd):
-    """LeNet-5 (32, 4); CaffeNet (355, 32), 500 → 10×10 (§4.1); GoogLeNet with its average pooling 907 (Table 1)."""
+    """LeNet-5 (32, 4); CaffeNet (355, 32), 500 → 10×10 (§4.1); GoogLeNet with its 7×7 pooling 907 (Table 1), 15 → 9."""
     found, _ = answer(name, capfd=capfd)
     last = found["layers"][-1]
     assert (last["field"], last["jump"]) == ([field] * 2, [jump] * 2)
-    if name != "googlenet":
-        assert last["size"] == [cells] * 2
+    assert last["size"] == [cells] * 2
 
 
 @pytest.mark.parametrize(
@@ -102,18 +100,24 @@ def test_misaligned_layers_are_told_in_the_table(capfd, monkeypatch):
     class Net(mf.nn.Module):
         def __init__(self):
             self.a, self.b = mf.nn.Conv2d(3, 2, 3), mf.nn.Conv2d(3, 2, 2)
-            self.trunk = SimpleNamespace(in_channels=3)
+            self.in_channels = 3
 
         def forward(self, x):
             return self.a(x) + mf.ops.crop(self.b(x), offset=(0, 0), size=(30, 30))
 
     monkeypatch.setitem(command.MODELS, "net", Net)
     told = "a and Crop meet in Add and do not coincide"
-    assert command.main(["net", "--input", "32"]) == 2
+    assert command.main(["net", "--input", "32", "--layer", "Add"]) == 2
     assert told in capfd.readouterr().err
-    assert command.main(["net", "--input", "32", "--layer", "b"]) == 0
-    out = capfd.readouterr().out
-    assert f"note: Add: {told}" in out and re.search(r"^Add +sum +30$", out, re.M)
+    found, said = answer("net", "--input", "32", capfd=capfd)  # the last layer with a field is drawn
+    assert found["picture"]["layer"] == "Crop" and found["field_by_phase"] is None
+    assert f"note: Add: {told}" in said and re.search(r"^Add +sum +30$", said, re.M)
+
+
+def test_a_field_that_repeats_too_late_is_no_reason_to_show_nothing(capfd):
+    found, said = answer("fcn_resnet50", "--input", "4999", capfd=capfd)
+    assert found["picture"]["layer"] == "classifier.4" and found["layers"][-1]["operation"] == "interpolation"
+    assert "note: classifier: what a cell sees repeats only after more than 4096 cells" in said
 
 
 def layer(name, size, jump, start, field, seen):

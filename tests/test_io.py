@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from minifcn import models
 from minifcn.errors import UserError
-from minifcn.io import atomic, load_checkpoint, load_weights, save_checkpoint
+from minifcn.io import atomic, load_checkpoint, load_record, load_weights, save_checkpoint
 from minifcn.models import store
 
 ARRAYS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.float64([0.1]), "t": np.eye(3)[::-1].T}
@@ -99,7 +99,7 @@ def test_a_model_comes_back_from_its_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"model": None},
+        {"model": "fcn8s_mini"},
         {"model": {"name": "fcn99s", "options": {}}},
         {"model": {"name": "fcn8s_mini", "options": {"num_classes": 4, "width": 0.1}}},
         {"model": {"name": "fcn8s_mini", "options": {"colour": 4}}},
@@ -112,6 +112,14 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path, change):
     save_checkpoint(tmp_path / "c.safetensors", arrays, record_of(change))
     with pytest.raises(UserError, match=r"c\.safetensors: not a checkpoint of a model"):
         models.load(tmp_path / "c.safetensors")
+
+
+def test_what_a_file_says_beside_its_weights(tmp_path):
+    save_checkpoint(tmp_path / "c.safetensors", ARRAYS, {"classes": ["sea"]})
+    save_file(ARRAYS, tmp_path / "w.safetensors")
+    np.savez(tmp_path / "w.npz", **ARRAYS)
+    found = [load_record(tmp_path / name) for name in ("c.safetensors", "w.safetensors", "w.npz")]
+    assert found == [{"classes": ["sea"]}, {}, {}]
 
 
 def test_a_record_that_is_no_dict_is_refused(tmp_path):

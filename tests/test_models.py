@@ -7,6 +7,8 @@ from strategies import normal
 import minifcn as mf
 from minifcn import ops
 from minifcn.errors import UserError
+from minifcn.models.store import describe
+from minifcn.nn.surgery import transplant
 from minifcn.training import losses_of
 
 
@@ -141,6 +143,51 @@ def test_what_cannot_be_built_is_said():
         mf.models.build("fcn32s_vgg16", wdith=2)
 
 
+@pytest.mark.parametrize(
+    "name, options, message",
+    [
+        ("fcn8s_mini", dict(num_classes=0), "num_classes is at least 1"),
+        ("fcn8s_mini", dict(num_classes={}), "num_classes is at least 1"),
+        ("fcn_resnet50", dict(num_classes=dict(a=2, b=3)), "a number for its one kind of label"),
+        ("fcn_resnet50", dict(num_classes=0, width=0.05), "num_classes is at least 1"),
+        ("fcn8s_mini", dict(width=0), "width, .*, must be above 0"),
+        ("fcn32s_alexnet", dict(width=-1), "width, .*, must be above 0"),
+        ("fcn_resnet50", dict(output_stride=10), "output_stride is 32, 16 or 8, got 10"),
+        ("fcn_resnet50", dict(image_size=50), "images of any size with the padding it has"),
+        ("fcn16s_siftflow", dict(num_classes=5), "a head for each of two kinds of label, .* fcn16s_vgg16"),
+        ("fcn8s_mini", dict(pretrained="earth", num_classes=7), "come with their own net: leave out num_classes"),
+    ],
+)
+def test_options_that_make_no_net_are_refused(name, options, message):
+    with pytest.raises(UserError, match=f"model '{name}' cannot be built with .*: .*{message}"):
+        mf.models.build(name, **options)
+
+
+def test_a_named_net_remembers_how_it_was_built_and_any_other_says_so_when_it_is_loaded(tmp_path):
+    for model in (mf.models.fcn8s_mini(num_classes=3, width=0.1), mf.models.fcn("mini", 4, num_classes=3, width=0.1)):
+        arrays = {f"model.{n}": a for n, a in model.state_dict().items()}
+        mf.io.save_checkpoint(tmp_path / f"{model.recipe is None}.safetensors", arrays, describe(model))
+    assert mf.models.load(tmp_path / "False.safetensors").recipe["options"] == dict(num_classes=3, width=0.1)
+    with pytest.raises(UserError, match=r"holds none of the named nets, .* build it yourself"):
+        mf.models.load(tmp_path / "True.safetensors")
+
+
+def test_late_fusion_refuses_channels_that_no_stream_reads():
+    model = mf.models.fcn32s_nyud_late(width=0.02, image_size=(60, 40))
+    assert model.trunk.trunks["hha"].conv1_1.options["padding"] == 81
+    assert model.summary(60)[-1]["output"] == (1, 40, 60, 60)  # of its own six channels
+    with pytest.raises(ValueError, match=r"read 3 \+ 3 channels of the image, which has 7"):
+        model(np.zeros((1, 7, 60, 40), np.float32))
+
+
+@pytest.mark.parametrize("build", [
+    mf.models.googlenet, mf.models.lenet, mf.models.caffenet, mf.models.alexnet, mf.models.fcn8s_vgg16,
+])  # fmt: skip
+def test_nets_that_torchvision_has_not_get_no_names_of_its(build):
+    with pytest.raises(ValueError, match="torchvision has no net of these layers"):
+        mf.models.torchvision_names(build(width=0.02))
+
+
 def test_an_fcn_over_any_classifier_takes_any_size_its_padding_allows():
     for trunk in mf.models.CLASSIFIERS:
         channels = 1 if "lenet" in trunk else 3
@@ -151,9 +198,22 @@ def test_an_fcn_over_any_classifier_takes_any_size_its_padding_allows():
 
 
 def test_the_least_padding_is_found_for_any_number_of_channels():
+    """At 81 the crop of FCN-32s is at 0 (it is the padding less 81), and 40 pixels give fc6 its 7 cells."""
     model = mf.models.fcn32s_nyud_rgbd(width=0.02, image_size=(60, 40))
     assert model.conv1_1_bgrd.options["padding"] == 81
     assert model(np.zeros((1, 4, 60, 40), np.float32)).shape == (1, 40, 60, 40)
+
+
+def test_the_least_padding_for_one_size_may_be_too_little_for_a_larger_one():
+    def build(pad):
+        return mf.models.fcn32s_alexnet(width=0.02, pad=pad)
+
+    assert [mf.geometry.minimal_padding(build, *sizes) for sizes in ([91], [97], [127], [91, 97, 127])] == [
+        82,
+        83,
+        82,
+        84,
+    ]
 
 
 def test_building_for_shapes_costs_neither_memory_nor_chance():
@@ -164,3 +224,15 @@ def test_building_for_shapes_costs_neither_memory_nor_chance():
     a = mf.backend.rng().random()
     mf.manual_seed(3)
     assert mf.backend.rng().random() == a
+
+
+def test_a_model_built_for_its_shapes_can_be_given_weights():
+    mf.manual_seed(0)
+    donor = mf.models.fcn8s_mini(num_classes=3, width=0.1).eval()
+    x = normal((1, 3, 20, 30), 1, np.float32)
+    for give in (lambda m: m.load_state_dict(donor.state_dict()), lambda m: transplant(donor, m)):
+        with mf.shapes_only():
+            model = mf.models.fcn8s_mini(num_classes=3, width=0.1).eval()
+        give(model)
+        np.testing.assert_array_equal(model(x).numpy(), donor(x).numpy())
+        assert not any(np.shares_memory(a, b) for a, b in zip(model.state_dict().values(), donor.state_dict().values()))

@@ -1,18 +1,21 @@
 """Ways to train: the paper's recipes, staged starts, a sampled loss, an auxiliary head; from the command line."""
 
 import json
+import re
 
 import numpy as np
 import pytest
-from tiny_run import TINY
+from PIL import Image
+from tiny_run import TINY, write_scenes
 
 import minifcn as mf
 from minifcn import train
+from minifcn.data.transforms import CAFFE
 from minifcn.errors import UserError
-from minifcn.io import load_checkpoint
+from minifcn.io import load_checkpoint, save_checkpoint
 from minifcn.models.store import weights_in
 from minifcn.recipes import RECIPES, recipe
-from minifcn.training import fit
+from minifcn.training import Diverged, fit
 
 
 @pytest.mark.paper
@@ -59,7 +62,11 @@ def test_a_stage_starts_where_the_coarser_net_ended(scenes, tmp_path, capfd, ref
     capfd.readouterr()
     assert train.main([*common, "--model", "fcn16s_mini", "--init", str(coarse), "--out", str(fine)]) == 0
     said = next(line for line in capfd.readouterr().out.splitlines() if line.startswith("start"))
-    assert said.endswith("new are score_pool4.weight, score_pool4.bias")
+    assert re.fullmatch(
+        r"start +.*32s: copied 47 conv1_1.weight, .* 43 more; kept 2 score_pool4.weight, score_pool4.bias; "
+        r"unused 1 upscore.weight",
+        said,
+    )
     old, new = (weights_in(load_checkpoint(run / "last.safetensors")[0]) for run in (coarse, fine))
     learned = [n for n in old if "upscore" not in n and "running" not in n]
     assert all((old[n] == new[n]).all() for n in learned)
@@ -72,6 +79,34 @@ def test_a_stage_starts_where_the_coarser_net_ended(scenes, tmp_path, capfd, ref
     assert not (tmp_path / "x").exists()
 
 
+def other_classes(run, names):
+    """The checkpoint of a run, as if its data set had called its classes something else, and its net seen greys."""
+    arrays, record = load_checkpoint(run / "last.safetensors")
+    record |= dict(classes=names, preprocessing=dict(order="BGR", mean=[100.0, 110.0, 120.0], scale=[1.0, 1.0, 1.0]))
+    save_checkpoint(run / "last.safetensors", arrays, record)
+    return arrays
+
+
+def test_a_start_brings_its_preprocessing_and_no_scores_of_other_classes(copy, finished, tmp_path, capfd):
+    old = other_classes(copy, ["cat", "dog", "sky"])
+    flags = ["--dataset", "folder", "--root", str(finished.parent / "scenes"), *TINY, "--lr", "0", "--init", str(copy)]
+    assert train.main([*flags, "--out", str(tmp_path / "run")]) == 0
+    said = next(line for line in capfd.readouterr().out.splitlines() if line.startswith("start"))
+    assert "kept 6 score_fr.weight" in said and "unused 6 score_fr.bias" in said
+    model = mf.models.load(tmp_path / "run" / "last.safetensors")
+    assert (model.preprocessing.order, model.preprocessing.fill) == ("BGR", (120, 110, 100))
+    assert (model.conv1_1.weight.data == old["model.conv1_1.weight"]).all() and not model.score_fr.weight.data.any()
+
+    (copy / "last.safetensors").unlink()  # resumed, a run keeps the preprocessing it took over
+    assert train.main(["--resume", str(tmp_path / "run"), "--epochs", "3"]) == 0
+    assert mf.models.load(tmp_path / "run" / "last.safetensors").preprocessing == model.preprocessing
+
+
+def test_a_start_from_another_width_is_none(finished, tmp_path, refused):
+    flags = ["--dataset", "folder", "--root", finished.parent / "scenes", *TINY, "--width", "0.2", "--init", finished]
+    refused(train.main, *flags, "--out", tmp_path / "run", match="only 0 of the 9 kernels of fcn8s_mini")
+
+
 def test_a_file_of_weights_is_a_start_too(scenes, tmp_path, refused):
     """A classifier's, say: fully connected weights are reshaped; a file in which nothing fits is refused."""
     mf.manual_seed(1)
@@ -80,7 +115,7 @@ def test_a_file_of_weights_is_a_start_too(scenes, tmp_path, refused):
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     flags = ["--dataset", "folder", "--root", str(scenes), "--model", "fcn32s_vgg16", "--width", "0.02"]
     flags += ["--epochs", "1", "--batch-size", "3", "--lr", "0", "--out", str(tmp_path / "run")]
-    refused(train.main, *flags, "--init", tmp_path / "other.npz", match="none of its arrays has a name and a size")
+    refused(train.main, *flags, "--init", tmp_path / "other.npz", match="only 0 of the 15 kernels of fcn32s_vgg16")
     assert train.main([*flags, "--init", str(tmp_path / "vgg16.npz")]) == 0
     model = mf.models.load(tmp_path / "run" / "last.safetensors")
     np.testing.assert_array_equal(model.fc6.weight.data.ravel(), classifier.fc6.weight.data.ravel())
@@ -115,21 +150,47 @@ def test_sampling_and_padding_from_the_command_line(scenes, tmp_path, capfd):
     assert mf.models.load(tmp_path / "run" / "last.safetensors").conv1_1.options["padding"] == 9
 
 
-def test_the_least_padding_makes_a_large_net_affordable(scenes, tmp_path):
-    flags = ["--dataset", "folder", "--root", str(scenes), "--model", "fcn32s_vgg16", "--width", "0.02"]
+def test_the_least_padding_suits_every_image(tmp_path):
+    """24 rows, in the last image alone, need 86: fc6 wants 7 cells of ⌈(24 + 2·86 − 2)/32⌉, at 85 it has 6."""
+    write_scenes(tmp_path / "scenes")
+    for i in range(9):  # not the last one, which is validated on
+        for kind in ("images", "masks"):
+            file = tmp_path / f"scenes/{kind}/{i}.png"
+            with Image.open(file) as picture:
+                picture.resize((64, 64), Image.Resampling.NEAREST).save(file)
+    flags = ["--dataset", "folder", "--root", str(tmp_path / "scenes"), "--model", "fcn32s_vgg16", "--width", "0.02"]
     flags += ["--pad", "minimal", "--batch-size", "3", "--epochs", "1", "--out", str(tmp_path / "run")]
     assert train.main(flags) == 0
     model = mf.models.load(tmp_path / "run" / "last.safetensors")
-    assert model.conv1_1.options["padding"] == mf.geometry.minimal_padding(
-        lambda pad: mf.models.fcn32s_vgg16(width=0.02, pad=pad), (24, 32)
-    )
+    assert model.conv1_1.options["padding"] == json.loads((tmp_path / "run/config.json").read_text())["pad"] == 86
 
 
 def test_torchvisions_net_trains_with_its_auxiliary_head(scenes, tmp_path):
     flags = ["--dataset", "folder", "--root", str(scenes), "--model", "fcn_resnet50", "--width", "0.05"]
-    assert train.main([*flags, "--batch-size", "3", "--epochs", "1", "--out", str(tmp_path / "run")]) == 0
+    assert (
+        train.main([*flags, "--pad", "minimal", "--batch-size", "3", "--epochs", "1", "--out", str(tmp_path / "run")])
+        == 0
+    )
     arrays = weights_in(load_checkpoint(tmp_path / "run" / "last.safetensors")[0])
-    assert arrays["aux_classifier.4.weight"].any()
+    assert arrays["aux_classifier.4.bias"].all()  # it was zero
+
+
+def test_a_second_head_that_diverges_ends_the_training():
+    mf.manual_seed(0)
+    model = mf.models.fcn_resnet50(num_classes=3, width=0.05)
+    model.heads["aux"].layers.aux_classifier.state_dict()["4.bias"][0] = np.nan
+    data = mf.data.Loader(mf.data.Shapes(length=2, size=(32, 32), num_classes=3), 2)
+    with pytest.raises(Diverged, match="the loss became nan at step 1"):
+        fit(model, data)
+
+
+def test_a_recipe_is_for_fine_tuning_on_inputs_of_caffes_scale(scenes, tmp_path, capfd, refused):
+    flags = ["--dataset", "folder", "--root", str(scenes), "--model", "fcn32s_alexnet", "--width", "0.02"]
+    flags += ["--recipe", "cvpr", "--batch-size", "2", "--epochs", "1", "--out", str(tmp_path / "run")]
+    assert train.main(flags) == 0
+    assert "note        --recipe cvpr is for fine-tuning: without --init" in capfd.readouterr().err
+    assert mf.models.load(tmp_path / "run" / "last.safetensors").preprocessing == CAFFE
+    refused(train.main, *flags, "--optimizer", "adam", match="--recipe cvpr and --optimizer adam do not go together")
 
 
 @pytest.mark.parametrize(
@@ -141,6 +202,7 @@ def test_torchvisions_net_trains_with_its_auxiliary_head(scenes, tmp_path):
         ("--model fcn8s_vgg16 --pad 10", "does not fit into .* more padding"),
         ("--sampling 0", "0 is not above 0"),
         ("--sampling 1.5", "1.5 is not above 0 and at most 1"),
+        ("--model fcn16s_siftflow", "a head for each of two kinds of label"),
         ("--recipe medium", "invalid choice: 'medium'"),
         ("--recipe heavy", "no recipe 'heavy' for fcn8s_mini"),
         ("--init nowhere.safetensors", "nowhere.safetensors"),

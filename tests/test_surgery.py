@@ -60,9 +60,38 @@ def test_what_cannot_be_convolutionalized_is_said():
         convolutionalize(nn.Sequential(relu=nn.ReLU()), 5)
     with pytest.raises(ValueError, match=r"c5 reads 400 features, got 784: an image of another size\? nn.surgery"):
         mf.models.lenet()(np.zeros((1, 1, 40, 40), np.float32))
-    odd = nn.Sequential(flatten=nn.Flatten(), fc=nn.Linear(48, 4), conv=nn.Conv2d(4, 2, 1))
-    with pytest.raises(ValueError):
+    odd = nn.Sequential(flatten=nn.Flatten(), conv=nn.Conv2d(48, 4, 1), fc=nn.Linear(4, 2))
+    with pytest.raises(ValueError, match="conv is a Conv2d on flattened maps"):
         convolutionalize(odd, 4)
+    with pytest.raises(ValueError, match="does not say what images it was made for: give input_size"):
+        convolutionalize(odd)
+    with pytest.raises(ValueError, match="c5 reads 400 features, and images of input_size give 784"):
+        convolutionalize(mf.models.lenet(), 40)
+
+
+def test_rows_within_a_classifier_are_looked_into():
+    mf.manual_seed(0)
+    features = nn.Sequential(conv=nn.Conv2d(3, 4, 3), relu=nn.ReLU(), pool=nn.MaxPool2d(2))
+    top = nn.Sequential(flatten=nn.Flatten(), fc1=nn.Linear(36, 5), relu=nn.ReLU(), fc2=nn.Linear(5, 2))
+    classifier = nn.Sequential(features=features, classifier=top)
+    fully = convolutionalize(classifier, 8)
+    assert fully.features is features and fully.classifier.fc1.weight.shape == (5, 4, 3, 3)
+    x = normal((2, 3, 8, 8), 1, np.float32)
+    np.testing.assert_allclose(fully(x).numpy()[:, :, 0, 0], classifier(x).numpy(), rtol=1e-5)
+    assert fully(normal((1, 3, 12, 10), 1, np.float32)).shape == (1, 2, 3, 2)
+    mean = nn.Sequential(
+        conv=nn.Conv2d(3, 4, 3), top=nn.Sequential(nn.GlobalAvgPool2d(), nn.Flatten(), nn.Linear(4, 2))
+    )
+    np.testing.assert_allclose(convolutionalize(mean, 8)(x).numpy()[:, :, 0, 0], mean(x).numpy(), rtol=1e-5, atol=1e-7)
+
+
+def test_what_is_frozen_stays_frozen_and_layers_stay_in_their_modes():
+    classifier = mf.models.vgg16(width=0.02, batch_norm=True)
+    classifier.fc6.weight.freeze()
+    classifier.conv1_1_bn.eval()
+    trunk = classifier.trunk()
+    assert not trunk.fc6.weight.requires_grad and trunk.fc7.weight.requires_grad
+    assert trunk.training and trunk.conv2_1_bn.training and not trunk.conv1_1_bn.training
 
 
 @pytest.mark.paper
@@ -93,6 +122,13 @@ def test_early_fusion_starts_its_depth_filters_at_the_mean_of_the_colour_filters
     np.testing.assert_allclose(w[:, 3], w[:, :3].mean(axis=1), rtol=1e-6)
 
 
+def test_only_the_images_layer_is_widened():
+    narrow, wide = (nn.Sequential(conv1=nn.Conv2d(3, n, 3), conv2=nn.Conv2d(n, 5, 3)) for n in (4, 6))
+    report = transplant(narrow, wide)
+    assert (report.copied, report.widened) == (["conv2.bias"], [])
+    assert report.unused == ["conv1.weight", "conv1.bias", "conv2.weight"]
+
+
 def test_one_donor_serves_both_streams():
     mf.manual_seed(0)
     donor, receiver = mf.models.vgg16(width=0.02), mf.models.fcn32s_nyud_late(width=0.02)
@@ -104,6 +140,16 @@ def test_one_donor_serves_both_streams():
     assert {"score_frcolor.weight", "score_frhha.weight"} <= own.keys()
 
 
+def over_a_norm():
+    """An FCN whose top and whose skip are maps that a batch norm made."""
+    layers = {}
+    for i in range(1, 3):
+        layers |= {f"conv{i}": nn.Conv2d(1 + 2 * i, 5, 3, padding=1), f"pool{i}": nn.MaxPool2d(2)}
+        layers |= {f"mix{i}": nn.Conv2d(5, 3 + 2 * i, 1), f"bn{i}": nn.BatchNorm2d(3 + 2 * i)}
+    layers["conv2"] = nn.Conv2d(5, 5, 3, padding=1)
+    return mf.models.fcn(mf.models.Trunk(layers, {2: "bn1"}), stride=2, num_classes=3)
+
+
 @pytest.mark.parametrize(
     "build",
     [
@@ -111,6 +157,7 @@ def test_one_donor_serves_both_streams():
         lambda: mf.models.fcn8s_vgg16(num_classes=3, width=0.02, batch_norm=True, image_size=40),
         lambda: mf.models.fcn_resnet50(num_classes=3, width=0.1),
         lambda: convolutionalize(mf.models.resnet18(num_classes=3, width=0.1), 64),
+        over_a_norm,
     ],
 )
 def test_folding_batch_norm_changes_nothing_but_the_number_of_layers(build):
@@ -122,3 +169,13 @@ def test_folding_batch_norm_changes_nothing_but_the_number_of_layers(build):
     x = normal((1, 3, 64, 72))
     expected = model(x).numpy()
     np.testing.assert_allclose(folded(x).numpy(), expected, rtol=1e-9, atol=1e-12 * np.abs(expected).max())
+
+
+def test_a_convolution_that_is_used_twice_keeps_its_norms():
+    shared = nn.Conv2d(3, 3, 1)
+    row = nn.Sequential(a=shared, bn1=nn.BatchNorm2d(3), b=shared, bn2=nn.BatchNorm2d(3))
+    tied = nn.Sequential(c=nn.Conv2d(3, 3, 1), bn3=nn.BatchNorm2d(3))
+    tied.c.weight = shared.weight
+    model = randomised(nn.Sequential(row=row, tied=tied)).eval().to(dtype="float64")
+    x = normal((2, 3, 5, 5))
+    np.testing.assert_allclose(fold_batchnorm(model)(x).numpy(), model(x).numpy(), rtol=1e-12)

@@ -1,7 +1,7 @@
 """The paper's experiments, repeated on data that is there: each reports what it measured, whatever that is.
 
-An experiment is a module with ``run(lab) -> results`` and ``draw(results) -> Figure``; a `Lab` keeps what is finished,
-so that one that was interrupted goes on where it was.
+An experiment is a module with ``run(lab) -> results`` and ``draw(results) -> Figure``, and perhaps ``CONSTANTS``, on
+which its numbers depend; a `Lab` keeps what is finished, so that one that was interrupted goes on where it was.
 """
 
 from . import fields, patches, sampling, skips, upper_bounds

@@ -1,6 +1,7 @@
 """``python -m minifcn.experiments [NAME]``: repeat an experiment of the paper; run again to go on where it was."""
 
 import sys
+from contextlib import redirect_stdout
 
 from ..cli import Parser, at_least, command, json_file, write_json
 from ..io import atomic
@@ -29,9 +30,11 @@ def main(argv=None):
         return 0
     out = sys.stderr if args.json == "-" else sys.stdout
     experiment = EXPERIMENTS[args.name]
-    lab = Lab(args.out or f"runs/experiment-{args.name}", args.name, args.seeds, args.short)
+    constants = getattr(experiment, "CONSTANTS", {})
+    lab = Lab(args.out or f"runs/experiment-{args.name}", args.name, args.seeds, args.short, constants)
     try:
-        results = experiment.run(lab) | dict(machine=machine())
+        with redirect_stdout(out):  # the trainings' lines
+            results = experiment.run(lab) | dict(machine=machine())
     except KeyboardInterrupt:
         print("stopped; the same command goes on", file=sys.stderr)
         return 130

@@ -30,6 +30,8 @@ class Lab:
         Every training is repeated with the seeds 0 … seeds − 1.
     short : bool
         The same steps at a size that a test can afford; its numbers mean nothing.
+    constants : dict, optional
+        What else its numbers depend on, a JSON value: epochs, steps.
 
     Raises
     ------
@@ -37,9 +39,9 @@ class Lab:
         If the folder holds an experiment with other settings.
     """
 
-    def __init__(self, folder, name, seeds=3, short=False):
+    def __init__(self, folder, name, seeds=3, short=False, constants=None):
         self.folder, self.seeds, self.short = Path(folder), range(seeds), short
-        settings = dict(experiment=name, seeds=seeds, short=short)
+        settings = dict(experiment=name, seeds=seeds, short=short, **constants or {})
         there = self.recall("settings")
         if there not in (None, settings):
             raise UserError(f"{folder} holds another experiment ({there}); give another --out")
@@ -73,11 +75,13 @@ class Lab:
             return (*(open_dataset("earth", split) for split in ("train", "val")), ["--dataset", "earth"])
         root = self.folder / "scenes"
         if not root.is_dir():
+            partial = root.with_name("scenes.partial")  # all or nothing: one that was interrupted is written anew
             for name in ("images", "masks"):
-                (root / name).mkdir(parents=True)
+                (partial / name).mkdir(parents=True, exist_ok=True)
             for i, (image, label) in enumerate(Shapes(length=40, size=(48, 64))):
-                Image.fromarray(image).save(root / "images" / f"{i:02}.png")
-                save_mask(root / "masks" / f"{i:02}.png", label)
+                Image.fromarray(image).save(partial / "images" / f"{i:02}.png")
+                save_mask(partial / "masks" / f"{i:02}.png", label)
+            partial.rename(root)
         small = ["--dataset", "folder", "--root", root, "--width", 0.25]
         return (*(open_dataset("folder", split, root) for split in ("train", "val")), small)
 
@@ -121,7 +125,7 @@ class Lab:
                 boundary_accuracy=band.pixel_accuracy, boundary_iu=band.mean_iu,
             )  # fmt: skip
 
-        return self.once(f"{folder.name}-judged", measure)
+        return self.once(f"{folder.name}/judged", measure)  # it goes when the run's weights do
 
 
 def machine():

@@ -18,6 +18,7 @@ from ..viz.experiments import bars_by_variant
 
 NETS = {"caffenet": 227, "vgg16": 224}
 ROUNDS = 3
+CONSTANTS = dict(nets=NETS, rounds=ROUNDS)
 
 
 def run(lab):

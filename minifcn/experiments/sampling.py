@@ -13,6 +13,7 @@ from .lab import mean_and_spread
 
 SHARES = (1.0, 0.5, 0.25)
 BATCH, STEPS = 8, 300
+CONSTANTS = dict(shares=list(SHARES), batch=BATCH, steps=STEPS)
 
 
 def run(lab):

@@ -10,6 +10,7 @@ from ..viz.experiments import dots_by_variant
 from .lab import BAND, mean_and_spread
 
 EPOCHS = {"32s": 30, "16s": 15, "8s": 15}
+CONSTANTS = dict(epochs=EPOCHS)
 VARIANTS = {  # the model, and the run that it starts from
     "32s": ("fcn32s_mini", None),
     "16s": ("fcn16s_mini", "32s"),

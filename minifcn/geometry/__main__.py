@@ -68,7 +68,7 @@ def parser():
     p = Parser("geometry", "What every layer of a model sees and where it lies, the crops, and a picture of one unit.")
     p.add_argument("model", metavar="MODEL", help=f"one of {', '.join((*MODELS, *CLASSIFIERS))}")
     p.add_argument("--input", type=_size, default="500", metavar="SIZE", help="of the image: 500, or 500x375 (h x w)")
-    p.add_argument("--layer", metavar="NAME", help="the layer whose unit is drawn (default: the last)")
+    p.add_argument("--layer", metavar="NAME", help="the layer whose unit is drawn (default: the last with a field)")
     p.add_argument(
         "--unit", type=int, nargs=2, metavar=("I", "J"), help="its row and column there (default: the central one)"
     )
@@ -97,7 +97,8 @@ def main(argv=None):
     """Print the geometry of a model and draw it, from the command line."""
     args = parser().parse(argv)
     image, layers = layers_of(args.model, args.input)
-    layer = _chosen(layers, args)
+    rows = [row_of(layer, image) for layer in layers]
+    layer = _chosen(layers, rows, args)
     unit = tuple(args.unit or (n // 2 for n in layer.output.shape[2:]))
     try:
         drawn = [shown(other, layer, unit, image) for other in layers[: layers.index(layer) + 1]]
@@ -106,7 +107,6 @@ def main(argv=None):
     except ValueError as error:
         raise UserError(f"--unit: {error}") from None
 
-    rows = [row_of(layer, image) for layer in layers]
     crops = [(layer, layer.crop) for layer in layers if layer.crop is not None]
     last = layers[-1]
     out = sys.stderr if args.json == "-" else sys.stdout
@@ -122,8 +122,8 @@ def main(argv=None):
 
     target = args.out or f"{args.model}-geometry.png"
     first = layers[0].window
-    called = f"unit ({unit[0]}, {unit[1]}) of {'the output' if layer is last else layer.name}"
-    figure = receptive_fields(args.input, [d for d in drawn if d], called, first[2] if first else (0, 0))
+    title = f"unit ({unit[0]}, {unit[1]}) of {'the output' if layer is last else layer.name}"
+    figure = receptive_fields(args.input, [d for d in drawn if d], title, first[2] if first else (0, 0))
     figure.savefig(target)
     print(f"-> {target}", file=out)
     if args.json:
@@ -148,11 +148,10 @@ def layers_of(name, size):
     with no_grad(), shapes_only():
         if name in CLASSIFIERS:
             classifier = CLASSIFIERS[name]()
-            channels = classifier.in_channels
-            model = convolutionalize(classifier, channels=channels)
+            channels, model = classifier.in_channels, convolutionalize(classifier)
         elif name in MODELS:
             model = build(name)
-            channels = model.trunk.in_channels
+            channels = model.in_channels
         else:
             raise UserError(f"there is no model {name!r}; choose one of {', '.join((*MODELS, *CLASSIFIERS))}")
         image = Tensor(stand_in(model.parameters()[0].data, (1, channels, *size)), name="image")
@@ -175,9 +174,11 @@ def layers_of(name, size):
     return image, layers
 
 
-def _chosen(layers, args):
-    """The layer that ``--layer`` names, or the last."""
-    named = [layer for layer in layers if args.layer in (None, layer.name)]
+def _chosen(layers, rows, args):
+    """The layer that ``--layer`` names, or the last whose units have a field."""
+    if args.layer is None:
+        return next((layer for layer, row in zip(layers[::-1], rows[::-1]) if not row["why"]), layers[-1])
+    named = [layer for layer in layers if layer.name == args.layer]
     if not named:
         names = ", ".join(dict.fromkeys(layer.name for layer in layers))
         raise UserError(f"{args.model} has no layer {args.layer!r}; its layers are {names}")

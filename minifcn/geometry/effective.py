@@ -42,7 +42,11 @@ def effective_receptive_field(function, images, unit=None):
 
     Notes
     -----
-    Only the images' gradient is computed; parameters neither lose nor gain one.
+    Only the images' gradient is computed; parameters neither lose nor gain one.  They are frozen for all threads
+    meanwhile: let no other one train them.
+
+    The map is zero where nothing counts, and everywhere if the unit is dead or its scores have zero weights, as those
+    of a new FCN.
     """
     x = Tensor(images.data if isinstance(images, Tensor) else images, requires_grad=True)
     learned = _parameters_of(function, x)
@@ -90,7 +94,14 @@ def extent(field):
     Returns
     -------
     Extent
+
+    Raises
+    ------
+    ValueError
+        If the map is zero everywhere.
     """
+    if not np.any(field):
+        raise ValueError("this field is zero everywhere: the unit is dead, or its scores have zero weights at first")
     centre = np.unravel_index(np.argmax(field), field.shape)
     above = field > TWO_SIGMA * field[centre]
     sigma = []

@@ -1,7 +1,7 @@
 """Weight files and checkpoints.  Nothing here can run what a file says."""
 
 from .atomic import atomic
-from .checkpoint import load_checkpoint, save_checkpoint
+from .checkpoint import load_checkpoint, load_record, save_checkpoint
 from .weights import load_weights
 
-__all__ = ["atomic", "load_checkpoint", "load_weights", "save_checkpoint"]
+__all__ = ["atomic", "load_checkpoint", "load_record", "load_weights", "save_checkpoint"]

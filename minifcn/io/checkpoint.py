@@ -1,6 +1,7 @@
 """Checkpoints: arrays and a small JSON record in one safetensors file, written atomically."""
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -35,15 +36,39 @@ def load_checkpoint(path):
     UserError
         If it is missing, damaged (cut off, say), or was not written by :func:`save_checkpoint`.
     """
-    path = Path(path)
-    if not path.is_file():
+    with _opened(path) as file:
+        record = _record(file)
+        if record is None:
+            raise UserError(f"{path}: holds weights, but is not a checkpoint of minifcn")
+        return {name: file.get_tensor(name) for name in file.keys()}, record  # noqa: SIM118  not a dict
+
+
+def load_record(path):
+    """What a checkpoint says beside its arrays: a dict, empty for a file of weights alone.
+
+    Raises
+    ------
+    UserError
+        If it is missing or damaged.
+    """
+    if Path(path).suffix != ".safetensors":
+        return {}
+    with _opened(path) as file:
+        record = _record(file)
+    return record if isinstance(record, dict) else {}
+
+
+@contextmanager
+def _opened(path):
+    if not Path(path).is_file():
         raise UserError(f"{path}: there is no such checkpoint")
     try:
         with safe_open(path, framework="numpy") as file:
-            record = (file.metadata() or {}).get("minifcn")
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
-        if record is None:
-            raise UserError(f"{path}: holds weights, but is not a checkpoint of minifcn")
-        return arrays, json.loads(record)
+            yield file
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise UserError(f"{path}: damaged, or not a checkpoint at all ({error}); give another one") from None
+
+
+def _record(file):
+    text = (file.metadata() or {}).get("minifcn")
+    return None if text is None else json.loads(text)

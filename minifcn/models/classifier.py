@@ -9,7 +9,7 @@ from .. import nn
 from ..core import Tensor, no_grad
 from ..kernels import shapes_only
 from ..kernels.shapes import stand_in
-from ..nn.module import evaluating
+from ..nn.module import evaluating, in_mode
 from ..nn.surgery import convolutionalize
 
 
@@ -47,13 +47,13 @@ class Classifier(nn.Sequential):
             Of the first layer; None: the reference FCN's.
         """
         pad = self.pad if pad is None else pad
-        layers = dict(convolutionalize(self, self.input_size, self.in_channels).children())
+        layers = dict(convolutionalize(self).children())
         names = list(layers)
         kept = {name: layers[name] for name in names[: names.index(self.head)]}
         if pad is not None:
             kept[names[0]] = first = copy(kept[names[0]])
             first.options = first.options | dict(padding=pad)
-        return Trunk(kept, self.taps, self.in_channels, self.input_size, self.bias_mults)
+        return in_mode(Trunk(kept, self.taps, self.in_channels, self.input_size, self.bias_mults), self)
 
 
 class Trunk(nn.Sequential):
@@ -117,6 +117,9 @@ class Streams(nn.Module):
                 yield name + suffix, layer
 
     def features(self, x, names):
+        if x.shape[1] != self.in_channels:
+            each = " + ".join(str(trunk.in_channels) for trunk in self.trunks.values())
+            raise ValueError(f"the streams read {each} channels of the image, which has {x.shape[1]}")
         maps, first = {}, 0
         for suffix, trunk in self.trunks.items():
             own = x[:, first : first + trunk.in_channels]
@@ -145,4 +148,6 @@ def conv_relu(layers, name, convolution, relu, batch_norm=False):
 
 def scaled(width):
     """A function that multiplies a number of channels by `width`, and keeps it a whole number, at least 1."""
+    if not width > 0:
+        raise ValueError("width, a factor on all numbers of channels, must be above 0")
     return lambda channels: max(1, round(channels * width))

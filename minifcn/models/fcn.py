@@ -48,7 +48,7 @@ class FCN(nn.Module):
 
     def __init__(self, trunk, heads):
         self.trunk, self.heads, self.first = trunk, heads, next(iter(heads))
-        self.num_classes = heads[self.first].num_classes
+        self.num_classes, self.in_channels = heads[self.first].num_classes, trunk.in_channels
         self.preprocessing = Preprocessing()
 
     def _scores(self, image, heads):
@@ -112,7 +112,8 @@ def fcn(
     image_size : int or (int, int), optional
         Take the smallest `pad` that suits images of this size: the reference nets' 100 suits all, at a price.
     **trunk_options
-        For the trunk: ``batch_norm``, ``dropout``, ``in_channels``, ``output_stride`` …
+        For the trunk: ``batch_norm``, ``dropout``, ``in_channels``, ``output_stride`` …; ``streams``: see
+        :func:`build_trunk`.
 
     Returns
     -------
@@ -121,20 +122,24 @@ def fcn(
     if image_size is not None:
         if pad is not None:
             raise ValueError("give pad, or the image_size that it shall suit, not both")
-        channels = trunk_options.get("in_channels", 3)
-        pad = minimal_padding(
-            lambda p: _outline(trunk, stride, num_classes, p, trunk_options), image_size, channels=channels
-        )
+        pad = minimal_padding(lambda p: _outline(trunk, stride, num_classes, p, trunk_options), image_size)
     if isinstance(trunk, str):
         trunk = build_trunk(trunk, pad, width=width, **trunk_options)
     elif pad is not None or width != 1.0 or trunk_options:
         raise ValueError("a trunk that is built already has its padding and options: give them when building it")
-    kinds = num_classes if isinstance(num_classes, dict) else {"": num_classes}
     heads = {
         kind: SkipHead(trunk, stride, n, learn_upsampling, scales, suffix=kind and f"_{kind}")
-        for kind, n in kinds.items()
+        for kind, n in _kinds(num_classes).items()
     }
     return with_reference_rates(FCN(trunk, heads))
+
+
+def _kinds(num_classes):
+    """{name of a head: its number of classes}."""
+    kinds = num_classes if isinstance(num_classes, dict) else {"": num_classes}
+    if not kinds or min(kinds.values()) < 1:
+        raise ValueError(f"num_classes is at least 1, or names heads of at least 1 class each, got {num_classes!r}")
+    return kinds
 
 
 def _outline(trunk, stride, num_classes, pad, trunk_options):
@@ -143,7 +148,7 @@ def _outline(trunk, stride, num_classes, pad, trunk_options):
         return fcn(trunk, stride, num_classes, pad, **trunk_options)
 
 
-def fcn_conv(trunk, num_classes=21, aux=True, **trunk_options):
+def fcn_conv(trunk, num_classes=21, aux=True, image_size=None, **trunk_options):
     """torchvision's FCN: a dilated trunk, a small convolutional head, interpolation to the image's size.
 
     Parameters
@@ -152,6 +157,8 @@ def fcn_conv(trunk, num_classes=21, aux=True, **trunk_options):
     num_classes : int
     aux : bool
         A second head on the next finer stage, whose loss counts half: only for training.
+    image_size : None
+        There is no padding to choose: interpolation gives every size its scores.
     **trunk_options
         For the trunk: ``output_stride``, ``width`` …
 
@@ -159,6 +166,10 @@ def fcn_conv(trunk, num_classes=21, aux=True, **trunk_options):
     -------
     FCN
     """
+    if image_size is not None:
+        raise ValueError("it takes images of any size with the padding it has: there is no least one to look for")
+    if isinstance(num_classes, dict) or num_classes < 1:
+        raise ValueError(f"num_classes is at least 1, a number for its one kind of label, got {num_classes!r}")
     trunk = build_trunk(trunk, **trunk_options)
     heads = {"out": ConvHead(trunk, num_classes, trunk.top, "classifier")}
     if aux:
@@ -166,18 +177,18 @@ def fcn_conv(trunk, num_classes=21, aux=True, **trunk_options):
     return FCN(trunk, heads)
 
 
-def build_trunk(name, pad=None, **options):
-    """The trunk called `name`; a classifier's is what it has below its scores, as a fully convolutional net."""
+def build_trunk(name, pad=None, streams=None, **options):
+    """The trunk called `name`; a classifier's is what it has below its scores, as a fully convolutional net.
+
+    `streams`, a sequence of suffixes, makes as many trunks side by side, each on channels of its own (late fusion, §5).
+    """
+    if streams:
+        return Streams({suffix: build_trunk(name, pad, **options) for suffix in streams})
     if name not in TRUNKS:
         raise ValueError(f"no trunk is called {name!r}: choose from {', '.join(TRUNKS)}")
     if name == "mini":
         return mini(**options) if pad is None else mini(pad=pad, **options)
     return CLASSIFIERS[name](num_classes=1, **options).trunk(pad)
-
-
-def two_streams(trunk, suffixes, pad=None, **options):
-    """Two trunks of one kind side by side, each on three channels of the image."""
-    return Streams({suffix: build_trunk(trunk, pad, **options) for suffix in suffixes})
 
 
 def with_reference_rates(model):

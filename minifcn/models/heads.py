@@ -35,7 +35,7 @@ class SkipHead(nn.Module):
         self.streams = list(getattr(trunk, "trunks", [""]))  # the suffixes of a trunk that is several
         self.top, self.skips = trunk.top, []  # (name of the upsampling before it, of its score, of its map)
         scales, taps = dict(scales or {}), trunk.taps
-        maps, image = trunk.probe(self.tapped([self.top, *taps.values()]))
+        maps, image = trunk.probe(self._in_every_stream([self.top, *taps.values()]))
         here = self._place(maps, self.top)
         factor = int(here.jump)
         if stride & (stride - 1) or stride not in (*taps, factor):
@@ -83,9 +83,11 @@ class SkipHead(nn.Module):
     def _place(self, maps, name):
         return _axis(maps[name + self.streams[0]])
 
-    def tapped(self, layers=None):
-        """Names of the maps that this head reads; or those of other layers, in every stream."""
-        layers = [self.top, *(tap for _, _, tap in self.skips)] if layers is None else layers
+    def tapped(self):
+        """Names of the maps that this head reads."""
+        return self._in_every_stream([self.top, *(tap for _, _, tap in self.skips)])
+
+    def _in_every_stream(self, layers):
         return [layer + stream for layer in layers for stream in self.streams]
 
     def _layer(self, name):
@@ -139,6 +141,7 @@ class ConvHead(nn.Module):
             module.name = path
 
     def tapped(self):
+        """Names of the maps that this head reads."""
         return [self.tap]
 
     def forward(self, maps, image):

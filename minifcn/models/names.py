@@ -14,19 +14,30 @@ def torchvision_names(model):
     Parameters
     ----------
     model : Classifier or FCN
+        VGG, ``alexnet_torchvision``, a ResNet, or ``fcn_resnet50``.
 
     Returns
     -------
     dict of {str: str}
         For ``mf.nn.surgery.transplant(state_dict, model, rename=names.get)``.
+
+    Raises
+    ------
+    ValueError
+        For any other net: torchvision's of that name, if there is one, has other layers.
     """
-    ours = list(model.state_dict())
-    if isinstance(model, FCN):
+    ours, layers = list(model.state_dict()), dict(model.children())
+    if isinstance(model, FCN) and "classifier" in layers:
         return {n if "classifier." in n else f"backbone.{n}": n for n in ours}
-    if "layer1" in vars(model):
+    if "layer1" in layers and "fc" in layers:
         return {n: n for n in ours}
+    norms = any(isinstance(layer, nn.LocalResponseNorm) for layer in layers.values())
+    if norms or getattr(model, "head", None) != "fc8":
+        raise ValueError(
+            "torchvision has no net of these layers: its arrays fit VGG, alexnet_torchvision, ResNets and fcn_resnet50"
+        )
     theirs, part, position = {}, "features", 0
-    for name, layer in model.children():
+    for name, layer in layers.items():
         if isinstance(layer, nn.Flatten):
             part, position = "classifier", 0
             continue

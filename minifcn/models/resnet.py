@@ -37,6 +37,8 @@ def _bottleneck(inputs, width, stride, dilation):
 
 
 def _resnet(depth, block, num_classes, width, output_stride, in_channels):
+    if output_stride not in (32, 16, 8):
+        raise ValueError(f"output_stride is 32, 16 or 8, got {output_stride!r}")
     wide = scaled(width)
     channels = wide(64)
     layers = dict(

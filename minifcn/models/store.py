@@ -27,9 +27,14 @@ def load_model(path, build):
     Raises
     ------
     UserError
-        If the file is missing or damaged, or its weights do not fit the model it names.
+        If the file is missing or damaged, holds none of the named nets, or its weights do not fit the one it names.
     """
     arrays, record = load_checkpoint(path)
+    if isinstance(record, dict) and record.get("model", "") is None:
+        raise UserError(
+            f"{path}: holds none of the named nets, so it cannot say how to build it; build it yourself, and load the "
+            "arrays whose names begin with 'model.' (mf.io.load_checkpoint)"
+        )
     try:
         model = build(record["model"]["name"], **record["model"]["options"])
         model.load_state_dict(weights_in(arrays))

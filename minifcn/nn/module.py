@@ -1,6 +1,7 @@
 """Module: a function with parameters, made of other modules.  Parameter: a tensor an optimiser may change."""
 
 from contextlib import contextmanager, nullcontext
+from itertools import chain
 
 from .. import backend, ops
 from ..core import Tensor, scope
@@ -123,7 +124,11 @@ class Module:
 
     def state_dict(self):
         """{name: array} of all parameters and buffers; the arrays are the module's own, not copies."""
-        return {name: t.data for kind in (Parameter, Buffer) for name, t in self._named(kind)}
+        return {name: t.data for name, t in self.named_tensors()}
+
+    def named_tensors(self):
+        """(name, Parameter or Buffer) of all there is to save."""
+        return chain(self._named(Parameter), self._named(Buffer))
 
     def load_state_dict(self, state):
         """Copy the arrays of `state` into the parameters and buffers of the same names.
@@ -133,7 +138,7 @@ class Module:
         ValueError
             If names or shapes do not match exactly; the message lists what differs.  Nothing is changed then.
         """
-        own = {name: t for kind in (Parameter, Buffer) for name, t in self._named(kind)}
+        own = dict(self.named_tensors())
         problems = [f"missing {n}" for n in own.keys() - state.keys()]
         problems += [f"unknown {n}" for n in state.keys() - own.keys()]
         problems += [
@@ -145,7 +150,7 @@ class Module:
             listed = "; ".join(sorted(problems)[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
             raise ValueError(f"these weights belong to another model: {listed}")
         for name, tensor in own.items():
-            tensor.data[...] = backend.of(tensor.data).asarray(state[name], dtype=tensor.dtype)
+            assign(tensor, state[name])
         return self
 
     def train(self, mode=True):
@@ -162,10 +167,9 @@ class Module:
 
     def to(self, device=None, dtype=None):
         """Move every parameter and buffer to `device`, or change its floating type; gradients are dropped."""
-        for kind in (Parameter, Buffer):
-            for _, t in self._named(kind):
-                data = t.data if device is None else backend.to_device(t.data, device)
-                t.data, t.grad = data if dtype is None else data.astype(dtype), None
+        for _, t in self.named_tensors():
+            data = t.data if device is None else backend.to_device(t.data, device)
+            t.data, t.grad = data if dtype is None else data.astype(dtype), None
         return self
 
     def __repr__(self):
@@ -177,9 +181,21 @@ class Module:
         return ""
 
 
+def assign(tensor, values):
+    """Write numbers into a tensor; a stand-in of ``shapes_only()``, which has no room for them, is replaced."""
+    values = backend.of(tensor.data).asarray(values, dtype=tensor.dtype)
+    if any(tensor.data.strides):
+        tensor.data[...] = values
+    else:
+        tensor.data = values.copy()
+
+
 @contextmanager
 def evaluating(model):
-    """Evaluation mode inside; afterwards every module is in the mode it was in."""
+    """Evaluation mode inside; afterwards every module is in the mode it was in.
+
+    The mode is the module's own, for all threads: let no other one train or run the model meanwhile.
+    """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -187,6 +203,12 @@ def evaluating(model):
     finally:
         for module, training in modes:
             module.training = training
+
+
+def in_mode(module, of):
+    """`module` itself, put in the mode, training or evaluation, of another; those inside it stay in theirs."""
+    module.training = of.training
+    return module
 
 
 def modules_in(key, value):
@@ -211,6 +233,11 @@ class Sequential(Module):
         for _, module in self.children():
             x = module(x)
         return x
+
+
+def is_row(module):
+    """Whether a module does nothing but run its children one after the other."""
+    return isinstance(module, Sequential) and type(module).forward is Sequential.forward
 
 
 class Branches(Module):

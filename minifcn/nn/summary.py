@@ -43,14 +43,15 @@ class Summary(list):
     __repr__ = __str__
 
 
-def summary(model, input_size=(224, 224), channels=3):
+def summary(model, input_size=(224, 224), channels=None):
     """One row an operation, for an image of `input_size` (h, w).
 
     Parameters
     ----------
     model : Module
     input_size : int or (int, int)
-    channels : int
+    channels : int, optional
+        Of the image; None: the model's ``in_channels``, else 3.
 
     Returns
     -------
@@ -60,6 +61,7 @@ def summary(model, input_size=(224, 224), channels=3):
     """
     h, w = (input_size, input_size) if isinstance(input_size, int) else input_size
     like = next(iter(model.parameters())).data
+    channels = getattr(model, "in_channels", 3) if channels is None else channels
     rows, seen = Summary(), set()
 
     def add(node, inputs, output):

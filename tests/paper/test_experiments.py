@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -18,18 +19,25 @@ pytestmark = pytest.mark.paper
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_short_version_runs_and_leaves_numbers_and_a_picture(name, tmp_path, capfd):
     out = tmp_path / "lab"
-    assert main([name, "--short", "--seeds", "1", "--out", str(out), "--json", str(tmp_path / "results.json")]) == 0
-    results = json.loads((tmp_path / "results.json").read_text())
+    assert main([name, "--short", "--seeds", "1", "--out", str(out), "--json", "-"]) == 0
+    printed, said = capfd.readouterr()
+    results = json.loads(printed)
     assert results == json.loads((out / f"{name}.json").read_text())
     assert results["machine"]["cores"] >= 1
     assert (out / f"{name}.png").stat().st_size > 5000
-    printed = capfd.readouterr().out
-    assert all(line in printed for line in EXPERIMENTS[name].summary(results))
-    numbers = [v for row in results.get("rows", []) for v in row.values() if isinstance(v, float)]
-    assert np.isfinite(numbers).all()
-    before = {f.name: f.stat().st_mtime_ns for f in out.rglob("last.safetensors")}
+    assert all(line in said for line in EXPERIMENTS[name].summary(results))
+    values = [v if isinstance(v, list) else [v] for row in results["rows"] for v in row.values()]
+    numbers = [v for v in chain.from_iterable(values) if isinstance(v, float)]
+    assert numbers and np.isfinite(numbers).all()
+
+    def written():
+        return {f: f.stat().st_mtime_ns for f in out.rglob("last.safetensors")}
+
+    before = written()
+    assert all((f.parent / "judged.json").is_file() for f in before if name == "skips")
+    assert bool(before) == (name in ("skips", "sampling"))
     assert main([name, "--short", "--seeds", "1", "--out", str(out)]) == 0
-    assert before == {f.name: f.stat().st_mtime_ns for f in out.rglob("last.safetensors")}  # nothing was trained again
+    assert before == written()  # nothing was trained again
 
 
 def test_an_interrupted_training_goes_on_and_a_finished_one_is_left(tmp_path, monkeypatch):
@@ -61,12 +69,26 @@ def test_an_interrupted_training_goes_on_and_a_finished_one_is_left(tmp_path, mo
 def test_another_experiments_folder_is_refused(tmp_path, refused):
     lab.Lab(tmp_path / "lab", "skips", 3)
     refused(main, "sampling", "--out", tmp_path / "lab", match="holds another experiment .*give another --out")
+    lab.Lab(tmp_path / "longer", "skips", 3, constants=dict(epochs={"32s": 99}))
+    refused(main, "skips", "--out", tmp_path / "longer", match="holds another experiment .*99")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
     refused(main, "skips", "--out", tmp_path / "mine", match="is not empty")
     refused(main, "skipz", match="invalid choice")
     (tmp_path / "lab" / "settings.json").write_text("{", encoding="utf-8")
     refused(main, "skips", "--out", tmp_path / "lab", match="settings.json is damaged")
+
+
+def test_scenes_that_were_half_written_are_written_anew(tmp_path, monkeypatch):
+    def interrupted(file, label):
+        raise KeyboardInterrupt
+
+    bench = lab.Lab(tmp_path / "lab", "skips", 1, short=True)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(lab, "save_mask", interrupted)
+        bench.data()
+    train, val, _ = bench.data()
+    assert len(train) + len(val) == 40 and not (tmp_path / "lab" / "scenes.partial").exists()
 
 
 def test_without_a_name_the_experiments_are_listed(capsys):
@@ -77,10 +99,18 @@ def test_without_a_name_the_experiments_are_listed(capsys):
 
 BIG = """
 import numpy as np, resource, minifcn as mf
-model = mf.models.fcn8s_vgg16()
-x = mf.Tensor(np.zeros((1, 3, 375, 500), np.float32))
-mf.ops.cross_entropy(model(x), np.zeros((1, 375, 500), int)).backward()
-assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
+mf.manual_seed(0)
+model, rng = mf.models.fcn8s_vgg16(), np.random.default_rng(0)
+for name, p in model.named_parameters():
+    if name.startswith("score") and name.endswith("weight"):
+        p.data[...] = mf.nn.init.he(p.shape)  # zero scores would let nothing through
+x = mf.Tensor(rng.standard_normal((1, 3, 375, 500)).astype(np.float32))
+optimizer = mf.optim.SGD(model.parameters(), lr=1e-7, momentum=0.99, weight_decay=5e-4)
+before = model.conv1_1.weight.data.copy()
+mf.ops.cross_entropy(model(x), rng.integers(0, 21, (1, 375, 500))).backward()
+assert all((p.grad is not None and p.grad.any()) == p.requires_grad for p in model.parameters())
+optimizer.step()
+assert (model.conv1_1.weight.data != before).any()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

@@ -1,4 +1,4 @@
-"""Whole images against patch by patch (§3): the same outputs, at a fraction of the multiply-adds."""
+"""Whole images against patch by patch (§3.1): the same outputs, at a fraction of the multiply-adds."""
 
 from fractions import Fraction
 
@@ -23,7 +23,7 @@ def test_every_output_of_the_whole_image_is_its_own_patch(h, w, n, batch):
 
 
 def test_a_net_that_pads_agrees_only_at_its_own_input_size():
-    """The caveat of §3.4: a window sees zeros where the whole image has pixels."""
+    """The caveat that goes unsaid: a window sees zeros where the whole image has pixels."""
     net = valid_net(padding=1)
     field = field_of(net, scene())
     r = field.size[0] - 2 * field.padding[0]
