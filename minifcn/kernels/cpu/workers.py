@@ -8,6 +8,8 @@ import os
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache, partial
 from itertools import accumulate, pairwise
 from math import prod
@@ -22,9 +24,13 @@ RANKS = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "PMI_LOCAL_SIZE", "SLU
 """Where MPI launchers say how many ranks share this machine: Open MPI, MPICH (Hydra), older PMI, Slurm."""
 
 
-@cache
 def threads():
     """How many workers: ``MINIFCN_THREADS`` if it is set, else this rank's share of the cores this process may use."""
+    return _limit.get() or _threads()
+
+
+@cache
+def _threads():
     given = os.environ.get("MINIFCN_THREADS")
     if given is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -35,10 +41,24 @@ def threads():
     return int(given)
 
 
+_limit = ContextVar("limit", default=None)
+
+
+@contextmanager
+def limited_to(count):
+    """Inside, `count` workers at most, and BLAS on as many threads: for measuring what they are worth."""
+    token = _limit.set(count)
+    try:
+        with ThreadpoolController().limit(limits=count, user_api="blas"):
+            yield
+    finally:
+        _limit.reset(token)
+
+
 @cache
 def _pool():
     """The helpers: one thread fewer than there are workers."""
-    return ThreadPoolExecutor(threads() - 1, thread_name_prefix="minifcn")
+    return ThreadPoolExecutor(max(1, _threads() - 1), thread_name_prefix="minifcn")
 
 
 def run(task, items):

@@ -1,0 +1,111 @@
+"""The groups of cases, each a function from its chosen cases to rows of results."""
+
+from .. import kernels as K
+from ..experiments import patches
+from ..kernels.cpu import workers
+from . import cases, measure
+
+TWO_SIDED = {**cases.KERNELS, **cases.FORWARD, **cases.STEPS}
+"""Cases that PyTorch can be measured beside."""
+
+NAMES = {
+    "kernels": cases.KERNELS,
+    "forward": cases.FORWARD,
+    "steps": cases.STEPS,
+    "textbook": ["vgg_block1"],
+    "threads": [f"{name}_threads" for name in cases.STEPS],
+    "sizes": [f"mini_{size}" for size in cases.SIZES],
+    "patches": ["caffenet_patches"],
+    "memory": [f"{name}_memory" for name in cases.STEPS],
+}
+
+
+def chosen(names):
+    """{group: its cases} that `names`, of groups or of cases, ask for; all without names."""
+    picked = {g: [c for c in all_ if not names or g in names or c in names] for g, all_ in NAMES.items()}
+    return {group: found for group, found in picked.items() if found}
+
+
+def unknown(names):
+    """Those of `names` that are neither a group nor a case."""
+    known = {*NAMES, *(case for group in NAMES.values() for case in group)}
+    return [name for name in names if name not in known]
+
+
+def run(group, case, rounds, against):
+    """The row of one case: a dict."""
+    row = dict(group=group, case=case)
+    return row | {
+        "kernels": _beside_torch, "forward": _beside_torch, "steps": _beside_torch, "textbook": _textbook,
+        "threads": _threads, "sizes": _size, "patches": _patches, "memory": _memory,
+    }[group](case, rounds, against)  # fmt: skip
+
+
+def _beside_torch(case, rounds, against):
+    work = TWO_SIDED[case]()
+    ways = [work.ours, work.theirs()] if against else [work.ours]
+    row = measure.summary(measure.in_turns(ways, rounds))
+    return row | dict(gflops=work.flops() / row["ms"] / 1e6)
+
+
+def _textbook(case, rounds, against):
+    work = cases.vgg_block()
+
+    def textbook():
+        with K.override(**{name: "textbook" for name in ("conv2d", "max_pool2d", "relu", "add_bias", "channel_sums")}):
+            work.ours()
+
+    return measure.summary(measure.in_turns([work.ours, textbook], rounds))
+
+
+def _threads(case, rounds, against):
+    work = cases.STEPS[case.removesuffix("_threads")]()
+
+    def alone():
+        with workers.limited_to(1):
+            work.ours()
+
+    return measure.summary(measure.in_turns([work.ours, alone], rounds))
+
+
+def _size(case, rounds, against):
+    size = int(case.rpartition("_")[2])
+    small, large = (cases.train_step("fcn8s_mini", 6, 1, s)() for s in (cases.SIZES[0], size))
+    row = measure.summary(measure.in_turns([large.ours, small.ours], rounds))
+    per_pixel = (cases.SIZES[0] / size) ** 2
+    return row | {name: row[name] * per_pixel for name in ("ratio", "ratio_least", "ratio_most")}
+
+
+def _patches(case, rounds, against):
+    row = patches.measure("caffenet", patches.NETS["caffenet"], 1.0, min(rounds, patches.ROUNDS))
+    whole, batches = row["whole_seconds"], row["patches_seconds"]
+    return dict(ms=1e3 * whole, other_ms=1e3 * batches, ratio=whole / batches)
+
+
+def _memory(case, rounds, against):
+    step = case.removesuffix("_memory")
+    ours = measure.memory_of(step, "minifcn")
+    row = dict(mb=ours and ours / 1e6)
+    if against and ours:
+        theirs = measure.memory_of(step, "torch")
+        row |= dict(other_mb=theirs / 1e6, ratio=ours / theirs)
+    return row
+
+
+def peak_memory(case, side):
+    """Bytes that three steps take in this process, beyond what it holds already: run in a fresh one."""
+    if side == "torch":
+        from .twin import require_torch
+
+        require_torch()
+    before, _ = measure.resident()
+    if side == "torch":
+        with K.shapes_only():  # our model for its shapes alone: the memory shall be PyTorch's
+            step = cases.STEPS[case]().theirs()
+    else:
+        step = cases.STEPS[case]().ours
+    for _ in range(3):
+        step()
+    return measure.resident()[1] - before
+
+

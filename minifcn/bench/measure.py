@@ -1,0 +1,75 @@
+"""Measuring: times in turns, the machine's own limit, and a fresh process's memory."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from ..kernels.cpu import workers
+
+SAMPLE = 0.03  # seconds a sample should take at least: short work is repeated
+
+
+def in_turns(ways, rounds):
+    """Seconds of each way, (rounds, ways): one sample of each a round, in an order that turns round every time."""
+    repeats = [max(1, round(SAMPLE / max(_seconds(way, 1), 1e-6))) for way in ways]
+    for way, count in zip(ways, repeats):  # warm: caches, pools, the memory that will be used again
+        _seconds(way, max(2, count // 2))
+    table = np.empty((rounds, len(ways)))
+    for i in range(rounds):
+        for k in range(len(ways))[:: 1 if i % 2 else -1]:
+            table[i, k] = _seconds(ways[k], repeats[k])
+    return table
+
+
+def _seconds(way, repeats):
+    start = time.perf_counter()
+    for _ in range(repeats):
+        way()
+    return (time.perf_counter() - start) / repeats
+
+
+def summary(table):
+    """Medians of the first way and of the second, and of their ratios with the least and the greatest."""
+    row = dict(ms=1e3 * float(np.median(table[:, 0])))
+    if table.shape[1] > 1:
+        ratios = table[:, 0] / table[:, 1]
+        row |= dict(other_ms=1e3 * float(np.median(table[:, 1])), ratio=float(np.median(ratios)))
+        row |= dict(ratio_least=float(ratios.min()), ratio_most=float(ratios.max()))
+    return row
+
+
+def sgemm_peak(size=1024, rounds=9):
+    """GFLOP/s of the largest matrix product, with all threads: the roof over everything that multiplies."""
+    a, b = np.random.default_rng(0).standard_normal((2, size, size), np.float32)
+    out = np.empty((size, size), np.float32)
+    shares = workers.shares(size)
+
+    def multiply():
+        workers.run(lambda share: np.matmul(a[slice(*share)], b, out=out[slice(*share)]), shares)
+
+    return 2 * size**3 / in_turns([multiply], rounds).min() / 1e9
+
+
+def resident():
+    """(bytes in memory now, the most so far) of this process, as Linux tells; None elsewhere."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.startswith("Vm")}
+    return sizes["VmRSS"], sizes["VmHWM"]
+
+
+def memory_of(case, side):
+    """Bytes that three steps of `case` take in a fresh process, above what its imports do; None where unknown."""
+    if resident() is None:
+        return None
+    command = [sys.executable, "-m", "minifcn.bench", case, "--memory-of", side, "--json", "-"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    if answer.returncode:
+        raise RuntimeError(f"measuring the memory of {case} failed: {answer.stderr.strip()[-500:]}")
+    return json.loads(answer.stdout)["bytes"]
