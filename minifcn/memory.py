@@ -2,9 +2,11 @@
 
 Fresh memory is dear: the system hands it out page by page and clears each (for the 411 MB gradient of fc6 that takes
 longer than computing it).  So a block that no array looks into any more serves the next array of its size.  Blocks are
-kept only up to what the program has needed at once: the peak is that of a program that gives everything back.
+kept up to what the program has needed at once and a little more, so that its peak is about that of one that gives
+everything back.
 """
 
+import mmap
 import sys
 import threading
 from math import prod
@@ -12,7 +14,8 @@ from math import prod
 import numpy as np
 
 LEAST = 1 << 20  # bytes: below, the C library keeps memory by itself
-SLACK = 1.5
+SPARE = 1 << 27  # bytes that may be kept beyond: sizes have their peaks at different times of a step
+HUGE = 1 << 22  # bytes from which on large pages pay: fewer to ask for, fewer to look up
 
 
 class Block(np.ndarray):
@@ -65,17 +68,20 @@ def _new(size):
     global _held, _peak
     used = sum(s for s, blocks in _blocks.items() for i in range(len(blocks)) if _references(blocks, i) > _NOBODY)
     _peak = max(_peak, used + size)
-    _drop(lambda: _held + size > SLACK * _peak)
-    block = Block(size, np.uint8)
+    _drop(lambda: _held + size > _peak + SPARE)
+    pages = mmap.mmap(-1, size)  # of its own: the system has it back at once, whatever lies around it
+    if size >= HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    block = Block(size, np.uint8, buffer=pages)
     _blocks[size].append(block)
     _held += size
     return block
 
 
 def _drop(more):
-    """Forget free blocks, those of sizes unused for longest first, while ``more()``."""
+    """Forget free blocks while ``more()``: the sizes used last first, since a step that repeats needs them last again."""
     global _held
-    for size, blocks in _blocks.items():
+    for size, blocks in reversed(_blocks.items()):
         for i in reversed(range(len(blocks))):
             if not more():
                 return

@@ -20,7 +20,9 @@ def parser():
     p.add_argument("--rounds", type=at_least(1), default=9, help="samples of each side of a case")
     p.add_argument("--figure", metavar="FILE", help="draw the ratios")
     p.add_argument("--json", type=json_file, metavar="OUT", help='write the results there ("-": standard output)')
-    p.add_argument("--memory-of", choices=("minifcn", "torch"), help="internal: one step's peak memory, in this process")
+    p.add_argument(
+        "--memory-of", choices=("minifcn", "torch"), help="internal: one step's peak memory, in this process"
+    )
     return p
 
 
@@ -29,7 +31,9 @@ def main(argv=None):
     """Measure, from the command line."""
     args = parser().parse(argv)
     if wrong := groups.unknown(args.cases):
-        raise UserError(f"there is no case {wrong[0]!r}; groups are {', '.join(groups.NAMES)}, and --help lists the cases")
+        raise UserError(
+            f"there is no case {wrong[0]!r}; groups are {', '.join(groups.NAMES)}, and --help lists the cases"
+        )
     if args.memory_of:
         write_json(args.json, dict(bytes=groups.peak_memory(args.cases[0], args.memory_of)))
         return 0

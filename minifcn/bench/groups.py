@@ -107,5 +107,3 @@ def peak_memory(case, side):
     for _ in range(3):
         step()
     return measure.resident()[1] - before
-
-

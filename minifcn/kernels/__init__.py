@@ -13,7 +13,16 @@ from .cpu import elementwise, loss, norm, plan, pooling
 from .cpu.elementwise import in_pieces
 from .table import KERNELS, Kernel, is_shapes_only, overridden, override, shapes_only
 
-__all__ = ["KERNELS", "Kernel", "implementations", "in_pieces", "is_shapes_only", "overridden", "override", "shapes_only"]
+__all__ = [
+    "KERNELS",
+    "Kernel",
+    "implementations",
+    "in_pieces",
+    "is_shapes_only",
+    "overridden",
+    "override",
+    "shapes_only",
+]
 
 
 def _kernel(name, **numpy):

@@ -4,6 +4,7 @@ The choice, in this order: nothing is computed inside ``shapes_only()``; else th
 version for the array's owner (NumPy, CuPy); else the textbook version, which runs on both.
 """
 
+from collections import defaultdict
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -31,6 +32,8 @@ class Kernel:
         self.name, self.shapes, self.textbook = name, shapes, textbook
         self.everywhere = {"textbook": textbook, "reference": reference}
         self.special = {"numpy": dict(numpy), "cupy": dict(cupy)}
+        self.default = defaultdict(lambda: textbook)  # for the owner of an array
+        self.default |= {owner: next(iter(versions.values())) for owner, versions in self.special.items() if versions}
         self.__doc__ = reference.__doc__
         KERNELS[name] = self
 
@@ -48,14 +51,15 @@ class Kernel:
         """The implementation a call with `array` runs."""
         if _shapes_only.get():
             return self.shapes
-        overrides = _overrides.get()
+        overrides, owner = _overrides.get(), backend.of(array).__name__
+        if not overrides:
+            return self.default[owner]
         chosen = overrides.get(self.name)
         if callable(chosen):
             return chosen
         if chosen is None and self.name.startswith("conv2d") and ("im2col" in overrides or "col2im" in overrides):
             return self.textbook  # the one convolution built on im2col and col2im: the given function is really used
-        available = self.implementations(backend.of(array).__name__)
-        return available.get(chosen) or next(iter(available.values()))
+        return self.implementations(owner).get(chosen) or self.default[owner]
 
 
 @contextmanager

@@ -21,18 +21,26 @@ def _only_if_computed(initialiser):
     return values
 
 
+def _drawn(shape, draw):
+    """``draw(shape)`` in float32, one output channel after the other: fc6 of VGG16 would take 822 MB in float64."""
+    values = np.empty(shape, np.float32)
+    for row in values:
+        row[...] = draw(row.shape)
+    return values
+
+
 @_only_if_computed
 def he(shape):
     """Normal with std √(2/fan_in), keeping the variance through ReLU layers; `shape` is (O, C, kh, kw) or (O, C)."""
     std = (2 / prod(shape[1:])) ** 0.5
-    return (backend.rng().standard_normal(shape) * std).astype(np.float32)
+    return _drawn(shape, lambda part: backend.rng().standard_normal(part) * std)
 
 
 @_only_if_computed
 def xavier(shape):
     """Uniform in ±√(3/fan_in), Caffe's "xavier" filler."""
     bound = (3 / prod(shape[1:])) ** 0.5
-    return backend.rng().uniform(-bound, bound, shape).astype(np.float32)
+    return _drawn(shape, lambda part: backend.rng().uniform(-bound, bound, part))
 
 
 @_only_if_computed

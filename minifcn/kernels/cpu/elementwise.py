@@ -8,8 +8,8 @@ from ... import memory
 from .. import textbook
 from . import workers
 
-PIECE = 1 << 17  # elements: a few arrays of them fit the cache, and a pass takes longer than handing over the GIL
-SHARE = 1 << 21  # elements that are worth waking a worker for: with less, one core is as fast as the cache
+PIECE = 1 << 18  # elements: a few arrays of them fit the cache, and a pass takes longer than waiting for the GIL
+SHARE = 1 << 18  # elements that are worth waking a worker for
 
 
 def in_pieces(function, *arrays):
@@ -29,17 +29,26 @@ def in_pieces(function, *arrays):
     workers.run(share_of_elements, workers.shares(flat[0].size, SHARE))
 
 
+ROW = 1 << 14
+
+
 @cache
 def _zeros(dtype):
-    """NumPy takes the maximum of two vectors three times as fast as that of a vector and a number."""
-    return np.zeros(PIECE, dtype)
+    return np.zeros(ROW, dtype)
 
 
 def relu(x):
     if not x.flags.c_contiguous:
         return textbook.relu(x)
     y, zeros = memory.empty(x.shape, x.dtype), _zeros(x.dtype)
-    in_pieces(lambda x, y: np.maximum(x, zeros[: x.size], out=y), x, y)
+
+    def piece(x, y):
+        # NumPy takes the maximum of two arrays three times as fast as that of an array and a number
+        whole = x.size // ROW * ROW
+        np.maximum(x[:whole].reshape(-1, ROW), zeros, out=y[:whole].reshape(-1, ROW))
+        np.maximum(x[whole:], zeros[: x.size - whole], out=y[whole:])
+
+    in_pieces(piece, x, y)
     return y
 
 
@@ -48,11 +57,9 @@ def relu_grad(gy, y):
     gx = memory.empty(gy.shape, gy.dtype)
 
     def piece(gy, y, gx):
-        positive, factor = workers.workspace(bits, gy.shape, gy.shape)
-        positive = positive.view(bool)[: gy.size]
+        (positive,) = workers.workspace(bool, y.shape)
         np.greater(y, 0, out=positive)
-        np.copyto(factor, positive)
-        np.multiply(gy.view(bits), factor, out=gx.view(bits))  # the bits times 0 or 1: an infinite gy leaves no NaN
+        np.multiply(gy.view(bits), positive, out=gx.view(bits))  # the bits times 0 or 1: an infinite gy leaves no NaN
 
     in_pieces(piece, np.ascontiguousarray(gy), np.ascontiguousarray(y), gx)
     return gx

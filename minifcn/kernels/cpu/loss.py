@@ -6,18 +6,26 @@ from ... import memory
 from .. import textbook
 from . import workers
 
-PIECE = 1 << 17  # scores
+PIECE = 1 << 19  # scores
+WORTH = 1 << 17  # scores that are worth waking a worker for
 
 
-def _pieces(scores):
-    """(sample, all classes, some rows)."""
-    N, C, H, W = scores.shape
-    count = min(H, max(1, -(-C * H * W // PIECE)))
-    return [(n, slice(None), slice(*rows)) for n in range(N) for rows in workers.ranges(H, count)]
+def _pieces(shape):
+    """Index tuples of (samples, all classes, rows): several samples, or some rows of one."""
+    N, C, H, W = shape
+    each = max(C * H * W, 1)
+    if N >= workers.threads() or each <= PIECE:
+        count = max(-(-N * each // PIECE), len(workers.shares(N, -(-WORTH // each))))
+        return [(slice(*samples), slice(None), slice(None)) for samples in workers.ranges(N, max(1, min(N, count)))]
+    count = max(-(-each // PIECE), len(workers.shares(H, -(-WORTH // (C * W)))))
+    parts = workers.ranges(H, min(H, count))
+    return [(slice(n, n + 1), slice(None), slice(*rows)) for n in range(N) for rows in parts]
 
 
-def _numbers(a):
-    return np.arange(a.size).reshape(a.shape)
+def _at_labels(shape, label):
+    """Where the score of each pixel's label lies in a C-contiguous (N, C, H, W), as (N, H, W)."""
+    N, C, H, W = shape
+    return (label + C * np.arange(N)[:, None, None]) * (H * W) + np.arange(H * W).reshape(H, W)
 
 
 def softmax_loss(scores, labels, weights):
@@ -25,33 +33,37 @@ def softmax_loss(scores, labels, weights):
         return textbook.softmax_loss(scores, labels, weights)
     loss, prob = np.empty(labels.shape, scores.dtype), memory.empty(scores.shape, scores.dtype)
 
-    def pixels(task):
-        s, e, label, weight = scores[task], prob[task], labels[task[0], task[2]], weights[task[0], task[2]]
-        shifted, picked = workers.workspace(s.dtype, s.shape, label.shape)
-        np.subtract(s, s.max(axis=0), out=shifted)  # the largest exponent is 0: no overflow
-        np.take(shifted.reshape(-1), label * label.size + _numbers(label), out=picked, mode="clip")
-        np.exp(shifted, out=shifted)
-        total = shifted.sum(axis=0)
-        np.divide(shifted, total, out=e)
-        out = loss[task[0], task[2]]
-        np.multiply(np.log(total, out=total) - picked, weight, out=out)
+    def pixels(piece):
+        s, out, label, weight = scores[piece], loss[piece[::2]], labels[piece[::2]], weights[piece[::2]]
+        e, largest, total, picked = workers.workspace(s.dtype, s.shape, *[label.shape] * 3)
+        np.max(s, axis=1, out=largest)
+        np.subtract(s, largest[:, None], out=e)  # the largest exponent is 0: no overflow
+        np.take(e.reshape(-1), _at_labels(s.shape, label), out=picked, mode="clip")
+        np.exp(e, out=e)
+        np.sum(e, axis=1, out=total)
+        np.multiply(e, np.divide(1, total, out=largest)[:, None], out=prob[piece])
+        np.log(total, out=total)
+        total -= picked
+        np.multiply(total, weight, out=out)
         out[weight == 0] = 0  # even where a void score is infinite
 
-    workers.run(pixels, _pieces(prob))
+    workers.run(pixels, _pieces(scores.shape))
     return loss, prob
 
 
 def softmax_loss_grad(prob, labels, weights):
-    gx = memory.empty(prob.shape, prob.dtype)
+    gs = memory.empty(prob.shape, prob.dtype)
     weights = weights.astype(prob.dtype, copy=False)
 
-    def pixels(task):
-        p, g, label, weight = prob[task], gx[task], labels[task[0], task[2]], weights[task[0], task[2]]
-        np.multiply(p, weight, out=g)
-        rows, columns = np.ogrid[: label.shape[0], : label.shape[1]]
-        g[label, rows, columns] -= weight
-        if np.isnan(p[0]).any():
-            g[:, (weight == 0) & np.isnan(p[0])] = 0  # even where a void score is infinite
+    def pixels(piece):
+        p, label, weight = prob[piece], labels[piece[::2]], weights[piece[::2]]
+        (g,) = workers.workspace(p.dtype, p.shape)
+        np.multiply(p, weight[:, None], out=g)
+        g.reshape(-1)[_at_labels(p.shape, label)] -= weight
+        void = np.isnan(p[:, 0]) & (weight == 0)
+        if void.any():  # even where a void score is infinite
+            np.moveaxis(g, 1, -1)[void] = 0
+        gs[piece] = g
 
-    workers.run(pixels, _pieces(gx))
-    return gx
+    workers.run(pixels, _pieces(prob.shape))
+    return gs

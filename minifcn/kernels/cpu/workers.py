@@ -7,12 +7,12 @@ workers are the parallelism, and threads of threads only wait for each other.
 import os
 import threading
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache, partial
-from itertools import accumulate, pairwise
+from functools import cache
+from itertools import accumulate, count, pairwise
 from math import prod
+from queue import SimpleQueue
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -56,9 +56,46 @@ def limited_to(count):
 
 
 @cache
-def _pool():
-    """The helpers: one thread fewer than there are workers."""
-    return ThreadPoolExecutor(max(1, _threads() - 1), thread_name_prefix="minifcn")
+def _helpers():
+    """The queue that the helpers serve: one thread fewer than there are workers."""
+    queue = SimpleQueue()
+
+    def serve():
+        while True:
+            queue.get()()
+
+    for i in range(_threads() - 1):
+        threading.Thread(target=serve, name=f"minifcn-{i}", daemon=True).start()
+    return queue
+
+
+class _Job:
+    """Items that several threads take one by one.  Nobody waits for a helper that has not begun: it finds nothing left."""
+
+    def __init__(self, task, items):
+        self.task, self.items, self.results, self.error = task, items, [None] * len(items), None
+        self.waiting, self.done, self.finished = deque(range(len(items))), count(1), threading.Lock()
+        self.finished.acquire()
+
+    def work(self):
+        _own.working = True
+        try:
+            while self.waiting:
+                self._take()
+        except IndexError:  # another thread was faster
+            pass
+        finally:
+            _own.working = False
+
+    def _take(self):
+        i = self.waiting.popleft()
+        try:
+            if self.error is None:
+                self.results[i] = self.task(self.items[i])
+        except BaseException as error:
+            self.error = error
+        if next(self.done) == len(self.items):
+            self.finished.release()
 
 
 def run(task, items):
@@ -66,37 +103,15 @@ def run(task, items):
     items = list(items)
     if len(items) < 2 or getattr(_own, "working", False):  # a worker that waited for workers could wait for itself
         return [task(item) for item in items]
-    results, waiting = [None] * len(items), deque(range(len(items)))
-
-    def work():
-        _own.working = True
-        try:
-            for i in iter(partial(_next, waiting), None):
-                results[i] = task(items[i])
-        except BaseException:
-            waiting.clear()
-            raise
-        finally:
-            _own.working = False
-
     with _single_threaded_blas:
-        helpers = [_pool().submit(work) for _ in range(min(threads(), len(items)) - 1)]
-        try:
-            work()
-        finally:
-            for helper in helpers:
-                helper.cancel() or helper.exception()  # it never began, or it is waited for
-    for helper in helpers:
-        if not helper.cancelled():
-            helper.result()
-    return results
-
-
-def _next(waiting):
-    try:
-        return waiting.popleft()
-    except IndexError:
-        return None
+        job = _Job(task, items)
+        for _ in range(min(threads(), len(items)) - 1):
+            _helpers().put(job.work)
+        job.work()
+        job.finished.acquire()
+    if job.error is not None:
+        raise job.error
+    return job.results
 
 
 def shares(n, least=1):
@@ -140,7 +155,7 @@ _single_threaded_blas = _SingleThreadedBlas()
 def _start_over():
     """In a forked child: it inherits the pool, but not its threads, and a limit that nobody there will lift."""
     global _single_threaded_blas
-    _pool.cache_clear()
+    _helpers.cache_clear()
     _own.working = False
     if _single_threaded_blas.inside:
         _single_threaded_blas.restore()
