@@ -6,7 +6,7 @@ from importlib.resources import files
 from . import __version__
 from .cli import command
 
-COMMANDS = ("train", "evaluate", "predict", "geometry", "experiments")
+COMMANDS = ("train", "evaluate", "predict", "geometry", "experiments", "bench")
 
 
 @command

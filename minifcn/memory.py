@@ -79,7 +79,7 @@ def _new(size):
 
 
 def _drop(more):
-    """Forget free blocks while ``more()``: the sizes used last first, since a step that repeats needs them last again."""
+    """Forget free blocks while ``more()``, the sizes used last first: a step that repeats needs them last again."""
     global _held
     for size, blocks in reversed(_blocks.items()):
         for i in reversed(range(len(blocks))):

@@ -35,7 +35,7 @@ class Optimizer:
         return {}
 
     def update(self, w, g, state, rate, decay):
-        """Change arrays in place: the weights w, given their gradient g; ``rate`` is lr · lr_mult, ``decay`` λ · decay_mult."""
+        """Change arrays in place: weights w, given their gradient g, rate = lr·lr_mult and decay = λ·decay_mult."""
         raise TypeError(f"{type(self).__name__} must define update(w, g, state, rate, decay)")
 
     def step(self, scale=1.0):

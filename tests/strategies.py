@@ -62,6 +62,28 @@ def convolutions(draw):
     )
 
 
+@st.composite
+def three_by_three(draw):
+    """What Winograd's algorithm is for: 3×3, stride 1, dense, padded by 0 … 2; all remainders of the tiles of 4."""
+    padding = draw(_pairs(0, 2))
+    size = tuple(max(1, 3 - 2 * p) + draw(st.integers(0, 9)) for p in padding)
+    channels, outputs = draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    return Convolution(
+        (draw(st.integers(1, 5)), channels, *size), (outputs, channels, 3, 3), (1, 1), padding, (1, 1), 1
+    )
+
+
+@st.composite
+def strided(draw):
+    """Kernels of at least their stride, as upsampling layers have: all phases, groups, cells beyond the last window."""
+    groups, stride = draw(st.integers(1, 3)), draw(_pairs(1, 4))
+    kernel = tuple(s + draw(st.integers(0, 5)) for s in stride)
+    channels, outputs, padding = groups * draw(st.integers(1, 2)), groups * draw(st.integers(1, 2)), draw(_pairs(0, 3))
+    size = tuple(max(1, k - 2 * p) + draw(st.integers(0, 9)) for k, p in zip(kernel, padding))
+    x = (draw(st.integers(1, 3)), channels, *size)
+    return Convolution(x, (outputs, channels // groups, *kernel), stride, padding, (1, 1), groups)
+
+
 @dataclass(frozen=True)
 class Pooling:
     """One pooling: input shape and window."""

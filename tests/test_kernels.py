@@ -4,15 +4,15 @@ import os
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from strategies import Convolution, Pooling, convolutions, distinct, normal, poolings
+from strategies import Convolution, Pooling, convolutions, distinct, normal, poolings, strided, three_by_three
 
 import minifcn as mf
 from minifcn import kernels as K
 from minifcn import ops
 from minifcn.kernels import shapes
-from minifcn.kernels.cpu import banded, workers
+from minifcn.kernels.cpu import banded, norm, plan, products, winograd, workers
 
 # the clipped, the dropped and the lonely: cases random drawing may miss
 STRIDE_BEYOND_KERNEL = Convolution((1, 1, 7, 9), (1, 1, 2, 1), (5, 3), (0, 0), (1, 1), 1)
@@ -44,9 +44,10 @@ def conform(kernel, *args, dtype=np.float64):
     return expected
 
 
-@given(convolutions(), st.sampled_from([np.float64, np.float32]))
+@given(convolutions() | three_by_three() | strided(), st.sampled_from([np.float64, np.float32]))
 @example(STRIDE_BEYOND_KERNEL, np.float64)
 @example(ALL_PADDING, np.float64)
+@settings(max_examples=75)
 def test_convolution_and_its_two_adjoints_equal_the_loops(c, dtype):
     x, w, gy = normal(c.x, 1, dtype), normal(c.w, 2, dtype), normal(c.y, 3, dtype)
     conform("conv2d", x, w, *c.parameters, dtype=dtype)
@@ -99,6 +100,16 @@ def test_softmax_loss_equals_the_loops_also_with_everything_void(n, c, h, w, voi
     loss, prob = conform("softmax_loss", scores, labels, weights)
     assert (loss[weights == 0] == 0).all()
     conform("softmax_loss_grad", prob, labels, weights)
+
+
+@given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4), st.integers(1, 5))
+def test_relu_and_the_bias_equal_the_loops(n, c, h, w):
+    x, gy, b = normal((n, c, h, w), 1), normal((n, c, h, w), 2), normal(c, 3)
+    y = conform("relu", x)
+    conform("relu_grad", gy, y)
+    conform("channel_sums", gy)
+    for _, implementation in others("add_bias"):
+        agree(implementation(x.copy(), b), K.add_bias.everywhere["reference"](x.copy(), b), np.float64)
 
 
 @given(st.integers(1, 7), st.integers(1, 6))
@@ -155,21 +166,120 @@ def test_sizes_are_caffes_and_pytorchs():
     assert shapes.deconv_size(16, 64, 32, 0) == 544
 
 
+ALGORITHMS = {  # by name: a convolution that each is for
+    "banded": Convolution((2, 4, 23, 17), (6, 2, 3, 3), (2, 2), (1, 1), (1, 1), 2),
+    "pointwise": Convolution((3, 40, 23, 17), (30, 40, 1, 1), (1, 1), (0, 0), (1, 1), 1),
+    "winograd": Convolution((3, 5, 23, 17), (6, 5, 3, 3), (1, 1), (1, 1), (1, 1), 1),
+    "stationary": Convolution((2, 6, 9, 8), (40, 3, 5, 5), (1, 1), (1, 1), (1, 1), 2),
+    "phases": Convolution((2, 6, 23, 17), (6, 1, 7, 5), (3, 2), (2, 1), (1, 1), 6),
+}
+
+
+def three_kernels(c, dtype=np.float64):
+    """Each kernel of a convolution with its arguments."""
+    x, w, gy = normal(c.x, 1, dtype), normal(c.w, 2, dtype), normal(c.y, 3, dtype)
+    return {
+        "conv2d": (x, w, *c.parameters),
+        "conv2d_grad_input": (gy, w, x.shape, *c.parameters),
+        "conv2d_grad_weight": (gy, x, w.shape, *c.parameters),
+    }
+
+
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_banded_is_right_and_repeatable_for_any_number_of_threads_and_bands(monkeypatch, threads):
-    monkeypatch.setattr(workers, "threads", lambda: threads)
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_algorithm_is_right_and_repeatable_for_any_number_of_threads_and_bands(monkeypatch, threads, name):
+    monkeypatch.setattr(workers, "_threads", lambda: threads)
+    workers._helpers.cache_clear()
     monkeypatch.setattr(banded, "BAND_BYTES", 700)  # a few rows a band
-    x, w, gy = normal((2, 4, 23, 17), 1), normal((6, 2, 3, 3), 2), normal((2, 6, 12, 9), 3)
-    where = ((2, 2), (1, 1), (1, 1), 2)
-    for kernel, args in {
-        "conv2d": (x, w, *where),
-        "conv2d_grad_input": (gy, w, x.shape, *where),
-        "conv2d_grad_weight": (gy, x, w.shape, *where),
-    }.items():
+    monkeypatch.setattr(winograd, "BAND_BYTES", 700)
+    monkeypatch.setattr(winograd, "FEWEST", 3)
+    monkeypatch.setattr(products, "SMALL", 7000)  # products in pieces
+    for kernel, args in three_kernels(ALGORITHMS[name]).items():
         expected = K.KERNELS[kernel].textbook(*args)
-        implementation = K.KERNELS[kernel].implementations("numpy")["banded"]
+        implementation = K.KERNELS[kernel].implementations("numpy")[name]
+        assert implementation.__module__.endswith(name)
         agree(implementation(*args), expected, np.float64)
         assert implementation(*args).tobytes() == implementation(*args).tobytes()
+    workers._helpers.cache_clear()
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_algorithm_named_passes_the_gradient_check(name):
+    c = ALGORITHMS[name]
+    small = (1, c.x[1], 6, 6)
+    x, w = mf.Tensor(normal(small, 1), requires_grad=True), mf.Tensor(normal(c.w, 2), requires_grad=True)
+    stride, padding, dilation, groups = c.parameters
+    with mf.override(conv2d=name):
+        assert mf.gradcheck(
+            lambda x, w: ops.conv2d(x, w, stride=stride, padding=padding, dilation=dilation, groups=groups), x, w
+        )
+
+
+def test_algorithms_do_not_change_what_they_are_given_and_take_any_layout():
+    for name, c in ALGORITHMS.items():
+        for kernel, args in three_kernels(c).items():
+            implementation = K.KERNELS[kernel].implementations("numpy")[name]
+            arrays = [a for a in args if isinstance(a, np.ndarray)]
+            before, expected = [a.copy() for a in arrays], implementation(*args)
+            assert all((a == b).all() for a, b in zip(arrays, before))
+            awkward = [np.asfortranarray(a) if isinstance(a, np.ndarray) else a for a in args]
+            agree(implementation(*awkward), expected, np.float64)
+            reversed_ = [a[..., ::-1].copy()[..., ::-1] if isinstance(a, np.ndarray) else a for a in args]
+            agree(implementation(*reversed_), expected, np.float64)
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "parameters", "algorithm"),
+    [
+        ((1, 64, 224, 224), (64, 64, 3, 3), ((1, 1), (1, 1), (1, 1), 1), "winograd"),
+        ((1, 3, 224, 224), (64, 3, 3, 3), ((1, 1), (1, 1), (1, 1), 1), "banded"),  # too few channels
+        ((1, 512, 28, 28), (512, 512, 3, 3), ((1, 1), (1, 1), (1, 1), 1), "winograd"),
+        ((1, 512, 14, 14), (4096, 512, 7, 7), ((1, 1), (0, 0), (1, 1), 1), "stationary"),  # fc6
+        ((1, 4096, 8, 8), (4096, 4096, 1, 1), ((1, 1), (0, 0), (1, 1), 1), "stationary"),  # fc7
+        ((1, 512, 28, 28), (21, 512, 1, 1), ((1, 1), (0, 0), (1, 1), 1), "pointwise"),
+        ((1, 64, 55, 55), (64, 64, 3, 3), ((1, 1), (2, 2), (2, 2), 1), "banded"),  # dilated
+        ((1, 64, 55, 55), (64, 64, 3, 3), ((2, 2), (1, 1), (1, 1), 1), "banded"),
+        ((1, 64, 55, 55), (64, 1, 3, 3), ((1, 1), (1, 1), (1, 1), 64), "banded"),
+    ],
+)
+def test_the_cost_rule_chooses_as_the_docs_say_and_only_float32_takes_winograd(x, w, parameters, algorithm):
+    cells = int(np.prod(Convolution(x, w, *parameters).y[2:])) * x[0]
+    assert plan._choose(w, np.dtype("f4"), cells, parameters).__name__.endswith(algorithm)
+    exact = plan._choose(w, np.dtype("f8"), cells, parameters).__name__
+    assert exact.endswith("banded" if algorithm == "winograd" else algorithm)
+
+
+def test_winograd_in_float32_is_within_1e5_of_exact_numbers():
+    c = Convolution((2, 64, 30, 30), (64, 64, 3, 3), (1, 1), (1, 1), (1, 1), 1)
+    for kernel, args in three_kernels(c, np.float32).items():
+        exact = K.KERNELS[kernel].textbook(*(a.astype(np.float64) if isinstance(a, np.ndarray) else a for a in args))
+        got = K.KERNELS[kernel].implementations("numpy")["winograd"](*args)
+        assert got.dtype == np.float32
+        assert np.abs(got - exact).max() < 2e-5 * np.abs(exact).max()
+
+
+def test_an_infinite_gradient_from_above_leaves_zero_where_nothing_passes():
+    gy = np.full((1, 1, 2, 2), np.inf, np.float32)
+    y = np.array([[[[0, 1], [2, 0]]]], np.float32)
+    np.testing.assert_array_equal(K.relu_grad(gy, y), [[[[0, np.inf], [np.inf, 0]]]])
+    window = ((2, 2), (2, 2), (0, 0), (1, 1), False)
+    _, index = K.max_pool2d(np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4), *window)
+    gx = K.max_pool2d_grad(gy, index, (1, 1, 4, 4), *window)
+    assert np.isinf(gx[0, 0, 1::2, 1::2]).all()
+    assert (gx[0, 0, ::2] == 0).all()
+
+
+@pytest.mark.parametrize("mean", [0, 30, 3000])
+def test_batch_norm_keeps_its_digits_where_the_mean_is_far_from_zero(mean):
+    x, gy = normal((4, 3, 9, 9), 1) + mean, normal((4, 3, 9, 9), 2)
+    gamma, beta = normal(3, 3), normal(3, 4)
+    x = x.astype(np.float32)
+    exact, saved = K.batch_norm.textbook(x.astype(np.float64), gamma, beta, 1e-5)
+    y, own = norm.batch_norm(x, gamma.astype(np.float32), beta.astype(np.float32), 1e-5)
+    np.testing.assert_allclose(y, exact, atol=2e-6 * max(mean, 3))
+    grads = norm.batch_norm_grad(gy.astype(np.float32), own)
+    for got, expected in zip(grads, K.batch_norm_grad.textbook(gy, saved)):
+        np.testing.assert_allclose(got, expected, atol=1e-5 * max(mean, 3))
 
 
 def test_the_workspace_of_a_convolution_is_bounded():
@@ -210,6 +320,49 @@ def test_blas_stays_limited_until_the_last_of_several_users_has_left():
             pass
         assert blas() == 1
     assert blas() == before
+
+
+@pytest.mark.parametrize("error", [IndexError, KeyboardInterrupt])
+def test_an_error_in_one_item_reaches_the_caller_and_leaves_the_workers_fit(error):
+    def task(i):
+        if i == 3:
+            raise error("item 3")
+        return i
+
+    with pytest.raises(error, match="item 3"):
+        workers.run(task, range(8))
+    assert workers.run(lambda i: i, range(8)) == list(range(8))
+
+
+def test_several_python_threads_may_compute_at_once():
+    from concurrent.futures import ThreadPoolExecutor
+
+    (x, w, *where) = three_kernels(ALGORITHMS["winograd"])["conv2d"]
+    expected = K.conv2d.implementations("numpy")["winograd"](x, w, *where)
+    with ThreadPoolExecutor(4) as callers:
+        results = callers.map(lambda _: K.conv2d.implementations("numpy")["winograd"](x, w, *where), range(40))
+    assert all(y.tobytes() == expected.tobytes() for y in results)
+
+
+@pytest.mark.parametrize(
+    ("environment", "threads"),
+    [
+        ({"MINIFCN_THREADS": "3"}, 3),
+        ({"OMPI_COMM_WORLD_LOCAL_SIZE": "1000"}, 1),
+        ({"MPI_LOCALNRANKS": "1", "MINIFCN_THREADS": "2"}, 2),
+    ],
+)
+def test_threads_are_a_share_of_the_machine(monkeypatch, environment, threads):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert workers._threads.__wrapped__() == threads
+
+
+def test_limited_to_one_thread_nothing_is_handed_over():
+    import threading
+
+    with workers.limited_to(1):
+        assert set(workers.run(lambda _: threading.get_ident(), range(5))) == {threading.get_ident()}
 
 
 def test_work_inside_work_does_not_wait_for_itself():

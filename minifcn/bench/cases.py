@@ -1,8 +1,8 @@
 """What is measured: kernels of the nets alone, whole steps, and what a step does with threads, sizes and memory."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Callable
 
 import numpy as np
 
@@ -43,9 +43,9 @@ class Work:
     def flops(self):
         """Floating-point operations: a gradient for each operand costs about what the forward pass does."""
         nodes = []
-        with watch(lambda node, inputs, output: nodes.append((node, sum(x.requires_grad for x in inputs[:2])))):
-            with nullcontext() if self.trains else no_grad():
-                self.run()
+        note = watch(lambda node, inputs, output: nodes.append((node, sum(x.requires_grad for x in inputs[:2]))))
+        with note, nullcontext() if self.trains else no_grad():
+            self.run()
         return sum(node.flops * (1 + wanted * self.trains) for node, wanted in nodes)
 
     def theirs(self):
@@ -137,7 +137,7 @@ CONVOLUTIONS = {
     "mini4_2": (8, 96, 96, 16),
     "mini5_2": (8, 96, 96, 8),
 }
-"""Convolutions of VGG16 on one image of 224², and of the mini net on eight of 128²: (N, C, O, size, kernel, padding)."""
+"""Of VGG16 on one image of 224², and of the mini net on eight of 128²: (N, C, O, size, kernel, padding)."""
 
 KERNELS = {name: _conv(*sizes) for name, sizes in CONVOLUTIONS.items()} | {
     "upscore8": _kernel(ops.conv_transpose2d, (1, 21, 38, 38), (21, 1, 16, 16), stride=8, groups=21),

@@ -5,8 +5,10 @@ from ..experiments import patches
 from ..kernels.cpu import workers
 from . import cases, measure
 
-TWO_SIDED = {**cases.KERNELS, **cases.FORWARD, **cases.STEPS}
+BESIDE_CASES = {**cases.KERNELS, **cases.FORWARD, **cases.STEPS}
 """Cases that PyTorch can be measured beside."""
+
+BESIDE_TORCH = ("kernels", "forward", "steps", "memory")
 
 NAMES = {
     "kernels": cases.KERNELS,
@@ -42,7 +44,7 @@ def run(group, case, rounds, against):
 
 
 def _beside_torch(case, rounds, against):
-    work = TWO_SIDED[case]()
+    work = BESIDE_CASES[case]()
     ways = [work.ours, work.theirs()] if against else [work.ours]
     row = measure.summary(measure.in_turns(ways, rounds))
     return row | dict(gflops=work.flops() / row["ms"] / 1e6)

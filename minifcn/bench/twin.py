@@ -104,7 +104,11 @@ class Twin:
         for _, _, inputs, _ in reversed(self.steps):
             self.last.insert(0, [x for x in set(inputs) - seen if x in made])
             seen.update(inputs)
-        self.of = {id(x): self.leaves[id(x)] for x in held}
+        self.held = held  # alive, so that their identities stay theirs
+
+    def pairs(self):
+        """(PyTorch's leaf, ours), for all leaves."""
+        return [(self.leaves[id(x)], x) for x in self.held]
 
     def __call__(self):
         """PyTorch's result of the same run."""

@@ -56,6 +56,12 @@ def conv_size(n, kernel, stride, padding, dilation=1):
     return (n + 2 * padding - extent) // stride + 1
 
 
+def reach(sizes, out, kernel_size, stride, padding, dilation):
+    """How far the image with its leading padding, and the windows over it, reach, [h, w]: the extent of both."""
+    each = zip(sizes, out, kernel_size, stride, padding, dilation)
+    return [max(p + n, (m - 1) * s + d * (k - 1) + 1) for n, m, k, s, p, d in each]
+
+
 def pool_size(n, kernel, stride, padding, dilation=1, ceil_mode=False):
     """Output cells of a pooling over `n` cells.  Raises ValueError if no window fits or the padding is too wide."""
     extent = dilation * (kernel - 1) + 1

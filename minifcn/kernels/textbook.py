@@ -5,7 +5,7 @@ walk over the taps of the window and treat all windows at once.  ``xp`` is the m
 """
 
 from .. import backend
-from .shapes import conv_sizes, pool_sizes
+from .shapes import conv_sizes, pool_sizes, reach
 from .table import KERNELS
 
 
@@ -123,10 +123,7 @@ def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, 
 
 def zeros_under_windows(gy, x_shape, kernel_size, stride, padding, dilation):
     """Zeros over everything the windows of gy reach: the image, its padding, the last clipped window."""
-    size = [
-        max(p + n, (m - 1) * s + d * (k - 1) + 1)
-        for n, m, k, s, p, d in zip(x_shape[2:], gy.shape[2:], kernel_size, stride, padding, dilation)
-    ]
+    size = reach(x_shape[2:], gy.shape[2:], kernel_size, stride, padding, dilation)
     return backend.of(gy).zeros((*x_shape[:2], *size), gy.dtype)
 
 

@@ -6,13 +6,10 @@ Bands are shared out over worker threads; the partition depends on the shapes an
 call gives the same bits.
 """
 
-from itertools import pairwise
-from math import prod
-
 import numpy as np
 
 from ... import memory
-from ..shapes import conv_sizes
+from ..shapes import conv_sizes, reach
 from ..textbook import sliding_windows, tap_slices
 from . import workers
 from .products import product, summed_product
@@ -41,22 +38,23 @@ def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
     bands = _tasks(windows, x.itemsize)
 
     def share_of_sum(share):
-        gw = memory.zeros((groups, w_shape[0] // groups, prod(w_shape[1:])), gy.dtype)
+        gw = memory.zeros(w_shape, gy.dtype)
+        total = gw.reshape(groups, w_shape[0] // groups, -1)
         for n, (top, bottom) in bands[slice(*share)]:
             cols = _columns(windows, n, top, bottom, groups)
-            gw += summed_product(_group(gy[n, :, top:bottom], groups), cols)
+            total += summed_product(_group(gy[n, :, top:bottom], groups), cols)
         return gw
 
-    first, *others = workers.run(share_of_sum, workers.shares(len(bands)))
+    gw, *others = workers.run(share_of_sum, workers.shares(len(bands)))
     for other in others:
-        first += other
-    return first.reshape(w_shape)
+        gw += other
+    return gw
 
 
 def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
-    reach = tuple(d * (k - 1) - p for d, k, p in zip(dilation, w.shape[2:], padding))
-    if tuple(stride) == (1, 1) and min(reach) >= 0:
-        return conv2d(gy, flipped(w, groups), stride, reach, dilation, groups)
+    mirrored = tuple(d * (k - 1) - p for d, k, p in zip(dilation, w.shape[2:], padding))
+    if tuple(stride) == (1, 1) and min(mirrored) >= 0:
+        return conv2d(gy, flipped(w, groups), stride, mirrored, dilation, groups)
     return _scattered(gy, w, x_shape, stride, padding, dilation, groups)
 
 
@@ -70,9 +68,9 @@ def flipped(w, groups):
 def windows_of(x, kernel_size, stride, padding, dilation):
     """All windows of x, zeros around it: (N, C, kh, kw, OH, OW), a view of x or of a padded copy."""
     out = conv_sizes(x.shape, kernel_size, stride, padding, dilation)
-    reach = [(m - 1) * s + d * (k - 1) + 1 for m, s, d, k in zip(out, stride, dilation, kernel_size)]
-    if any(padding) or any(r > n for r, n in zip(reach, x.shape[2:])):
-        x = padded(x, padding, [max(r, n + p) for r, n, p in zip(reach, x.shape[2:], padding)])
+    size = reach(x.shape[2:], out, kernel_size, stride, padding, dilation)
+    if tuple(size) != x.shape[2:]:
+        x = padded(x, padding, size)
     return sliding_windows(x, kernel_size, stride, dilation, out)
 
 
@@ -80,7 +78,7 @@ def padded(x, before, size, value=0):
     """x on a map of `size` that begins `before` it, `value` around it; what reaches beyond is cut off."""
     (top, left), (H, W) = before, x.shape[2:]
     out = memory.empty((*x.shape[:2], *size), x.dtype)
-    H, W = min(H, size[0] - top), min(W, size[1] - left)
+    H, W = max(0, min(H, size[0] - top)), max(0, min(W, size[1] - left))
 
     def channels(share):
         part, source = out[:, slice(*share)], x[:, slice(*share), :H, :W]
@@ -93,7 +91,7 @@ def padded(x, before, size, value=0):
 
 
 def tasks(N, rows, row_bytes):
-    """(sample, band of rows), in order: bands that fit the workspace, and one for each worker if there are as many rows."""
+    """(sample, band of rows), in order: bands that fit the workspace, and one a worker if there are as many rows."""
     count = -(-rows // max(1, min(rows, BAND_BYTES // max(row_bytes, 1))))
     parts = workers.ranges(rows, min(rows, max(count, -(-workers.threads() // max(N, 1)))))
     return [(n, part) for n in range(N) for part in parts]
@@ -130,16 +128,16 @@ def _scattered(gy, w, x_shape, stride, padding, dilation, groups):
     OH, OW = gy.shape[2:]
     gy = np.ascontiguousarray(gy)
     w = w.reshape(groups, O, Cg, kh * kw)
-    sizes = zip((OH, OW), (kh, kw), stride, dilation, padding, (H, W))
-    size = [max((m - 1) * s + d * (k - 1) + 1, p + n) for m, k, s, d, p, n in sizes]
+    size = reach((H, W), (OH, OW), (kh, kw), stride, padding, dilation)
     gx = memory.zeros((N, groups * Cg, *size), gy.dtype)
     shares = workers.ranges(Cg, min(Cg, max(1, -(-2 * workers.threads() // max(N * groups, 1)))))
+    bands = tasks(1, OH, -(-Cg // len(shares)) * kh * kw * OW * gy.itemsize)
 
     def share_of_channels(task):
         n, g, (first, last) = task
         kernel = w[g, :, first:last].reshape(O, -1)  # (O, c·kh·kw)
         target = gx[n, g * Cg + first : g * Cg + last]
-        for _, (top, bottom) in tasks(1, OH, kernel.shape[1] * OW * gy.itemsize):
+        for _, (top, bottom) in bands:
             part = gy[n, g * O : (g + 1) * O, top:bottom].reshape(O, -1)
             (cols,) = workers.workspace(gx.dtype, (last - first, kh * kw, bottom - top, OW))
             product(kernel.T, part, cols.reshape(kernel.shape[1], -1))

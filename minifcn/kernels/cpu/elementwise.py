@@ -1,4 +1,4 @@
-"""Arithmetic that memory bounds: piece by piece, so that what one line of a formula leaves is in the cache for the next."""
+"""Arithmetic that memory bounds, piece by piece: what one line of a formula leaves is in the cache for the next."""
 
 from functools import cache
 
@@ -13,9 +13,9 @@ SHARE = 1 << 18  # elements that are worth waking a worker for
 
 
 def in_pieces(function, *arrays):
-    """``function(*pieces)`` for all pieces of arrays of one shape, seen as vectors; at once for those that are not ours.
+    """``function(*pieces)`` for all pieces of arrays of one shape, seen as vectors; it may write into them.
 
-    The function may write into its pieces; arrays that cannot be seen as vectors (views with gaps) are handed over whole.
+    Arrays of another library, or that cannot be seen as vectors (views with gaps), are handed over whole.
     """
     if not all(isinstance(a, np.ndarray) and a.flags.c_contiguous for a in arrays):
         return function(*arrays)

@@ -14,7 +14,7 @@ def _pieces(shape):
     """Index tuples of (samples, all classes, rows): several samples, or some rows of one."""
     N, C, H, W = shape
     each = max(C * H * W, 1)
-    if N >= workers.threads() or each <= PIECE:
+    if workers.threads() <= N or each <= PIECE:
         count = max(-(-N * each // PIECE), len(workers.shares(N, -(-WORTH // each))))
         return [(slice(*samples), slice(None), slice(None)) for samples in workers.ranges(N, max(1, min(N, count)))]
     count = max(-(-each // PIECE), len(workers.shares(H, -(-WORTH // (C * W)))))

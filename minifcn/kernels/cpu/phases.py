@@ -1,9 +1,9 @@
-"""Strided convolutions by phase: at stride s the image is s² interleaved images, and nothing is computed to be thrown away.
+"""Strided convolutions by phase: at stride s an image is s² interleaved images, and nothing is computed in vain.
 
 Cut the kernel, completed to U·s taps by zeros, into its s² phases of U taps.  The adjoint's output cell ``s·i + a``
-gathers ``Σ_u w[a + s·u] · gy[i − u]``: each phase of the large grid is a small convolution of gy, and all are one matrix
-product.  The convolution itself is the transpose: one product takes every cell to its U taps, ``s·i + a`` to a partial sum
-for output i − u, and U² shifted maps are added.  Nothing is added twice, so bands need no owner.
+gathers ``Σ_u w[a + s·u] · gy[i − u]``: each phase of the large grid is a small convolution of gy, and all are one
+matrix product.  The convolution itself is the transpose: one product takes the cells ``s·i + a`` of all phases to a
+partial sum for each of the outputs i − u, and U² shifted maps are added.
 """
 
 import numpy as np

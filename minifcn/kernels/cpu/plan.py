@@ -1,20 +1,17 @@
 """The algorithms of convolution by name, and the rule that chooses one by its cost.
 
-For C input and O output channels, a kernel of k² cells and n output cells in all, in the time of one multiply-add of a
-good matrix product (0.02 ns on a core; moving one number into its column costs fifteen):
+For C input and O output channels, a kernel of k² cells, stride s and n output cells in all, the cost of each in
+multiply-adds of a good matrix product (0.02 ns on a core; moving one number takes fifteen of them):
 
-==========  =======================================================  ==================================================
-pointwise   C·O·n                                                    k = 1: the image is its own columns
-banded      k²·C·O·n + 15·k²·C·n                                      products, and the columns they need
-stationary  the same                                                 but the weights are read once, not once a band
-winograd    2¼·C·O·n + 115·(C + O)·n + 1200·C·O                      a quarter of the products; tiles in and out; kernels
-phases      k²·C·O·n, and 15·(s²·C + 2·U²·O)·n where banded has       U = ⌈k/s⌉: the image once, and partial sums, for
-            15·k²·C·n                                                 s² times fewer columns
-==========  =======================================================  ==================================================
+- ``pointwise``   C·O·n.  For k = 1: the image is its own columns.
+- ``banded``      k²·C·O·n + 15·k²·C·n.  Products, and the columns they need.
+- ``stationary``  the same, but the weights are read once, not once a band.
+- ``winograd``    2¼·C·O·n + 115·(C + O)·n + 1200·C·O.  A quarter of the products; tiles in and out; kernels.
+- ``phases``      k²·C·O·n + 15·(s²·C + 2·⌈k/s⌉²·O)·n.  Strided: no columns, but partial sums of the outputs.
 
-So 64 channels at 128² are Winograd's, three are not (the transforms cost more than they save), few cells are not (nor do
-they pay for the kernels' transform), and 512×7×7 → 4096 at 8×8 cells is a matter of reading 411 MB once.  float64 is
-for exactness: it never chooses Winograd, whose rounding is ten times the definition's.
+So 64 channels at 128² are Winograd's; three are not (their transforms cost more than they save), nor are few cells
+(they do not pay for the kernels' transform); and 512×7×7 → 4096 at 8×8 cells is a matter of reading 411 MB once.
+Winograd's rounding is ten times the definition's: only float32 ever takes it by itself.
 """
 
 from functools import wraps
@@ -34,12 +31,12 @@ def conv2d(x, w, stride, padding, dilation, groups):
     where = stride, padding, dilation, groups
     if phases.applies(w.shape[2:], *where) and _few_outputs(w.shape, stride, groups):
         return phases.conv2d(x, w, *where)
-    return _choose(w.shape, w.dtype, n, where).conv2d(x, w, *where)
+    return _choose(w.shape, np.result_type(x, w), n, where).conv2d(x, w, *where)
 
 
 def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
     where = stride, padding, dilation, groups
-    chosen = _choose(w.shape, w.dtype, len(gy) * gy.shape[2] * gy.shape[3], where)
+    chosen = _choose(w.shape, np.result_type(gy, w), len(gy) * gy.shape[2] * gy.shape[3], where)
     if chosen is banded and phases.applies(w.shape[2:], *where):
         chosen = phases
     return chosen.conv2d_grad_input(gy, w, x_shape, *where)
@@ -47,7 +44,7 @@ def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
 
 def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
     where = stride, padding, dilation, groups
-    chosen = _choose(w_shape, x.dtype, len(gy) * gy.shape[2] * gy.shape[3], where)
+    chosen = _choose(w_shape, np.result_type(gy, x), len(gy) * gy.shape[2] * gy.shape[3], where)
     return chosen.conv2d_grad_weight(gy, x, w_shape, *where)
 
 
@@ -58,7 +55,7 @@ def _choose(w_shape, dtype, n, where):
         return stationary
     if pointwise.applies(kernel_size, *where):
         return pointwise
-    if winograd.applies(kernel_size, *where) and dtype != np.float64:
+    if winograd.applies(kernel_size, *where) and dtype == np.float32:
         cost = C * O * (2.25 * n + KERNEL) + TRANSFORM * (C + O) * n
         if cost < 9 * C * n * (O + COLUMN):
             return winograd
@@ -73,7 +70,7 @@ def _few_outputs(w_shape, stride, groups):
 
 
 def implementations(kernel):
-    """{name: function} of a kernel, for NumPy: the rule's choice, then every algorithm, banded where it does not apply."""
+    """{name: function} of a kernel: the rule's choice, then every algorithm (banded, where one does not apply)."""
     named = {name: _or_banded(module, kernel) for name, module in ALGORITHMS.items()}
     return {"auto": globals()[kernel], **named}
 

@@ -24,17 +24,15 @@ def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
 
 def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
     (N, C), O = x.shape[:2], gy.shape[1]
-    x, gy = x.reshape(N, C, -1), gy.reshape(N, O, -1)
+    x, gy, gw = x.reshape(N, C, -1), gy.reshape(N, O, -1), memory.zeros(w_shape, gy.dtype)
 
     def outputs(share):
-        first, last = share
-        part = gy[0, first:last] @ x[0].T
-        for n in range(1, N):
-            part += gy[n, first:last] @ x[n].T
-        return part
+        rows = gw[slice(*share), :, 0, 0]
+        for n in range(N):
+            rows += gy[n, slice(*share)] @ x[n].T
 
-    shares = workers.shares(O, max(8, LEAST // max(x.size, 1)))
-    return np.concatenate(workers.run(outputs, shares)).reshape(w_shape)
+    workers.run(outputs, workers.shares(O, max(8, LEAST // max(x.size, 1))))
+    return gw
 
 
 def _mix(w, x):
@@ -51,7 +49,7 @@ def _mix(w, x):
         cells = slice(*share)
         product(w, x[:, :, cells], out[:, :, cells])
 
-    if N >= workers.threads():
+    if workers.threads() <= N:
         workers.run(share_of_samples, workers.shares(N, -(-least // max(H * W, 1))))
     else:
         workers.run(share_of_cells, workers.shares(H * W, max(16, least // max(N, 1))))

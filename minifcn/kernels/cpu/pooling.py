@@ -3,7 +3,7 @@
 import numpy as np
 
 from ... import memory
-from ..shapes import pool_sizes
+from ..shapes import pool_sizes, reach
 from ..textbook import index_type, tap_slices
 from . import workers
 from .banded import padded
@@ -18,15 +18,9 @@ def _chunks(x):
     return [(n, slice(c, c + size)) for n in range(len(x)) for c in range(0, x.shape[1], size)]
 
 
-def _reach(sizes, out, kernel_size, stride, padding, dilation):
-    """How far the windows, and the image with its leading padding, reach."""
-    each = zip(sizes, out, kernel_size, stride, padding, dilation)
-    return [max(p + n, (m - 1) * s + d * (k - 1) + 1) for n, m, k, s, p, d in each]
-
-
 def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
     out = pool_sizes(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
-    size = _reach(x.shape[2:], out, kernel_size, stride, padding, dilation)
+    size = reach(x.shape[2:], out, kernel_size, stride, padding, dilation)
     if tuple(size) != x.shape[2:]:
         x = padded(x, padding, size, value=-np.inf)
     y = memory.empty((*x.shape[:2], *out), x.dtype)
@@ -54,7 +48,7 @@ def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
 
 def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, ceil_mode):
     out, bits = gy.shape[2:], f"i{gy.itemsize}"
-    size = _reach(x_shape[2:], out, kernel_size, stride, padding, dilation)
+    size = reach(x_shape[2:], out, kernel_size, stride, padding, dilation)
     gx = memory.empty((*x_shape[:2], *size), gy.dtype)
     taps = list(tap_slices(kernel_size, stride, dilation, out))
     apart = all(s > d * (k - 1) for s, d, k in zip(stride, dilation, kernel_size))  # no cell in two windows

@@ -1,12 +1,13 @@
 """Convolution where the weights outweigh the image: fc6 of VGG16 has 411 MB of them, and 6 MB of columns at 8×8 cells.
 
-All columns are made once and stay in the cache; the weights pass by once, shared out over the workers: by output channels
-forward and in their own gradient, by input channels in the image's.  Written straight into the result, never added up.
+All columns are made once and stay in the cache; the weights pass by once, shared out over the workers: by output
+channels forward and in their own gradient, by input channels in the image's.
 """
 
 import numpy as np
 
 from ... import memory
+from ..shapes import reach
 from ..textbook import tap_slices
 from . import workers
 from .banded import windows_of
@@ -40,8 +41,7 @@ def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
 
 def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
     (N, C, H, W), (O, Cg, kh, kw), (OH, OW) = x_shape, w.shape, gy.shape[2:]
-    sizes = zip((OH, OW), (kh, kw), stride, dilation, padding, (H, W))
-    size = [max((m - 1) * s + d * (k - 1) + 1, p + n) for m, k, s, d, p, n in sizes]
+    size = reach((H, W), (OH, OW), (kh, kw), stride, padding, dilation)
     kernel, gy = w.reshape(groups, O // groups, Cg, kh * kw), _outputs(gy, groups)
     gx = memory.zeros((N, C, *size), gy.dtype)
     by_group = gx.reshape(N, groups, Cg, *size)

@@ -9,9 +9,9 @@ products, one a place of the tile.  The adjoint in x is the same with the kernel
 
     gg = Gᵀ [Σ over tiles of (A gy Aᵀ) ⊙ (Bᵀ d B)] G
 
-Where the matrices come from: the outputs are coefficients of a product of polynomials, which is found by evaluating both
+Where the matrices come from: outputs are coefficients of a product of polynomials, which is found by evaluating both
 at 0, ±1, ±2 and ∞, multiplying, and interpolating back.  The price is rounding: about 1e-5 of the largest value in
-float32, ten times the definition's.  Everything is done band by band, in a workspace that stays in the cache.
+float32, ten times the definition's.  All is done band by band, in a workspace that stays in the cache.
 """
 
 from math import prod
@@ -128,7 +128,7 @@ def _convolve(x, w, padding):
 
 
 def _work(N, rows, columns, C, O, itemsize):
-    """The bands of tiles, ``((first sample, last), (first row of tiles, last))``, and the ranges of output channels."""
+    """The bands of tiles, ((first sample, last), (first row of tiles, last)), and the ranges of output channels."""
     threads, everything = workers.threads(), N * rows * columns
     parts = workers.shares(O, 32) if everything < FEWEST else [(0, O)]
     tiles = min(max(BAND_BYTES // (36 * (C + O) * itemsize), FEWEST), MOST)
@@ -154,7 +154,7 @@ def _view(buffer, *shape):
 
 
 def _both_sides(m, x, spare, out):
-    """``m X mᵀ`` of every matrix of x, (q, q, cells) -> (p, p, cells) at the start of `out`, which may be x's memory."""
+    """``m X mᵀ`` of every matrix of x, (q, q, cells) -> (p, p, cells), at the start of `out` (which may be x's)."""
     (p, q), cells = m.shape, x.shape[2]
     half = product(m, x.swapaxes(0, 1), _view(spare, q, p, cells))  # [j, i'] = Σ_i m[i', i] x[i, j]
     return product(m, half.swapaxes(0, 1), out if out.ndim == 3 else _view(out, p, p, cells))

@@ -1,7 +1,7 @@
 """One pool of worker threads for the CPU kernels.  NumPy releases the GIL inside its loops and its BLAS calls.
 
-Whoever calls :func:`run` works along; the pool's threads help.  While they do, BLAS is limited to one thread a call: the
-workers are the parallelism, and threads of threads only wait for each other.
+Whoever calls :func:`run` works along; the pool's threads help.  While they do, BLAS is limited to one thread a call:
+the workers are the parallelism, and threads of threads only wait for each other.
 """
 
 import os
@@ -17,7 +17,6 @@ from queue import SimpleQueue
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from ... import memory
 from ...errors import UserError
 
 RANKS = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "PMI_LOCAL_SIZE", "SLURM_NTASKS_PER_NODE")
@@ -70,7 +69,7 @@ def _helpers():
 
 
 class _Job:
-    """Items that several threads take one by one.  Nobody waits for a helper that has not begun: it finds nothing left."""
+    """Items that several threads take one by one.  A helper that begins late finds none; nobody waits for it."""
 
     def __init__(self, task, items):
         self.task, self.items, self.results, self.error = task, items, [None] * len(items), None
@@ -121,6 +120,7 @@ def shares(n, least=1):
 
 def ranges(n, count):
     """0 … n − 1 cut into `count` even ranges (first, last + 1)."""
+    count = max(count, 1)
     return list(pairwise(n * i // count for i in range(count + 1)))
 
 
@@ -145,8 +145,8 @@ class _SingleThreadedBlas:
                 self.restore()
 
     def restore(self):
-        for library, count in self.before:
-            library.set_num_threads(count)
+        for library, threads_before in self.before:
+            library.set_num_threads(threads_before)
 
 
 _single_threaded_blas = _SingleThreadedBlas()

@@ -1,0 +1,103 @@
+"""The bench measures what it says, and PyTorch's side computes the same; no test asserts a time."""
+
+import json
+
+import numpy as np
+import pytest
+
+from minifcn.bench import __main__ as command
+from minifcn.bench import cases, groups, measure
+
+
+def test_a_case_gives_a_line_a_row_and_a_picture(tmp_path, capsys):
+    out, picture = tmp_path / "bench.json", tmp_path / "bench.png"
+    flags = ["mini5_2", "textbook", "--rounds", "2", "--json", str(out), "--figure", str(picture)]
+    assert command.main(flags) == 0
+    printed, results = capsys.readouterr().out, json.loads(out.read_text())
+    assert "mini5_2" in printed and "GFLOP/s" in printed and results["machine"]["blas"] in printed
+    kernel, block = results["rows"]
+    assert kernel["ms"] > 0 and kernel["gflops"] > 0 and "ratio" not in kernel  # nothing to compare with
+    assert block["ratio_least"] <= block["ratio"] <= block["ratio_most"]
+    assert results["machine"]["sgemm_gflops"] > 1
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_json_on_standard_output_is_all_there_is(capsys):
+    assert command.main(["mini5_2", "--rounds", "1", "--json", "-"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["rows"][0]["case"] == "mini5_2"
+    assert "mini5_2" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["conv9_9"], "there is no case 'conv9_9'"),
+        (["kernels", "--rounds", "0"], "--rounds"),
+        (["--against", "x"], "x"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_sentence(flags, sentence, capsys):
+    assert command.main(flags) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_without_pytorch_the_comparison_says_what_to_install(monkeypatch, capsys):
+    from minifcn.bench import twin
+
+    monkeypatch.setattr(twin, "torch", None)
+    assert command.main(["mini5_2", "--against", "torch"]) == 2
+    assert "pip install torch" in capsys.readouterr().err
+
+
+def test_samples_alternate_and_the_ratio_is_that_of_neighbours():
+    order = []
+    table = measure.in_turns([lambda: order.append("a"), lambda: order.append("b")], rounds=2)
+    assert table.shape == (2, 2)
+    row = measure.summary(np.array([[2.0, 1.0], [9.0, 3.0], [8.0, 2.0]]))
+    assert row["ratio"] == 3 and row["ratio_least"] == 2 and row["ratio_most"] == 4 and row["ms"] == 8000
+
+
+def test_the_flops_of_a_convolution_count_a_gradient_as_a_forward_pass():
+    forward = cases.FORWARD["mini5_2_forward"]().flops()
+    bias = 8 * 96 * 8 * 8
+    assert forward == 2 * 8 * 96 * 96 * 9 * 64 + bias
+    assert cases.KERNELS["mini5_2"]().flops() == 3 * forward
+
+
+@pytest.mark.slow
+@pytest.mark.paper
+def test_the_memory_of_a_step_is_that_of_a_fresh_process():
+    if measure.resident() is None:
+        pytest.skip("the system does not tell how much memory a process holds")
+    small, large = (groups.run("memory", f"{case}_memory", 1, None)["mb"] for case in ("lenet_train", "lenet_train_64"))
+    assert 0.3 < small < large < 400
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("case", ["fcn8s_mini_train", "lenet_train", "conv1_1", "upscore8", "pool_mini", "loss_mini"])
+def test_pytorchs_side_computes_the_same_numbers_and_gradients(case, monkeypatch):
+    from minifcn.bench.twin import Twin
+
+    keep_all = np.array(1.0, np.float32)
+    monkeypatch.setattr("minifcn.ops.activation.Dropout.forward", lambda self, x: self.save(keep_all) or x)
+    monkeypatch.setattr("minifcn.ops.activation.Dropout.backward", lambda self, gy: gy)
+    monkeypatch.setattr("torch.nn.functional.dropout", lambda x, p: x)
+    work = groups.BESIDE_CASES[case]()
+    work.optimizer = None
+    twin = Twin(work.run)
+    theirs = twin()
+    ours = work.run()
+    np.testing.assert_allclose(ours.numpy(), theirs.detach().numpy(), rtol=1e-4, atol=1e-4)
+    gradient = np.ones(ours.shape, np.float32) if work.gradient is None else work.gradient
+    import torch
+
+    theirs.backward(torch.from_numpy(gradient))
+    ours.backward(gradient)
+    compared = 0
+    for leaf, mine in twin.pairs():
+        if leaf.requires_grad:
+            scale = np.abs(mine.grad).max()
+            np.testing.assert_allclose(mine.grad, leaf.grad.numpy(), atol=2e-3 * scale)
+            compared += 1
+    assert compared

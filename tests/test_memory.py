@@ -1,0 +1,87 @@
+"""Memory that is used again is never memory that somebody still sees."""
+
+import gc
+
+import numpy as np
+import pytest
+
+import minifcn as mf
+from minifcn import memory, ops
+
+SIZE = (3, memory.LEAST)  # bytes, as uint8
+
+
+@pytest.fixture(autouse=True)
+def empty_shelves():
+    gc.collect()
+    memory.release()
+    yield
+    memory.release()
+
+
+def address(array):
+    return array.__array_interface__["data"][0]
+
+
+def test_a_block_is_used_again_once_nothing_looks_into_it():
+    first = memory.empty(SIZE, np.uint8)
+    where = address(first)
+    second = memory.empty(SIZE, np.uint8)
+    assert address(second) != where
+    del first
+    assert address(memory.empty(SIZE[::-1], np.int8)) == where
+
+
+@pytest.mark.parametrize(
+    "look",
+    [lambda a: a[1:], lambda a: a.T, lambda a: a.view(np.int16), memoryview, lambda a: np.from_dlpack(a), np.asarray],
+    ids=["slice", "transpose", "dtype", "memoryview", "dlpack", "asarray"],
+)
+def test_any_view_keeps_its_block(look):
+    array = memory.empty(SIZE, np.uint8)
+    where = address(array)
+    view = look(array)
+    del array
+    assert address(memory.empty(SIZE, np.uint8)) != where
+    del view
+    gc.collect()
+    assert address(memory.empty(SIZE, np.uint8)) == where
+
+
+def test_what_nobody_needs_is_given_back(monkeypatch):
+    monkeypatch.setattr(memory, "SPARE", 0)
+    monkeypatch.setattr(memory, "_peak", 0)
+    for rows in range(1, 9):  # one at a time, each of another size
+        memory.empty((rows, memory.LEAST), np.uint8)
+    assert memory._held <= 8 * memory.LEAST
+    memory.release()
+    assert memory._held == 0
+
+
+def test_a_fresh_array_is_its_own_and_a_view_is_not():
+    array = memory.empty(SIZE, np.uint8)
+    assert memory.is_own(array)
+    assert memory.is_own(np.ones(3))
+    assert not memory.is_own(array[1:])
+    assert not memory.is_own(array.reshape(-1))
+
+
+def test_two_leaves_never_share_the_memory_of_their_gradients():
+    shape = (1, 1, 600, 600)  # over a megabyte: in a block
+    a, b = (mf.Tensor(np.ones(shape, np.float32), requires_grad=True) for _ in range(2))
+    (ops.relu(a) + ops.relu(b) + a + b).backward(np.ones(shape, np.float32))
+    assert not np.shares_memory(a.grad, b.grad)
+    a.grad += 1
+    assert (b.grad == 2).all()
+
+
+def test_a_training_step_that_repeats_asks_for_no_new_memory(monkeypatch):
+    x, w = np.ones((1, 8, 256, 256), np.float32), mf.Tensor(np.ones((8, 8, 3, 3), np.float32), requires_grad=True)
+
+    def step():
+        w.grad = None
+        ops.relu(ops.conv2d(x, w, padding=1)).sum().backward()
+
+    step(), step()
+    monkeypatch.setattr(memory, "_new", lambda size: pytest.fail(f"{size} new bytes"))
+    step()

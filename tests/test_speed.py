@@ -1,0 +1,13 @@
+"""The kernels' times, for pytest-benchmark: ``pytest -m speed``.  Not run by default; nothing is asserted of them."""
+
+import pytest
+
+from minifcn.bench.cases import FORWARD, KERNELS
+
+pytestmark = pytest.mark.speed
+
+
+@pytest.mark.parametrize("case", [*KERNELS, *FORWARD])
+def test_kernel(case, benchmark):
+    work = {**KERNELS, **FORWARD}[case]()
+    benchmark(work.ours)
