@@ -11,13 +11,13 @@ from minifcn.bench import cases, groups, measure
 
 def test_a_case_gives_a_line_a_row_and_a_picture(tmp_path, capsys):
     out, picture = tmp_path / "bench.json", tmp_path / "bench.png"
-    flags = ["mini5_2", "textbook", "--rounds", "2", "--json", str(out), "--figure", str(picture)]
+    flags = ["mini5_2", "mini_128", "--rounds", "2", "--json", str(out), "--figure", str(picture)]
     assert command.main(flags) == 0
     printed, results = capsys.readouterr().out, json.loads(out.read_text())
     assert "mini5_2" in printed and "GFLOP/s" in printed and results["machine"]["blas"] in printed
-    kernel, block = results["rows"]
+    kernel, size = results["rows"]
     assert kernel["ms"] > 0 and kernel["gflops"] > 0 and "ratio" not in kernel  # nothing to compare with
-    assert block["ratio_least"] <= block["ratio"] <= block["ratio_most"]
+    assert size["ratio_least"] <= size["ratio"] <= size["ratio_most"]
     assert results["machine"]["sgemm_gflops"] > 1
     assert picture.read_bytes().startswith(b"\x89PNG")
 

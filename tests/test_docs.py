@@ -74,6 +74,19 @@ def test_the_table_of_networks_is_what_the_networks_are():
         assert (", ".join(offsets) or "–") == crops, name
 
 
+def test_the_page_of_benchmarks_shows_the_numbers_that_were_measured():
+    """The committed results, printed by today's code, stand on the page; their picture is beside them."""
+    from minifcn.bench.__main__ import line
+
+    page = (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8")
+    results = json.loads((ROOT / "docs/benchmarks/bench.json").read_text(encoding="utf-8"))
+    peak = results["machine"]["sgemm_gflops"]
+    assert len(results["rows"]) > 40
+    assert all(line(row, peak) in page for row in results["rows"])
+    assert "(benchmarks/bench.png)" in page and (ROOT / "docs/benchmarks/bench.png").is_file()
+    assert results["machine"]["blas"].split()[-1] in page and results["against"]["version"] in page
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_page_of_experiments_shows_the_numbers_that_were_measured(name):
     """The committed results, summed up by today's code, are what the page prints; their picture is beside them."""

@@ -15,7 +15,6 @@ from . import workers
 from .products import product, summed_product
 
 BAND_BYTES = 2 << 20  # the columns of one band: about what a core's share of the last cache level holds
-WORTH = 1 << 20  # numbers to copy that are worth waking a worker for
 
 
 def conv2d(x, w, stride, padding, dilation, groups):
@@ -28,7 +27,7 @@ def conv2d(x, w, stride, padding, dilation, groups):
         cols = _columns(windows, n, top, bottom, groups)
         product(kernel, cols, _group(y[n, :, top:bottom], groups))
 
-    workers.run(band_of_output, _tasks(windows, x.itemsize))
+    workers.run(band_of_output, _tasks(windows, x.itemsize), moved=windows.size)
     return y
 
 
@@ -45,7 +44,7 @@ def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
             total += summed_product(_group(gy[n, :, top:bottom], groups), cols)
         return gw
 
-    gw, *others = workers.run(share_of_sum, workers.shares(len(bands)))
+    gw, *others = workers.run(share_of_sum, workers.shares(len(bands)), moved=windows.size)
     for other in others:
         gw += other
     return gw
@@ -86,7 +85,7 @@ def padded(x, before, size, value=0):
         part[:, :, top : top + H, :left], part[:, :, top : top + H, left + W :] = value, value
         part[:, :, top : top + H, left : left + W] = source
 
-    workers.run(channels, workers.shares(x.shape[1], WORTH // max(len(x) * H * W, 1)))
+    workers.run(channels, workers.shares(x.shape[1]), moved=x.size)
     return out
 
 

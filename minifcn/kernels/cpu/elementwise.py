@@ -9,7 +9,6 @@ from .. import textbook
 from . import workers
 
 PIECE = 1 << 18  # elements: a few arrays of them fit the cache, and a pass takes longer than waiting for the GIL
-SHARE = 1 << 18  # elements that are worth waking a worker for
 
 
 def in_pieces(function, *arrays):
@@ -20,13 +19,15 @@ def in_pieces(function, *arrays):
     if not all(isinstance(a, np.ndarray) and a.flags.c_contiguous for a in arrays):
         return function(*arrays)
     flat = [a.reshape(-1) for a in arrays]
+    if flat[0].size <= PIECE:
+        return function(*flat)
 
     def share_of_elements(share):
         first, last = share
         for i in range(first, last, PIECE):
             function(*(a[i : min(i + PIECE, last)] for a in flat))
 
-    workers.run(share_of_elements, workers.shares(flat[0].size, SHARE))
+    workers.run(share_of_elements, workers.shares(flat[0].size))
 
 
 ROW = 1 << 14
@@ -75,12 +76,12 @@ def add_bias(y, b):
         part = rows[slice(*share)]
         np.add(part, b[slice(*share)], out=part)
 
-    workers.run(share_of_maps, workers.shares(N * C, SHARE // max(H * W, 1)))
+    workers.run(share_of_maps, workers.shares(N * C), moved=y.size)
     return out
 
 
 def channel_sums(x):
     (N, C, H, W), ones = x.shape, np.ones(x.shape[2] * x.shape[3], x.dtype)
     rows = np.ascontiguousarray(x).reshape(N * C, H * W)
-    sums = workers.run(lambda share: rows[slice(*share)] @ ones, workers.shares(N * C, SHARE // max(H * W, 1)))
+    sums = workers.run(lambda share: rows[slice(*share)] @ ones, workers.shares(N * C), moved=x.size)
     return np.concatenate(sums).reshape(N, C).sum(axis=0)

@@ -7,7 +7,6 @@ from .. import textbook
 from . import workers
 
 PIECE = 1 << 19  # scores
-WORTH = 1 << 17  # scores that are worth waking a worker for
 
 
 def _pieces(shape):
@@ -15,9 +14,9 @@ def _pieces(shape):
     N, C, H, W = shape
     each = max(C * H * W, 1)
     if workers.threads() <= N or each <= PIECE:
-        count = max(-(-N * each // PIECE), len(workers.shares(N, -(-WORTH // each))))
+        count = max(-(-N * each // PIECE), workers.threads())
         return [(slice(*samples), slice(None), slice(None)) for samples in workers.ranges(N, max(1, min(N, count)))]
-    count = max(-(-each // PIECE), len(workers.shares(H, -(-WORTH // (C * W)))))
+    count = max(-(-each // PIECE), workers.threads())
     parts = workers.ranges(H, min(H, count))
     return [(slice(n, n + 1), slice(None), slice(*rows)) for n in range(N) for rows in parts]
 
@@ -47,7 +46,7 @@ def softmax_loss(scores, labels, weights):
         np.multiply(total, weight, out=out)
         out[weight == 0] = 0  # even where a void score is infinite
 
-    workers.run(pixels, _pieces(scores.shape))
+    workers.run(pixels, _pieces(scores.shape), moved=2 * scores.size)
     return loss, prob
 
 
@@ -65,5 +64,5 @@ def softmax_loss_grad(prob, labels, weights):
             np.moveaxis(g, 1, -1)[void] = 0
         gs[piece] = g
 
-    workers.run(pixels, _pieces(prob.shape))
+    workers.run(pixels, _pieces(prob.shape), moved=2 * prob.size)
     return gs

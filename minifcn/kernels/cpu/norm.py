@@ -10,7 +10,6 @@ from ... import memory
 from . import workers
 
 CHUNK_BYTES = 1 << 21  # the values of one group of channels
-WORTH = 1 << 17  # values that are worth waking a worker for
 FAR = 100.0  # μ²/σ² from which on digits are kept by centring first: 100 costs a float32 two of its seven
 
 
@@ -22,7 +21,7 @@ def _in_chunks(channels, x):
         for first in range(*share, size):
             channels(slice(first, min(first + size, share[1])))
 
-    workers.run(share_of_channels, workers.shares(x.shape[1], WORTH // max(x.size // x.shape[1], 1)))
+    workers.run(share_of_channels, workers.shares(x.shape[1]), moved=2 * x.size)
 
 
 def _rows(x):

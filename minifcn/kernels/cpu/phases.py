@@ -54,7 +54,8 @@ def conv2d(x, w, stride, padding, dilation, groups):
                 if u or v:
                     out += sums[:, u, v, :, u : u + bottom - top, v : v + OW]
 
-    workers.run(band_of_output, banded.tasks(N, OH, (C * sh * sw + groups * U * V * O) * columns * x.itemsize))
+    row = (C * sh * sw + groups * U * V * O) * columns  # numbers
+    workers.run(band_of_output, banded.tasks(N, OH, row * x.itemsize), moved=N * OH * row)
     return y.reshape(N, groups * O, OH, OW)
 
 
@@ -79,8 +80,8 @@ def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
         phases = phases.reshape(groups * Cg, sh, sw, bottom - top, columns)
         gx[n, :, top:bottom] = phases.transpose(0, 3, 1, 4, 2)
 
-    row_bytes = groups * (kernel.shape[1] + kernel.shape[2]) * columns * gy.itemsize
-    workers.run(band_of_phases, banded.tasks(N, rows, row_bytes))
+    row = groups * (kernel.shape[1] + kernel.shape[2]) * columns  # numbers
+    workers.run(band_of_phases, banded.tasks(N, rows, row * gy.itemsize), moved=N * rows * row)
     gx = gx.reshape(N, groups * Cg, rows * sh, columns * sw)
     return gx[:, :, ph : ph + H, pw : pw + W]
 

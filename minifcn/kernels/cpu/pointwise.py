@@ -6,8 +6,6 @@ from ... import memory
 from . import workers
 from .products import product
 
-LEAST = 1 << 18  # multiply-adds that are worth waking a worker for
-
 
 def applies(kernel_size, stride, padding, dilation, groups):
     """Whether the algorithm is for such a convolution: 1×1, stride 1, dense, not padded."""
@@ -31,7 +29,7 @@ def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
         for n in range(N):
             rows += gy[n, slice(*share)] @ x[n].T
 
-    workers.run(outputs, workers.shares(O, max(8, LEAST // max(x.size, 1))))
+    workers.run(outputs, workers.shares(O, 8), moved=x.size + gy.size + gw.size)
     return gw
 
 
@@ -40,7 +38,6 @@ def _mix(w, x):
     (N, C, H, W), O = x.shape, len(w)
     x, y = x.reshape(N, C, H * W), memory.empty((N, O, H, W), np.result_type(w, x))
     out = y.reshape(N, O, H * W)
-    least = LEAST // max(O * C, 1)  # cells of a share
 
     def share_of_samples(share):
         product(w, x[slice(*share)], out[slice(*share)])
@@ -50,7 +47,7 @@ def _mix(w, x):
         product(w, x[:, :, cells], out[:, :, cells])
 
     if workers.threads() <= N:
-        workers.run(share_of_samples, workers.shares(N, -(-least // max(H * W, 1))))
+        workers.run(share_of_samples, workers.shares(N), moved=x.size + y.size + w.size)
     else:
-        workers.run(share_of_cells, workers.shares(H * W, max(16, least // max(N, 1))))
+        workers.run(share_of_cells, workers.shares(H * W, 16), moved=x.size + y.size + w.size)
     return y

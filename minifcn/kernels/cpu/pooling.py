@@ -42,7 +42,7 @@ def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
             np.maximum(here, improved, out=here)
             np.maximum(best, value, out=best)
 
-    workers.run(channels, _chunks(y))
+    workers.run(channels, _chunks(y), moved=x.size)
     return y, index
 
 
@@ -70,5 +70,5 @@ def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, 
             else:
                 target[where] += part.view(gy.dtype)
 
-    workers.run(channels, _chunks(gy))
+    workers.run(channels, _chunks(gy), moved=gx.size)
     return gx[:, :, padding[0] : padding[0] + x_shape[2], padding[1] : padding[1] + x_shape[3]]

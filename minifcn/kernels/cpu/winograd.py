@@ -87,7 +87,7 @@ def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
     shares = max(1, workers.threads() // len(parts))
     shares = workers.ranges(len(bands), min(len(bands), shares))
     work = [(bands[i:j], part) for part in parts for i, j in shares]
-    sums = workers.run(share_of_sum, work)
+    sums = workers.run(share_of_sum, work, moved=N * rows * columns * 36 * (C + O))
     gw, per = memory.empty(w_shape, gy.dtype), len(work) // len(parts)
 
     def back(k):
@@ -100,7 +100,7 @@ def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
             g = _both_sides(np.ascontiguousarray(G.T, gy.dtype), u, A, _view(B, 3, 3, (j - i) * C))
             gw[first + i : first + j] = g.reshape(3, 3, j - i, C).transpose(2, 3, 0, 1)
 
-    workers.run(back, range(len(parts)))
+    workers.run(back, range(len(parts)), moved=36 * O * C)
     return gw
 
 
@@ -123,7 +123,8 @@ def _convolve(x, w, padding):
         _scatter(tiles, y[:, first:last], band, columns)
 
     bands, parts = _work(N, rows, columns, C, O, x.itemsize)
-    workers.run(band_of_tiles, [(band, part) for part in parts for band in bands])
+    moved = N * rows * columns * 36 * (C + O)
+    workers.run(band_of_tiles, [(band, part) for part in parts for band in bands], moved)
     return y
 
 
@@ -173,7 +174,7 @@ def _transformed(w):
         cells = slice(first * C, last * C)
         _both_sides(g, taps.reshape(3, 3, -1), B, kernel.reshape(6, 6, O * C)[:, :, cells])
 
-    workers.run(piece, _pieces(O, C))
+    workers.run(piece, _pieces(O, C), moved=36 * O * C)
     return kernel
 
 

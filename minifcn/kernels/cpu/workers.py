@@ -97,10 +97,17 @@ class _Job:
             self.finished.release()
 
 
-def run(task, items):
-    """Call ``task(item)`` for every item, shared out over the workers; the results in order."""
+WORTH = 1 << 18  # numbers to move that are worth waking a worker for: it takes some 50 µs to come
+
+
+def run(task, items, moved=WORTH):
+    """Call ``task(item)`` for every item, shared out over the workers; the results in order.
+
+    `moved` says how many numbers all of it moves, about: little work is done by the caller alone.
+    """
     items = list(items)
-    if len(items) < 2 or getattr(_own, "working", False):  # a worker that waited for workers could wait for itself
+    # a worker that waited for workers could wait for itself
+    if len(items) < 2 or moved < WORTH or getattr(_own, "working", False):
         return [task(item) for item in items]
     with _single_threaded_blas:
         job = _Job(task, items)
