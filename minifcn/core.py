@@ -185,7 +185,7 @@ def _propagate(tensor, gy):
                 continue
             if x.creator is None:
                 # an operation may hand out one array, or a view of it, twice: a leaf owns its gradient
-                shared = not memory.is_own(gx) or sum(a is gx for a in held) > 1
+                shared = not memory.is_whole(gx) or sum(a is gx for a in held) > 1
                 _accumulate(x, gx.copy() if shared else gx)
             elif x.creator in arrived:
                 arrived[x.creator] = arrived[x.creator] + gx

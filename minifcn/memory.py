@@ -3,10 +3,11 @@
 Fresh memory is dear: the system hands it out page by page and clears each (for the 411 MB gradient of fc6 that takes
 longer than computing it).  So a block that no array looks into any more serves the next array of its size.  Blocks are
 kept up to what the program has needed at once and a little more, so that its peak is about that of one that gives
-everything back.
+everything back; :func:`release` gives back what is free.
 """
 
 import mmap
+import os
 import sys
 import threading
 from math import prod
@@ -36,13 +37,16 @@ def empty(shape, dtype):
     """An uninitialised array, in memory that was used before if some is free."""
     dtype = np.dtype(dtype)
     size = prod(shape) * dtype.itemsize
-    if size < LEAST:
+    # who finds the lock taken does not wait: it may be this thread's own garbage collector that came in between
+    if size < LEAST or not _lock.acquire(blocking=False):
         return np.empty(shape, dtype)
-    with _lock:
+    try:
         blocks = _blocks[size] = _blocks.pop(size, [])
         i = next((i for i in range(len(blocks)) if _references(blocks, i) <= _NOBODY), None)
         block = _new(size) if i is None else blocks[i]
         return np.ndarray(shape, dtype, buffer=block)
+    finally:
+        _lock.release()
 
 
 def zeros(shape, dtype):
@@ -52,15 +56,17 @@ def zeros(shape, dtype):
     return array
 
 
-def is_own(array):
-    """Whether no other array shares the memory of `array`."""
+def is_whole(array):
+    """Whether `array` is no view: nobody handed it out as a part, or another shape, of an array of theirs."""
     return array.base is None or type(array.base) is Block
 
 
 def release():
-    """Give back all memory that no array looks into."""
+    """Give back all memory that no array looks into, and forget how much was once needed."""
+    global _peak
     with _lock:
         _drop(lambda: True)
+        _peak = 0
 
 
 def _new(size):
@@ -69,22 +75,50 @@ def _new(size):
     used = sum(s for s, blocks in _blocks.items() for i in range(len(blocks)) if _references(blocks, i) > _NOBODY)
     _peak = max(_peak, used + size)
     _drop(lambda: _held + size > _peak + SPARE)
-    pages = mmap.mmap(-1, size)  # of its own: the system has it back at once, whatever lies around it
-    if size >= HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
-        pages.madvise(mmap.MADV_HUGEPAGE)
+    try:
+        pages = _pages(size)
+    except OSError:
+        _drop(lambda: True)
+        try:
+            pages = _pages(size)
+        except OSError:
+            raise MemoryError(f"there is no memory for an array of {size / 1e6:,.0f} MB") from None
     block = Block(size, np.uint8, buffer=pages)
-    _blocks[size].append(block)
+    _blocks.setdefault(size, []).append(block)
     _held += size
     return block
 
 
-def _drop(more):
-    """Forget free blocks while ``more()``, the sizes used last first: a step that repeats needs them last again."""
+def _pages(size):
+    """Memory of its own: the system has it back at once, whatever lies around it."""
+    if not hasattr(mmap, "MAP_PRIVATE"):
+        return mmap.mmap(-1, size)
+    # private: a forked child must not write into its parent's arrays
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if size >= HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    return pages
+
+
+def _drop(too_much):
+    """Forget free blocks while it is ``too_much()``, the sizes used last first: a step needs them last again."""
     global _held
-    for size, blocks in reversed(_blocks.items()):
+    for size, blocks in list(reversed(_blocks.items())):
         for i in reversed(range(len(blocks))):
-            if not more():
+            if not too_much():
                 return
             if _references(blocks, i) <= _NOBODY:
                 del blocks[i]
                 _held -= size
+        if not blocks:
+            del _blocks[size]
+
+
+def _start_over():
+    """In a forked child: the lock may have been another thread's, which is not there."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_over)

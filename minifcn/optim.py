@@ -23,6 +23,8 @@ class Optimizer:
         λ of the penalty λ/2·‖w‖², times each parameter's ``decay_mult``.
     """
 
+    elementwise = False  # whether update() may be given pieces of the arrays, as vectors, in any thread
+
     def __init__(self, params, lr, weight_decay=0.0):
         self.params = [p for p in params if p.requires_grad]
         if not self.params:
@@ -51,12 +53,17 @@ class Optimizer:
             for p, state in zip(self.params, self.state):
                 if p.grad is None:
                     continue
+                if p.grad.shape != p.shape:
+                    raise ValueError(f"a parameter of shape {p.shape} has a gradient of shape {p.grad.shape}")
                 rate, decay = self.lr * multiplier(p, "lr_mult"), self.weight_decay * multiplier(p, "decay_mult")
 
                 def piece(w, g, *buffers, names=tuple(state), rate=rate, decay=decay):
                     self.update(w, g if scale == 1 else g * scale, dict(zip(names, buffers)), rate, decay)
 
-                in_pieces(piece, p.data, p.grad, *state.values())
+                if self.elementwise:
+                    in_pieces(piece, p.data, p.grad, *state.values())
+                else:
+                    self.update(p.data, p.grad if scale == 1 else p.grad * scale, state, rate, decay)
                 p.grad = None
 
     def zero_grad(self):
@@ -87,6 +94,8 @@ class SGD(Optimizer):
 
     The two are the same while lr stays; when it drops, Caffe's V still carries the old one (reference code, §4.3).
     """
+
+    elementwise = True
 
     def __init__(self, params, lr, momentum=0.9, weight_decay=0.0, form="caffe"):
         if form not in ("caffe", "torch"):
@@ -122,6 +131,7 @@ class Adam(Optimizer):
     with ``m̂ = m/(1 − β₁ᵗ)``, ``v̂ = v/(1 − β₂ᵗ)``.
     """
 
+    elementwise = True
     memory = 1.0  # a step is about lr whatever the gradient's scale
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):

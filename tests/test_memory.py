@@ -1,6 +1,8 @@
 """Memory that is used again is never memory that somebody still sees."""
 
 import gc
+import multiprocessing
+import os
 
 import numpy as np
 import pytest
@@ -48,6 +50,27 @@ def test_any_view_keeps_its_block(look):
     assert address(memory.empty(SIZE, np.uint8)) == where
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_does_not_write_into_its_parents_arrays():
+    array = memory.empty(SIZE, np.uint8)
+    array.fill(7)
+
+    def spoil():
+        array.fill(0)
+        memory.empty(SIZE, np.uint8).fill(0)
+
+    child = multiprocessing.get_context("fork").Process(target=spoil)
+    child.start()
+    child.join(20)
+    assert child.exitcode == 0
+    assert (array == 7).all()
+
+
+def test_who_finds_the_memory_locked_gets_fresh_memory():
+    with memory._lock:  # another thread; or this one, its garbage collector having come in between
+        assert memory.empty(SIZE, np.uint8).base is None
+
+
 def test_what_nobody_needs_is_given_back(monkeypatch):
     monkeypatch.setattr(memory, "SPARE", 0)
     monkeypatch.setattr(memory, "_peak", 0)
@@ -60,10 +83,10 @@ def test_what_nobody_needs_is_given_back(monkeypatch):
 
 def test_a_fresh_array_is_its_own_and_a_view_is_not():
     array = memory.empty(SIZE, np.uint8)
-    assert memory.is_own(array)
-    assert memory.is_own(np.ones(3))
-    assert not memory.is_own(array[1:])
-    assert not memory.is_own(array.reshape(-1))
+    assert memory.is_whole(array)
+    assert memory.is_whole(np.ones(3))
+    assert not memory.is_whole(array[1:])
+    assert not memory.is_whole(array.reshape(-1))
 
 
 def test_two_leaves_never_share_the_memory_of_their_gradients():

@@ -35,6 +35,8 @@ def main(argv=None):
             f"there is no case {wrong[0]!r}; groups are {', '.join(groups.NAMES)}, and --help lists the cases"
         )
     if args.memory_of:
+        if len(args.cases) != 1 or args.cases[0] not in cases.STEPS:
+            raise UserError(f"--memory-of takes one whole step: {', '.join(cases.STEPS)}")
         write_json(args.json, dict(bytes=groups.peak_memory(args.cases[0], args.memory_of)))
         return 0
     out = sys.stderr if args.json == "-" else sys.stdout
@@ -90,9 +92,10 @@ def line(row, peak):
 def _opponent(name):
     if name is None:
         return None
-    from .twin import require_torch, torch
+    from .twin import let_it_keep_its_memory, require_torch, torch
 
     require_torch()
+    let_it_keep_its_memory()
     torch.set_num_threads(machine()["threads"])
     return dict(name="PyTorch", version=torch.__version__, threads=torch.get_num_threads())
 

@@ -4,6 +4,9 @@ Whatever model is measured, PyTorch gets the same graph, weights, padding, group
 computes for us: it is what we are measured against.
 """
 
+import ctypes
+import sys
+
 from ..core import watch
 from ..errors import UserError
 
@@ -20,6 +23,17 @@ def require_torch():
         raise UserError("--against torch needs PyTorch, which is no part of minifcn: pip install torch")
 
 
+def let_it_keep_its_memory():
+    """Have the C library keep what PyTorch frees, as it comes to do in a process that PyTorch has for itself.
+
+    Beside us, whose large arrays have memory of their own, it would give the top of its heap back after every step.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt:
+        mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
+        mallopt(-3, 1 << 25)  # M_MMAP_THRESHOLD, its greatest
+
+
 def _conv2d(node, x, w, b=None):
     return F.conv2d(x, w, b, node.stride, node.padding, node.dilation, node.groups)
 
@@ -33,6 +47,8 @@ def _max_pool2d(node, x):
 
 
 def _avg_pool2d(node, x):
+    if node.dilation != (1, 1):
+        raise UserError("the comparison with PyTorch has no dilated average pooling")
     return F.avg_pool2d(x, node.kernel_size, node.stride, node.padding, node.ceil_mode, node.count_include_pad)
 
 
@@ -46,6 +62,8 @@ def _batch_norm(node, x, gamma, beta):
 
 
 def _cross_entropy(node, scores):
+    if node.scale is None or not ((node.weights == 0) | (node.weights == 1)).all():
+        raise UserError("the comparison with PyTorch has no loss with class weights, and none that is a map")
     labels = torch.from_numpy(node.labels).masked_fill(torch.from_numpy(node.weights == 0), -100)
     return F.cross_entropy(scores, labels, reduction="sum") * node.scale
 

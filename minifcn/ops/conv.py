@@ -31,7 +31,7 @@ class Convolution(Function):
         self.biased = b is not None
         if not self.biased or K.is_shapes_only():
             return y
-        return K.add_bias(y if memory.is_own(y) and y is not x else y.copy(), b)
+        return K.add_bias(y if memory.is_whole(y) and y is not x else y.copy(), b)
 
     def _gradients(self, gx, gw, gy):
         return (gx, gw, K.channel_sums(gy)) if self.biased else (gx, gw)

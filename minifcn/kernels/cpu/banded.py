@@ -20,7 +20,7 @@ BAND_BYTES = 2 << 20  # the columns of one band: about what a core's share of th
 def conv2d(x, w, stride, padding, dilation, groups):
     windows = windows_of(x, w.shape[2:], stride, padding, dilation)
     kernel = w.reshape(groups, w.shape[0] // groups, -1)  # (G, O/G, C/G·kh·kw)
-    y = memory.empty((len(x), w.shape[0], *windows.shape[4:]), np.result_type(x, w))
+    y = memory.empty((len(x), w.shape[0], *windows.shape[4:]), x.dtype)
 
     def band_of_output(task):
         n, (top, bottom) = task

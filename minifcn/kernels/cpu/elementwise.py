@@ -8,6 +8,8 @@ from ... import memory
 from .. import textbook
 from . import workers
 
+ROW = 1 << 14  # elements of a vector of zeros
+BLOCK = 1 << 9  # elements that are added one after the other; a longer sum is one of such sums
 PIECE = 1 << 18  # elements: a few arrays of them fit the cache, and a pass takes longer than waiting for the GIL
 
 
@@ -16,6 +18,8 @@ def in_pieces(function, *arrays):
 
     Arrays of another library, or that cannot be seen as vectors (views with gaps), are handed over whole.
     """
+    if any(a.shape != arrays[0].shape for a in arrays):
+        raise ValueError(f"pieces of arrays of shapes {', '.join(str(a.shape) for a in arrays)} do not belong together")
     if not all(isinstance(a, np.ndarray) and a.flags.c_contiguous for a in arrays):
         return function(*arrays)
     flat = [a.reshape(-1) for a in arrays]
@@ -28,9 +32,6 @@ def in_pieces(function, *arrays):
             function(*(a[i : min(i + PIECE, last)] for a in flat))
 
     workers.run(share_of_elements, workers.shares(flat[0].size))
-
-
-ROW = 1 << 14
 
 
 @cache
@@ -54,6 +55,8 @@ def relu(x):
 
 
 def relu_grad(gy, y):
+    if gy.itemsize > 8:
+        return textbook.relu_grad(gy, y)
     bits = f"i{gy.itemsize}"
     gx = memory.empty(gy.shape, gy.dtype)
 
@@ -67,7 +70,7 @@ def relu_grad(gy, y):
 
 
 def add_bias(y, b):
-    (N, C, H, W), out = y.shape, y
+    N, C, H, W = y.shape
     if not y.flags.c_contiguous:
         return textbook.add_bias(y, b)
     rows, b = y.reshape(N * C, H * W), np.tile(b, N)[:, None]
@@ -77,11 +80,37 @@ def add_bias(y, b):
         np.add(part, b[slice(*share)], out=part)
 
     workers.run(share_of_maps, workers.shares(N * C), moved=y.size)
-    return out
+    return y
 
 
 def channel_sums(x):
-    (N, C, H, W), ones = x.shape, np.ones(x.shape[2] * x.shape[3], x.dtype)
+    N, C, H, W = x.shape
+    if x.itemsize < 4 or not x.size:
+        return textbook.channel_sums(x)
     rows = np.ascontiguousarray(x).reshape(N * C, H * W)
-    sums = workers.run(lambda share: rows[slice(*share)] @ ones, workers.shares(N * C), moved=x.size)
+    sums = workers.run(lambda share: dots(rows[slice(*share)]), workers.shares(N * C), moved=x.size)
     return np.concatenate(sums).reshape(N, C).sum(axis=0)
+
+
+def dots(a, b=None):
+    """Σ a·b along the last axis, or Σ a, in blocks.
+
+    BLAS adds up a whole map one after the other, which costs digits; and NumPy keeps Python's lock through a product of
+    few outputs, however long it takes: the sums of blocks are many.
+    """
+    whole = a.shape[-1] // BLOCK * BLOCK
+    if a.shape[-1] > BLOCK:
+        sums = dots(_in_blocks(a, whole), None if b is None else _in_blocks(b, whole)).sum(axis=-1)
+        if whole < a.shape[-1]:
+            sums += dots(a[..., whole:], None if b is None else b[..., whole:])
+        return sums
+    return a @ _ones(a.shape[-1], a.dtype) if b is None else np.vecdot(a, b)
+
+
+def _in_blocks(x, whole):
+    return x[..., :whole].reshape(*x.shape[:-1], -1, BLOCK)
+
+
+@cache
+def _ones(size, dtype):
+    return np.ones(size, dtype)

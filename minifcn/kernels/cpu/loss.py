@@ -13,10 +13,10 @@ def _pieces(shape):
     """Index tuples of (samples, all classes, rows): several samples, or some rows of one."""
     N, C, H, W = shape
     each = max(C * H * W, 1)
-    if workers.threads() <= N or each <= PIECE:
+    if workers.threads() <= N and each <= PIECE:
         count = max(-(-N * each // PIECE), workers.threads())
         return [(slice(*samples), slice(None), slice(None)) for samples in workers.ranges(N, max(1, min(N, count)))]
-    count = max(-(-each // PIECE), workers.threads())
+    count = max(-(-each // PIECE), -(-workers.threads() // max(N, 1)))
     parts = workers.ranges(H, min(H, count))
     return [(slice(n, n + 1), slice(None), slice(*rows)) for n in range(N) for rows in parts]
 

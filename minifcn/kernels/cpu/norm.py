@@ -1,16 +1,18 @@
 """Batch normalisation a few channels at a time: what a channel needs stays in the cache between its passes.
 
 Every formula is brought to the fewest passes: σ² = E[x²] − μ², and Σ gy·(x − μ) = Σ gy·x − μ·Σ gy, are each one product
-of vectors.  Both lose digits where the mean is far larger than the deviation; there, x − μ is made first.
+of vectors.  Both lose digits where the mean is larger than the deviation; there, x − μ is made first.
 """
 
 import numpy as np
 
 from ... import memory
+from .. import textbook
 from . import workers
+from .elementwise import dots
 
 CHUNK_BYTES = 1 << 21  # the values of one group of channels
-FAR = 100.0  # μ²/σ² from which on digits are kept by centring first: 100 costs a float32 two of its seven
+FAR = 4.0  # μ²/σ² from which on x − μ is made first
 
 
 def _in_chunks(channels, x):
@@ -35,18 +37,21 @@ def _each(v):
 
 
 def batch_norm(x, gamma, beta, eps):
+    if x.itemsize < 4 or not x.size:
+        return textbook.batch_norm(x, gamma, beta, eps)
     y = memory.empty(x.shape, x.dtype)
     mean, var = np.empty((2, x.shape[1]), x.dtype)
     xs, ys, m = _rows(x), _rows(y), x.size // x.shape[1]
-    ones = np.ones(xs.shape[2], x.dtype)
 
     def channels(c):
-        x, y, centre = xs[:, c], ys[:, c], mean[c]
-        centre[...] = (x @ ones).sum(axis=0) / m
-        var[c] = np.vecdot(x, x).sum(axis=0) / m - centre**2
+        x, y = xs[:, c], ys[:, c]
+        mean[c] = centre = dots(x).sum(axis=0) / m
+        var[c] = dots(x, x).sum(axis=0) / m - centre**2
         if not (FAR * var[c] >= centre**2).all():
-            x, centre = np.subtract(x, _each(centre), out=y), 0
-            var[c] = np.vecdot(x, x).sum(axis=0) / m
+            x = np.subtract(x, _each(centre), out=y)
+            centre = dots(x).sum(axis=0) / m  # what rounding has left of it
+            mean[c] += centre
+            var[c] = dots(x, x).sum(axis=0) / m - centre**2
         scale = gamma[c] / np.sqrt(var[c] + eps)
         np.multiply(x, _each(scale), out=y)
         y += _each(beta[c] - centre * scale)
@@ -57,18 +62,19 @@ def batch_norm(x, gamma, beta, eps):
 
 def batch_norm_grad(gy, saved):
     mean, var, x, gamma, eps = saved
+    if gy.itemsize < 4 or not x.size:
+        return textbook.batch_norm_grad(gy, saved)
     gx = memory.empty(x.shape, gy.dtype)
     ggamma, gbeta = np.empty((2, x.shape[1]), gy.dtype)
     rstd = 1 / np.sqrt(var + eps)
     xs, gys, gxs, m = _rows(x), _rows(gy), _rows(gx), x.size // x.shape[1]
-    ones = np.ones(xs.shape[2], gy.dtype)
 
     def channels(c):
         x, gx, gy, centre = xs[:, c], gxs[:, c], gys[:, c], mean[c]
-        gbeta[c] = (gy @ ones).sum(axis=0)
+        gbeta[c] = dots(gy).sum(axis=0)
         if not (FAR * var[c] >= centre**2).all():
             x, centre = np.subtract(x, _each(centre), out=gx), 0
-        ggamma[c] = (np.vecdot(gy, x).sum(axis=0) - centre * gbeta[c]) * rstd[c]
+        ggamma[c] = (dots(gy, x).sum(axis=0) - centre * gbeta[c]) * rstd[c]
         # γ/σ · (gy − gβ/m − (x − μ)/σ · gγ/m), the factors of each array taken together
         scale = gamma[c] * rstd[c]
         of_x = -scale * rstd[c] * ggamma[c] / m

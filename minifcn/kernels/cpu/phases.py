@@ -38,7 +38,7 @@ def conv2d(x, w, stride, padding, dilation, groups):
     rows, columns = OH + U - 1, OW + V - 1
     x = banded.padded(x, padding, (rows * sh, columns * sw))
     phases = x.reshape(N, C, rows, sh, columns, sw).transpose(0, 1, 3, 5, 2, 4)  # (N, C, sh, sw, rows, columns)
-    y = memory.empty((N, groups, O, OH, OW), np.result_type(x, w))
+    y = memory.empty((N, groups, O, OH, OW), x.dtype)
 
     def band_of_output(task):
         n, (top, bottom) = task

@@ -18,10 +18,11 @@ from functools import wraps
 
 import numpy as np
 
+from .. import shapes
 from ..shapes import conv_sizes
 from . import banded, phases, pointwise, stationary, winograd
 
-ALGORITHMS = {m.__name__.rpartition(".")[2]: m for m in (banded, pointwise, winograd, stationary, phases)}
+ALGORITHMS = dict(banded=banded, pointwise=pointwise, winograd=winograd, stationary=stationary, phases=phases)
 TRANSFORM, KERNEL, COLUMN = 115, 1200, 15  # multiply-adds that moving a channel's cell, a kernel, a number cost
 HEAVY = 1 << 20  # weights of more than so many bytes are worth reading once
 
@@ -31,12 +32,12 @@ def conv2d(x, w, stride, padding, dilation, groups):
     where = stride, padding, dilation, groups
     if phases.applies(w.shape[2:], *where) and _few_outputs(w.shape, stride, groups):
         return phases.conv2d(x, w, *where)
-    return _choose(w.shape, np.result_type(x, w), n, where).conv2d(x, w, *where)
+    return _choose(w.shape, x.dtype, n, where).conv2d(x, w, *where)
 
 
 def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
     where = stride, padding, dilation, groups
-    chosen = _choose(w.shape, np.result_type(gy, w), len(gy) * gy.shape[2] * gy.shape[3], where)
+    chosen = _choose(w.shape, gy.dtype, len(gy) * gy.shape[2] * gy.shape[3], where)
     if chosen is banded and phases.applies(w.shape[2:], *where):
         chosen = phases
     return chosen.conv2d_grad_input(gy, w, x_shape, *where)
@@ -44,7 +45,7 @@ def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
 
 def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
     where = stride, padding, dilation, groups
-    chosen = _choose(w_shape, np.result_type(gy, x), len(gy) * gy.shape[2] * gy.shape[3], where)
+    chosen = _choose(w_shape, gy.dtype, len(gy) * gy.shape[2] * gy.shape[3], where)
     return chosen.conv2d_grad_weight(gy, x, w_shape, *where)
 
 
@@ -71,20 +72,36 @@ def _few_outputs(w_shape, stride, groups):
 
 def implementations(kernel):
     """{name: function} of a kernel: the rule's choice, then every algorithm (banded, where one does not apply)."""
-    named = {name: _or_banded(module, kernel) for name, module in ALGORITHMS.items()}
-    return {"auto": globals()[kernel], **named}
+    auto = dict(conv2d=conv2d, conv2d_grad_input=conv2d_grad_input, conv2d_grad_weight=conv2d_grad_weight)[kernel]
+    return {"auto": _of_one_kind(auto)} | {
+        name: _of_one_kind(_where_it_applies(module, kernel)) for name, module in ALGORITHMS.items()
+    }
 
 
-def _or_banded(module, kernel):
+def _where_it_applies(module, kernel):
     function, general = getattr(module, kernel), getattr(banded, kernel)
     if not hasattr(module, "applies"):
         return function
 
     @wraps(function)
-    def where_it_applies(a, b, *rest):
+    def choose(first, second, *rest):
         *shape, stride, padding, dilation, groups = rest
-        kernel_size = (shape[0] if kernel == "conv2d_grad_weight" else b.shape)[2:]
+        kernel_size = (shape[0] if kernel == "conv2d_grad_weight" else second.shape)[2:]
         chosen = function if module.applies(kernel_size, stride, padding, dilation, groups) else general
-        return chosen(a, b, *rest)
+        return chosen(first, second, *rest)
 
-    return where_it_applies
+    return choose
+
+
+def _of_one_kind(function):
+    """The same on arrays of any two dtypes and byte orders, computed in the wider; zeros where nothing is summed."""
+
+    @wraps(function)
+    def call(first, second, *rest):
+        dtype = np.result_type(first, second).newbyteorder("=")
+        first, second = first.astype(dtype, copy=False), second.astype(dtype, copy=False)
+        if not (first.size and second.size):
+            return np.zeros(getattr(shapes, function.__name__)(first, second, *rest).shape, dtype)
+        return function(first, second, *rest)
+
+    return call

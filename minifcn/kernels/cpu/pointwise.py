@@ -1,7 +1,5 @@
 """Convolution by a 1×1 kernel: a matrix product of what is there, nothing gathered, nothing padded."""
 
-import numpy as np
-
 from ... import memory
 from . import workers
 from .products import product
@@ -36,7 +34,7 @@ def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
 def _mix(w, x):
     """y[n] = w x[n] at every cell, (O, C) by (N, C, H, W)."""
     (N, C, H, W), O = x.shape, len(w)
-    x, y = x.reshape(N, C, H * W), memory.empty((N, O, H, W), np.result_type(w, x))
+    x, y = x.reshape(N, C, H * W), memory.empty((N, O, H, W), x.dtype)
     out = y.reshape(N, O, H * W)
 
     def share_of_samples(share):

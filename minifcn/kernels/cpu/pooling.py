@@ -3,6 +3,7 @@
 import numpy as np
 
 from ... import memory
+from .. import textbook
 from ..shapes import pool_sizes, reach
 from ..textbook import index_type, tap_slices
 from . import workers
@@ -47,6 +48,9 @@ def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
 
 
 def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, ceil_mode):
+    if gy.itemsize > 8:
+        window = kernel_size, stride, padding, dilation, ceil_mode
+        return textbook.max_pool2d_grad(gy, index, x_shape, *window)
     out, bits = gy.shape[2:], f"i{gy.itemsize}"
     size = reach(x_shape[2:], out, kernel_size, stride, padding, dilation)
     gx = memory.empty((*x_shape[:2], *size), gy.dtype)

@@ -11,7 +11,9 @@ products, one a place of the tile.  The adjoint in x is the same with the kernel
 
 Where the matrices come from: outputs are coefficients of a product of polynomials, which is found by evaluating both
 at 0, ±1, ±2 and ∞, multiplying, and interpolating back.  The price is rounding: about 1e-5 of the largest value in
-float32, ten times the definition's.  All is done band by band, in a workspace that stays in the cache.
+float32, ten times the definition's, and it spreads over a tile: outputs see a little of inputs outside their 3×3 cells,
+an infinite one makes NaN of all 4×4.  Where exact fields matter, look with float64, which never takes this by itself.
+All is done band by band, in a workspace that stays in the cache.
 """
 
 from math import prod

@@ -1,18 +1,20 @@
 """One pool of worker threads for the CPU kernels.  NumPy releases the GIL inside its loops and its BLAS calls.
 
-Whoever calls :func:`run` works along; the pool's threads help.  While they do, BLAS is limited to one thread a call:
-the workers are the parallelism, and threads of threads only wait for each other.
+Whoever calls :func:`run` works along; the pool's threads help.  Meanwhile BLAS is limited to one thread a call: the
+workers are the parallelism.  That holds for the smallest work, too: once BLAS has used a second thread, that one looks
+out for more work for a while, on the core where a worker should be.
 """
 
 import os
 import threading
 from collections import deque
 from contextlib import contextmanager
-from contextvars import ContextVar
-from functools import cache
+from contextvars import ContextVar, copy_context
+from functools import cache, partial
 from itertools import accumulate, count, pairwise
 from math import prod
 from queue import SimpleQueue
+from weakref import WeakSet
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -33,6 +35,8 @@ def _threads():
     given = os.environ.get("MINIFCN_THREADS")
     if given is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if cores < (os.cpu_count() or 1):  # somebody has bound this process to its share already
+            return cores
         ranks = next((int(os.environ[name]) for name in RANKS if os.environ.get(name, "").isdigit()), 1)
         return max(1, cores // max(ranks, 1))
     if not given.isdigit() or int(given) < 1:
@@ -54,18 +58,23 @@ def limited_to(count):
         _limit.reset(token)
 
 
-@cache
+_queue, _creating = None, threading.Lock()
+
+
 def _helpers():
     """The queue that the helpers serve: one thread fewer than there are workers."""
-    queue = SimpleQueue()
+    global _queue
+    with _creating:
+        if _queue is None:
+            _queue = SimpleQueue()
+            for i in range(_threads() - 1):
+                threading.Thread(target=_serve, args=(_queue,), name=f"minifcn-{i}", daemon=True).start()
+    return _queue
 
-    def serve():
-        while True:
-            queue.get()()
 
-    for i in range(_threads() - 1):
-        threading.Thread(target=serve, name=f"minifcn-{i}", daemon=True).start()
-    return queue
+def _serve(queue):
+    while True:
+        queue.get()()
 
 
 class _Job:
@@ -97,7 +106,7 @@ class _Job:
             self.finished.release()
 
 
-WORTH = 1 << 18  # numbers to move that are worth waking a worker for: it takes some 50 µs to come
+WORTH = 1 << 17  # numbers to move that are worth waking a worker for: it takes some 50 µs to come
 
 
 def run(task, items, moved=WORTH):
@@ -106,18 +115,23 @@ def run(task, items, moved=WORTH):
     `moved` says how many numbers all of it moves, about: little work is done by the caller alone.
     """
     items = list(items)
-    # a worker that waited for workers could wait for itself
-    if len(items) < 2 or moved < WORTH or getattr(_own, "working", False):
+    if getattr(_own, "working", False):  # a worker that waited for workers could wait for itself
         return [task(item) for item in items]
-    with _single_threaded_blas:
-        job = _Job(task, items)
+    job = _Job(task, items)
+    try:
+        _blas_limit.begin(job)
+        if len(items) < 2 or moved < WORTH:
+            return [task(item) for item in items]
         for _ in range(min(threads(), len(items)) - 1):
-            _helpers().put(job.work)
+            _helpers().put(partial(copy_context().run, job.work))  # np.errstate, no_grad ... hold there, too
         job.work()
         job.finished.acquire()
-    if job.error is not None:
-        raise job.error
-    return job.results
+        if job.error is not None:
+            raise job.error
+        return job.results
+    finally:
+        _blas_limit.end(job)
+        del job  # an error that is kept must not keep the arrays
 
 
 def shares(n, least=1):
@@ -132,41 +146,43 @@ def ranges(n, count):
 
 
 class _SingleThreadedBlas:
-    """BLAS on one thread while anyone is inside: the first in sets it, the last out puts back what was."""
+    """BLAS on one thread while any job is at work: the first in sets it, the last out puts back what was.
+
+    Jobs are held weakly: one that was interrupted anywhere is gone by the time the next one ends.
+    """
 
     def __init__(self):
-        self.lock, self.inside, self.before = threading.Lock(), 0, ()
+        self.lock, self.jobs, self.before = threading.Lock(), WeakSet(), ()
 
-    def __enter__(self):
+    def begin(self, job):
         with self.lock:
-            if self.inside == 0:
+            self.jobs.add(job)
+            if not self.before:
                 self.before = [(library, library.get_num_threads()) for library in _blas()]
                 for library, _ in self.before:
                     library.set_num_threads(1)
-            self.inside += 1
 
-    def __exit__(self, *error):
+    def end(self, job):
         with self.lock:
-            self.inside -= 1
-            if self.inside == 0:
+            self.jobs.discard(job)
+            if not self.jobs:
                 self.restore()
 
     def restore(self):
         for library, threads_before in self.before:
             library.set_num_threads(threads_before)
+        self.before = ()
 
 
-_single_threaded_blas = _SingleThreadedBlas()
+_blas_limit = _SingleThreadedBlas()
 
 
 def _start_over():
-    """In a forked child: it inherits the pool, but not its threads, and a limit that nobody there will lift."""
-    global _single_threaded_blas
-    _helpers.cache_clear()
-    _own.working = False
-    if _single_threaded_blas.inside:
-        _single_threaded_blas.restore()
-    _single_threaded_blas = _SingleThreadedBlas()
+    """In a forked child: it inherits the queue, but no threads, and a limit that nobody there will lift."""
+    global _blas_limit, _queue, _creating
+    _queue, _creating, _own.working = None, threading.Lock(), False
+    _blas_limit.restore()
+    _blas_limit = _SingleThreadedBlas()
 
 
 if hasattr(os, "register_at_fork"):
