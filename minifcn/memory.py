@@ -27,7 +27,17 @@ def _references(blocks, i):
     return sys.getrefcount(blocks[i])
 
 
-_NOBODY = _references([Block(1, np.uint8)], 0)  # how many references a block has that no array looks into
+def _nobody():
+    """How many references a block has that no array looks into; −1 where they cannot be counted: nothing is reused."""
+    if not hasattr(sys, "getrefcount") or not getattr(sys, "_is_gil_enabled", lambda: True)():
+        return -1
+    blocks = [Block(1, np.uint8)]
+    alone = _references(blocks, 0)
+    array = np.ndarray(1, np.uint8, buffer=blocks[0])
+    return alone if _references(blocks, 0) > alone and array.base is blocks[0] else -1
+
+
+_NOBODY = _nobody()
 _blocks = {}  # by size, the size used last at the end
 _lock = threading.Lock()
 _held = _peak = 0  # bytes in blocks; the most that arrays looked into at once
@@ -38,7 +48,7 @@ def empty(shape, dtype):
     dtype = np.dtype(dtype)
     size = prod(shape) * dtype.itemsize
     # who finds the lock taken does not wait: it may be this thread's own garbage collector that came in between
-    if size < LEAST or not _lock.acquire(blocking=False):
+    if size < LEAST or _NOBODY < 0 or not _lock.acquire(blocking=False):
         return np.empty(shape, dtype)
     try:
         blocks = _blocks[size] = _blocks.pop(size, [])

@@ -377,10 +377,10 @@ def test_threads_are_a_share_of_the_machine(monkeypatch, environment, threads):
     assert workers._threads.__wrapped__() == threads
 
 
-def test_limited_to_one_thread_nothing_is_handed_over():
+def test_alone_nothing_is_handed_over():
     import threading
 
-    with workers.limited_to(1):
+    with workers.alone():
         assert set(workers.run(lambda _: threading.get_ident(), range(5))) == {threading.get_ident()}
 
 

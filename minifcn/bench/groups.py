@@ -64,7 +64,7 @@ def _threads(case, rounds, against):
     work = cases.STEPS[case.removesuffix("_threads")]()
 
     def alone():
-        with workers.limited_to(1):
+        with workers.alone():
             work.ours()
 
     return measure.summary(measure.in_turns([work.ours, alone], rounds))

@@ -121,7 +121,8 @@ def relu_grad(gy, y):
 
 def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
     """y = max over the window; outside the image is −∞.  Returns (y, index): the tap number u·kw + v of the *first*
-    maximum, in row-major order of the window (uint8, or uint16 for windows of more than 256)."""
+    maximum, in row-major order of the window (uint8, or uint16 for windows of more than 256).  With a NaN in the window
+    both are unspecified."""
     shape = (*x.shape[:2], *pool_sizes(x.shape, kernel_size, stride, padding, dilation, ceil_mode))
     y = np.full(shape, -np.inf, x.dtype)
     index = np.zeros(shape, "uint8" if kernel_size[0] * kernel_size[1] <= 256 else "uint16")

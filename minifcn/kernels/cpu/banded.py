@@ -107,7 +107,7 @@ def _columns(windows, n, top, bottom, groups):
     shape = groups, part.shape[0] // groups * part.shape[1] * part.shape[2], part.shape[3] * part.shape[4]
     if part.shape[1:3] == (1, 1) and part[0, 0, 0].flags.c_contiguous:
         return part.reshape(shape)
-    (cols,) = workers.workspace(part.dtype, part.shape)
+    (cols,) = workers.workspace((part.dtype, part.shape))
     np.copyto(cols, part)
     return cols.reshape(shape)
 
@@ -138,7 +138,7 @@ def _scattered(gy, w, x_shape, stride, padding, dilation, groups):
         target = gx[n, g * Cg + first : g * Cg + last]
         for _, (top, bottom) in bands:
             part = gy[n, g * O : (g + 1) * O, top:bottom].reshape(O, -1)
-            (cols,) = workers.workspace(gx.dtype, (last - first, kh * kw, bottom - top, OW))
+            (cols,) = workers.workspace((gx.dtype, (last - first, kh * kw, bottom - top, OW)))
             product(kernel.T, part, cols.reshape(kernel.shape[1], -1))
             rows = target[:, top * stride[0] :]
             for tap, where in enumerate(tap_slices((kh, kw), stride, dilation, (bottom - top, OW))):

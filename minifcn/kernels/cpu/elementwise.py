@@ -61,7 +61,7 @@ def relu_grad(gy, y):
     gx = memory.empty(gy.shape, gy.dtype)
 
     def piece(gy, y, gx):
-        (positive,) = workers.workspace(bool, y.shape)
+        (positive,) = workers.workspace((bool, y.shape))
         np.greater(y, 0, out=positive)
         np.multiply(gy.view(bits), positive, out=gx.view(bits))  # the bits times 0 or 1: an infinite gy leaves no NaN
 

@@ -80,7 +80,7 @@ def batch_norm_grad(gy, saved):
         of_x = -scale * rstd[c] * ggamma[c] / m
         np.multiply(x, _each(of_x), out=gx)
         gx -= _each(scale * gbeta[c] / m + of_x * centre)
-        (scaled,) = workers.workspace(gy.dtype, gy.shape)
+        (scaled,) = workers.workspace((gy.dtype, gy.shape))
         gx += np.multiply(gy, _each(scale), out=scaled)
 
     _in_chunks(channels, x)

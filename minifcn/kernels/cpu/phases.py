@@ -43,8 +43,8 @@ def conv2d(x, w, stride, padding, dilation, groups):
     def band_of_output(task):
         n, (top, bottom) = task
         height = bottom - top + U - 1
-        shapes = [(groups, m, height * columns) for m in (kernel.shape[2], kernel.shape[1])]
-        cells, sums = workers.workspace(x.dtype, *shapes)
+        depths = kernel.shape[2], kernel.shape[1]
+        cells, sums = workers.workspace(*((x.dtype, (groups, depth, height * columns)) for depth in depths))
         np.copyto(cells.reshape(C, sh, sw, height, columns), phases[n, :, :, :, top : bottom + U - 1])
         sums = product(kernel, cells, sums).reshape(groups, U, V, O, height, columns)
         out = y[n, :, :, top:bottom]
@@ -73,7 +73,8 @@ def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
     def band_of_phases(task):
         n, (top, bottom) = task
         cells = (bottom - top) * columns
-        cols, phases = workers.workspace(gy.dtype, *((groups, m, cells) for m in (kernel.shape[2], kernel.shape[1])))
+        depths = kernel.shape[2], kernel.shape[1]
+        cols, phases = workers.workspace(*((gy.dtype, (groups, depth, cells)) for depth in depths))
         part = windows[n, :, :, :, top:bottom]
         np.copyto(cols.reshape(part.shape), part)
         product(kernel, cols, phases)

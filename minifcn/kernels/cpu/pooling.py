@@ -30,9 +30,7 @@ def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
 
     def channels(task):
         here, source, best = index[task], x[task], y[task]
-        value, better, improved = workers.workspace(x.dtype, *[best.shape] * 3)
-        better = better.reshape(-1).view(bool)[: best.size].reshape(best.shape)
-        improved = improved.reshape(-1).view(index.dtype)[: best.size].reshape(best.shape)
+        value, better, improved = workers.workspace(*((t, best.shape) for t in (x.dtype, bool, index.dtype)))
         here.fill(0)
         np.copyto(best, source[taps[0]])
         for tap, where in enumerate(taps[1:], start=1):
@@ -61,8 +59,7 @@ def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, 
 
     def channels(task):
         here, source, target = index[task], gy[task].view(bits), gx[task]
-        part, factor, chosen = workers.workspace(bits, *[here.shape] * 3)
-        chosen = chosen.reshape(-1).view(bool)[: here.size].reshape(here.shape)
+        chosen, factor, part = workers.workspace(*((t, here.shape) for t in (bool, bits, bits)))
         if not tiled:  # some cells are in no window
             target.fill(0)
         for tap, where in enumerate(taps):

@@ -76,7 +76,7 @@ def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
         o, total = last - first, None
         for band in bands:
             T = _tiles(band, columns)
-            p, q, spare = workers.workspace(x.dtype, *[(36 * max(C, o) * T,)] * 3)
+            p, q, spare = workers.workspace(*[(x.dtype, (36 * max(C, o) * T,))] * 3)
             v = _both_sides(bt, _gather(x, band, columns, 6, padding, p, spare), spare, p)  # (6, 6, C·T)
             u = _both_sides(a, _gather(gy[:, first:last], band, columns, 4, (0, 0), q, spare), spare, q)  # (6, 6, o·T)
             v, u = v.reshape(36, C, T).swapaxes(1, 2), u.reshape(36, o, T)
@@ -97,7 +97,7 @@ def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
         for other in sums[k * per + 1 : (k + 1) * per]:
             total += other
         for i, j in _pieces(last - first, C):
-            A, B = workers.workspace(gy.dtype, *[(36 * (j - i) * C,)] * 2)
+            A, B = workers.workspace(*[(gy.dtype, (36 * (j - i) * C,))] * 2)
             u = total.reshape(6, 6, -1)[:, :, i * C : j * C]
             g = _both_sides(np.ascontiguousarray(G.T, gy.dtype), u, A, _view(B, 3, 3, (j - i) * C))
             gw[first + i : first + j] = g.reshape(3, 3, j - i, C).transpose(2, 3, 0, 1)
@@ -118,7 +118,7 @@ def _convolve(x, w, padding):
     def band_of_tiles(task):
         band, (first, last) = task
         T, o = _tiles(band, columns), last - first
-        A, B = workers.workspace(x.dtype, *[(36 * max(C, o) * T,)] * 2)
+        A, B = workers.workspace(*[(x.dtype, (36 * max(C, o) * T,))] * 2)
         v = _both_sides(bt, _gather(x, band, columns, 6, padding, A, B), B, A)  # (6, 6, C·T)
         m = product(kernel[:, first:last], v.reshape(36, C, T), _view(B, 36, o, T))
         tiles = _both_sides(at, m.reshape(6, 6, o * T), A, B)  # (4, 4, o·T)
@@ -170,7 +170,7 @@ def _transformed(w):
 
     def piece(o):
         first, last = o
-        A, B = workers.workspace(w.dtype, *[(36 * (last - first) * C,)] * 2)
+        A, B = workers.workspace(*[(w.dtype, (36 * (last - first) * C,))] * 2)
         taps = _view(A, 3, 3, last - first, C)
         np.copyto(taps, w[first:last].transpose(2, 3, 0, 1))
         cells = slice(first * C, last * C)

@@ -48,13 +48,14 @@ _limit = ContextVar("limit", default=None)
 
 
 @contextmanager
-def limited_to(count):
-    """Inside, `count` workers at most, and BLAS on as many threads: for measuring what they are worth."""
-    token = _limit.set(count)
+def alone():
+    """Inside, one worker, and BLAS on one thread: for measuring what more are worth."""
+    token, here = _limit.set(1), _Job(None, ())
+    _blas_limit.begin(here)
     try:
-        with ThreadpoolController().limit(limits=count, user_api="blas"):
-            yield
+        yield
     finally:
+        _blas_limit.end(here)
         _limit.reset(token)
 
 
@@ -82,7 +83,8 @@ class _Job:
 
     def __init__(self, task, items):
         self.task, self.items, self.results, self.error = task, items, [None] * len(items), None
-        self.waiting, self.done, self.finished = deque(range(len(items))), count(1), threading.Lock()
+        self.waiting, self.done, self.total = deque(range(len(items))), count(1), len(items)
+        self.finished = threading.Lock()
         self.finished.acquire()
 
     def work(self):
@@ -95,6 +97,10 @@ class _Job:
         finally:
             _own.working = False
 
+    def forget(self):
+        """Let go of all arrays: a helper that begins late still holds the job."""
+        self.task = self.items = self.results = None
+
     def _take(self):
         i = self.waiting.popleft()
         try:
@@ -102,7 +108,7 @@ class _Job:
                 self.results[i] = self.task(self.items[i])
         except BaseException as error:
             self.error = error
-        if next(self.done) == len(self.items):
+        if next(self.done) == self.total:
             self.finished.release()
 
 
@@ -131,6 +137,7 @@ def run(task, items, moved=WORTH):
         return job.results
     finally:
         _blas_limit.end(job)
+        job.forget()
         del job  # an error that is kept must not keep the arrays
 
 
@@ -198,15 +205,12 @@ def _blas():
 _own = threading.local()  # what each thread has for itself
 
 
-def workspace(dtype, *shapes):
-    """Uninitialised arrays of `shapes` in this thread's scratch memory, valid until its next call."""
-    sizes = [prod(shape) for shape in shapes]
-    dtype, total = np.dtype(dtype), max(sum(sizes), 1)
+def workspace(*arrays):
+    """Uninitialised arrays, ``(dtype, shape)`` each, in this thread's scratch memory, valid until its next call."""
+    sizes = [-(-np.dtype(dtype).itemsize * prod(shape) // 64) * 64 for dtype, shape in arrays]  # whole cache lines
     memory = getattr(_own, "memory", None)
-    if memory is None or memory.size < total * dtype.itemsize:
+    if memory is None or memory.size < sum(sizes):
         _own.memory = None  # first let go, then ask
-        _own.memory = memory = np.empty(total * dtype.itemsize, np.uint8)
-    flat, arrays = memory[: total * dtype.itemsize].view(dtype), []
-    for shape, end in zip(shapes, accumulate(sizes)):
-        arrays.append(flat[end - prod(shape) : end].reshape(shape))
-    return arrays
+        _own.memory = memory = np.empty(sum(sizes), np.uint8)
+    places = accumulate(sizes, initial=0)
+    return [np.ndarray(shape, dtype, memory, place) for (dtype, shape), place in zip(arrays, places)]
