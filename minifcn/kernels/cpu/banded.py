@@ -14,7 +14,7 @@ from ..textbook import sliding_windows, tap_slices
 from . import workers
 from .products import product, summed_product
 
-BAND_BYTES = 2 << 20  # the columns of one band: about what a core's share of the last cache level holds
+BAND_BYTES = 1 << 20  # the columns of one band: they stay in a core's own cache, or nearly
 
 
 def conv2d(x, w, stride, padding, dilation, groups):
@@ -91,8 +91,8 @@ def padded(x, before, size, value=0):
 
 def tasks(N, rows, row_bytes):
     """(sample, band of rows), in order: bands that fit the workspace, and one a worker if there are as many rows."""
-    count = -(-rows // max(1, min(rows, BAND_BYTES // max(row_bytes, 1))))
-    parts = workers.ranges(rows, min(rows, max(count, -(-workers.threads() // max(N, 1)))))
+    count, least = -(-rows * row_bytes // BAND_BYTES), -(-workers.threads() // max(N, 1))
+    parts = workers.ranges(rows, min(rows, -(-count // least) * least))  # a multiple: nobody waits for a last one
     return [(n, part) for n in range(N) for part in parts]
 
 
