@@ -377,6 +377,22 @@ def test_threads_are_a_share_of_the_machine(monkeypatch, environment, threads):
     assert workers._threads.__wrapped__() == threads
 
 
+def test_the_size_of_a_band_can_be_set_and_a_wrong_one_is_one_sentence(monkeypatch):
+    c = Convolution((1, 4, 64, 64), (4, 4, 5, 5), (1, 1), (2, 2), (1, 1), 1)
+    few = len(banded.tasks(1, 64, 4 * 25 * 64 * 4))
+    monkeypatch.setenv("MINIFCN_BAND_MB", "0.05")
+    workers.band_bytes.cache_clear()
+    assert len(banded.tasks(1, 64, 4 * 25 * 64 * 4)) > few
+    for kernel, args in three_kernels(c).items():
+        agree(K.KERNELS[kernel](*args), K.KERNELS[kernel].textbook(*args), np.float64)
+    monkeypatch.setenv("MINIFCN_BAND_MB", "much")
+    workers.band_bytes.cache_clear()
+    with pytest.raises(mf.errors.UserError, match="MINIFCN_BAND_MB='much'"):
+        workers.band_bytes(1)
+    monkeypatch.undo()
+    workers.band_bytes.cache_clear()
+
+
 def test_alone_nothing_is_handed_over():
     import threading
 

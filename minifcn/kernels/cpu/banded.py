@@ -91,7 +91,7 @@ def padded(x, before, size, value=0):
 
 def tasks(N, rows, row_bytes):
     """(sample, band of rows), in order: bands that fit the workspace, and one a worker if there are as many rows."""
-    count, least = -(-rows * row_bytes // BAND_BYTES), -(-workers.threads() // max(N, 1))
+    count, least = -(-rows * row_bytes // workers.band_bytes(BAND_BYTES)), -(-workers.threads() // max(N, 1))
     parts = workers.ranges(rows, min(rows, -(-count // least) * least))  # a multiple: nobody waits for a last one
     return [(n, part) for n in range(N) for part in parts]
 

@@ -134,7 +134,7 @@ def _work(N, rows, columns, C, O, itemsize):
     """The bands of tiles, ((first sample, last), (first row of tiles, last)), and the ranges of output channels."""
     threads, everything = workers.threads(), N * rows * columns
     parts = workers.shares(O, 32) if everything < FEWEST else [(0, O)]
-    tiles = min(max(BAND_BYTES // (36 * (C + O) * itemsize), FEWEST), MOST)
+    tiles = min(max(workers.band_bytes(BAND_BYTES) // (36 * (C + O) * itemsize), FEWEST), MOST)
     if rows * columns <= tiles:
         bands = [(samples, (0, rows)) for samples in _ranges(N, N * rows * columns / tiles, threads // len(parts))]
     else:

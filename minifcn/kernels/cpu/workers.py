@@ -44,6 +44,21 @@ def _threads():
     return int(given)
 
 
+@cache
+def band_bytes(default):
+    """How many bytes a band of a convolution may take: ``MINIFCN_BAND_MB`` if it is set, else the algorithm's own."""
+    given = os.environ.get("MINIFCN_BAND_MB")
+    if given is None:
+        return default
+    try:
+        size = float(given) * 2**20
+    except ValueError:
+        size = 0
+    if not 0 < size < 2**40:
+        raise UserError(f"MINIFCN_BAND_MB={given!r}: give the megabytes of a band, a number above 0")
+    return int(size)
+
+
 _limit = ContextVar("limit", default=None)
 
 
