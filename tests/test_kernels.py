@@ -256,6 +256,14 @@ def test_winograd_in_float32_is_within_1e5_of_exact_numbers():
         assert np.abs(got - exact).max() < 2e-5 * np.abs(exact).max()
 
 
+def test_sums_over_large_maps_keep_their_digits_and_half_precision_does_not_overflow():
+    x = np.full((1, 2, 1000, 1000), 0.1, np.float32)
+    np.testing.assert_allclose(K.channel_sums(x), 1e6 * np.float64(np.float32(0.1)), rtol=1e-6)
+    half = normal((2, 3, 256, 256), 1, np.float16)
+    y, _ = K.batch_norm(half, np.ones(3, np.float16), np.zeros(3, np.float16), 1e-5)
+    assert y.dtype == np.float16 and np.isfinite(y).all()
+
+
 def test_an_infinite_gradient_from_above_leaves_zero_where_nothing_passes():
     gy = np.full((1, 1, 2, 2), np.inf, np.float32)
     y = np.array([[[[0, 1], [2, 0]]]], np.float32)
