@@ -117,12 +117,13 @@ class Twin:
                     self.leaves[id(x)] = torch.tensor(x.data, requires_grad=x.requires_grad)
             made.add(id(output))
             self.steps.append((OPERATIONS[type(node).__name__], node, [id(x) for x in inputs], id(output)))
+            node.free()  # its parameters stay; the arrays of this run would be memory that ours has to do without
         seen = set()  # a value is let go after its last use, as a model's local variables are
         self.last = []
         for _, _, inputs, _ in reversed(self.steps):
             self.last.insert(0, [x for x in set(inputs) - seen if x in made])
             seen.update(inputs)
-        self.held = held  # alive, so that their identities stay theirs
+        self.held = held  # our leaves, alive, so that their identities stay theirs
 
     def pairs(self):
         """(PyTorch's leaf, ours), for all leaves."""

@@ -85,7 +85,3 @@ def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
     workers.run(band_of_phases, banded.tasks(N, rows, row * gy.itemsize), moved=N * rows * row)
     gx = gx.reshape(N, groups * Cg, rows * sh, columns * sw)
     return gx[:, :, ph : ph + H, pw : pw + W]
-
-
-def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
-    return banded.conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups)

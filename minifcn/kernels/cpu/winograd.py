@@ -69,40 +69,37 @@ def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
     (N, C), (O, OH, OW) = x.shape[:2], gy.shape[1:]
     rows, columns = -(-OH // TILE), -(-OW // TILE)
     bt, a = BT.astype(x.dtype), np.ascontiguousarray(AT.T, gy.dtype)
-    bands, parts = _work(N, rows, columns, C, O, x.itemsize)
+    bands = _bands(N, rows, columns, C + O, x.itemsize)
 
     def share_of_sum(share):
-        bands, (first, last) = share
-        o, total = last - first, None
-        for band in bands:
+        total = None
+        for band in bands[slice(*share)]:
             T = _tiles(band, columns)
-            p, q, spare = workers.workspace(*[(x.dtype, (36 * max(C, o) * T,))] * 3)
+            p, q, spare = workers.workspace(*[(x.dtype, (36 * max(C, O) * T,))] * 3)
             v = _both_sides(bt, _gather(x, band, columns, 6, padding, p, spare), spare, p)  # (6, 6, C·T)
-            u = _both_sides(a, _gather(gy[:, first:last], band, columns, 4, (0, 0), q, spare), spare, q)  # (6, 6, o·T)
-            v, u = v.reshape(36, C, T).swapaxes(1, 2), u.reshape(36, o, T)
+            u = _both_sides(a, _gather(gy, band, columns, 4, (0, 0), q, spare), spare, q)  # (6, 6, O·T)
+            v, u = v.reshape(36, C, T).swapaxes(1, 2), u.reshape(36, O, T)
             if total is None:
-                total = np.matmul(u, v, out=memory.empty((36, o, C), x.dtype))
+                total = np.matmul(u, v, out=memory.empty((36, O, C), x.dtype))
             else:
                 total += u @ v
         return total
 
-    shares = max(1, workers.threads() // len(parts))
-    shares = workers.ranges(len(bands), min(len(bands), shares))
-    work = [(bands[i:j], part) for part in parts for i, j in shares]
-    sums = workers.run(share_of_sum, work, moved=N * rows * columns * 36 * (C + O))
-    gw, per = memory.empty(w_shape, gy.dtype), len(work) // len(parts)
+    sums = workers.run(share_of_sum, workers.shares(len(bands)), moved=N * rows * columns * 36 * (C + O))
+    gw, gt = memory.empty(w_shape, gy.dtype), np.ascontiguousarray(G.T, gy.dtype)
 
-    def back(k):
-        (first, last), total = parts[k], sums[k * per]
-        for other in sums[k * per + 1 : (k + 1) * per]:
-            total += other
-        for i, j in _pieces(last - first, C):
-            A, B = workers.workspace(*[(gy.dtype, (36 * (j - i) * C,))] * 2)
-            u = total.reshape(6, 6, -1)[:, :, i * C : j * C]
-            g = _both_sides(np.ascontiguousarray(G.T, gy.dtype), u, A, _view(B, 3, 3, (j - i) * C))
-            gw[first + i : first + j] = g.reshape(3, 3, j - i, C).transpose(2, 3, 0, 1)
+    def back(piece):
+        first, last = piece
+        A, B, S = workers.workspace(*[(gy.dtype, (36 * (last - first) * C,))] * 3)
+        total = np.sum(
+            [s.reshape(6, 6, -1)[:, :, first * C : last * C] for s in sums],
+            axis=0,
+            out=_view(S, 6, 6, (last - first) * C),
+        )
+        g = _both_sides(gt, total, A, B)
+        gw[first:last] = g.reshape(3, 3, last - first, C).transpose(2, 3, 0, 1)
 
-    workers.run(back, range(len(parts)), moved=36 * O * C)
+    workers.run(back, _pieces(O, C), moved=36 * O * C)
     return gw
 
 
@@ -115,32 +112,26 @@ def _convolve(x, w, padding):
     bt, at = BT.astype(x.dtype), AT.astype(x.dtype)
     y = memory.empty((N, O, OH, OW), x.dtype)
 
-    def band_of_tiles(task):
-        band, (first, last) = task
-        T, o = _tiles(band, columns), last - first
-        A, B = workers.workspace(*[(x.dtype, (36 * max(C, o) * T,))] * 2)
+    def band_of_tiles(band):
+        T = _tiles(band, columns)
+        A, B = workers.workspace(*[(x.dtype, (36 * max(C, O) * T,))] * 2)
         v = _both_sides(bt, _gather(x, band, columns, 6, padding, A, B), B, A)  # (6, 6, C·T)
-        m = product(kernel[:, first:last], v.reshape(36, C, T), _view(B, 36, o, T))
-        tiles = _both_sides(at, m.reshape(6, 6, o * T), A, B)  # (4, 4, o·T)
-        _scatter(tiles, y[:, first:last], band, columns)
+        m = product(kernel, v.reshape(36, C, T), _view(B, 36, O, T))
+        _scatter(_both_sides(at, m.reshape(6, 6, O * T), A, B), y, band, columns)  # (4, 4, O·T)
 
-    bands, parts = _work(N, rows, columns, C, O, x.itemsize)
-    moved = N * rows * columns * 36 * (C + O)
-    workers.run(band_of_tiles, [(band, part) for part in parts for band in bands], moved)
+    bands = _bands(N, rows, columns, C + O, x.itemsize)
+    workers.run(band_of_tiles, bands, moved=N * rows * columns * 36 * (C + O))
     return y
 
 
-def _work(N, rows, columns, C, O, itemsize):
-    """The bands of tiles, ((first sample, last), (first row of tiles, last)), and the ranges of output channels."""
-    threads, everything = workers.threads(), N * rows * columns
-    parts = workers.shares(O, 32) if everything < FEWEST else [(0, O)]
-    tiles = min(max(workers.band_bytes(BAND_BYTES) // (36 * (C + O) * itemsize), FEWEST), MOST)
-    if rows * columns <= tiles:
-        bands = [(samples, (0, rows)) for samples in _ranges(N, N * rows * columns / tiles, threads // len(parts))]
-    else:
-        ranges = _ranges(rows, rows * columns / tiles, 1 if N % threads == 0 else threads // len(parts))
-        bands = [((n, n + 1), band) for n in range(N) for band in ranges]
-    return bands, parts
+def _bands(N, rows, columns, channels, itemsize):
+    """The bands of tiles: ((first sample, last), (first row of tiles, last))."""
+    threads = workers.threads()
+    tiles = min(max(workers.band_bytes(BAND_BYTES) // (36 * channels * itemsize), FEWEST), MOST)
+    if rows * columns <= tiles and threads <= N:
+        return [(samples, (0, rows)) for samples in _ranges(N, N * rows * columns / tiles, threads)]
+    ranges = _ranges(rows, rows * columns / tiles, 1 if N % threads == 0 else threads)
+    return [((n, n + 1), band) for n in range(N) for band in ranges]
 
 
 def _ranges(n, count, threads):
