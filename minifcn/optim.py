@@ -3,8 +3,8 @@
 How fast each parameter learns is data on the parameter: its ``lr_mult`` and ``decay_mult``.
 """
 
+from . import kernels as K
 from .core import no_grad
-from .kernels import in_pieces
 
 __all__ = [
     "SGD", "Adam", "constant", "convert_lr", "equivalent_momentum", "poly", "reduction_factor", "step_down",
@@ -22,8 +22,6 @@ class Optimizer:
     weight_decay : float
         λ of the penalty λ/2·‖w‖², times each parameter's ``decay_mult``.
     """
-
-    elementwise = False  # whether update() may be given pieces of the arrays, as vectors, in any thread
 
     def __init__(self, params, lr, weight_decay=0.0):
         self.params = [p for p in params if p.requires_grad]
@@ -56,14 +54,7 @@ class Optimizer:
                 if p.grad.shape != p.shape:
                     raise ValueError(f"a parameter of shape {p.shape} has a gradient of shape {p.grad.shape}")
                 rate, decay = self.lr * multiplier(p, "lr_mult"), self.weight_decay * multiplier(p, "decay_mult")
-
-                def piece(w, g, *buffers, names=tuple(state), rate=rate, decay=decay):
-                    self.update(w, g if scale == 1 else g * scale, dict(zip(names, buffers)), rate, decay)
-
-                if self.elementwise:
-                    in_pieces(piece, p.data, p.grad, *state.values())
-                else:
-                    self.update(p.data, p.grad if scale == 1 else p.grad * scale, state, rate, decay)
+                self.update(p.data, p.grad if scale == 1 else p.grad * scale, state, rate, decay)
                 p.grad = None
 
     def zero_grad(self):
@@ -95,8 +86,6 @@ class SGD(Optimizer):
     The two are the same while lr stays; when it drops, Caffe's V still carries the old one (reference code, §4.3).
     """
 
-    elementwise = True
-
     def __init__(self, params, lr, momentum=0.9, weight_decay=0.0, form="caffe"):
         if form not in ("caffe", "torch"):
             raise ValueError(f"form is 'caffe' or 'torch', got {form!r}")
@@ -107,16 +96,7 @@ class SGD(Optimizer):
         return {"velocity": p.data * 0}
 
     def update(self, w, g, state, rate, decay):
-        v = state["velocity"]
-        if decay:
-            g = g + decay * w
-        v *= self.momentum
-        if self.form == "caffe":
-            v += rate * g
-            w -= v
-        else:
-            v += g
-            w -= rate * v
+        K.sgd(w, g, state["velocity"], rate, decay, self.momentum, self.form)
 
     @property
     def memory(self):
@@ -131,7 +111,6 @@ class Adam(Optimizer):
     with ``m̂ = m/(1 − β₁ᵗ)``, ``v̂ = v/(1 − β₂ᵗ)``.
     """
 
-    elementwise = True
     memory = 1.0  # a step is about lr whatever the gradient's scale
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
@@ -142,12 +121,7 @@ class Adam(Optimizer):
         return {"mean": p.data * 0, "square": p.data * 0}
 
     def update(self, w, g, state, rate, decay):
-        b1, b2 = self.betas
-        m, v = state["mean"], state["square"]
-        m += (1 - b1) * (g - m)
-        v += (1 - b2) * (g * g - v)
-        mhat, vhat = m / (1 - b1**self.steps), v / (1 - b2**self.steps)
-        w -= rate * mhat / (vhat**0.5 + self.eps) + rate * decay * w
+        K.adam(w, g, state["mean"], state["square"], rate, decay, *self.betas, self.eps, self.steps)
 
 
 def multiplier(p, name):

@@ -112,6 +112,23 @@ def test_relu_and_the_bias_equal_the_loops(n, c, h, w):
         agree(implementation(x.copy(), b), K.add_bias.everywhere["reference"](x.copy(), b), np.float64)
 
 
+@pytest.mark.parametrize("kernel", ["sgd caffe", "sgd torch", "adam"])
+@pytest.mark.parametrize("decay", [0.0, 0.01])
+def test_steps_of_the_optimisers_equal_the_loops(kernel, decay):
+    kernel, *form = kernel.split()
+    rest = (0.1, decay, 0.9, *form) if form else (0.1, decay, 0.9, 0.99, 1e-8, 3)
+    buffers = ["velocity"] if form else ["mean", "square"]
+
+    def after(step):
+        arrays = [normal((3, 5), 1), normal((3, 5), 2), *(np.abs(normal((3, 5), 3)) for _ in buffers)]
+        assert step(*arrays, *rest) is None
+        return tuple(arrays)
+
+    expected = after(K.KERNELS[kernel].everywhere["reference"])
+    for _, implementation in others(kernel):
+        agree(after(implementation), expected, np.float64)
+
+
 @given(st.integers(1, 7), st.integers(1, 6))
 def test_local_response_norm_equals_the_loops(channels, size):
     x = normal((2, channels, 3, 2), 1)

@@ -3,21 +3,20 @@
 - ``reference``  nested loops straight from the formula: the definition, slow on purpose
 - ``textbook``   vectorised, one source for NumPy and CuPy: what the notebooks teach
 - ``cpu``        special NumPy versions where they pay (banded im2col + GEMM over worker threads, ...)
+- ``gpu``        special CuPy versions where they pay (CUDA sources, one 2-D GEMM a band, ...)
 - ``shapes``     zero-stride arrays of the right shape, for ``shapes_only()``
 
 This page is the table.  Pairs are (h, w); the bias of a convolution is an addition, not part of a kernel.
 """
 
-from . import reference, shapes, textbook
+from . import gpu, reference, shapes, textbook
 from .cpu import elementwise, loss, norm, plan, pooling
-from .cpu.elementwise import in_pieces
 from .table import KERNELS, Kernel, is_shapes_only, overridden, override, shapes_only
 
 __all__ = [
     "KERNELS",
     "Kernel",
     "implementations",
-    "in_pieces",
     "is_shapes_only",
     "overridden",
     "override",
@@ -26,7 +25,8 @@ __all__ = [
 
 
 def _kernel(name, **numpy):
-    return Kernel(name, getattr(reference, name), getattr(textbook, name), getattr(shapes, name), numpy=numpy)
+    definitions = (getattr(room, name) for room in (reference, textbook, shapes))
+    return Kernel(name, *definitions, numpy=numpy, cupy=gpu.implementations(name))
 
 
 conv2d = _kernel("conv2d", **plan.implementations("conv2d"))
@@ -48,6 +48,8 @@ local_response_norm = _kernel("local_response_norm")
 local_response_norm_grad = _kernel("local_response_norm_grad")
 batch_norm = _kernel("batch_norm", chunked=norm.batch_norm)
 batch_norm_grad = _kernel("batch_norm_grad", chunked=norm.batch_norm_grad)
+sgd = _kernel("sgd", pieces=elementwise.sgd)
+adam = _kernel("adam", pieces=elementwise.adam)
 
 
 def implementations(kernel, owner="numpy"):

@@ -119,6 +119,24 @@ def relu_grad(gy, y):
     return np.array([g if v > 0 else 0 for g, v in zip(gy.flat, y.flat)], gy.dtype).reshape(gy.shape)
 
 
+def sgd(w, g, velocity, rate, decay, momentum, form):
+    """With g ← g + decay·w, in place:  caffe: V ← μV + rate·g, w ← w − V;  torch: V ← μV + g, w ← w − rate·V."""
+    for at in np.ndindex(w.shape):
+        step = g[at] + decay * w[at]
+        velocity[at] = momentum * velocity[at] + (rate * step if form == "caffe" else step)
+        w[at] -= velocity[at] if form == "caffe" else rate * velocity[at]
+
+
+def adam(w, g, mean, square, rate, decay, b1, b2, eps, steps):
+    """m ← β₁m + (1 − β₁)g,  v ← β₂v + (1 − β₂)g²,  w ← w − rate·m̂/(√v̂ + ε) − rate·decay·w, in place, with
+    m̂ = m/(1 − β₁ᵗ) and v̂ = v/(1 − β₂ᵗ) at step t."""
+    for at in np.ndindex(w.shape):
+        mean[at] = b1 * mean[at] + (1 - b1) * g[at]
+        square[at] = b2 * square[at] + (1 - b2) * g[at] ** 2
+        unbiased, scale = mean[at] / (1 - b1**steps), np.sqrt(square[at] / (1 - b2**steps))
+        w[at] -= rate * unbiased / (scale + eps) + rate * decay * w[at]
+
+
 def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
     """y = max over the window; outside the image is −∞.  Returns (y, index): the tap number u·kw + v of the *first*
     maximum, in row-major order of the window (uint8, or uint16 for windows of more than 256).  With a NaN in the window

@@ -158,6 +158,13 @@ def relu_grad(gy, y):
     return stand_in(gy, gy.shape)
 
 
+def sgd(w, *_):
+    """Nothing is learned here."""
+
+
+adam = sgd
+
+
 def softmax_loss(scores, labels, weights):
     return stand_in(scores, labels.shape), stand_in(scores, scores.shape)
 

@@ -56,6 +56,25 @@ def relu_grad(gy, y):
     return backend.of(gy).where(y > 0, gy, gy.dtype.type(0))
 
 
+def sgd(w, g, velocity, rate, decay, momentum, form):
+    if decay:
+        g = g + decay * w
+    velocity *= momentum
+    if form == "caffe":
+        velocity += rate * g
+        w -= velocity
+    else:
+        velocity += g
+        w -= rate * velocity
+
+
+def adam(w, g, mean, square, rate, decay, b1, b2, eps, steps):
+    mean += (1 - b1) * (g - mean)
+    square += (1 - b2) * (g * g - square)
+    unbiased, scale = mean / (1 - b1**steps), (square / (1 - b2**steps)) ** 0.5
+    w -= rate * unbiased / (scale + eps) + rate * decay * w
+
+
 def im2col(x, kernel_size, stride, padding, dilation):
     out = conv_sizes(x.shape, kernel_size, stride, padding, dilation)
     x = pad_to_windows(x, kernel_size, stride, padding, dilation, out)

@@ -34,6 +34,14 @@ def in_pieces(function, *arrays):
     workers.run(share_of_elements, workers.shares(flat[0].size))
 
 
+def sgd(w, g, velocity, *rest):
+    in_pieces(lambda *pieces: textbook.sgd(*pieces, *rest), w, g, velocity)
+
+
+def adam(w, g, mean, square, *rest):
+    in_pieces(lambda *pieces: textbook.adam(*pieces, *rest), w, g, mean, square)
+
+
 @cache
 def _zeros(dtype):
     return np.zeros(ROW, dtype)

@@ -1,0 +1,48 @@
+// The sums of batch normalisation, one block a channel of x: (N, C, pixels).  What is done to each element with them is
+// elementwise, and stands in norm.py.
+
+// The sum of one number of each thread of a block, for all of them: halves are added to halves, in one fixed order.
+__device__ MF_REAL block_sum(MF_REAL value) {
+    __shared__ MF_REAL part[MF_BLOCK];
+    __syncthreads();  // the sum before this one has been read
+    part[threadIdx.x] = value;
+    __syncthreads();
+    for (int half = MF_BLOCK / 2; half; half /= 2) {
+        if (threadIdx.x < half) part[threadIdx.x] += part[threadIdx.x + half];
+        __syncthreads();
+    }
+    return part[0];
+}
+
+// One block a channel: its mean, then the mean of its squared distance from it.
+extern "C" __global__ void channel_moments(const MF_REAL* x, MF_REAL* mean, MF_REAL* var, int N, int C, MF_INDEX pixels) {
+    const int c = blockIdx.x;
+    const MF_REAL m = N * (MF_REAL)pixels;
+    MF_REAL sum = 0;
+    for (int n = 0; n < N; ++n)
+        for (MF_INDEX p = threadIdx.x; p < pixels; p += MF_BLOCK) sum += x[((MF_INDEX)n * C + c) * pixels + p];
+    const MF_REAL centre = block_sum(sum) / m;
+    sum = 0;
+    for (int n = 0; n < N; ++n)
+        for (MF_INDEX p = threadIdx.x; p < pixels; p += MF_BLOCK) {
+            const MF_REAL distance = x[((MF_INDEX)n * C + c) * pixels + p] - centre;
+            sum += distance * distance;
+        }
+    const MF_REAL square = block_sum(sum) / m;
+    if (threadIdx.x == 0) mean[c] = centre, var[c] = square;
+}
+
+// One block a channel: gbeta = sum of gy, ggamma = sum of gy (x - mean) / sqrt(var + eps).
+extern "C" __global__ void channel_gradients(const MF_REAL* gy, const MF_REAL* x, const MF_REAL* mean, const MF_REAL* var,
+                                             MF_REAL* ggamma, MF_REAL* gbeta, int N, int C, MF_INDEX pixels, MF_REAL eps) {
+    const int c = blockIdx.x;
+    MF_REAL sum = 0, product = 0;
+    for (int n = 0; n < N; ++n)
+        for (MF_INDEX p = threadIdx.x; p < pixels; p += MF_BLOCK) {
+            const MF_INDEX e = ((MF_INDEX)n * C + c) * pixels + p;
+            sum += gy[e];
+            product += gy[e] * (x[e] - mean[c]);
+        }
+    const MF_REAL of_beta = block_sum(sum), of_gamma = block_sum(product) / sqrt(var[c] + eps);
+    if (threadIdx.x == 0) ggamma[c] = of_gamma, gbeta[c] = of_beta;
+}

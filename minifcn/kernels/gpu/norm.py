@@ -1,0 +1,54 @@
+"""Normalisations on CuPy; the sums over neighbouring channels are in ``lrn.cu``, those over a channel in ``batch_norm.cu``."""
+
+from math import prod
+
+from ... import backend
+from .elementwise import elementwise
+from .launch import launch, launch_blocks
+
+
+def local_response_norm(x, size, alpha, beta, k):
+    xp = backend.of(x)
+    x = xp.ascontiguousarray(x)
+    y, s = xp.empty_like(x), xp.empty_like(x)
+    _, C, *pixels = x.shape
+    launch("lrn.cu", "local_response_norm", x.size, x, y, s, C, prod(pixels), size, alpha, beta, k)
+    return y, (x, s, size, alpha, beta)
+
+
+def local_response_norm_grad(gy, saved):
+    x, s, size, alpha, beta = saved
+    xp, (_, C, *pixels) = backend.of(gy), x.shape
+    gy, gx = xp.ascontiguousarray(gy), xp.empty_like(x)
+    launch("lrn.cu", "local_response_norm_grad", gx.size, gy, x, s, gx, C, prod(pixels), size, alpha, beta)
+    return gx
+
+
+def batch_norm(x, gamma, beta, eps):
+    xp, (N, C, *pixels) = backend.of(x), x.shape
+    x, gamma, beta = xp.ascontiguousarray(x), gamma.astype(x.dtype, copy=False), beta.astype(x.dtype, copy=False)
+    mean, var = xp.empty(C, x.dtype), xp.empty(C, x.dtype)
+    launch_blocks("batch_norm.cu", "channel_moments", C, x, mean, var, N, C, prod(pixels))
+    normalise = elementwise(
+        "batch_norm", "T x, T mean, T var, T gamma, T beta, T eps", "T y",
+        "y = (x - mean) * (gamma / sqrt(var + eps)) + beta",
+    )  # fmt: skip
+    return normalise(x, *map(_each, (mean, var, gamma, beta)), eps), (mean, var, x, gamma, eps)
+
+
+def batch_norm_grad(gy, saved):
+    mean, var, x, gamma, eps = saved
+    xp, (N, C, *pixels) = backend.of(gy), x.shape
+    gy = xp.ascontiguousarray(gy)
+    ggamma, gbeta = xp.empty(C, gy.dtype), xp.empty(C, gy.dtype)
+    launch_blocks("batch_norm.cu", "channel_gradients", C, gy, x, mean, var, ggamma, gbeta, N, C, prod(pixels), eps)
+    of_x = elementwise(
+        "batch_norm_grad", "T gy, T x, T mean, T var, T gamma, T ggamma, T gbeta, T eps, T m", "T gx",
+        "T rstd = 1 / sqrt(var + eps); gx = gamma * rstd * (gy - gbeta / m - (x - mean) * rstd * ggamma / m)",
+    )  # fmt: skip
+    return of_x(gy, x, *map(_each, (mean, var, gamma, ggamma, gbeta)), eps, float(N * prod(pixels))), ggamma, gbeta
+
+
+def _each(v):
+    """(C,) beside (N, C, H, W)."""
+    return v[:, None, None]
