@@ -60,7 +60,7 @@ def _cupy_module(file, real, index):
 
 
 COMPILERS = {"cupy": cache(_cupy_module)}
-"""By the owner of the arrays: (file, real, index) -> a module; its ``get_function(name)`` takes (grid, block, arguments).
+"""By the owner of the arrays: (file, real, index) -> a module; ``get_function(name)`` takes (grid, block, arguments).
 
 One more stands here while the kernels run on NumPy arrays (``minifcn.cuda_on_cpu.host``)."""
 

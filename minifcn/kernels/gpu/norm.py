@@ -1,4 +1,4 @@
-"""Normalisations on CuPy; the sums over neighbouring channels are in ``lrn.cu``, those over a channel in ``batch_norm.cu``."""
+"""Normalisations on CuPy: the sums over neighbouring channels are in ``lrn.cu``, over one in ``batch_norm.cu``."""
 
 from math import prod
 
@@ -29,11 +29,8 @@ def batch_norm(x, gamma, beta, eps):
     x, gamma, beta = xp.ascontiguousarray(x), gamma.astype(x.dtype, copy=False), beta.astype(x.dtype, copy=False)
     mean, var = xp.empty(C, x.dtype), xp.empty(C, x.dtype)
     launch_blocks("batch_norm.cu", "channel_moments", C, x, mean, var, N, C, prod(pixels))
-    normalise = elementwise(
-        "batch_norm", "T x, T mean, T var, T gamma, T beta, T eps", "T y",
-        "y = (x - mean) * (gamma / sqrt(var + eps)) + beta",
-    )  # fmt: skip
-    return normalise(x, *map(_each, (mean, var, gamma, beta)), eps), (mean, var, x, gamma, eps)
+    y = elementwise("batch_norm")(x, *map(_each, (mean, var, gamma, beta)), eps)
+    return y, (mean, var, x, gamma, eps)
 
 
 def batch_norm_grad(gy, saved):
@@ -42,11 +39,8 @@ def batch_norm_grad(gy, saved):
     gy = xp.ascontiguousarray(gy)
     ggamma, gbeta = xp.empty(C, gy.dtype), xp.empty(C, gy.dtype)
     launch_blocks("batch_norm.cu", "channel_gradients", C, gy, x, mean, var, ggamma, gbeta, N, C, prod(pixels), eps)
-    of_x = elementwise(
-        "batch_norm_grad", "T gy, T x, T mean, T var, T gamma, T ggamma, T gbeta, T eps, T m", "T gx",
-        "T rstd = 1 / sqrt(var + eps); gx = gamma * rstd * (gy - gbeta / m - (x - mean) * rstd * ggamma / m)",
-    )  # fmt: skip
-    return of_x(gy, x, *map(_each, (mean, var, gamma, ggamma, gbeta)), eps, float(N * prod(pixels))), ggamma, gbeta
+    channels = map(_each, (mean, var, gamma, ggamma, gbeta))
+    return elementwise("batch_norm_grad")(gy, x, *channels, eps, float(N * prod(pixels))), ggamma, gbeta
 
 
 def _each(v):

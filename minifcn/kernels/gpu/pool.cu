@@ -12,7 +12,7 @@ extern "C" __global__ void max_pool2d(const MF_REAL* x, MF_REAL* y, unsigned cha
         const int i = rest % OH;
         const MF_REAL* map = x + rest / OH * H * W;
 
-        MF_REAL best = -INFINITY;
+        MF_REAL best = __int_as_float(0xff800000);  // the bits of -infinity: NVRTC has no name for it
         int at = 0;
         for (int u = 0; u < kh; ++u) {
             const int p = sh * i - ph + dh * u;
