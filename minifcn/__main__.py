@@ -6,7 +6,9 @@ from importlib.resources import files
 from . import __version__
 from .cli import command
 
-COMMANDS = ("train", "evaluate", "predict", "geometry", "experiments", "bench")
+COMMANDS = (
+    "train", "evaluate", "predict", "geometry", "experiments", "bench", "cuda_on_cpu", "gpucheck",
+)  # fmt: skip
 
 
 @command

@@ -64,14 +64,40 @@ def to_device(array, device):
     kind, _, index = device.partition(":")
     if kind != "cuda" or not (index == "" or index.isdigit()):
         raise ValueError(f"unknown device {device!r}: give 'cpu', 'cuda' or 'cuda:0'")
-    if not gpu_available():
-        raise RuntimeError(
-            f"device {device!r} needs CuPy and an NVIDIA driver: pip install 'minifcn[gpu]', or use device 'cpu'"
-        )
-    import cupy
-
+    cupy = _cupy(device)
+    count = cupy.cuda.runtime.getDeviceCount()
+    if int(index or 0) >= count:
+        raise RuntimeError(f"there is no device {device!r}: this computer has {count}, counted from cuda:0")
     with cupy.cuda.Device(int(index or 0)):
         return cupy.asarray(array)
+
+
+def _cupy(device):
+    """CuPy, if it can compute; else a RuntimeError that says what is missing."""
+    try:
+        import cupy
+    except ImportError:
+        raise RuntimeError(
+            f"device {device!r} needs CuPy, which is not installed: pip install 'minifcn[gpu]' (a driver for CUDA 12) "
+            "or 'minifcn[gpu-cuda13]' (CUDA 13), or use device 'cpu'"
+        ) from None
+    if not cupy.is_available():
+        raise RuntimeError(
+            f"device {device!r} needs an NVIDIA GPU and its driver, and CuPy finds none (does nvidia-smi?): "
+            "use device 'cpu'"
+        )
+    return cupy
+
+
+def beside(array, other):
+    """`array`, which may lie on the host, where `other` lies.
+
+    Raises
+    ------
+    ValueError
+        If it lies on a device and `other` does not, or on another one.
+    """
+    return to_device(array, device(other)) if of(array) is np else of(array, other) and array
 
 
 def asnumpy(array):

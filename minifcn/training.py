@@ -161,7 +161,7 @@ def train_epoch(t, weight, accumulate, schedule, sampling, tell):
         if sampling < 1:
             labels = np.where(backend.rng().random(labels.shape) < sampling, labels, VOID)
         inputs = Tensor(backend.to_device(t.model.preprocessing(images), t.device))
-        losses = losses_of(t.model, inputs, backend.to_device(labels, t.device), weight, t.reduction)
+        losses = losses_of(t.model, inputs, labels, weight, t.reduction)
         record_step(t, [loss.item() for loss in losses], labels)
         sum(losses[1:], losses[0]).backward()
         if t.gathered == accumulate or t.train.batch == 0:  # `batch` is the number of the next one
@@ -272,7 +272,7 @@ def evaluate(model, data, weight=None, progress=False):
         ):
             labelled += int((labels < model.num_classes).sum())
             scores = model(Tensor(backend.to_device(model.preprocessing(images), device)))
-            total += ops.cross_entropy(scores, backend.to_device(labels, device), weight).item()
+            total += ops.cross_entropy(scores, labels, weight).item()
             confusion.update(labels, backend.asnumpy(scores.data.argmax(axis=1)))
     return confusion, total / labelled if labelled else float("nan")
 

@@ -322,7 +322,7 @@ def test_an_override_is_read_when_a_kernel_is_called_so_it_reaches_backward():
 def test_overrides_by_name_and_unknown_names():
     own = ["auto", "banded", "pointwise", "winograd", "stationary", "phases"]
     assert mf.kernels.implementations("conv2d") == [*own, "textbook", "reference"]
-    assert mf.kernels.implementations("conv2d", "cupy") == ["textbook", "reference"]
+    assert mf.kernels.implementations("conv2d", "cupy") == ["cuda", "textbook", "reference"]
     with mf.override(conv2d="reference"):
         assert mf.kernels.conv2d_grad_weight.choose(np.ones(1)).__module__.endswith("reference")
     for wrong in (dict(conv2d="winogard"), dict(conv3d="banded"), dict(MaxPool2d="banded"), dict(ReLU=abs)):

@@ -50,7 +50,7 @@ class Work:
 
     def theirs(self):
         """A function that does the same computation in PyTorch."""
-        from .twin import Twin, torch
+        from .twin import Twin, tensor, torch
 
         twin = Twin(self.run)
         if not self.trains:
@@ -61,7 +61,7 @@ class Work:
 
             return forward
         leaves = [leaf for leaf in twin.leaves.values() if leaf.requires_grad]
-        gradient = None if self.gradient is None else torch.from_numpy(self.gradient)
+        gradient = None if self.gradient is None else tensor(self.gradient)
         optimizer = self.optimizer and torch.optim.SGD(
             leaves, lr=self.optimizer.lr, momentum=self.optimizer.momentum, weight_decay=self.optimizer.weight_decay
         )
@@ -76,15 +76,16 @@ class Work:
         return step
 
 
-def _normal(*shape):
-    return np.random.default_rng(0).standard_normal(shape, np.float32)
+def _normal(*shape, device="cpu"):
+    return backend.to_device(np.random.default_rng(0).standard_normal(shape, np.float32), device)
 
 
 def _kernel(operation, *shapes, image=False, trains=True, **parameters):
     """An operation on random tensors; of an `image` nobody wants a gradient."""
 
-    def build():
-        tensors = [Tensor(_normal(*s), requires_grad=trains and (i > 0 or not image)) for i, s in enumerate(shapes)]
+    def build(device="cpu"):
+        arrays = [_normal(*shape, device=device) for shape in shapes]
+        tensors = [Tensor(a, requires_grad=trains and (i > 0 or not image)) for i, a in enumerate(arrays)]
 
         def run():
             for x in tensors:
@@ -92,7 +93,7 @@ def _kernel(operation, *shapes, image=False, trains=True, **parameters):
             return operation(*tensors, **parameters)
 
         with no_grad():
-            gradient = _normal(*run().shape) if trains else None
+            gradient = _normal(*run().shape, device=device) if trains else None
         return Work(run, gradient, trains=trains)
 
     return build
@@ -101,8 +102,8 @@ def _kernel(operation, *shapes, image=False, trains=True, **parameters):
 def _loss(n, classes, size):
     labels = np.random.default_rng(0).integers(0, classes, (n, size, size))
 
-    def build():
-        scores = Tensor(_normal(n, classes, size, size), requires_grad=True)
+    def build(device="cpu"):
+        scores = Tensor(_normal(n, classes, size, size, device=device), requires_grad=True)
 
         def run():
             scores.grad = None
@@ -157,10 +158,13 @@ FORWARD = {f"{name}_forward": _conv(*sizes, trains=False) for name, sizes in CON
 def train_step(preset, classes, n, size, **options):
     """A training step of a net: SGD with momentum and decay, at a rate that leaves the weights be."""
 
-    def build():
+    def build(device="cpu"):
         backend.manual_seed(0)
-        model = getattr(models, preset)(num_classes=classes, **options)
-        image, labels = _normal(n, 3, size, size), np.random.default_rng(0).integers(0, classes, (n, size, size))
+        model = getattr(models, preset)(num_classes=classes, **options).to(device)
+        image, labels = (
+            _normal(n, 3, size, size, device=device),
+            np.random.default_rng(0).integers(0, classes, (n, size, size)),
+        )
         optimizer = optim.SGD(model.parameters(), lr=1e-12, momentum=0.9, weight_decay=5e-4, form="torch")
         return Work(lambda: ops.cross_entropy(model(Tensor(image)), labels), optimizer=optimizer)
 
@@ -170,9 +174,10 @@ def train_step(preset, classes, n, size, **options):
 def forward(preset, classes, n, size):
     """What prediction does."""
 
-    def build():
+    def build(device="cpu"):
         backend.manual_seed(0)
-        model, image = getattr(models, preset)(num_classes=classes).eval(), _normal(n, 3, size, size)
+        model = getattr(models, preset)(num_classes=classes).to(device).eval()
+        image = _normal(n, 3, size, size, device=device)
         return Work(lambda: model(Tensor(image)), trains=False)
 
     return build
@@ -181,9 +186,9 @@ def forward(preset, classes, n, size):
 def lenet_step(n):
     """A training step of LeNet on digits: small arrays, where calling a function costs more than computing it."""
 
-    def build():
+    def build(device="cpu"):
         backend.manual_seed(0)
-        model, digits = models.lenet(), _normal(n, 1, 32, 32)
+        model, digits = models.lenet().to(device), _normal(n, 1, 32, 32, device=device)
         labels = np.arange(n).reshape(n, 1, 1) % 10
         optimizer = optim.SGD(model.parameters(), lr=1e-12, momentum=0.9, weight_decay=5e-4, form="torch")
 

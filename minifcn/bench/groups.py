@@ -34,6 +34,11 @@ def unknown(names):
     return [name for name in names if name not in known]
 
 
+def on_device(case, rounds, against, wait):
+    """The row of a kernel or a step on ``cuda``; ``wait()`` returns when it has done what it was given."""
+    return dict(case=case) | _beside_torch(case, rounds, against, "cuda", wait)
+
+
 def run(group, case, rounds, against):
     """The row of one case: a dict."""
     row = dict(group=group, case=case)
@@ -43,10 +48,10 @@ def run(group, case, rounds, against):
     }[group](case, rounds, against)  # fmt: skip
 
 
-def _beside_torch(case, rounds, against):
-    work = BESIDE_CASES[case]()
+def _beside_torch(case, rounds, against, device="cpu", wait=lambda: None):
+    work = BESIDE_CASES[case](device)
     ways = [work.ours, work.theirs()] if against else [work.ours]
-    row = measure.summary(measure.in_turns(ways, rounds))
+    row = measure.summary(measure.in_turns(ways, rounds, wait))
     return row | dict(gflops=work.flops() / row["ms"] / 1e6)
 
 

@@ -13,22 +13,26 @@ from ..kernels.cpu import workers
 SAMPLE = 0.03  # seconds a sample should take at least: short work is repeated
 
 
-def in_turns(ways, rounds):
-    """Seconds of each way, (rounds, ways): one sample of each a round, in an order that turns round every time."""
-    repeats = [max(1, round(SAMPLE / max(_seconds(way, 1), 1e-6))) for way in ways]
+def in_turns(ways, rounds, wait=lambda: None):
+    """Seconds of each way, (rounds, ways): one sample of each a round, in an order that turns round every time.
+
+    ``wait()`` returns when a device has done what it was given.
+    """
+    repeats = [max(1, round(SAMPLE / max(_seconds(way, 1, wait), 1e-6))) for way in ways]
     for way, count in zip(ways, repeats):  # warm: caches, pools, the memory that will be used again
-        _seconds(way, max(2, count // 2))
+        _seconds(way, max(2, count // 2), wait)
     table = np.empty((rounds, len(ways)))
     for i in range(rounds):
         for k in range(len(ways))[:: 1 if i % 2 else -1]:
-            table[i, k] = _seconds(ways[k], repeats[k])
+            table[i, k] = _seconds(ways[k], repeats[k], wait)
     return table
 
 
-def _seconds(way, repeats):
+def _seconds(way, repeats, wait):
     start = time.perf_counter()
     for _ in range(repeats):
         way()
+    wait()
     return (time.perf_counter() - start) / repeats
 
 
@@ -52,6 +56,22 @@ def sgemm_peak(size=1024, rounds=9):
         workers.run(lambda share: np.matmul(a[slice(*share)], b, out=out[slice(*share)]), shares)
 
     return 2 * size**3 / in_turns([multiply], rounds).min() / 1e9
+
+
+def device_roof(wait, rounds=9):
+    """(GFLOP/s of a product of matrices, GB/s of copying) of the CuPy device."""
+    import cupy
+
+    def seconds(size):
+        a = cupy.ones((size, size), "float32")
+        out = a.copy()
+        ways = (lambda: a.dot(a, out=out), lambda: cupy.copyto(out, a))
+        return [in_turns([way], rounds, wait).min() for way in ways]
+
+    small, _ = seconds(256)
+    size = 4096 if small < 1e-3 else 256  # an emulation would take minutes
+    multiply, copy = seconds(size)
+    return 2 * size**3 / multiply / 1e9, 8 * size**2 / copy / 1e9
 
 
 def resident():

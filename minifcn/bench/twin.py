@@ -7,6 +7,7 @@ computes for us: it is what we are measured against.
 import ctypes
 import sys
 
+from .. import backend
 from ..core import watch
 from ..errors import UserError
 
@@ -32,6 +33,11 @@ def let_it_keep_its_memory():
     if mallopt:
         mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
         mallopt(-3, 1 << 25)  # M_MMAP_THRESHOLD, its greatest
+
+
+def tensor(array):
+    """A copy of one of our arrays, where it is."""
+    return torch.tensor(backend.asnumpy(array), device=backend.device(array))
 
 
 def _conv2d(node, x, w, b=None):
@@ -64,7 +70,7 @@ def _batch_norm(node, x, gamma, beta):
 def _cross_entropy(node, scores):
     if node.scale is None or not ((node.weights == 0) | (node.weights == 1)).all():
         raise UserError("the comparison with PyTorch has no loss with class weights, and none that is a map")
-    labels = torch.from_numpy(node.labels).masked_fill(torch.from_numpy(node.weights == 0), -100)
+    labels = tensor(node.labels).masked_fill(tensor(node.weights == 0), -100)
     return F.cross_entropy(scores, labels, reduction="sum") * node.scale
 
 
@@ -114,7 +120,7 @@ class Twin:
             for x in inputs:
                 if id(x) not in made and id(x) not in self.leaves:
                     held.append(x)
-                    self.leaves[id(x)] = torch.tensor(x.data, requires_grad=x.requires_grad)
+                    self.leaves[id(x)] = tensor(x.data).requires_grad_(x.requires_grad)
             made.add(id(output))
             self.steps.append((OPERATIONS[type(node).__name__], node, [id(x) for x in inputs], id(output)))
             node.free()  # its parameters stay; the arrays of this run would be memory that ours has to do without

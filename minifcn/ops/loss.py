@@ -41,7 +41,8 @@ def cross_entropy(scores, labels, weight=None, ignore_index=255, reduction="sum"
     scores : Tensor
         (N, C, H, W).
     labels : array
-        (N, H, W) of integers: a class 0 … C − 1, or `ignore_index` (void).
+        (N, H, W) of integers: a class 0 … C − 1, or `ignore_index` (void).  They may lie on the host beside scores on
+        a device; then they are checked there, and nothing waits for the device.
     weight : array, optional
         (C,) a weight for each class.  It scales loss and gradient; "valid" still divides by the number of locations.
     mask : array of bool, optional
@@ -61,7 +62,7 @@ def cross_entropy(scores, labels, weight=None, ignore_index=255, reduction="sum"
         For labels outside 0 … C − 1 that are not `ignore_index`, shapes that do not fit, or an unknown reduction.
     """
     array = scores.data if isinstance(scores, Tensor) else scores
-    xp = backend.of(array, labels)
+    xp = backend.of(array)
     require_maps("cross_entropy", array)
     if reduction not in REDUCTIONS:
         raise ValueError(f"unknown reduction {reduction!r}: choose from {', '.join(REDUCTIONS)}")
@@ -73,14 +74,15 @@ def cross_entropy(scores, labels, weight=None, ignore_index=255, reduction="sum"
         raise ValueError(f"labels must be integers, got {labels.dtype}")
 
     classes, counted = array.shape[1], labels != ignore_index
-    safe = labels * counted  # a void label must never be used as an index
-    if safe.size and not 0 <= int(safe.min()) <= int(safe.max()) < classes:
-        wrong = [int(v) for v in xp.unique(labels[counted]) if not 0 <= int(v) < classes]
-        raise ValueError(f"labels {wrong[:5]} are outside 0 … {classes - 1} and are not the void label {ignore_index}")
     if mask is not None:
+        backend.of(labels, mask)
         counted = counted & (mask != 0)
-        safe = safe * counted
-    safe = safe.astype("int64")
+    _require_classes(labels, ignore_index, classes)
+    scale = {"sum": 1.0, "batch": 1 / max(len(labels), 1), "none": None}.get(reduction)
+    if reduction == "valid":
+        scale = 1 / max(int(counted.sum()), 1)
+    safe = labels * counted  # a void label must never be used as an index
+    safe, counted = backend.beside(safe, array).astype("int64"), backend.beside(counted, array)
     dtype = xp.result_type(array.dtype, xp.float32)
     weights = counted.astype(dtype)
     if weight is not None:
@@ -88,8 +90,12 @@ def cross_entropy(scores, labels, weight=None, ignore_index=255, reduction="sum"
         if weight.shape != (classes,):
             raise ValueError(f"class weights have shape {weight.shape}; {classes} classes take ({classes},)")
         weights = weights * weight[safe]
-
-    scale = {"sum": 1.0, "batch": 1 / max(len(labels), 1), "none": None}.get(reduction)
-    if reduction == "valid":
-        scale = 1 / max(int(counted.sum()), 1)
     return CrossEntropy.apply(scores, labels=safe, weights=weights, scale=scale)
+
+
+def _require_classes(labels, ignore_index, classes):
+    """Raise ValueError for labels that are neither a class nor void."""
+    unknown = ((labels < 0) | (labels >= classes)) & (labels != ignore_index)
+    if unknown.any():
+        wrong = [int(v) for v in backend.of(labels).unique(labels[unknown])]
+        raise ValueError(f"labels {wrong[:5]} are outside 0 … {classes - 1} and are not the void label {ignore_index}")

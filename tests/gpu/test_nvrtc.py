@@ -83,7 +83,7 @@ def test_nvidias_compiler_takes_what_cupy_generates(name, architecture):
 
 
 def test_a_mistake_in_a_source_is_refused():
-    with pytest.raises(AssertionError, match='identifier "undefined" is undefined|undefined'):
+    with pytest.raises(AssertionError, match="undefined"):
         compile_cuda(
             launch.source("loss.cu") + "\n__device__ int f() { return undefined; }", 80, launch.options("float", "int")
         )
