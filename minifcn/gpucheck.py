@@ -83,7 +83,7 @@ def suite():
 
 def report(results):
     """The report, in Markdown."""
-    peak = results["gemm_gflops"]
+    peak, copies = results["gemm_gflops"], results["copy_gbytes"]
     rows = "\n".join([COLUMNS, *(line(row, peak) for row in results["rows"])])
     against = f"\n\nThe other is {results['against']} on the same device." if results["against"] else ""
     return f"""# gpucheck
@@ -92,7 +92,7 @@ def report(results):
 
 Suite: {results["suite"]}
 
-Matrix products reach {peak:,.0f} GFLOP/s here ("of peak" is of that), copies {results["copy_gbytes"]:,.0f} GB/s.{against}
+Matrix products reach {peak:,.0f} GFLOP/s here ("of peak" is of that), copies {copies:,.0f} GB/s.{against}
 
 ```
 {rows}

@@ -13,6 +13,7 @@ cannot, is on the page docs/gpu.md; above all it says nothing about a GPU's spee
 
 import ctypes
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -35,3 +36,14 @@ def counters():
         launches="libcuda.so.1", products="libcublas.so.13", to_device=runtime.__file__, to_host=runtime.__file__
     )
     return {n: ctypes.c_long.in_dll(ctypes.CDLL(file), f"minifcn_{n}").value for n, file in places.items()}
+
+
+@contextmanager
+def order(number):
+    """Inside, blocks and threads run in this order: 0 ascending, 1 descending, beyond: shuffled by this seed."""
+    setting = ctypes.c_int.in_dll(ctypes.CDLL("libcuda.so.1"), "minifcn_order")
+    before, setting.value = setting.value, number
+    try:
+        yield
+    finally:
+        setting.value = before

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 from ..cli import Parser, command
@@ -50,14 +51,18 @@ def settings():
         rest = [os.environ[variable]] if os.environ.get(variable) else []
         return os.pathsep.join([*map(str, paths), *rest])
 
-    return os.environ | dict(
-        PATH=first("PATH", Path(sys.executable).parent),
-        PYTHONPATH=first("PYTHONPATH", install.site()),
-        LD_LIBRARY_PATH=first("LD_LIBRARY_PATH", install.libraries()),
-        CUPY_ACCELERATORS="",  # its alternatives are compiled for a GPU beforehand
-        CUPY_CACHE_DIR=str(folder() / "kernels"),
-        MINIFCN_CUDA_PYTHON=sys.executable,
-        MINIFCN_CUDA_COMPILER=str(Path(__file__).with_name("compiler.py")),
+    flags = os.environ.get("MINIFCN_CUDA_CXXFLAGS", "")  # kernels compiled with others are others
+    return (
+        os.environ
+        | dict(
+            PATH=first("PATH", Path(sys.executable).parent),
+            PYTHONPATH=first("PYTHONPATH", install.site()),
+            LD_LIBRARY_PATH=first("LD_LIBRARY_PATH", install.libraries()),
+            CUPY_ACCELERATORS="",  # its alternatives are compiled for a GPU beforehand
+            CUPY_CACHE_DIR=str(folder() / f"kernels{flags and '-' + sha256(flags.encode()).hexdigest()[:8]}"),
+            MINIFCN_CUDA_PYTHON=sys.executable,
+            MINIFCN_CUDA_COMPILER=str(Path(__file__).with_name("compiler.py")),
+        )
     )
 
 

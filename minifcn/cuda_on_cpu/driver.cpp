@@ -24,6 +24,7 @@ static Result load(Module** m, const char* path) {
 
 extern "C" {
 long minifcn_launches;  // kernels so far
+int minifcn_order = getenv("MINIFCN_CUDA_ORDER") ? atoi(getenv("MINIFCN_CUDA_ORDER")) : 0;  // of blocks and threads
 
 Result cuGetErrorName(int e, const char** name) {
     *name = e == LAUNCH_FAILED ? "CUDA_ERROR_LAUNCH_FAILED" : e == NOT_FOUND ? "CUDA_ERROR_NOT_FOUND"
@@ -67,11 +68,11 @@ Result cuLaunchKernel(Function* f, unsigned gx, unsigned gy, unsigned gz, unsign
     const bool fits = gx && gy && gz && gx <= 2147483647u && gy <= 65535 && gz <= 65535 && bx && by && bz && bz <= 64 &&
                       (size_t)bx * by * bz <= 1024 && shared <= 49152;
     if (!fits) return INVALID_VALUE;
-    static const char *order = getenv("MINIFCN_CUDA_ORDER"), *trace = getenv("MINIFCN_CUDA_TRACE");
+    static const char* trace = getenv("MINIFCN_CUDA_TRACE");
     if (trace) fprintf(stderr, "%s<<<(%u, %u, %u), (%u, %u, %u)>>>\n", f->name.c_str(), gx, gy, gz, bx, by, bz);
     ++minifcn_launches;
     const unsigned grid[3] = {gx, gy, gz}, block[3] = {bx, by, bz};
-    const char* error = f->launch(f->kernel, arguments, grid, block, shared, order ? atoi(order) : 0);
+    const char* error = f->launch(f->kernel, arguments, grid, block, shared, minifcn_order);
     if (error) return fprintf(stderr, "emulated CUDA: %s: %s\n", f->name.c_str(), error), LAUNCH_FAILED;
     return SUCCESS;
 }
