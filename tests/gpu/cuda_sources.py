@@ -35,8 +35,8 @@ MISTAKES = {
     "a bound off by one": Mistake("p < H && q >= 0", "p <= H && q >= 0", "numbers"),
     "a stride of the other axis": Mistake("sw * j - pw + dw * v", "sh * j - pw + dw * v", "numbers"),
     "rows of the wrong length": Mistake("* H + p) * W + q] :", "* W + p) * W + q] :", "numbers"),
-    "an index that int cannot hold": Mistake("x[(((MF_INDEX)n * C + c0 + c) * H + p) * W + q]",
-                                             "x[((n * C + c0 + c) * H + p) * W + q]", "address"),
+    "an index that int cannot hold": Mistake("x[(((MF_INDEX)n * C + c) * H + p) * W + q]",
+                                             "x[((n * C + c) * H + p) * W + q]", "address"),
     "a barrier forgotten": Mistake(
         "part[threadIdx.x] = value;\n    __syncthreads();", "part[threadIdx.x] = value;", "thread"
     ),
@@ -119,7 +119,7 @@ def far_away(file):
     x[0, 0, -1, -3:] = 1, 2, 3
     for row in (23998, 23999):  # of windows; they are three rows high, padded by one
         cols = np.full((3, 96000), np.nan, np.float32)
-        where = (96000, 96000, *x.shape, 0, 3, 1, 96000, row, 1, 1, 1, 1, 0, 1, 1)
+        where = (96000, 96000, *x.shape, 3, 1, 96000, row, 1, 1, 1, 1, 0, 1, 1)
         launch.launch("conv.cu", "im2col", cols.size, x, cols, *where)
         expected = np.zeros((3, 3))
         expected[23999 - row + 1] = 1, 2, 3

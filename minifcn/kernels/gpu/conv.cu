@@ -1,13 +1,13 @@
 // Convolution as one matrix product: the windows of images as columns (im2col), and the adjoint (col2im).
 //
-// x is (N, C, H, W); of its channels those from c0 on are meant (a group), of its windows the rows first ... first + rows
-// - 1, of OW each (a band).  The column of a window has one element per channel and tap (u, v); element (c, u, v) of
-// window (n, i, j) is cols[((c kh + u) kw + v) tap_stride + n image_stride + (i - first) OW + j].
+// x is (N, C, H, W); of its windows the rows first ... first + rows - 1 are meant, of OW each (a band).  The column of a
+// window has one element per channel and tap (u, v); element (c, u, v) of window (n, i, j) is
+// cols[((c kh + u) kw + v) tap_stride + n image_stride + (i - first) OW + j].
 
 // One thread an element of cols; neighbours in j are neighbours in memory.
 extern "C" __global__ void im2col(const MF_REAL* x, MF_REAL* cols, MF_INDEX total, MF_INDEX tap_stride,
-                                  MF_INDEX image_stride, int N, int C, int H, int W, int c0, int kh, int kw, int OW,
-                                  int first, int rows, int sh, int sw, int ph, int pw, int dh, int dw) {
+                                  MF_INDEX image_stride, int N, int C, int H, int W, int kh, int kw, int OW, int first,
+                                  int rows, int sh, int sw, int ph, int pw, int dh, int dw) {
     for (EACH(e, total)) {
         MF_INDEX rest = e;
         const int j = rest % OW;
@@ -21,24 +21,24 @@ extern "C" __global__ void im2col(const MF_REAL* x, MF_REAL* cols, MF_INDEX tota
         const int p = sh * (first + i) - ph + dh * u, q = sw * j - pw + dw * v;
         const bool inside = p >= 0 && p < H && q >= 0 && q < W;
         cols[tap * tap_stride + n * image_stride + (MF_INDEX)i * OW + j] =
-            inside ? x[(((MF_INDEX)n * C + c0 + c) * H + p) * W + q] : MF_REAL(0);
+            inside ? x[(((MF_INDEX)n * C + c) * H + p) * W + q] : MF_REAL(0);
     }
 }
 
 // One thread an element of x, of its rows top ... top + height - 1: it *gathers* from all windows that see it.  (One thread a
 // window, adding to what it sees, would need atomics, and round differently in each run.)
 extern "C" __global__ void col2im(const MF_REAL* cols, MF_REAL* x, MF_INDEX total, MF_INDEX tap_stride,
-                                  MF_INDEX image_stride, int C, int H, int W, int c0, int channels, int top, int height,
-                                  int kh, int kw, int OW, int first, int rows, int sh, int sw, int ph, int pw, int dh,
-                                  int dw, int add) {
+                                  MF_INDEX image_stride, int C, int H, int W, int top, int height, int kh, int kw,
+                                  int OW, int first, int rows, int sh, int sw, int ph, int pw, int dh, int dw,
+                                  int add) {
     for (EACH(e, total)) {
         MF_INDEX rest = e;
         const int q = rest % W;
         rest /= W;
         const int p = top + rest % height;
         rest /= height;
-        const int c = rest % channels;
-        const MF_INDEX n = rest / channels;
+        const int c = rest % C;
+        const MF_INDEX n = rest / C;
 
         MF_REAL sum = 0;
         for (int u = 0; u < kh; ++u) {
@@ -54,7 +54,7 @@ extern "C" __global__ void col2im(const MF_REAL* cols, MF_REAL* x, MF_INDEX tota
                 sum += cols[(((MF_INDEX)c * kh + u) * kw + v) * tap_stride + n * image_stride + (MF_INDEX)i * OW + j];
             }
         }
-        MF_REAL* cell = x + (((MF_INDEX)n * C + c0 + c) * H + p) * W + q;
+        MF_REAL* cell = x + ((n * C + c) * H + p) * W + q;
         *cell = add ? *cell + sum : sum;
     }
 }

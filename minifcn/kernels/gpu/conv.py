@@ -21,89 +21,84 @@ WIDE = 1 << 12  # cells of an image from which on it has a product of its own
 def im2col(x, kernel_size, stride, padding, dilation):
     rows, width = conv_sizes(x.shape, kernel_size, stride, padding, dilation)
     cols = backend.of(x).empty((len(x), x.shape[1] * prod(kernel_size), rows * width), x.dtype)
-    where = (kernel_size, stride, padding, dilation)
-    _im2col(x, cols, rows * width, cols[0].size, 0, x.shape[1], (0, rows), width, *where)
+    _im2col(x, cols, rows * width, cols[0].size, slice(0, rows), width, kernel_size, stride, padding, dilation)
     return cols
 
 
 def col2im(cols, x_shape, kernel_size, stride, padding, dilation):
-    cols = backend.of(cols).ascontiguousarray(cols)
+    xp = backend.of(cols)
     rows, width = conv_sizes(x_shape, kernel_size, stride, padding, dilation)
-    x = backend.of(cols).empty(x_shape, cols.dtype)
-    where = (kernel_size, stride, padding, dilation)
-    _col2im(cols, x, rows * width, cols[0].size, 0, x_shape[1], (0, rows), width, *where, add=False)
+    x, band = xp.empty(x_shape, cols.dtype), slice(0, rows)
+    cols = xp.ascontiguousarray(cols)
+    _col2im(cols, x, rows * width, cols[0].size, band, width, kernel_size, stride, padding, dilation, add=False)
     return x
 
 
-def _im2col(x, cols, tap_stride, image_stride, c0, channels, band, width, kernel_size, stride, padding, dilation):
-    """The columns of the window rows first … last − 1, of the channels from c0 on."""
-    x, (first, last) = backend.of(x).ascontiguousarray(x), band
-    total = channels * prod(kernel_size) * len(x) * (last - first) * width
+def _im2col(x, cols, tap_stride, image_stride, band, width, kernel_size, stride, padding, dilation):
+    """The columns of a band's windows."""
+    x, rows = backend.of(x).ascontiguousarray(x), band.stop - band.start
     launch(
-        "conv.cu", "im2col", total, x, cols, tap_stride, image_stride, *x.shape, c0, *kernel_size, width, first,
-        last - first, *stride, *padding, *dilation,
+        "conv.cu", "im2col", x.shape[1] * prod(kernel_size) * len(x) * rows * width, x, cols, tap_stride, image_stride,
+        *x.shape, *kernel_size, width, band.start, rows, *stride, *padding, *dilation,
     )  # fmt: skip
 
 
-def _col2im(cols, x, tap_stride, image_stride, c0, channels, band, width, kernel_size, stride, padding, dilation, add):
+def _col2im(cols, x, tap_stride, image_stride, band, width, kernel_size, stride, padding, dilation, add):
     """What those columns hold, added to x, or written into it."""
-    (N, C, H, W), (first, last) = x.shape, band
+    N, C, H, W = x.shape
     top, bottom = 0, H
     if add:  # only the rows that the band's windows see
-        top = max(0, stride[0] * first - padding[0])
-        bottom = min(H, stride[0] * (last - 1) - padding[0] + dilation[0] * (kernel_size[0] - 1) + 1)
+        top = max(0, stride[0] * band.start - padding[0])
+        bottom = min(H, stride[0] * (band.stop - 1) - padding[0] + dilation[0] * (kernel_size[0] - 1) + 1)
     height = max(bottom - top, 0)
     launch(
-        "conv.cu", "col2im", N * channels * height * W, cols, x, tap_stride, image_stride, C, H, W, c0, channels, top,
-        height, *kernel_size, width, first, last - first, *stride, *padding, *dilation, add,
+        "conv.cu", "col2im", N * C * height * W, cols, x, tap_stride, image_stride, C, H, W, top, height, *kernel_size,
+        width, band.start, band.stop - band.start, *stride, *padding, *dilation, add,
     )  # fmt: skip
 
 
 class _Bands:
-    """A convolution cut into bands: what its three kernels share.  Iterating gives (images, rows, group)."""
+    """A convolution cut into bands, what its three kernels share.  Iterating gives (images, rows), as slices."""
 
     def __init__(self, x, x_shape, w_shape, stride, padding, dilation, groups):
-        self.xp, self.dtype = backend.of(x), x.dtype
+        self.xp, self.dtype, self.groups = backend.of(x), x.dtype, groups
         self.where = (w_shape[2:], stride, padding, dilation)
-        self.N, self.groups = x_shape[0], groups
-        self.inputs, self.outputs = w_shape[1], w_shape[0] // groups  # channels of a group
+        self.N, self.taps = x_shape[0], x_shape[1] * prod(w_shape[2:])
         self.rows, self.width = conv_sizes(x_shape, *self.where)
         self.is_pointwise = w_shape[2:] == stride == (1, 1) and padding == (0, 0)
-        self.cells = self.rows * self.width
-        limit = max(1, _workspace() // (self.inputs * prod(w_shape[2:]) * self.width * x.dtype.itemsize))  # rows
-        self.images = 1 if self.cells >= WIDE else max(1, min(self.N, limit // self.rows))
+        limit = max(1, _workspace() // (self.taps * self.width * x.dtype.itemsize))  # rows of windows
+        self.images = 1 if self.rows * self.width >= WIDE else max(1, min(self.N, limit // self.rows))
         self.height = self.rows if self.is_pointwise else min(self.rows, limit)
         self.is_one = self.images >= self.N and self.height == self.rows
 
     def __iter__(self):
         for n in range(0, self.N, self.images):
             for first in range(0, self.rows, self.height):
-                for group in range(self.groups):
-                    yield slice(n, n + self.images), slice(first, min(first + self.height, self.rows)), group
+                yield slice(n, n + self.images), slice(first, min(first + self.height, self.rows))
 
-    def columns(self, x, images, rows, group):
-        """The windows of a band as (C/G·kh·kw, cells)."""
-        x, c0 = x[images], group * self.inputs
+    def columns(self, x, images, rows):
+        """The windows of a band: (G, C/G·kh·kw, cells)."""
+        x = x[images]
         if self.is_pointwise:
-            return _matrix(x[:, c0 : c0 + self.inputs])
+            return self.matrix(x)
         cells = (rows.stop - rows.start) * self.width
-        cols = self.xp.empty((self.inputs * prod(self.where[0]), len(x) * cells), self.dtype)
-        band = (rows.start, rows.stop)
-        _im2col(x, cols, len(x) * cells, cells, c0, self.inputs, band, self.width, *self.where)
+        cols = self.xp.empty((self.groups, self.taps // self.groups, len(x) * cells), self.dtype)
+        _im2col(x, cols, len(x) * cells, cells, rows, self.width, *self.where)
         return cols
 
-    def add_columns(self, cols, x, images, rows, group):
-        """The adjoint: what (C/G·kh·kw, cells) hold goes where the windows lie on x."""
-        x, c0 = x[images], group * self.inputs
-        cells = (rows.stop - rows.start) * self.width
-        band = (rows.start, rows.stop)
-        _col2im(
-            cols, x, len(x) * cells, cells, c0, self.inputs, band, self.width, *self.where, add=self.height < self.rows
-        )
+    def add_columns(self, cols, x, images, rows):
+        """The adjoint: what (G, C/G·kh·kw, cells) hold goes where the windows lie on x."""
+        cells, n = (rows.stop - rows.start) * self.width, len(x[images])
+        add = self.height < self.rows
+        _col2im(cols, x[images], n * cells, cells, rows, self.width, *self.where, add=add)
 
-    def maps(self, y, images, rows, group):
-        """A band of y, of one group."""
-        return y[images, group * self.outputs : (group + 1) * self.outputs, rows]
+    def matrix(self, maps):
+        """(n, C, rows, width) as (G, C/G, n·rows·width); of a whole single image it is a view."""
+        return maps.swapaxes(0, 1).reshape(self.groups, maps.shape[1] // self.groups, -1)
+
+    def weights(self, w):
+        """(O, C/G, kh, kw) as (G, O/G, C/G·kh·kw)."""
+        return w.reshape(self.groups, len(w) // self.groups, -1)
 
 
 def _workspace():
@@ -123,32 +118,28 @@ def _together(a, b):
     return xp.ascontiguousarray(a, dtype=dtype), xp.ascontiguousarray(b, dtype=dtype)
 
 
-def _matrix(maps):
-    """(n, C, rows, width) as (C, n·rows·width); of a whole single image it is a view."""
-    return maps.swapaxes(0, 1).reshape(maps.shape[1], -1)
+def _times(a, b, out=None):
+    """a·b for stacks of matrices; a stack of one is a product in two dimensions, where a flag transposes."""
+    if len(a) > 1:
+        return backend.of(a).matmul(a, b, out=out)
+    return a[0].dot(b[0], out=None if out is None else out[0])[None]
 
 
 def _product(a, b, maps):
-    """maps ← a·b, with (n, O, rows, width) for (O, n·rows·width)."""
-    if len(maps) == 1 and maps[0].flags.c_contiguous:
-        a.dot(b, out=maps[0].reshape(len(a), -1))
+    """maps ← a·b: (n, O, rows, width) ← (G, O/G, k)·(G, k, n·rows·width)."""
+    if len(maps) == 1 and maps.flags.c_contiguous:
+        _times(a, b, out=maps.reshape(*a.shape[:2], -1))
     else:
         n, outputs, *cells = maps.shape
-        maps[...] = a.dot(b).reshape(outputs, n, *cells).swapaxes(0, 1)
-
-
-def _of_group(w, group, groups):
-    """The weights of a group as (O/G, C/G·kh·kw)."""
-    outputs = len(w) // groups
-    return w[group * outputs : (group + 1) * outputs].reshape(outputs, -1)
+        maps[...] = _times(a, b).reshape(outputs, n, *cells).swapaxes(0, 1)
 
 
 def conv2d(x, w, stride, padding, dilation, groups):
     x, w = _together(x, w)
     bands = _Bands(x, x.shape, w.shape, stride, padding, dilation, groups)
     y = bands.xp.empty((len(x), len(w), bands.rows, bands.width), x.dtype)
-    for band in bands:
-        _product(_of_group(w, band[-1], groups), bands.columns(x, *band), bands.maps(y, *band))
+    for images, rows in bands:
+        _product(bands.weights(w), bands.columns(x, images, rows), y[images, :, rows])
     return y
 
 
@@ -156,13 +147,13 @@ def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
     gy, w = _together(gy, w)
     bands = _Bands(gy, x_shape, w.shape, stride, padding, dilation, groups)
     gx = (bands.xp.zeros if bands.height < bands.rows else bands.xp.empty)(x_shape, gy.dtype)
-    for band in bands:
-        images, _, group = band
-        weights, gradients = _of_group(w, group, groups).T, _matrix(bands.maps(gy, *band))
+    weights = bands.weights(w).swapaxes(1, 2)
+    for images, rows in bands:
+        gradients = bands.matrix(gy[images, :, rows])
         if bands.is_pointwise:
-            _product(weights, gradients, gx[images, group * bands.inputs : (group + 1) * bands.inputs])
+            _product(weights, gradients, gx[images])
         else:
-            bands.add_columns(weights.dot(gradients), gx, *band)
+            bands.add_columns(_times(weights, gradients), gx, images, rows)
     return gx
 
 
@@ -170,11 +161,15 @@ def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
     gy, x = _together(gy, x)
     bands = _Bands(x, x.shape, w_shape, stride, padding, dilation, groups)
     gw = (bands.xp.empty if bands.is_one else bands.xp.zeros)(w_shape, gy.dtype)
-    for band in bands:
-        gradients, columns = _matrix(bands.maps(gy, *band)), bands.columns(x, *band)
-        if bands.is_one:
-            gradients.dot(columns.T, out=_of_group(gw, band[-1], groups))
+    sums = bands.weights(gw)
+    for images, rows in bands:
+        gradients, columns = bands.matrix(gy[images, :, rows]), bands.columns(x, images, rows)
+        if groups > 1:  # of a stack, what is transposed is copied: rather the gradients than their columns
+            part = _times(columns, gradients.swapaxes(1, 2)).swapaxes(1, 2)
         else:
-            part = _of_group(gw, band[-1], groups)
-            part += gradients.dot(columns.T)
+            part = _times(gradients, columns.swapaxes(1, 2), out=sums if bands.is_one else None)
+        if not bands.is_one:
+            sums += part
+        elif groups > 1:
+            sums[...] = part
     return gw
