@@ -14,6 +14,7 @@ from .coords import GeometryError
 from .core import Function, Tensor, no_grad
 from .gradcheck import GradcheckError, adjoint_check, gradcheck
 from .kernels import override, shapes_only
+from .trace import trace
 from .training import fit
 
 __version__ = "0.1.0"
@@ -21,5 +22,5 @@ __version__ = "0.1.0"
 __all__ = [
     "Function", "GeometryError", "GradcheckError", "Tensor", "adjoint_check", "data", "dense_prediction", "fit",
     "geometry", "gradcheck", "io", "kernels", "manual_seed", "metrics", "models", "nn", "no_grad", "ops", "optim",
-    "override", "shapes_only",
+    "override", "shapes_only", "trace",
 ]  # fmt: skip

@@ -6,14 +6,15 @@ A Function instance *is* the graph node: hyper-parameters in ``__init__``, raw a
 """
 
 import heapq
-import inspect
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import count
 from math import prod
+from time import perf_counter
 
 from . import backend, memory
 from .coords import AxisMap, Root, blamed, called
+from .explain import Described
 from .kernels import table
 from .kernels.shapes import broadcast_shape, stand_in
 
@@ -42,9 +43,10 @@ def scope(name):
     return _setting(_scope, name)
 
 
-def watch(callback):
-    """Inside, ``callback(node, inputs, output)`` is called after every operation."""
-    return _setting(_watchers, (*_watchers.get(), callback))
+def watch(forward=None, backward=None):
+    """Inside, ``forward(node, inputs, output)`` is called after every operation, and ``backward(node, gy, gradients)``
+    after its gradients, before what it saved is dropped."""
+    return _setting(_watchers, (*_watchers.get(), (forward, backward)))
 
 
 class Tensor:
@@ -192,6 +194,9 @@ def _propagate(tensor, gy):
             else:
                 arrived[x.creator] = gx
                 heapq.heappush(queue, (-x.creator.born, x.creator))
+        for _, told in _watchers.get():
+            if told:
+                told(node, gy, gradients)
         node.free()
 
 
@@ -199,7 +204,7 @@ def _accumulate(leaf, gx):
     leaf.grad = gx if leaf.grad is None else leaf.grad + gx
 
 
-class Function:
+class Function(Described):
     """One operation, and one node of the graph.
 
     A subclass keeps its hyper-parameters in ``__init__``, and states its mathematics in
@@ -221,6 +226,8 @@ class Function:
         What ``forward`` saved; raises RuntimeError after ``backward()`` has freed it.
     parameters : dict
         The hyper-parameters of this call.
+    seconds : float
+        What the forward pass took.
     saved_bytes, macs, flops : int
         Memory held for the backward pass; multiply-adds, and floating-point operations (two a multiply-add) of the
         forward pass.
@@ -271,7 +278,7 @@ class Function:
         return prod(out_shape)
 
     def __call__(self, *inputs):
-        inputs = _as_tensors(inputs)
+        start, inputs = perf_counter(), _as_tensors(inputs)
         arrays = [x.data for x in inputs]
         backend.of(*arrays)
         self.needs = tuple(x.requires_grad for x in inputs)
@@ -284,8 +291,10 @@ class Function:
         self.in_shapes, self.out_shape = [a.shape for a in arrays], out.shape
         out.name, out._where = self.name, self._locate(inputs, out)
 
-        for callback in _watchers.get():
-            callback(self, inputs, out)
+        self.seconds = perf_counter() - start
+        for told, _ in _watchers.get():
+            if told:
+                told(self, inputs, out)
         if self.recording:
             self.born = next(_birth)
             out.creator, out.requires_grad = self, True
@@ -350,28 +359,6 @@ class Function:
             if None not in place:
                 where[root] = tuple(blamed(m, axis, paths, self.name, root) for axis, m in enumerate(place))
         return where
-
-    @property
-    def parameters(self):
-        names = inspect.signature(type(self).__init__).parameters
-        return {n: getattr(self, n) for n in names if n != "self" and hasattr(self, n)}
-
-    @property
-    def saved_bytes(self):
-        arrays = {id(a): a.nbytes for a in (self._saved or ()) if backend.is_array(a)}
-        return sum(arrays.values())
-
-    @property
-    def macs(self):
-        return self.count_macs(self.out_shape, *self.in_shapes)
-
-    @property
-    def flops(self):
-        return 2 * self.macs + self.count(self.out_shape, *self.in_shapes)
-
-    def __repr__(self):
-        parameters = ", ".join(f"{k}={v!r}" for k, v in self.parameters.items() if not backend.is_array(v))
-        return f"{type(self).__name__}({parameters})"
 
 
 def _as_tensors(inputs):

@@ -39,6 +39,11 @@ class Convolution(Function):
     def count(self, out_shape, x_shape, w_shape, b_shape=None):
         return prod(out_shape) if b_shape else 0
 
+    def symbols(self):
+        x, w = self.in_shapes[:2]
+        letters = dict(zip("NCHW", x), O=self.out_shape[1], k=w[2:], s=self.stride, p=self.padding, d=self.dilation)
+        return letters | ({"groups": self.groups} if self.groups > 1 else {})
+
 
 class Conv2d(Convolution):
     formula = "y[n,o,i,j] = b[o] + Σ_{c,u,v} w[o,c,u,v] · x[n, c, s·i − p + d·u, s·j − p + d·v]"

@@ -16,6 +16,10 @@ class Pool2d(Function):
     def locate(self, axis, place):
         return place.window(self.kernel_size[axis], self.stride[axis], self.padding[axis], self.dilation[axis])
 
+    def symbols(self):
+        letters = dict(zip("NCHW", self.in_shapes[0]))
+        return letters | dict(k=self.kernel_size, s=self.stride, p=self.padding, d=self.dilation)
+
     def _set(self, kernel_size, stride, padding, dilation):
         self.kernel_size = pair(kernel_size, 1, "kernel_size")
         self.stride = self.kernel_size if stride is None else pair(stride, 1, "stride")
