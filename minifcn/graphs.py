@@ -2,7 +2,7 @@
 
 from html import escape
 
-WIDTH, HEIGHT, GAP, LEAST = 172, 40, 26, 190  # of a box, between rows, between the middles of columns
+WIDTH, HEIGHT, GAP, LEAST = 190, 40, 26, 208  # of a box, between rows, between the middles of columns
 
 
 class Graph:
