@@ -3,6 +3,7 @@
 How fast each parameter learns is data on the parameter: its ``lr_mult`` and ``decay_mult``.
 """
 
+from . import backend
 from .core import no_grad
 from .kernels import in_pieces
 
@@ -80,7 +81,7 @@ class Optimizer:
         if own.keys() != arrays.keys() or any(own[k].shape != arrays[k].shape for k in own):
             raise ValueError("the saved optimiser state belongs to other parameters or another optimiser")
         for key, value in own.items():
-            value[...] = arrays[key]
+            value[...] = backend.of(value).asarray(arrays[key])
         self.steps = steps
 
 
