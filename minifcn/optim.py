@@ -56,6 +56,7 @@ class Optimizer:
                     continue
                 if p.grad.shape != p.shape:
                     raise ValueError(f"a parameter of shape {p.shape} has a gradient of shape {p.grad.shape}")
+                backend.of(p.data, p.grad, *state.values())  # made before model.to(device), the buffers stay behind
                 rate, decay = self.lr * multiplier(p, "lr_mult"), self.weight_decay * multiplier(p, "decay_mult")
 
                 def piece(w, g, *buffers, names=tuple(state), rate=rate, decay=decay):
