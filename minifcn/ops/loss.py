@@ -73,14 +73,14 @@ def cross_entropy(scores, labels, weight=None, ignore_index=255, reduction="sum"
         raise ValueError(f"labels must be integers, got {labels.dtype}")
 
     classes, counted = array.shape[1], labels != ignore_index
-    safe = labels * counted  # a void label must never be used as an index
-    if safe.size and not 0 <= int(safe.min()) <= int(safe.max()) < classes:
-        wrong = [int(v) for v in xp.unique(labels[counted]) if not 0 <= int(v) < classes]
+    safe = (labels * counted).astype("int64")  # a void label must never be used as an index
+    # read as unsigned, a negative label is a large one: a device is waited for once
+    if safe.size and int(safe.view("uint64").max()) >= classes:
+        wrong = sorted({v for v in backend.asnumpy(labels[counted]).tolist() if not 0 <= v < classes})
         raise ValueError(f"labels {wrong[:5]} are outside 0 … {classes - 1} and are not the void label {ignore_index}")
     if mask is not None:
         counted = counted & (mask != 0)
         safe = safe * counted
-    safe = safe.astype("int64")
     dtype = xp.result_type(array.dtype, xp.float32)
     weights = counted.astype(dtype)
     if weight is not None:
