@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(items):
     required = os.environ.get("MINIFCN_REQUIRE", "").split()
     for mark, (there, reason) in NEEDS.items():
         marked = [item for item in items if item.get_closest_marker(mark)]
-        if mark not in required and not marked or there():
+        if (mark not in required and not marked) or there():
             continue
         if mark in required:
             raise pytest.UsageError(f"MINIFCN_REQUIRE={mark}, but {reason}")

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from strategies import Convolution, Pooling, convolutions, distinct, normal, poolings, strided, three_by_three
 
 from minifcn import kernels as K
 
 DTYPES = st.sampled_from([np.float64, np.float32])
-few = settings(max_examples=12)
 
 STRIDE_BEYOND_KERNEL = Convolution((1, 1, 7, 9), (1, 1, 2, 1), (5, 3), (0, 0), (1, 1), 1)
 ALL_PADDING = Convolution((2, 2, 1, 1), (2, 1, 3, 4), (1, 2), (3, 3), (1, 1), 2)
@@ -68,7 +67,6 @@ def conform_grad(xp, device, equal):
 @given(c=convolutions() | three_by_three() | strided(), dtype=DTYPES)
 @example(STRIDE_BEYOND_KERNEL, np.float64)
 @example(ALL_PADDING, np.float32)
-@few
 def test_convolution_and_its_two_adjoints(conform, c, dtype):
     x, w, gy = normal(c.x, 1, dtype), normal(c.w, 2, dtype), normal(c.y, 3, dtype)
     conform("conv2d", x, w, *c.parameters)
@@ -77,7 +75,6 @@ def test_convolution_and_its_two_adjoints(conform, c, dtype):
 
 
 @given(c=convolutions(), dtype=DTYPES)
-@few
 def test_im2col_and_col2im(conform, c, dtype):
     window = (c.w[2:], c.stride, c.padding, c.dilation)
     cols = conform("im2col", normal(c.x, 1, dtype), *window)
@@ -87,7 +84,6 @@ def test_im2col_and_col2im(conform, c, dtype):
 @given(p=poolings(), negative=st.booleans(), dtype=DTYPES)
 @example(CEIL_CLIPS, True, np.float32)
 @example(CEIL_DROPS, False, np.float64)
-@few
 def test_max_pooling_also_where_everything_is_negative(conform, p, negative, dtype):
     x = distinct(p.x, 1).astype(dtype)
     window = (p.kernel, p.stride, p.padding, p.dilation, p.ceil_mode)
@@ -96,7 +92,6 @@ def test_max_pooling_also_where_everything_is_negative(conform, p, negative, dty
 
 
 @given(p=poolings())
-@few
 def test_of_equal_maxima_the_first_wins(conform, p):
     x = np.random.default_rng(0).integers(0, 2, p.x).astype(np.float32)
     conform("max_pool2d", x, p.kernel, p.stride, p.padding, p.dilation, p.ceil_mode)
@@ -105,7 +100,6 @@ def test_of_equal_maxima_the_first_wins(conform, p):
 @given(p=poolings(), count_include_pad=st.booleans(), dtype=DTYPES)
 @example(CEIL_CLIPS, True, np.float32)
 @example(CEIL_DROPS, True, np.float64)
-@few
 def test_average_pooling(conform, p, count_include_pad, dtype):
     window = (p.kernel, p.stride, p.padding, p.ceil_mode, count_include_pad, p.dilation)
     conform("avg_pool2d", normal(p.x, 1, dtype), *window)
@@ -113,7 +107,6 @@ def test_average_pooling(conform, p, count_include_pad, dtype):
 
 
 @given(shape=st.tuples(*[st.integers(1, 4)] * 4), void=st.sampled_from([0.0, 0.5, 1.0]), dtype=DTYPES)
-@few
 def test_softmax_loss_also_with_everything_void(conform, shape, void, dtype):
     n, c, h, w = shape
     rng = np.random.default_rng(sum(shape))
@@ -124,7 +117,6 @@ def test_softmax_loss_also_with_everything_void(conform, shape, void, dtype):
 
 
 @given(shape=st.tuples(*[st.integers(1, 5)] * 4), dtype=DTYPES)
-@few
 def test_relu_and_the_bias(conform, shape, dtype):
     x, gy, b = normal(shape, 1, dtype), normal(shape, 2, dtype), normal(shape[1], 3, dtype)
     y = conform("relu", x)
@@ -134,7 +126,6 @@ def test_relu_and_the_bias(conform, shape, dtype):
 
 
 @given(channels=st.integers(1, 7), size=st.integers(1, 6), dtype=DTYPES)
-@few
 def test_local_response_norm(conform, conform_grad, channels, size, dtype):
     x = normal((2, channels, 3, 2), 1, dtype)
     y, _ = conform("local_response_norm", x, size, 0.5, 0.75, 2.0, first=1)
@@ -142,7 +133,6 @@ def test_local_response_norm(conform, conform_grad, channels, size, dtype):
 
 
 @given(n=st.integers(1, 3), channels=st.integers(1, 4), size=st.integers(2, 4), dtype=DTYPES)
-@few
 def test_batch_norm(conform, conform_grad, equal, n, channels, size, dtype):
     shape = (n, channels, size, size + 1)
     arrays = normal(shape, 1, dtype), normal(channels, 2, dtype), normal(channels, 3, dtype)
