@@ -24,7 +24,8 @@ API = json.loads(Path(__file__).with_name("cupy_api.json").read_text())
 SCALARS = (bool, int, float, complex, np.generic)
 # parameters of these names are arrays, in every function of the namespace
 OPERANDS = {"a", "b", "x", "y", "x1", "x2", "m", "ary", "arr", "array", "condition", "prototype", "v"}
-SEQUENCES = {"tup", "arrays"}  # ... and these are sequences of arrays
+SEQUENCES = {"tup", "arrays"}  # ... these are sequences of arrays
+INTEGERS = {"shape", "newshape", "axis", "axes", "pad_width"}  # ... and these Python's integers
 
 _crossings = []  # ("up" | "down", shape): every transfer between host and device
 
@@ -64,13 +65,23 @@ def _device(value):
     return value
 
 
-def _require_known(where, parameters, args, options):
-    """Refuse arguments that the real function has no parameter for."""
+def _require_call(where, parameters, args, options):
+    """Refuse arguments for which the real function has no parameter, and those it would not take."""
     names = parameters.split()
+    star = next((i for i, name in enumerate(names) if name[0] == "*"), len(names))
     if "**kwargs" not in names and (unknown := options.keys() - set(names)):
         raise TypeError(f"{where}() got an unexpected keyword argument {unknown.pop()!r}; CuPy's takes ({parameters})")
-    if len(args) > len(names) and "*" not in parameters:
+    if len(args) > len(names) and star == len(names):
         raise TypeError(f"{where}() takes {len(names)} arguments, got {len(args)}; CuPy's takes ({parameters})")
+    for name, value in (*((names[min(i, star)], v) for i, v in enumerate(args)), *options.items()):
+        name = name.lstrip("*")
+        if name in OPERANDS and value is not None:
+            _require_operand(where, value)
+        elif name in SEQUENCES:
+            for v in value:
+                _require_operand(where, v)
+        elif name in INTEGERS and any(isinstance(v, ndarray) for v in np.atleast_1d(np.array(value, object)).flat):
+            raise TypeError(f"{where}: 'ndarray' object cannot be interpreted as an integer")
 
 
 def _require_operand(where, value):
@@ -191,7 +202,7 @@ class ndarray:
             raise AttributeError(f"'ndarray' object has no attribute {name!r} in CuPy {API['cupy']}")
 
         def method(*args, **options):
-            _require_known(f"ndarray.{name}", API["methods"][name], args, options)
+            _require_call(f"ndarray.{name}", API["methods"][name], args, options)
             options = {k: _host(v, name) for k, v in options.items()}
             return _device(getattr(self._values, name)(*_host(args, name), **options))
 
@@ -259,7 +270,7 @@ class ufunc:
 
     def __call__(self, *args, **options):
         known = "out dtype casting" + " axes axis keepdims order" * (self.name == "matmul")
-        _require_known(self.name, known, (), options)
+        _require_call(self.name, known, (), options)
         for value in args:
             _require_operand(f"xp.{self.name}", value)
         out = options.get("out")
@@ -366,15 +377,9 @@ def _function(name):
 
     def function(*args, **options):
         where = f"xp.{name}"
-        _require_known(where, parameters, args, options)
+        _require_call(where, parameters, args, options)
         if name == "einsum" and options.keys() - {"optimize", "dtype"}:
             raise TypeError(f"Did not understand the following kwargs: {list(options)}")
-        for parameter, value in (*zip(parameters.split(), args), *options.items()):
-            if parameter in OPERANDS and value is not None:
-                _require_operand(where, value)
-            elif parameter in SEQUENCES:
-                for v in value:
-                    _require_operand(where, v)
         if name in ("nonzero", "flatnonzero", "argwhere", "unique") or (name == "where" and len(args) == 1):
             _crossed("down", ())  # how many there are decides the shape
         options = {k: _host(v, where) for k, v in options.items()}
