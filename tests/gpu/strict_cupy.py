@@ -21,6 +21,7 @@ from types import SimpleNamespace
 import numpy as np
 
 API = json.loads(Path(__file__).with_name("cupy_api.json").read_text())
+__version__ = f"{API['cupy']}, a double on NumPy {np.__version__}"
 SCALARS = (bool, int, float, complex, np.generic)
 # parameters of these names are arrays, in every function of the namespace
 OPERANDS = {"a", "b", "x", "y", "x1", "x2", "m", "ary", "arr", "array", "condition", "prototype", "v"}

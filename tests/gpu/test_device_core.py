@@ -123,4 +123,6 @@ def test_layer_in_training_and_in_evaluation(name, device, equal):
         return results
 
     moved = copy.deepcopy(layer).to("cuda")
-    equal(run(moved, device.put), run(layer, lambda a: a.copy()), 5e-6)
+    results = run(moved, device.put)
+    assert all(r.dtype == np.float32 for r in results)
+    equal(results, run(layer, lambda a: a.copy()), 5e-6)

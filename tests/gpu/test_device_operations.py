@@ -25,7 +25,9 @@ def test_forward_and_backward_equal_the_hosts_in_float32(name, device, equal):
         y.backward(put(normal(y.shape, 5, np.float32)))
         return [y.data, *(t.grad for t in tensors)]
 
-    equal(run(device.put), run(lambda a: a.copy()), 2e-6)
+    results = run(device.put)
+    assert all(r.dtype == np.float32 for r in results if r is not None)
+    equal(results, run(lambda a: a.copy()), 2e-6)
 
 
 def test_a_wrong_gradient_is_found_on_the_device_too(device):

@@ -108,7 +108,7 @@ def test_fit_gives_the_losses_and_measures_of_the_host(xp, options):
     for row, expected in zip(there[1].rows, host[1].rows):
         assert row["val_loss"] == pytest.approx(expected["val_loss"], rel=1e-5)
         assert row["pixel_accuracy"] == pytest.approx(expected["pixel_accuracy"], abs=2e-3)
-    assert all(isinstance(p.data, xp.ndarray) for p in there[1].model.parameters())
+    assert all(isinstance(p.data, xp.ndarray) and p.dtype == np.float32 for p in there[1].model.parameters())
 
 
 @pytest.mark.strict
