@@ -101,8 +101,10 @@ def beside(array, other):
 
 
 def asnumpy(array):
-    """`array` as a NumPy array (copied from the device if it is not one)."""
-    return array if isinstance(array, np.ndarray) else array.get()
+    """`array` as a NumPy array (copied from the device if it lies there); lists and numbers become one."""
+    if isinstance(array, np.ndarray):
+        return array
+    return array.get() if is_array(array) else np.asarray(array)
 
 
 def gpu_available():

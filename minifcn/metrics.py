@@ -9,6 +9,7 @@ from itertools import product
 
 import numpy as np
 
+from . import backend
 from .data.images import VOID
 
 
@@ -55,7 +56,7 @@ class ConfusionMatrix:
         ValueError
             For different shapes, fractions, or a prediction outside 0 .. num_classes-1.
         """
-        labels, predictions = np.asarray(labels), np.asarray(predictions)
+        labels, predictions = backend.asnumpy(labels), backend.asnumpy(predictions)
         if labels.shape != predictions.shape:
             raise ValueError(
                 f"labels have shape {labels.shape} and predictions {predictions.shape}; they must be the same"
@@ -204,7 +205,7 @@ def upper_bound(label, factor):
 
 
 def _labels(label):
-    label = np.asarray(label)
+    label = backend.asnumpy(label)
     if label.dtype.kind not in "iu":
         raise ValueError(f"labels must be integers, not {label.dtype}")
     if np.iinfo(label.dtype).max < VOID:

@@ -3,6 +3,7 @@
 How fast each parameter learns is data on the parameter: its ``lr_mult`` and ``decay_mult``.
 """
 
+from . import backend
 from . import kernels as K
 from .core import no_grad
 
@@ -53,6 +54,7 @@ class Optimizer:
                     continue
                 if p.grad.shape != p.shape:
                     raise ValueError(f"a parameter of shape {p.shape} has a gradient of shape {p.grad.shape}")
+                backend.of(p.data, p.grad, *state.values())  # made before model.to(device), the buffers stay behind
                 rate, decay = self.lr * multiplier(p, "lr_mult"), self.weight_decay * multiplier(p, "decay_mult")
                 self.update(p.data, p.grad if scale == 1 else p.grad * scale, state, rate, decay)
                 p.grad = None
@@ -71,7 +73,7 @@ class Optimizer:
         if own.keys() != arrays.keys() or any(own[k].shape != arrays[k].shape for k in own):
             raise ValueError("the saved optimiser state belongs to other parameters or another optimiser")
         for key, value in own.items():
-            value[...] = arrays[key]
+            value[...] = backend.of(value).asarray(arrays[key])
         self.steps = steps
 
 

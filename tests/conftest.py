@@ -59,13 +59,13 @@ def pytest_collection_modifyitems(items):
         collected[mark] = sum(item.get_closest_marker(mark) is not None for item in items)
     required = os.environ.get("MINIFCN_REQUIRE", "").split()
     for mark, (is_there, reason) in NEEDS.items():
-        if not (mark in required or any(item.get_closest_marker(mark) for item in items)) or is_there():
+        marked = [item for item in items if item.get_closest_marker(mark)]
+        if not (marked or mark in required) or is_there():
             continue
         if mark in required:
             raise pytest.UsageError(f"MINIFCN_REQUIRE={mark}, but {reason}")
-        for item in items:
-            if item.get_closest_marker(mark):
-                item.add_marker(pytest.mark.skip(reason=reason))
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -8,6 +8,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from .. import backend
 from ..errors import UserError
 from .atomic import atomic
 
@@ -20,7 +21,7 @@ def save_checkpoint(path, arrays, record):
     UserError
         If it cannot be written (no such folder, no space).  What was there stays.
     """
-    arrays = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
+    arrays = {name: np.ascontiguousarray(backend.asnumpy(a)) for name, a in arrays.items()}
     try:
         with atomic(path) as partial:
             save_file(arrays, partial, metadata={"minifcn": json.dumps(record)})

@@ -97,5 +97,5 @@ def _require_classes(labels, ignore_index, classes):
     """Raise ValueError for labels that are neither a class nor void."""
     unknown = ((labels < 0) | (labels >= classes)) & (labels != ignore_index)
     if unknown.any():
-        wrong = [int(v) for v in backend.of(labels).unique(labels[unknown])]
+        wrong = sorted(set(backend.asnumpy(labels[unknown]).tolist()))
         raise ValueError(f"labels {wrong[:5]} are outside 0 … {classes - 1} and are not the void label {ignore_index}")

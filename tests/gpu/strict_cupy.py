@@ -1,0 +1,390 @@
+"""A double of CuPy on NumPy that refuses what CuPy refuses, and what CuPy does wrongly or slowly without a word.
+
+Put it in CuPy's place (``sys.modules["cupy"] = strict_cupy``: the fixture ``xp`` does) and ``tensor.to("cuda")`` gives
+its arrays.  Its numbers are NumPy's: what it proves is that our calls are ones CuPy takes as they are meant, not that
+CuPy computes the same.
+
+CuPy refuses too: host arrays and lists as operands, implicit conversion, names and keywords it lacks (the snapshot
+cupy_api.json knows them), 0-d arrays as integers.  CuPy lets pass, and we do not: NumPy's functions on device arrays;
+reading ``empty`` (here NaN); index arrays out of bounds (there they wrap around); assignment through repeated indices
+(there in any order); writing through ``as_strided`` and ``broadcast_to``; random numbers (other ones than the host's).
+Everything that crosses the bus is written down: see :func:`counted`.
+"""
+
+import json
+import operator
+import sys
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+API = json.loads(Path(__file__).with_name("cupy_api.json").read_text())
+__version__ = f"{API['cupy']}, a double on NumPy {np.__version__}"
+SCALARS = (bool, int, float, complex, np.generic)
+# parameters of these names are arrays, in every function of the namespace
+OPERANDS = {"a", "b", "x", "y", "x1", "x2", "m", "ary", "arr", "array", "condition", "prototype", "v"}
+SEQUENCES = {"tup", "arrays"}  # ... these are sequences of arrays
+INTEGERS = {"shape", "newshape", "axis", "axes", "pad_width"}  # ... and these Python's integers
+
+_crossings = []  # ("up" | "down", shape): every transfer between host and device
+
+
+@contextmanager
+def counted():
+    """Inside, transfers are written into the list that is handed out: ("up", shape) to the device, ("down", shape)."""
+    first, own = len(_crossings), []
+    try:
+        yield own
+    finally:
+        own += _crossings[first:]
+
+
+def _crossed(direction, value):
+    _crossings.append((direction, np.shape(value)))
+    return value
+
+
+def _host(value, where):
+    """What NumPy shall compute with: device arrays opened, wherever they stand; host arrays refused."""
+    if isinstance(value, ndarray):
+        return value._values
+    if isinstance(value, np.ndarray):
+        raise TypeError(f"{where}: Unsupported type {type(value)}: a host array among device arrays")
+    if isinstance(value, tuple | list):
+        return type(value)(_host(v, where) for v in value)
+    return value
+
+
+def _device(value):
+    """NumPy's answer as CuPy gives it: a 0-d array, not a scalar."""
+    if isinstance(value, np.ndarray | np.generic):
+        return ndarray(value)
+    if isinstance(value, tuple | list) and any(isinstance(v, np.ndarray | np.generic) for v in value):
+        return type(value)(map(_device, value))
+    return value
+
+
+def _require_call(where, parameters, args, options):
+    """Refuse arguments for which the real function has no parameter, and those it would not take."""
+    names = parameters.split()
+    star = next((i for i, name in enumerate(names) if name[0] == "*"), len(names))
+    if "**kwargs" not in names and (unknown := options.keys() - set(names)):
+        raise TypeError(f"{where}() got an unexpected keyword argument {unknown.pop()!r}; CuPy's takes ({parameters})")
+    if len(args) > len(names) and star == len(names):
+        raise TypeError(f"{where}() takes {len(names)} arguments, got {len(args)}; CuPy's takes ({parameters})")
+    for name, value in (*((names[min(i, star)], v) for i, v in enumerate(args)), *options.items()):
+        name = name.lstrip("*")
+        if name in OPERANDS and value is not None:
+            _require_operand(where, value)
+        elif name in SEQUENCES:
+            for v in value:
+                _require_operand(where, v)
+        elif name in INTEGERS and any(isinstance(v, ndarray) for v in np.atleast_1d(np.array(value, object)).flat):
+            raise TypeError(f"{where}: 'ndarray' object cannot be interpreted as an integer")
+
+
+def _require_operand(where, value):
+    if not isinstance(value, (ndarray, *SCALARS)):
+        raise TypeError(f"{where}: Unsupported type {type(value)}")
+
+
+class Flags:
+    """What CuPy tells of an array's memory; there is no read-only flag to set."""
+
+    __slots__ = ("c_contiguous", "f_contiguous", "owndata")
+
+    def __init__(self, flags):
+        self.c_contiguous, self.f_contiguous, self.owndata = flags.c_contiguous, flags.f_contiguous, flags.owndata
+
+    def __getitem__(self, name):
+        return getattr(self, name.lower())
+
+
+class ndarray:
+    """A device array: no subclass of NumPy's, so that nothing of it slips through."""
+
+    __slots__ = ("_values",)
+    __hash__ = None
+
+    def __init__(self, values):
+        values = np.asarray(values)
+        if values.dtype.kind not in "biufc":
+            raise ValueError(f"Unsupported dtype {values.dtype}")
+        self._values = values
+
+    # what Python or NumPy would do behind our back
+
+    def __array__(self, *args, **options):
+        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **options):
+        if method == "__call__" and len(inputs) == 2 and isinstance(inputs[0], np.generic) and not options:
+            return ndarray(ufunc(inputs[0], self._values))  # np.float32(2) * x
+        raise TypeError(f"numpy.{ufunc.__name__} was given a device array: call xp.{ufunc.__name__}, on device arrays")
+
+    def __array_function__(self, function, types, args, options):
+        raise TypeError(f"numpy.{function.__name__} was given a device array: call xp.{function.__name__}")
+
+    def __contains__(self, value):
+        raise TypeError("`in` would compare on the host: use (x == value).any()")
+
+    # to the host: each waits for the device
+
+    def get(self, stream=None, order="C", out=None, blocking=True):
+        return _crossed("down", self._values).copy(order=order)
+
+    def item(self):
+        return _crossed("down", self._values).item()
+
+    def tolist(self):
+        return _crossed("down", self._values).tolist()
+
+    def tobytes(self):
+        return _crossed("down", self._values).tobytes()
+
+    def __float__(self):
+        return float(self.item())
+
+    def __int__(self):
+        return int(self.item())
+
+    def __bool__(self):
+        return bool(_crossed("down", self._values))
+
+    def __repr__(self):
+        return repr(_crossed("down", self._values))
+
+    def __format__(self, spec):
+        return format(self.item() if spec else self.get(), spec)
+
+    # what is known without looking at the numbers
+
+    shape = property(lambda self: self._values.shape)
+    strides = property(lambda self: self._values.strides)
+    dtype = property(lambda self: self._values.dtype)
+    ndim = property(lambda self: self._values.ndim)
+    size = property(lambda self: self._values.size)
+    itemsize = property(lambda self: self._values.itemsize)
+    nbytes = property(lambda self: self._values.nbytes)
+    T = property(lambda self: ndarray(self._values.T))
+    base = property(lambda self: None if self._values.base is None else ndarray(self._values.base))
+    flags = property(lambda self: Flags(self._values.flags))
+    device = property(lambda self: SimpleNamespace(id=0))
+
+    def __len__(self):
+        return len(self._values)
+
+    def __iter__(self):
+        return (_device(row) for row in self._values)
+
+    # indexing
+
+    def __getitem__(self, index):
+        index = _index(index)
+        if any(isinstance(i, np.ndarray) and i.dtype == bool for i in index):
+            _crossed("down", ())  # how many are chosen decides the shape
+        return _device(self._values[index])
+
+    def __setitem__(self, index, value):
+        if isinstance(value, np.ndarray | list | tuple):
+            raise ValueError("non-scalar numpy.ndarray cannot be used for fill")
+        index = _index(index)
+        if getattr(value, "size", 1) > 1 and any(isinstance(i, np.ndarray) and i.dtype != bool for i in index):
+            chosen = np.arange(self.size).reshape(self.shape)[index]
+            if np.unique(chosen).size != chosen.size:
+                raise ValueError("assignment through repeated indices: CuPy's result is undefined; add with xp.add.at")
+        self._values[index] = _host(value, "assignment")
+
+    def __getattr__(self, name):
+        """Any other method that CuPy has, with the parameters that it has there."""
+        if name.startswith("__") or name not in API["methods"]:
+            raise AttributeError(f"'ndarray' object has no attribute {name!r} in CuPy {API['cupy']}")
+
+        def method(*args, **options):
+            _require_call(f"ndarray.{name}", API["methods"][name], args, options)
+            options = {k: _host(v, name) for k, v in options.items()}
+            return _device(getattr(self._values, name)(*_host(args, name), **options))
+
+        return method
+
+
+def _index(index):
+    """An index as a tuple for NumPy, which raises where an index array reaches out of bounds."""
+    return tuple(map(_part, index if isinstance(index, tuple) else (index,)))
+
+
+def _part(part):
+    if isinstance(part, ndarray):
+        return part._values
+    if isinstance(part, list | np.ndarray):  # CuPy copies it to the device, every time
+        return _crossed("up", np.asarray(part))
+    return part
+
+
+def _unary(function):
+    return lambda self: _device(function(self._values))
+
+
+def _binary(function, reflected=False):
+    def operation(self, other):
+        if isinstance(other, np.ndarray):
+            raise TypeError(f"Unsupported type {type(other)}: a host array beside a device array")
+        if not isinstance(other, (ndarray, *SCALARS)):
+            return NotImplemented
+        a, b = self._values, _host(other, "operator")
+        return _device(function(b, a) if reflected else function(a, b))
+
+    return operation
+
+
+def _in_place(function):
+    def operation(self, other):
+        if not isinstance(other, (ndarray, *SCALARS)):
+            raise TypeError(f"Unsupported type {type(other)} in an operation in place")
+        function(self._values, _host(other, "operator"))  # NumPy has CuPy's rules: same kind, and the shape stays
+        return self
+
+    return operation
+
+
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and_", "or_", "xor"):
+    _bare, _function = _name.rstrip("_"), getattr(operator, _name)
+    setattr(ndarray, f"__{_bare}__", _binary(_function))
+    setattr(ndarray, f"__r{_bare}__", _binary(_function, reflected=True))
+    if _name != "matmul":
+        setattr(ndarray, f"__i{_bare}__", _in_place(getattr(operator, f"i{_bare}")))
+for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
+    setattr(ndarray, f"__{_name}__", _binary(getattr(operator, _name)))
+for _name in ("neg", "pos", "abs", "invert"):
+    setattr(ndarray, f"__{_name}__", _unary(getattr(operator, _name)))
+
+
+class ufunc:
+    """A function of numbers: no ``where=``; ``at`` and ``reduce`` only where CuPy has them."""
+
+    AT = ("add", "subtract", "maximum", "minimum")
+
+    def __init__(self, name):
+        self.name, self._function = name, getattr(np, name)
+
+    def __call__(self, *args, **options):
+        known = "out dtype casting" + " axes axis keepdims order" * (self.name == "matmul")
+        _require_call(self.name, known, (), options)
+        for value in args:
+            _require_operand(f"xp.{self.name}", value)
+        out = options.get("out")
+        options = {k: _host(v, self.name) for k, v in options.items()}
+        result = self._function(*_host(args, self.name), **options)
+        return _device(result) if out is None else out
+
+    def at(self, x, index, value):
+        if self.name not in self.AT:
+            raise NotImplementedError(f"`cupy_{self.name}.at` is not supported yet")
+        if x.dtype.kind in "biu" and x.itemsize < 4:
+            raise TypeError(f"cupy.{self.name}.at does not support {x.dtype}")
+        _require_operand(f"xp.{self.name}.at", x)
+        self._function.at(x._values, _index(index), _host(value, f"xp.{self.name}.at"))
+
+    def reduce(self, x, axis=0):
+        if self.name not in ("add", "multiply"):
+            raise NotImplementedError(f"`cupy_{self.name}.reduce` is not supported yet")
+        _require_operand(f"xp.{self.name}.reduce", x)
+        return _device(self._function.reduce(x._values, axis))
+
+
+def asarray(a, dtype=None, order=None, *, copy=None, blocking=False):
+    """On the device, where it may be already: lists and Python numbers cross the bus as arrays do."""
+    if isinstance(a, ndarray):
+        return a if dtype in (None, a.dtype) and not copy else ndarray(np.array(a._values, dtype))
+    if isinstance(a, list | tuple) and any(isinstance(v, ndarray) for v in a):
+        return ndarray(np.array(_host(a, "asarray"), dtype))
+    return ndarray(_crossed("up", np.array(a, dtype, order=order or "K")))
+
+
+def array(a, dtype=None, copy=True, order="K", subok=False, ndmin=0, *, blocking=False):
+    """As :func:`asarray`, copied."""
+    return asarray(a, dtype, order, copy=copy)
+
+
+def ascontiguousarray(a, dtype=None):
+    """A device array in C order; a host array is refused, as by CuPy."""
+    _require_operand("ascontiguousarray", a)
+    return a if a.flags.c_contiguous and dtype in (None, a.dtype) else ndarray(np.ascontiguousarray(a._values, dtype))
+
+
+def empty(shape, dtype=float, order="C"):
+    """Memory nobody has written to: NaN, or the largest integer, so that reading it shows."""
+    dtype = np.dtype(dtype)
+    value = np.nan if dtype.kind in "fc" else True if dtype.kind == "b" else np.iinfo(dtype).max
+    return ndarray(np.full(shape, value, dtype, order))
+
+
+def empty_like(prototype, dtype=None, order="K", subok=None, shape=None):
+    """:func:`empty` of another array's shape and type."""
+    return empty(prototype.shape if shape is None else shape, dtype or prototype.dtype)
+
+
+def asnumpy(a, stream=None, order="C", out=None, *, blocking=True):
+    """On the host."""
+    return a.get() if isinstance(a, ndarray) else np.asarray(a)
+
+
+def is_available():
+    """As if there were a GPU."""
+    return True
+
+
+def get_array_module(*arrays):
+    """This module if any array is ours."""
+    return sys.modules[__name__] if any(isinstance(a, ndarray) for a in arrays) else np
+
+
+def as_strided(x, shape=None, strides=None):
+    """A view; CuPy's may be written through, where windows overlap with any result."""
+    return ndarray(np.lib.stride_tricks.as_strided(x._values, shape, strides, writeable=False))
+
+
+def sliding_window_view(x, window_shape, axis=None, *, subok=False, writeable=False):
+    """A view of all windows."""
+    if writeable:
+        raise NotImplementedError("Writeable views are not supported.")
+    return ndarray(np.lib.stride_tricks.sliding_window_view(x._values, window_shape, axis))
+
+
+lib = SimpleNamespace(
+    stride_tricks=SimpleNamespace(as_strided=as_strided, sliding_window_view=sliding_window_view),
+)
+cuda = SimpleNamespace(Device=lambda index=0: nullcontext(), runtime=SimpleNamespace(getDeviceCount=lambda: 1))
+
+
+def __getattr__(name):
+    """Every other name that both CuPy and NumPy have."""
+    if name == "random":
+        raise AttributeError("draw on the host (backend.rng()): CuPy's random numbers are not NumPy's")
+    if hasattr(np, name):
+        if name in API["ufuncs"]:
+            return ufunc(name)
+        if name in API["functions"]:
+            return _function(name)
+        if name in API["names"]:
+            return getattr(np, name)
+    raise AttributeError(f"module 'cupy' has no attribute {name!r} (CuPy {API['cupy']}), or the double does not")
+
+
+def _function(name):
+    parameters = API["functions"][name]
+
+    def function(*args, **options):
+        where = f"xp.{name}"
+        _require_call(where, parameters, args, options)
+        if name == "einsum" and options.keys() - {"optimize", "dtype"}:
+            raise TypeError(f"Did not understand the following kwargs: {list(options)}")
+        if name in ("nonzero", "flatnonzero", "argwhere", "unique") or (name == "where" and len(args) == 1):
+            _crossed("down", ())  # how many there are decides the shape
+        options = {k: _host(v, where) for k, v in options.items()}
+        result = getattr(np, name)(*_host(args, where), **options)
+        return _device(np.bool_(result) if name in ("allclose", "array_equal") else result)
+
+    return function
