@@ -1,0 +1,219 @@
+"""Stepping through a convolution, a transposed convolution or a pooling, one cell at a time, forward and backward."""
+
+from math import prod
+
+import numpy as np
+
+from .. import backend
+from .. import kernels as K
+from ..kernels.shapes import deconv_size, pair
+from .stepper import Stepper
+from .style import CYCLE, GREY
+
+WINDOW, CELL = CYCLE[1], CYCLE[2]  # orange: what is read; green: what is made
+OPERATIONS = ("conv2d", "conv_transpose2d", "max_pool2d")
+
+
+class ConvStepper(Stepper):
+    """One cell a step: the window, the products, the cell they make; or, backward, what one arriving gradient adds.
+
+    Parameters
+    ----------
+    x : array
+        (H, W): small, so that its numbers can be read.
+    w : array
+        (kh, kw); for "max_pool2d" only its size counts.
+    operation : {"conv2d", "conv_transpose2d", "max_pool2d"}
+    direction : {"forward", "backward"}
+    stride, padding, dilation : int or (h, w)
+    gy : array, optional
+        For "backward": the gradient that arrives at the output; ones without it.
+
+    Raises
+    ------
+    ValueError
+        If sizes do not fit, or an operation or a direction has another name.
+    """
+
+    def __init__(self, x, w, operation="conv2d", direction="forward", stride=1, padding=0, dilation=1, gy=None):
+        if operation not in OPERATIONS:
+            raise ValueError(f"operation is one of {', '.join(OPERATIONS)}, got {operation!r}")
+        if direction not in ("forward", "backward"):
+            raise ValueError(f"direction is 'forward' or 'backward', got {direction!r}")
+        self.x, self.w = _map(x, "x"), _map(w, "w")
+        self.operation, self.direction = operation, direction
+        self.where = (pair(stride, 1, "stride"), pair(padding, 0, "padding"), pair(dilation, 1, "dilation"))
+        x, w, kernel = self.x[None, None], self.w[None, None], self.w.shape
+        self.spreads = operation == "conv_transpose2d"
+        if operation == "conv2d":
+            y = K.conv2d(x, w, *self.where, 1)
+        elif operation == "max_pool2d":
+            y, self.index = K.max_pool2d(x, kernel, *self.where, False)
+        else:
+            shape = (
+                1,
+                1,
+                *(deconv_size(*s) for s in zip(self.x.shape, kernel, *self.where[:2], (0, 0), self.where[2])),
+            )
+            y = K.conv2d_grad_input(x, w, shape, *self.where, 1)
+        self.y = y[0, 0]
+        self.gy = np.ones_like(self.y) if gy is None else _map(gy, "gy")
+        if self.gy.shape != self.y.shape:
+            raise ValueError(f"gy has shape {self.gy.shape}, the output {self.y.shape}")
+        self.size = (9.6, 3.2 if direction == "forward" and operation != "conv2d" else 5.6)
+
+    def __len__(self):
+        return prod(self._grid)
+
+    @property
+    def _grid(self):
+        """The cells that are stepped through: those of y; of x where the operation spreads."""
+        return self.x.shape if self.spreads else self.y.shape
+
+    def _taps(self, i):
+        """[(tap, cell)] of the window at step i, on the map it lies on; what is outside included."""
+        (s, p, d), (at_h, at_w) = self.where, divmod(i, self._grid[1])
+        return [
+            ((u, v), (s[0] * at_h - p[0] + d[0] * u, s[1] * at_w - p[1] + d[1] * v))
+            for u in range(self.w.shape[0])
+            for v in range(self.w.shape[1])
+        ]
+
+    def terms(self, i):
+        """[(tap, cell, value of the map there)]: what step i reads or writes, None outside the map."""
+        plane = self.y if self.spreads else self.x
+        inside = [all(0 <= c < n for c, n in zip(cell, plane.shape)) for _, cell in self._taps(i)]
+        return [(tap, cell, float(plane[cell]) if there else None) for (tap, cell), there in zip(self._taps(i), inside)]
+
+    def so_far(self, i):
+        """The maps that steps 0 … i have made, by name: y; or gx and gw (gx alone of a pooling)."""
+        made = {"y": np.zeros_like(self.y)}
+        if self.direction == "backward":
+            made = {"gx": np.zeros_like(self.x), "gw": np.zeros_like(self.w)}
+            if self.operation == "max_pool2d":
+                del made["gw"]
+        for step in range(i + 1):
+            self._add(made, step)
+        return made
+
+    def _add(self, made, step):
+        """What one step adds."""
+        cell = divmod(step, self._grid[1])
+        reached = [(tap, at) for tap, at, value in self.terms(step) if value is not None]
+        if self.operation == "max_pool2d":
+            best = divmod(int(self.index[0, 0][cell]), self.w.shape[1])
+            for tap, at in reached:
+                if tap == best and self.direction == "forward":
+                    made["y"][cell] = self.x[at]
+                elif tap == best:
+                    made["gx"][at] += self.gy[cell]
+            return
+        for tap, at in reached:
+            # of a convolution x lies under the window and y is the cell; of its transpose it is the other way round
+            in_x, in_y = (cell, at) if self.spreads else (at, cell)
+            if self.direction == "forward":
+                made["y"][in_y] += self.w[tap] * self.x[in_x]
+            else:
+                made["gx"][in_x] += self.w[tap] * self.gy[in_y]
+                made["gw"][tap] += self.x[in_x] * self.gy[in_y]
+
+    def title(self, i):
+        cell = "{}, {}".format(*divmod(i, self._grid[1]))
+        read = [(self.w[tap], value) for tap, _, value in self.terms(i) if value is not None]
+        if self.direction == "backward":
+            if self.operation == "max_pool2d":
+                return f"gy[{cell}] = {_text(self.gy.flat[i])} goes to the window's first maximum"
+            if self.spreads:
+                return f"gx[{cell}] = Σ w·gy over the window;  gw += x[{cell}]·gy"
+            return f"gy[{cell}] = {_text(self.gy.flat[i])}:  gx += w·gy,  gw += x·gy  in the window"
+        if self.operation == "max_pool2d":
+            return f"y[{cell}] = max({', '.join(_text(v) for _, v in read)}) = {_text(self.y.flat[i])}"
+        if self.spreads:
+            return f"x[{cell}] = {_text(self.x.flat[i])} times w is added to y, where its window lies"
+        products = " + ".join(f"{_text(w)}·{_text(v)}" for w, v in read)
+        return f"y[{cell}] = {products} = {_text(self.y.flat[i])}"
+
+    # ---- drawing ----
+
+    def draw(self, figure, i):
+        made, window = self.so_far(i), [at for _, at, _ in self.terms(i)]
+        cell = [divmod(i, self._grid[1])]
+        pad = self.where[1]
+        under, over = (cell, window) if self.spreads else (window, cell)
+        planes = [("x", self.x, under, (0, 0) if self.spreads else pad), ("w", self.w, [], (0, 0))]
+        if self.direction == "forward":
+            planes.append(("y", np.where(self._done(i), made["y"], np.nan), over, pad if self.spreads else (0, 0)))
+        else:
+            planes.append(("gy", self.gy, over, pad if self.spreads else (0, 0)))
+        columns = self.direction == "forward" and self.operation == "conv2d"
+        rows = 2 if self.direction == "backward" or columns else 1
+        grid = figure.add_gridspec(rows, 3, height_ratios=[1, 1.15][:rows], hspace=0.45, wspace=0.25)
+        grid.update(left=0.03, right=0.97, top=0.88, bottom=0.04)
+        for k, (name, values, marked, margin) in enumerate(planes):
+            colour = CELL if (k == 2) != self.spreads else WINDOW
+            _plane(figure.add_subplot(grid[0, k]), name, values, marked, colour, margin)
+        if columns:
+            self._draw_columns(figure.add_subplot(grid[1, :]), i)
+        if self.direction == "backward":
+            for k, name in enumerate(n for n in ("gx", "gw") if n in made):
+                marked = under if name == "gx" else [tap for tap, _, value in self.terms(i) if value is not None]
+                _plane(figure.add_subplot(grid[1, k]), f"{name} so far", made[name], marked, CELL, (0, 0))
+
+    def _done(self, i):
+        """Which cells of y have been reached."""
+        if self.spreads:
+            return np.ones(self.y.shape, bool)
+        return np.arange(self.y.size).reshape(self.y.shape) <= i
+
+    def _draw_columns(self, axes, i):
+        s, p, d = self.where
+        cols = K.im2col(self.x[None, None], self.w.shape, s, p, d)[0]  # (kh·kw, OH·OW)
+        title = "im2col(x): a column for each window; y = w as a row · this matrix"
+        _plane(axes, title, cols, [(r, i) for r in range(len(cols))], WINDOW, (0, 0), numbers=cols.size <= 250)
+
+
+def _plane(axes, name, values, marked, colour, margin, numbers=True):
+    """A map with its numbers, its padding around it, and the marked cells outlined."""
+    from matplotlib.patches import Rectangle
+
+    h, w = values.shape
+    (ph, pw), finite = margin, values[np.isfinite(values)]
+    limit = max(np.abs(finite).max(), 1e-12) if finite.size else 1
+    axes.imshow(values, cmap="RdBu_r", vmin=-2.2 * limit, vmax=2.2 * limit)
+    axes.set_xlim(-pw - 0.55, w + pw - 0.45)
+    axes.set_ylim(h + ph - 0.45, -ph - 0.55)
+    axes.set(xticks=[], yticks=[])
+    axes.set_title(f"{name}   {h}×{w}" + (f", padding {ph}" if ph == pw and ph else ""), fontsize=9)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    for row in range(-ph, h + ph):
+        for column in range(-pw, w + pw):
+            inside = 0 <= row < h and 0 <= column < w
+            style = dict(edgecolor="#c9ccd0" if inside else "#e3e5e8", linewidth=0.8, linestyle="-" if inside else ":")
+            axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, **style))
+            value = values[row, column] if inside else 0.0
+            if numbers and np.isfinite(value):
+                size = 8 if max(h + 2 * ph, w + 2 * pw) <= 10 else 6
+                axes.text(
+                    column,
+                    row,
+                    _text(value),
+                    ha="center",
+                    va="center",
+                    fontsize=size,
+                    color="black" if inside else GREY,
+                )
+    for row, column in marked:
+        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=colour, lw=2.4))
+
+
+def _text(value):
+    """At most three digits that count."""
+    return f"{value:.3g}".replace("-", "−")
+
+
+def _map(array, name):
+    array = np.asarray(backend.asnumpy(array), dtype=np.float64)
+    if array.ndim != 2:
+        raise ValueError(f"{name} is drawn as one map, (h, w); got {array.shape}")
+    return array
