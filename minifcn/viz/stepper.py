@@ -68,7 +68,7 @@ class Stepper:
 
     @styled()
     def to_jshtml(self, most=40):
-        """An animation in HTML, to be stepped without a kernel; of more steps than `most`, every second one, or third."""
+        """An animation in HTML, to be stepped without a kernel, of at most so many steps."""
         from matplotlib.animation import FuncAnimation
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
