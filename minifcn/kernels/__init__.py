@@ -48,6 +48,8 @@ local_response_norm = _kernel("local_response_norm")
 local_response_norm_grad = _kernel("local_response_norm_grad")
 batch_norm = _kernel("batch_norm", chunked=norm.batch_norm)
 batch_norm_grad = _kernel("batch_norm_grad", chunked=norm.batch_norm_grad)
+sync_batch_norm = _kernel("sync_batch_norm", chunked=norm.sync_batch_norm)
+sync_batch_norm_grad = _kernel("sync_batch_norm_grad", chunked=norm.sync_batch_norm_grad)
 
 
 def implementations(kernel, owner="numpy"):
