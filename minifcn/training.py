@@ -249,7 +249,8 @@ def require_same_start(t):
     """Raise UserError on all ranks unless they start from the same: they would drift apart, or wait for each other."""
     if t.ranks.size == 1:
         return
-    start = zlib.crc32(repr((t.epoch, t.step, repr(t.train), t.train.seed, backend.rng().bit_generator.state)).encode())
+    data = (len(t.train.dataset), t.train.batch_size, t.train.seed, t.train.state_dict())
+    start = zlib.crc32(repr((data, t.epoch, t.step, backend.rng().bit_generator.state)).encode())
     for array in (*t.model.state_dict().values(), *t.optimizer.state_dict().values()):
         start = zlib.crc32(np.ascontiguousarray(backend.asnumpy(array)), start)
     if np.ptp(parallel.gather(t.ranks, start)):
