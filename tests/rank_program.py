@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_info
 
-from minifcn import backend, models, nn, ops, optim, parallel, train
+from minifcn import backend, models, nn, ops, optim, parallel, prepare, train
 from minifcn.core import Tensor
 from minifcn.data import Augment, Loader, Shapes
 from minifcn.errors import UserError
@@ -47,15 +47,20 @@ SETTINGS = {
 }
 
 
+def wide(model):
+    """The model in float64."""
+    for _, tensor in chain(model.named_parameters(), model.named_buffers()):
+        tensor.data = tensor.data.astype(np.float64)
+    return model
+
+
 def net(batch_norm, dropout):
     """A small FCN in float64, whose loss has kinks nowhere near."""
     layers = [nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.BatchNorm2d(6) if batch_norm else nn.ReLU()]
     layers += [nn.Dropout(dropout), nn.Conv2d(6, 5, 3, padding=1), nn.ReLU(), nn.ConvTranspose2d(5, 3, 2, stride=2)]
     model = nn.Sequential(*layers)
     model.num_classes, model.preprocessing = 3, models.fcn8s_mini(num_classes=3, width=0.1).preprocessing
-    for _, tensor in chain(model.named_parameters(), model.named_buffers()):
-        tensor.data = tensor.data.astype(np.float64)
-    return model
+    return wide(model)
 
 
 def steps(reduction="sum", accumulate=1, batch_norm=False, dropout=0.0, optimizer=optim.SGD, batch_size=5, **options):
@@ -88,6 +93,20 @@ def equal(out):
         arrays |= {f"{name}: {what}": value for what, value in steps(**options).items()}
     if RANKS.rank == 0:
         np.savez(out, **arrays)
+
+
+def earth(out):
+    """The losses of the first steps of ``minifcn.train`` as it is, but in float64, into ``out/losses.npy``."""
+    losses, made = [], prepare.network
+
+    def stepped(self, t):
+        losses.append(t.loss)
+        t.stopping = t.step == 10
+
+    prepare.network, Recorder.stepped = lambda *args: wide(made(*args)), stepped
+    assert train.main(["--dataset", "earth", "--out", out]) == 130
+    if RANKS.rank == 0:
+        np.save(Path(out) / "losses.npy", losses)
 
 
 def pieces():
@@ -183,4 +202,4 @@ TROUBLES = dict(
 
 if __name__ == "__main__":
     name, *arguments = sys.argv[1:]
-    dict(equal=equal, pieces=pieces, training=training)[name](*arguments)
+    dict(equal=equal, earth=earth, pieces=pieces, training=training)[name](*arguments)

@@ -100,6 +100,18 @@ def test_the_command_gives_the_log_of_one_process_and_only_rank_0_writes(flags, 
 
 
 @mpi
+@pytest.mark.earth
+def test_the_default_training_takes_the_steps_of_one_process(tmp_path):
+    """Dropout, augmentation and batch norm are on.  In float32 rounding grows with every step: in one process, too."""
+    for ranks in (1, 2):
+        result = launch(ranks, PROGRAM, "earth", tmp_path / str(ranks))
+        assert result.returncode == 0, result.stderr
+    one, two = (np.load(tmp_path / str(ranks) / "losses.npy") for ranks in (1, 2))
+    assert len(one) == 10 and one[-1] < one[0]
+    np.testing.assert_allclose(two, one, rtol=1e-12)
+
+
+@mpi
 @pytest.mark.parametrize("through", [("-m", "mpi4py"), ()], ids=["by mpi4py", "plain"])
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_rank_that_raises_ends_all_with_its_traceback(flags, tmp_path, through, rank):
