@@ -124,6 +124,8 @@ def command(function=None, *, ranks=False):
         except BrokenPipeError:
             with suppress(OSError):  # what is left in the buffer goes nowhere
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if size > 1 and not parallel.leave():
+                parallel.world().abort(141)
             return 141
 
     return main
@@ -138,7 +140,7 @@ def _with_others(function, argv, rank):
     with _silence() if rank else nullcontext():
         code, message = _attempt(function, argv)
     if code and not parallel.leave():
-        print(f"{message} (on rank {rank} alone)", file=sys.stderr)
+        print(f"{message or 'stopped'} (on rank {rank} alone)", file=sys.stderr)
         parallel.world().abort(code)
     return code, message if rank == 0 else None
 

@@ -48,11 +48,8 @@ def step_seconds(batch):
 
 def missing():
     """Why several ranks cannot be started here, in a sentence; None if they can."""
-    return (
-        None
-        if find_spec("mpi4py") and mpiexec()
-        else "several ranks need mpi4py and mpiexec: pip install 'minifcn[mpi]'"
-    )
+    there = find_spec("mpi4py") and mpiexec()
+    return None if there else "mpi4py or mpiexec is not installed: pip install 'minifcn[mpi]'"
 
 
 def mpiexec():
