@@ -6,11 +6,11 @@ import math
 import os
 import sys
 import tomllib
-from contextlib import suppress
-from functools import wraps
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
+from functools import partial, wraps
 from pathlib import Path
 
-from . import backend
+from . import backend, parallel
 from .coords import GeometryError
 from .errors import UserError
 
@@ -92,33 +92,73 @@ def read_settings(path):
     return settings
 
 
-def command(function):
+def command(function=None, *, ranks=False):
     """Turn ``function(argv)`` into a command's ``main(argv=None) -> exit code``.
 
     0: done.  2: something the user gave cannot be used; one sentence on stderr says what.  130: interrupted.
     141: nobody reads the output any more (``| head``).
+
+    Parameters
+    ----------
+    ranks : bool
+        Whether it can run on several ranks: rank 0 then speaks for all.  Other commands refuse to.
     """
+    if function is None:
+        return partial(command, ranks=ranks)
 
     @wraps(function)
     def main(argv=None):
+        rank, size = parallel.launched()
         try:
-            code = _attempt(function, argv)
+            if size == 1:
+                code, message = _attempt(function, argv)
+            elif ranks:
+                code, message = _with_others(function, argv, rank)
+            else:
+                code, message = 2, "error: this command is for one process: start it without mpiexec"
+                message = message if rank == 0 else None
+            if message:
+                print(message, file=sys.stderr)
             sys.stdout.flush()  # a pipe that is closed shows here, rather than when Python exits
             return code
         except BrokenPipeError:
             with suppress(OSError):  # what is left in the buffer goes nowhere
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if size > 1 and not parallel.leave():
+                parallel.world().abort(141)
             return 141
 
     return main
 
 
+def _with_others(function, argv, rank):
+    """:func:`_attempt` on this of several ranks.
+
+    The others come to the same end as a rule, and rank 0 says what it is.  A rank that ends alone says so itself, and
+    ends all: they would wait for it.
+    """
+    with _silence() if rank else nullcontext():
+        code, message = _attempt(function, argv)
+    if code and not parallel.leave():
+        print(f"{message or 'stopped'} (on rank {rank} alone)", file=sys.stderr)
+        parallel.world().abort(code)
+    return code, message if rank == 0 else None
+
+
+@contextmanager
+def _silence():
+    """Inside, nothing is printed."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
+
+
 def _attempt(function, argv):
+    """(exit code, what there is to say)."""
     try:
-        return function(argv) or 0
+        parallel.world()
+        return function(argv) or 0, None
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        return 130, "interrupted"
     except BrokenPipeError:
         raise
     except (UserError, GeometryError) as error:
@@ -127,12 +167,13 @@ def _attempt(function, argv):
         message = f"out of memory: smaller images or batches need less ({error})"
     except OSError as error:
         message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    print("error:", " ".join(message.split()), file=sys.stderr)  # a library's message may have line breaks
-    return 2
+    return 2, f"error: {' '.join(message.split())}"  # a library's message may have line breaks
 
 
 def write_json(path, value):
-    """Write `value` to a file, or to standard output for ``-``."""
+    """Write `value` to a file, or to standard output for ``-``; of several ranks, rank 0 does."""
+    if parallel.world().rank:
+        return
     text = json.dumps(value, indent=2) + "\n"
     if path == "-":
         sys.stdout.write(text)

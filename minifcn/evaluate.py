@@ -24,7 +24,7 @@ def parser():
     return p
 
 
-@command
+@command(ranks=True)
 def main(argv=None):
     """Evaluate, from the command line."""
     args = parser().parse(argv)

@@ -7,7 +7,7 @@ import sys
 
 from threadpoolctl import threadpool_info
 
-from . import backend, models, optim
+from . import backend, models, optim, parallel
 from .core import Tensor, no_grad
 from .data import Augment, Loader, open_dataset
 from .data.earth import MissingExtra
@@ -143,6 +143,8 @@ def header(args, model, optimizer, train, val, weight=None):
     seen = _field(model, train.dataset[0][0].shape[:2])
     weights = "" if weight is None else f"; class weights {' '.join(f'{w:.2g}' for w in weight)}"
     sampled = "" if args.sampling == 1 else f"; each pixel counts with probability {args.sampling:g}"
+    ranks = parallel.world().size
+    shared = f"; {ranks} ranks, each on its part of a batch" if ranks > 1 else ""
     step = f"effective {effective_step(optimizer, args.reduction, pixels, train.batch_size):.3g}"
     if args.optimizer == "sgd" and args.reduction == "sum":
         step += f" = lr · N / (1 − momentum), with N = {pixels:,} pixels a batch"
@@ -154,7 +156,7 @@ def header(args, model, optimizer, train, val, weight=None):
         loss=f"cross-entropy, reduction {args.reduction}{sampled}{weights}",
         optimiser=f"{args.optimizer}, lr {optimizer.lr:g} ({args.schedule}), weight decay {args.weight_decay:g}",
         step=step,
-        length=f"epochs {args.epochs}, each of {len(train)} batches of {args.batch_size}; seed {args.seed}",
+        length=f"epochs {args.epochs}, each of {len(train)} batches of {args.batch_size}; seed {args.seed}{shared}",
     )
 
 

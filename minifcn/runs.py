@@ -6,6 +6,7 @@ the data, random state, log.  ``best`` holds the weights of the epoch with the b
 """
 
 import csv
+import io
 import json
 import math
 import shlex
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import backend
+from . import backend, parallel
 from .errors import UserError
 from .io import atomic, load_checkpoint, save_checkpoint
 from .models.store import describe, weights_in
@@ -24,7 +25,7 @@ STATE = ("epoch", "step", "trained", "running", "rows")  # of a Training, beside
 
 
 class Run:
-    """A run folder.
+    """A run folder.  Of several ranks only rank 0 writes into it.
 
     Parameters
     ----------
@@ -39,8 +40,10 @@ class Run:
     @classmethod
     def create(cls, folder, config):
         """A new folder.  Raises UserError if there is something in it, or it cannot be written."""
-        require_vacant(folder)
         run = cls(folder, config)
+        if parallel.world().rank:
+            return run
+        require_vacant(folder)
         try:
             run.folder.mkdir(parents=True, exist_ok=True)
             run.write_json("config.json", config)
@@ -76,6 +79,8 @@ class Run:
 
     def write(self, name, text):
         """Write a text file of the folder, all or nothing."""
+        if parallel.world().rank:
+            return
         with atomic(self.folder / name) as partial:
             partial.write_text(text, encoding="utf-8", newline="")
 
@@ -84,10 +89,11 @@ class Run:
 
     def write_log(self, rows):
         """The whole log.csv: what was logged after the checkpoint that a run continues from is gone, as it should."""
-        with atomic(self.folder / "log.csv") as partial, open(partial, "w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS, restval="")
-            writer.writeheader()
-            writer.writerows(rows)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, FIELDS, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+        self.write("log.csv", text.getvalue())
 
     def save(self, t):
         """Write the state of a training to last.safetensors.
@@ -100,6 +106,8 @@ class Run:
         arrays = _weights(t.model)
         if broken := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
             raise Diverged(t, f"{broken[0].removeprefix('model.')} is no longer finite after step {t.step}")
+        if parallel.world().rank:
+            return
         arrays |= {f"optimizer.{k}": backend.asnumpy(v) for k, v in t.optimizer.state_dict().items()}
         record = describe(t.model) | dict(
             config=self.config,
@@ -112,7 +120,8 @@ class Run:
 
     def save_best(self, t):
         """Write the weights alone to best.safetensors."""
-        save_checkpoint(self.best, _weights(t.model), describe(t.model) | dict(epoch=t.epoch, scores=t.rows[-1]))
+        if parallel.world().rank == 0:
+            save_checkpoint(self.best, _weights(t.model), describe(t.model) | dict(epoch=t.epoch, scores=t.rows[-1]))
 
     def restore(self, t):
         """Put the state of last.safetensors back into a training, to go on exactly where it was.
@@ -224,6 +233,8 @@ def illustrate(run, model, val, rows, header=None):
     confusion, loss = evaluate(model, val, progress=True)
     data = val.dataset
     metrics = measures(confusion, data.classes) | about(data, loss)
+    if parallel.world().rank:
+        return metrics
     images, labels = zip(*(data[i] for i in telling(model, data, 4)))
     predictions = [model.predict(image) for image in images]
     figures = {

@@ -6,7 +6,8 @@ import sys
 import time
 import warnings
 
-from . import backend, models, optim, prepare
+from . import backend, models, optim, parallel, prepare
+from .callbacks import Progress, StopOnSignal
 from .cli import Parser, at_least, command, device, json_file, share, write_json
 from .coords import GeometryError
 from .data import DATASETS
@@ -14,7 +15,7 @@ from .errors import UserError
 from .io import load_record
 from .recipes import RECIPES, recipe
 from .runs import Recorder, Run, illustrate, outcome, require_vacant
-from .training import Diverged, Progress, StopOnSignal, class_weights, fit
+from .training import Diverged, class_weights, fit
 
 DESCRIPTION = """Train a fully convolutional network from scratch.  Without arguments: a small FCN-8s learns to tell
 ocean, lakes and five climate zones apart on NASA's Blue Marble, in a few minutes on two cores."""
@@ -60,7 +61,7 @@ def parser():
         "--recipe", choices=tuple(RECIPES), help="the paper's settings for its nets (any flag wins over them)"
     )
     step.add_argument("--epochs", type=at_least(1), default=60, help="passes over the training split")
-    step.add_argument("--batch-size", type=at_least(1), default=8, help="images a batch")
+    step.add_argument("--batch-size", type=at_least(1), default=8, help="images a batch, of all ranks together")
     step.add_argument("--accumulate", type=at_least(1), default=1, metavar="K", help="batches a step")
     step.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd", help="how gradients become steps")
     step.add_argument("--lr", type=at_least(0, float), help="learning rate (default: by reduction; the header says)")
@@ -96,29 +97,30 @@ def padding(text):
     return text if text == "minimal" else at_least(0)(text)
 
 
-@command
+@command(ranks=True)
 def main(argv=None):
     """Train, from the command line."""
-    args, run = settings(argv)
-    resume = run and run.restore
-    backend.manual_seed(args.seed)
-    train_data, val_data = prepare.splits(args)
-    model = prepare.network(args, train_data, val_data)
-    start = None
-    if run and run.last.is_file():
-        prepare.take_preprocessing(model, load_record(run.last))
-    elif args.init:
-        start = prepare.initialise(args, model)
-    train, val = prepare.loaders(args, model, train_data, val_data)
-    optimizer = prepare.optimizer(args, model, train)
-    weight = class_weights(train_data, args.balance) if args.balance else None
-    header = prepare.header(args, model, optimizer, train, val, weight)
-    if start:
-        header["start"] = f"{args.init}: {start}"
-    config = {name: value for name, value in vars(args).items() if name not in OWN}
-    if run is None:
-        name = f"{args.dataset}-{args.model}-{time.strftime('%Y%m%d-%H%M%S')}"
-        run = Run.create(args.out or os.path.join("runs", name), config)
+    with parallel.together(parallel.world()):
+        args, run = settings(argv)
+        resume = run and run.restore
+        backend.manual_seed(args.seed)
+        train_data, val_data = prepare.splits(args)
+        model = prepare.network(args, train_data, val_data)
+        start = None
+        if run and run.last.is_file():
+            prepare.take_preprocessing(model, load_record(run.last))
+        elif args.init:
+            start = prepare.initialise(args, model)
+        train, val = prepare.loaders(args, model, train_data, val_data)
+        optimizer = prepare.optimizer(args, model, train)
+        weight = class_weights(train_data, args.balance) if args.balance else None
+        header = prepare.header(args, model, optimizer, train, val, weight)
+        if start:
+            header["start"] = f"{args.init}: {start}"
+        config = {name: value for name, value in vars(args).items() if name not in OWN}
+        if run is None:
+            name = f"{args.dataset}-{args.model}-{time.strftime('%Y%m%d-%H%M%S')}"
+            run = Run.create(args.out or os.path.join("runs", name), config)
     run.config = config
     out = sys.stderr if args.json == "-" else sys.stdout
     for topic, line in (header | dict(run=run.folder)).items():

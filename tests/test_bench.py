@@ -42,6 +42,14 @@ def test_what_cannot_be_measured_is_one_sentence(flags, sentence, capsys):
     assert sentence in capsys.readouterr().err
 
 
+def test_without_mpi_the_ranks_are_skipped_with_the_reason(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(groups.ranks, "mpiexec", lambda: None)
+    out = tmp_path / "bench.json"
+    assert command.main(["ranks", "fcn8s_mini_ranks_8", "--json", str(out)]) == 0
+    assert "skipped: mpi4py or mpiexec is not installed: pip install" in capsys.readouterr().out
+    assert all("skipped" in row for row in json.loads(out.read_text())["rows"])
+
+
 def test_without_pytorch_the_comparison_says_what_to_install(monkeypatch, capsys):
     from minifcn.bench import twin
 

@@ -77,6 +77,8 @@ COLUMNS = f"{'case':<24}{'minifcn':>11}{'other':>11}{'ratio':>8}   {'least … m
 
 def line(row, peak):
     """One row of the table."""
+    if "skipped" in row:
+        return f"{row['case']:<24}skipped: {row['skipped']}"
     unit, own, other = ("MB", "mb", "other_mb") if "mb" in row else ("ms", "ms", "other_ms")
 
     def number(name):

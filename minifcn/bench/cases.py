@@ -18,6 +18,7 @@ GROUPS = {
     "sizes": "time per pixel as images grow",
     "patches": "a whole image against its patches one by one",
     "memory": "the peak of a step in a fresh process, above its imports",
+    "ranks": "two ranks of one thread against one rank of one thread, whole training steps in fresh processes",
 }
 
 

@@ -1,9 +1,11 @@
 """The groups of cases, each a function from its chosen cases to rows of results."""
 
+import numpy as np
+
 from .. import kernels as K
 from ..experiments import patches
 from ..kernels.cpu import workers
-from . import cases, measure
+from . import cases, measure, ranks
 
 BESIDE_CASES = {**cases.KERNELS, **cases.FORWARD, **cases.STEPS}
 """Cases that PyTorch can be measured beside."""
@@ -19,6 +21,7 @@ NAMES = {
     "sizes": [f"mini_{size}" for size in cases.SIZES],
     "patches": ["caffenet_patches"],
     "memory": [f"{name}_memory" for name in cases.STEPS],
+    "ranks": [f"fcn8s_mini_ranks_{batch}" for batch in ranks.BATCHES],
 }
 
 
@@ -45,6 +48,7 @@ def run(group, case, rounds, against):
     return row | {
         "kernels": _beside_torch, "forward": _beside_torch, "steps": _beside_torch, "textbook": _textbook,
         "threads": _threads, "sizes": _size, "patches": _patches, "memory": _memory,
+        "ranks": _ranks,
     }[group](case, rounds, against)  # fmt: skip
 
 
@@ -87,6 +91,16 @@ def _patches(case, rounds, against):
     row = patches.measure("caffenet", patches.NETS["caffenet"], 1.0, min(rounds, patches.ROUNDS))
     whole, batches = row["whole_seconds"], row["patches_seconds"]
     return dict(ms=1e3 * whole, other_ms=1e3 * batches, ratio=whole / batches)
+
+
+def _ranks(case, rounds, against):
+    if reason := ranks.missing():
+        return dict(skipped=reason)
+    batch, table = int(case.rpartition("_")[2]), np.empty((rounds, 2))
+    for i in range(rounds):
+        for k in (0, 1) if i % 2 else (1, 0):
+            table[i, k] = ranks.fresh_step_seconds((2, 1)[k], batch)
+    return measure.summary(table)
 
 
 def _memory(case, rounds, against):

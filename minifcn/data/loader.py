@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 
+from .. import parallel
 from ..errors import UserError
 from .images import FILL, VOID
 
@@ -63,18 +64,47 @@ class Loader:
         return full + (rest > 0 and not self.drop_last)
 
     def __iter__(self):
+        return ((images, labels) for _, images, labels in self.parts(parallel.ALONE))
+
+    def parts(self, ranks):
+        """Iterate over this rank's part of every batch: ``(part, images, labels)``.
+
+        All ranks together have the batches, in order, images and sizes, that one would have.  All must go on together:
+        at each batch they tell each other its size, and whether one of them cannot have its part.
+
+        Parameters
+        ----------
+        ranks : parallel.MPI or parallel.Alone
+
+        Yields
+        ------
+        part : parallel.Part
+            Which images of the batch these are; none of a batch that has fewer images than there are ranks.
+        images, labels : ndarray of uint8, (n, H, W, 3) and (n, H, W)
+        """
         epoch, first, last = self.epoch, self.batch, len(self) - 1
         order = np.arange(len(self.dataset))
         if self.shuffle:
             np.random.default_rng([self.seed, epoch]).shuffle(order)
-        batches = (self._load(epoch, order[k * self.batch_size :][: self.batch_size]) for k in range(first, last + 1))
-        for k, batch in enumerate(prefetch(batches), first):
+        batches = [order[k * self.batch_size :][: self.batch_size] for k in range(first, last + 1)]
+        parts = [parallel.Part.of(len(indices), ranks) for indices in batches]
+        loaded = prefetch(self._load(epoch, i[part.first : part.last]) for i, part in zip(batches, parts))
+        for k, part in enumerate(parts, first):
+            with parallel.together(ranks):
+                images, labels = next(loaded)
+            if ranks.size > 1:  # as large as the largest image that any of them has
+                size = parallel.gather(ranks, *labels.shape[1:]).max(axis=0)
+                if (size > labels.shape[1:]).any():
+                    images, labels = self._stacked(list(zip(images, labels)), *map(int, size))
             self.epoch, self.batch = (epoch, k + 1) if k < last else (epoch + 1, 0)
-            yield batch
+            yield part, images, labels
 
     def _load(self, epoch, indices):
         samples = [self._sample(epoch, int(index)) for index in indices]
-        height, width = np.max([label.shape for _, label in samples], axis=0)
+        height, width = np.max([(0, 0), *(label.shape for _, label in samples)], axis=0)
+        return self._stacked(samples, height, width)
+
+    def _stacked(self, samples, height, width):
         images = np.empty((len(samples), height, width, 3), np.uint8)
         images[...] = self.fill
         labels = np.full((len(samples), height, width), VOID, np.uint8)

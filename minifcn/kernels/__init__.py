@@ -50,6 +50,8 @@ batch_norm = _kernel("batch_norm", chunked=norm.batch_norm)
 batch_norm_grad = _kernel("batch_norm_grad", chunked=norm.batch_norm_grad)
 sgd = _kernel("sgd", pieces=elementwise.sgd)
 adam = _kernel("adam", pieces=elementwise.adam)
+sync_batch_norm = _kernel("sync_batch_norm", chunked=norm.sync_batch_norm)
+sync_batch_norm_grad = _kernel("sync_batch_norm_grad", chunked=norm.sync_batch_norm_grad)
 
 
 def implementations(kernel, owner="numpy"):

@@ -269,3 +269,32 @@ def batch_norm_grad(gy, saved):
         gbeta[c], ggamma[c] = g.sum(), (g * xhat).sum()
         gx[:, c] = gamma[c] / np.sqrt(float(var[c]) + eps) * (g - (gbeta[c] + xhat * ggamma[c]) / g.size)
     return gx, ggamma.astype(gy.dtype), gbeta.astype(gy.dtype)
+
+
+def sync_batch_norm(x, gamma, beta, eps, total):
+    """batch_norm of a batch of which x is a part: ``total(v)`` adds an array over all parts, in place, and returns it.
+
+    Returns (y, (μ, σ², ..., m)), with m values a channel in all."""
+    y = np.empty(x.shape, x.dtype)
+    mean, var = np.empty(x.shape[1]), np.empty(x.shape[1])
+    for c in range(x.shape[1]):
+        values = x[:, c].astype(np.float64)
+        m, added = total(np.array([values.size, values.sum()]))
+        mean[c] = added / m
+        var[c] = total(((values - mean[c]) ** 2).sum(keepdims=True).ravel())[0] / m
+        y[:, c] = gamma[c] * (values - mean[c]) / np.sqrt(var[c] + eps) + beta[c]
+    return y, (mean.astype(x.dtype), var.astype(x.dtype), x, gamma, eps, m)
+
+
+def sync_batch_norm_grad(gy, saved, total):
+    """As batch_norm_grad, with gβ and gγ of all parts in gx.  Returns (gx, gγ, gβ), the last two of this part alone."""
+    mean, var, x, gamma, eps, m = saved
+    gx = np.empty(x.shape, gy.dtype)
+    ggamma, gbeta = np.empty(gamma.shape), np.empty(gamma.shape)
+    for c in range(x.shape[1]):
+        g = gy[:, c].astype(np.float64)
+        xhat = (x[:, c] - float(mean[c])) / np.sqrt(float(var[c]) + eps)
+        gbeta[c], ggamma[c] = g.sum(), (g * xhat).sum()
+        of_beta, of_gamma = total(np.array([gbeta[c], ggamma[c]])) / m
+        gx[:, c] = gamma[c] / np.sqrt(float(var[c]) + eps) * (g - of_beta - xhat * of_gamma)
+    return gx, ggamma.astype(gy.dtype), gbeta.astype(gy.dtype)

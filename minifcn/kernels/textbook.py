@@ -232,3 +232,25 @@ def batch_norm_grad(gy, saved):
     m = gy.size // gy.shape[1]
     gx = _per_channel(gamma * rstd) * (gy - _per_channel(gbeta / m) - xhat * _per_channel(ggamma / m))
     return gx, ggamma, gbeta
+
+
+def sync_batch_norm(x, gamma, beta, eps, total):
+    xp = backend.of(x)
+    sums = total(xp.append(x.sum(axis=(0, 2, 3), dtype="float64"), x.size // x.shape[1]))  # (C + 1,)
+    m = float(sums[-1])
+    mean = (sums[:-1] / m).astype(x.dtype)
+    centred = x - _per_channel(mean)
+    var = (total((centred * centred).sum(axis=(0, 2, 3), dtype="float64")) / m).astype(x.dtype)
+    scale = gamma / xp.sqrt(var + eps)
+    return centred * _per_channel(scale) + _per_channel(beta), (mean, var, x, gamma, eps, m)
+
+
+def sync_batch_norm_grad(gy, saved, total):
+    mean, var, x, gamma, eps, m = saved
+    xp = backend.of(x)
+    rstd = 1 / xp.sqrt(var + eps)
+    xhat = (x - _per_channel(mean)) * _per_channel(rstd)
+    gbeta, ggamma = gy.sum(axis=(0, 2, 3)), (gy * xhat).sum(axis=(0, 2, 3))  # of this part: gradients add up later
+    of_beta, of_gamma = (total(xp.stack([gbeta, ggamma]).astype("float64")) / m).astype(gy.dtype)
+    gx = _per_channel(gamma * rstd) * (gy - _per_channel(of_beta) - xhat * _per_channel(of_gamma))
+    return gx, ggamma, gbeta

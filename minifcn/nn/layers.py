@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from .. import ops
+from .. import ops, parallel
 from ..kernels import is_shapes_only
 from ..kernels.shapes import pair
 from ..ops.norm import BatchNorm2d as BatchNormFunction
+from ..ops.norm import SyncBatchNorm2d
 from . import init
 from .module import Buffer, Module, Parameter
 
@@ -143,7 +144,8 @@ class BatchNorm2d(Module):
 
     In training the batch's statistics normalise, and the running ones follow:
     ``running ← (1 − m)·running + m·batch`` (with the unbiased variance).  In evaluation, or with ``frozen`` set, the
-    running ones normalise and nothing is updated (for batches of one).
+    running ones normalise and nothing is updated (for batches of one).  Where a batch is shared by several ranks
+    (:func:`minifcn.parallel.computing`), its statistics are those of all of it.
     """
 
     def __init__(self, channels, eps=1e-5, momentum=0.1, frozen=False):
@@ -154,12 +156,14 @@ class BatchNorm2d(Module):
     def forward(self, x):
         if self.frozen or not self.training:
             return ops.batch_norm(x, self.weight, self.bias, self.running_mean, self.running_var, self.eps)
-        node = BatchNormFunction.make(eps=self.eps)
+        if part := parallel.part():
+            node = SyncBatchNorm2d.make(eps=self.eps, all_reduce=part.ranks.all_reduce)
+        else:
+            node = BatchNormFunction.make(eps=self.eps)
         y = node(x, self.weight, self.bias)
         if not is_shapes_only():
-            n = x.size // x.shape[1]
             self._follow(self.running_mean, node.batch_mean)
-            self._follow(self.running_var, node.batch_var * (n / max(n - 1, 1)))
+            self._follow(self.running_var, node.batch_var * (node.pixels / max(node.pixels - 1, 1)))
         return y
 
     def _follow(self, running, batch):

@@ -1,6 +1,6 @@
 """Nonlinearities: one number in, one number out (softmax: one channel vector in, one out); and dropout."""
 
-from .. import backend
+from .. import backend, parallel
 from .. import kernels as K
 from ..core import Function
 from .arithmetic import Elementwise, unbroadcast
@@ -105,7 +105,7 @@ class Dropout(Function):
 
     def forward(self, x):
         # drawn on the host, so that the CPU and a GPU drop the same elements
-        kept = backend.rng().random(x.shape, dtype="float32") >= self.p
+        kept = parallel.uniform(x.shape, "float32") >= self.p
         mask = backend.of(x).asarray(kept)
         self.save(mask)
         return x * mask * (1 / (1 - self.p))

@@ -6,6 +6,7 @@ from .. import backend
 from .. import kernels as K
 from ..core import Function
 from ..kernels.shapes import require_maps
+from ..parallel import ALONE
 
 
 class LocalResponseNorm(Function):
@@ -33,7 +34,8 @@ class LocalResponseNorm(Function):
 class BatchNorm2d(Function):
     """Training mode: the statistics are the batch's own, and their gradients flow too.
 
-    ``batch_mean`` and ``batch_var`` (C,) are left on the node for the running averages.
+    ``batch_mean`` and ``batch_var`` (C,) are left on the node for the running averages, with the number of ``pixels``
+    that they are over.
     """
 
     formula = "y = γ (x − μ) / √(σ² + ε) + β,   μ, σ² over (N, H, W) of this batch"
@@ -44,12 +46,43 @@ class BatchNorm2d(Function):
     def forward(self, x, gamma, beta):
         require_maps("batch_norm", x)
         y, saved = K.batch_norm(x, gamma, beta, self.eps)
-        self.batch_mean, self.batch_var = saved[:2]
+        self.batch_mean, self.batch_var, self.pixels = *saved[:2], x.size // x.shape[1]
         self.save(*saved)
         return y
 
     def backward(self, gy):
         return K.batch_norm_grad(gy, self.saved)
+
+    def count(self, out_shape, *in_shapes):
+        return 8 * prod(out_shape)
+
+
+class SyncBatchNorm2d(Function):
+    """:class:`BatchNorm2d` of a batch that lies on several ranks, exactly: they add up what they know of it.
+
+    Forward ``Σx`` and the number of pixels, then ``Σ(x − μ)²``; backward ``Σ gy`` and ``Σ gy·x̂``.  The gradients of γ
+    and β are those of this rank's pixels, as all gradients of parameters are.
+
+    Parameters
+    ----------
+    all_reduce : callable
+        Adds an array over all ranks, in place, and gives it back.
+    """
+
+    formula = "y = γ (x − μ) / √(σ² + ε) + β,   μ, σ² over (N, H, W) of the batch of all ranks"
+
+    def __init__(self, eps=1e-5, all_reduce=ALONE.all_reduce):
+        self.eps, self.all_reduce = eps, all_reduce
+
+    def forward(self, x, gamma, beta):
+        require_maps("batch_norm", x)
+        y, saved = K.sync_batch_norm(x, gamma, beta, self.eps, self.all_reduce)
+        self.batch_mean, self.batch_var, self.pixels = *saved[:2], saved[-1]
+        self.save(*saved)
+        return y
+
+    def backward(self, gy):
+        return K.sync_batch_norm_grad(gy, self.saved, self.all_reduce)
 
     def count(self, out_shape, *in_shapes):
         return 8 * prod(out_shape)

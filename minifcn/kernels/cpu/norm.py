@@ -85,3 +85,65 @@ def batch_norm_grad(gy, saved):
 
     _in_chunks(channels, x)
     return gx, ggamma, gbeta
+
+
+def sync_batch_norm(x, gamma, beta, eps, total):
+    if x.itemsize < 4 or not x.size:
+        return textbook.sync_batch_norm(x, gamma, beta, eps, total)
+    y = memory.empty(x.shape, x.dtype)
+    mean, var = np.empty((2, x.shape[1]))
+    xs, ys, own = _rows(x), _rows(y), x.size // x.shape[1]
+
+    def statistics(c):
+        x = xs[:, c]
+        mean[c] = centre = dots(x).sum(axis=0) / own
+        x = np.subtract(x, _each(centre), out=ys[:, c])
+        rest = dots(x).sum(axis=0) / own  # what rounding has left of it
+        mean[c] += rest
+        var[c] = dots(x, x).sum(axis=0) / own - rest**2
+
+    _in_chunks(statistics, x)
+    sums = total(np.append(own * mean, own))
+    m = sums[-1]
+    centre = sums[:-1] / m
+    var = total(own * (var + (mean - centre) ** 2)) / m  # Σ (x − μ)²: around the part's own mean, and that around μ
+    near, scale = centre.astype(x.dtype), gamma / np.sqrt(var + eps)
+    scale, shift = scale.astype(x.dtype), (beta - (centre - near) * scale).astype(x.dtype)
+
+    def normalise(c):
+        y = np.subtract(xs[:, c], _each(near[c]), out=ys[:, c])
+        y *= _each(scale[c])
+        y += _each(shift[c])
+
+    _in_chunks(normalise, x)
+    return y, (near, var.astype(x.dtype), x, gamma, eps, m)
+
+
+def sync_batch_norm_grad(gy, saved, total):
+    mean, var, x, gamma, eps, m = saved
+    if gy.itemsize < 4 or not x.size:
+        return textbook.sync_batch_norm_grad(gy, saved, total)
+    gx = memory.empty(x.shape, gy.dtype)
+    ggamma, gbeta = np.empty((2, x.shape[1]), gy.dtype)
+    rstd = 1 / np.sqrt(var + eps)
+    xs, gys, gxs = _rows(x), _rows(gy), _rows(gx)
+
+    def sums(c):
+        centred = np.subtract(xs[:, c], _each(mean[c]), out=gxs[:, c])
+        gbeta[c] = dots(gys[:, c]).sum(axis=0)
+        ggamma[c] = dots(gys[:, c], centred).sum(axis=0) * rstd[c]
+
+    _in_chunks(sums, x)
+    of_beta, of_gamma = total(np.stack([gbeta, ggamma]).astype(np.float64)) / m
+    scale = gamma * rstd
+    by_x, by_one = ((-scale * v).astype(gy.dtype) for v in (rstd * of_gamma, of_beta))
+
+    def gradient(c):
+        gx, gy = gxs[:, c], gys[:, c]  # gx holds x − μ
+        gx *= _each(by_x[c])
+        gx += _each(by_one[c])
+        (scaled,) = workers.workspace((gy.dtype, gy.shape))
+        gx += np.multiply(gy, _each(scale[c]), out=scaled)
+
+    _in_chunks(gradient, x)
+    return gx, ggamma, gbeta

@@ -34,14 +34,26 @@ def threads():
 def _threads():
     given = os.environ.get("MINIFCN_THREADS")
     if given is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        if cores < (os.cpu_count() or 1):  # somebody has bound this process to its share already
+        cores = _cores()
+        if cores < _cores(os.getppid()):  # the launcher has bound this process to its share already
             return cores
-        ranks = next((int(os.environ[name]) for name in RANKS if os.environ.get(name, "").isdigit()), 1)
-        return max(1, cores // max(ranks, 1))
+        return max(1, cores // _local_ranks())
     if not given.isdigit() or int(given) < 1:
         raise UserError(f"MINIFCN_THREADS={given!r}: give a whole number of threads, 1 or more")
     return int(given)
+
+
+def _cores(process=0):
+    """How many cores a process may use; 0 is this one."""
+    try:
+        return len(os.sched_getaffinity(process))
+    except (AttributeError, OSError):  # there is no such question, or no such process
+        return os.cpu_count() or 1
+
+
+def _local_ranks():
+    ranks = next((int(os.environ[name]) for name in RANKS if os.environ.get(name, "").isdigit()), 1)
+    return max(ranks, 1)
 
 
 @cache
@@ -216,6 +228,10 @@ def _blas():
     """NumPy's BLAS, and whatever other BLAS is loaded."""
     return ThreadpoolController().select(user_api="blas").lib_controllers
 
+
+if _local_ranks() > 1:  # also where NumPy calls BLAS by itself: ranks that all use all cores wait for one another
+    for _library in _blas():
+        _library.set_num_threads(min(_library.get_num_threads(), threads()))
 
 _own = threading.local()  # what each thread has for itself
 
