@@ -135,6 +135,7 @@ def fit(
         require_same_classes(model, loader.dataset)
     optimizer = optimizer or SGD(model.parameters(), lr=1e-7, momentum=0.9)
     t = Training(model, train, val, optimizer, epochs, reduction, base_lr=optimizer.lr, ranks=parallel.world())
+    weight = None if weight is None else backend.to_device(np.asarray(weight), t.device)
     if resume:
         resume(t)
     require_same_start(t)

@@ -37,6 +37,15 @@ def test_gradients_add_up_over_all_uses(device):
     assert a.grad.dtype == np.float32
 
 
+def test_a_leaf_owns_its_gradient(device):
+    a, b, c = leaf(device, 2, 3), leaf(device, 2, 3, seed=2), leaf(device, 1, 6, seed=3)
+    gy = device.put(np.ones((2, 3), np.float32))
+    (a + b + c.reshape(2, 3)).backward(gy)
+    for g in (a.grad, b.grad, c.grad, gy):
+        assert (device.get(g) == 1).all()
+        g += 1
+
+
 def test_a_scalar_needs_no_gradient_from_above_and_numbers_take_the_tensors_library_and_dtype(xp, device):
     a = leaf(device, 2, 3)
     y = ((2 * a - 1) / 4 + np.float64(1)) ** 2

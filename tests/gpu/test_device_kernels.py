@@ -58,7 +58,8 @@ def conform_grad(xp, device, equal):
         forward, grad = K.KERNELS[kernel], K.KERNELS[kernel + "_grad"]
         expected = grad.everywhere["reference"](gy, forward.everywhere["reference"](*args)[1])
         for name, implementation in others(kernel + "_grad", xp).items():
-            saved = forward.implementations(xp.__name__)[name](*device.put(args))[1]
+            own = forward.implementations(xp.__name__).get(name, forward.textbook)
+            saved = own(*device.put(args))[1]
             equal(implementation(device.put(gy), saved), expected, 5e-5 if gy.dtype == np.float32 else 1e-11)
 
     return conform_grad

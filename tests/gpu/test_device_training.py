@@ -111,20 +111,23 @@ def test_fit_gives_the_losses_and_measures_of_the_host(xp, options):
     assert all(isinstance(p.data, xp.ndarray) and p.dtype == np.float32 for p in there[1].model.parameters())
 
 
+IMAGES, MASK = ("up", (4, 3, 24, 32)), ("up", (4, 26, 1, 1))  # the mask of the dropout
+LABELS, COUNTED, LOSS = ("up", (4, 24, 32)), ("up", (4, 24, 32)), ("down", ())  # labels are checked on the host
+STEP = [IMAGES, MASK, LABELS, COUNTED, LOSS]
+
+
 @pytest.mark.strict
-def test_what_crosses_the_bus_in_a_step_of_training(strict):
-    """Up: the images, their labels, the mask of each dropout.  Down: whether labels are valid, and the loss."""
+@pytest.mark.parametrize(
+    ("options", "before"),
+    [({}, []), (dict(reduction="valid"), []), (dict(weight=[1, 2, 0.5]), [("up", (3,))])],
+    ids=["sum", "valid", "class weights"],
+)
+def test_what_crosses_the_bus_in_a_step_of_training(strict, options, before):
     model = net().to("cuda")
     optimizer = optim.SGD(model.parameters(), lr=1e-5)
     with strict.counted() as crossings:
-        mf.fit(model, scenes(), optimizer=optimizer, epochs=1)
-    (mask,) = {shape for way, shape in crossings if len(shape) == 4 and shape != (4, 3, 24, 32)}
-    # images, dropout; labels and which of them count, checked on the host; and the loss comes down
-    step = [("up", (4, 3, 24, 32)), ("up", mask), ("up", (4, 24, 32)), ("up", (4, 24, 32)), ("down", ())]
-    assert crossings == step * 2
-    with strict.counted() as crossings:
-        optimizer.step()
-    assert crossings == []
+        mf.fit(model, scenes(), optimizer=optimizer, epochs=1, **options)
+    assert crossings == before + STEP * 2
 
 
 @pytest.mark.strict

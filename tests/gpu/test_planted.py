@@ -1,5 +1,7 @@
 """The double finds every planted bug, and nothing in what is right."""
 
+from pathlib import Path
+
 import numpy as np
 import planted
 import pytest
@@ -32,3 +34,12 @@ def test_the_command_prints_every_bug(capsys):
     table = capsys.readouterr().out.splitlines()[1:]
     assert len(table) == len(planted.BUGS)
     assert all(line.startswith(bug.name) for line, bug in zip(table, planted.BUGS))
+
+
+def test_the_page_of_checks_shows_every_bug_and_what_numpy_sees_of_it():
+    page = (Path(__file__).parents[2] / "docs/checks.md").read_text(encoding="utf-8")
+    words = {None: "by chance", True: "finds it", False: "—"}
+    for bug in planted.BUGS:
+        assert f"\n| {bug.name} | {words[bug.numpy_finds]} | " in page
+    rows = page.partition("| planted bug |")[2].count("\n| ")
+    assert rows == len(planted.BUGS)
