@@ -14,6 +14,7 @@ from strategies import Convolution, Pooling, convolutions, distinct, normal, poo
 
 from minifcn import kernels as K
 
+SYNC = ("sync_batch_norm", "sync_batch_norm_grad")
 DTYPES = st.sampled_from([np.float64, np.float32])
 
 STRIDE_BEYOND_KERNEL = Convolution((1, 1, 7, 9), (1, 1, 2, 1), (5, 3), (0, 0), (1, 1), 1)
@@ -159,7 +160,20 @@ def test_steps_of_the_optimisers_in_place(xp, device, equal, kernel, buffers, re
             equal(there, expected, 1e-5 if dtype == np.float32 else 1e-12)
 
 
+@given(n=st.integers(1, 3), channels=st.integers(1, 4), size=st.integers(2, 4), dtype=DTYPES)
+def test_batch_norm_over_one_rank_is_batch_norm(xp, device, equal, n, channels, size, dtype):
+    shape, tolerance = (n, channels, size, size + 1), 5e-5 if dtype == np.float32 else 1e-11
+    x, gamma, beta, gy = (normal(s, i, dtype) for i, s in enumerate((shape, channels, channels, shape)))
+    y, saved = K.batch_norm.textbook(x, gamma, beta, 1e-3)
+    grads = K.batch_norm_grad.textbook(gy, saved)
+    for name in others("sync_batch_norm", xp):
+        forward, backward = (K.KERNELS[k].implementations(xp.__name__)[name] for k in SYNC)
+        got, kept = forward(*device.put((x, gamma, beta)), 1e-3, lambda sums: sums)
+        equal(got, y, tolerance)
+        equal(backward(device.put(gy), kept, lambda sums: sums), grads, tolerance)
+
+
 def test_no_kernel_was_left_out():
     calls = re.findall(r'(conform\w*)\("(\w+)"', Path(__file__).read_text())
     tested = {kernel + "_grad" * (function == "conform_grad") for function, kernel in calls}
-    assert tested | {"sgd", "adam"} == set(K.KERNELS)
+    assert tested | {"sgd", "adam", *SYNC} == set(K.KERNELS)
