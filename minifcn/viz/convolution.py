@@ -117,7 +117,8 @@ class ConvStepper(Stepper):
                 made["gx"][in_x] += self.w[tap] * self.gy[in_y]
                 made["gw"][tap] += self.x[in_x] * self.gy[in_y]
 
-    def title(self, i):
+    def title(self, step):
+        i = step
         cell = "{}, {}".format(*divmod(i, self._grid[1]))
         read = [(self.w[tap], value) for tap, _, value in self.terms(i) if value is not None]
         if self.direction == "backward":
@@ -135,7 +136,8 @@ class ConvStepper(Stepper):
 
     # ---- drawing ----
 
-    def draw(self, figure, i):
+    def draw(self, figure, step):
+        i = step
         made, window = self.so_far(i), [at for _, at, _ in self.terms(i)]
         cell = [divmod(i, self._grid[1])]
         pad = self.where[1]

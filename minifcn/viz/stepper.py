@@ -1,21 +1,21 @@
-"""What every picture with steps shares: a slider in a notebook, and an animation where no kernel runs.
+"""What every picture with controls shares: sliders in a notebook, and an animation where no kernel runs.
 
-A `Stepper` knows how many steps it has and how to draw each into a figure.  A notebook shows it as a widget; a page
-without a kernel, such as the documentation, shows the same pictures as an animation that its reader can step.
+An `Explorer` says which controls it has and draws a figure for their values.  A notebook shows it as a widget; a page
+without a kernel, such as the documentation, shows some scenes of it as an animation that its reader can step.  A
+`Stepper` is an explorer with one control: the step.
 """
 
 import io
 import re
 import warnings
-from functools import lru_cache
 
 from .style import styled
 
 DPI = 110
 
 
-class Stepper:
-    """A picture with steps.  Subclasses define ``__len__``, ``size``, ``draw(figure, i)`` and ``title(i)``.
+class Explorer:
+    """A picture with controls.  Subclasses define ``controls()``, ``draw(figure, ...)`` and ``title(...)``.
 
     Attributes
     ----------
@@ -23,69 +23,88 @@ class Stepper:
         Inches of the figure.
     """
 
-    size = (9.0, 4.0)
+    size = (9.6, 4.0)
 
-    def __len__(self):
-        raise TypeError(f"{type(self).__name__} must say how many steps it has")
+    def controls(self):
+        """{name: the values it can take}; the names are those of ``draw``'s arguments."""
+        raise TypeError(f"{type(self).__name__} must say what can be chosen")
 
-    def draw(self, figure, i):
-        """Draw step `i` into an empty figure."""
-        raise TypeError(f"{type(self).__name__} must draw its steps")
+    def start(self):
+        """{name: value} of the first picture."""
+        return {name: next(iter(values)) for name, values in self.controls().items()}
 
-    def title(self, i):
-        """Step `i` in one line: what happens in it, with its numbers."""
+    def scenes(self):
+        """The choices that the animation shows, each {name: value}: by default the first control's values."""
+        (name, values), *_ = self.controls().items()
+        return [self.start() | {name: value} for value in values]
+
+    def draw(self, figure, **choice):
+        """Draw the picture of a choice into an empty figure."""
+        raise TypeError(f"{type(self).__name__} must draw what is chosen")
+
+    def title(self, **choice):
+        """The picture in one line: what happens, with its numbers."""
         return ""
 
     @styled()
-    def figure(self, i=0):
-        """Step `i`, as a matplotlib Figure."""
+    def figure(self, **choice):
+        """The picture of a choice, as a matplotlib Figure; what is not given is as at the start."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=self.size, dpi=DPI)
-        self.draw(figure, range(len(self))[i])
+        self.draw(figure, **{**self.start(), **choice})
         return figure
 
-    def png(self, i):
-        """Step `i`, as the bytes of a PNG."""
-        return _png(self, i)
+    def png(self, **choice):
+        """The picture of a choice, as the bytes of a PNG."""
+        buffer = io.BytesIO()
+        self.figure(**choice).savefig(buffer, format="png")
+        return buffer.getvalue()
 
     def widget(self):
-        """A slider over the steps, for a notebook with ipywidgets (``pip install 'minifcn[notebooks]'``)."""
+        """The picture under its controls, for a notebook with ipywidgets (``pip install 'minifcn[notebooks]'``)."""
         import ipywidgets as w
 
-        slider = w.IntSlider(0, 0, len(self) - 1, description="step", layout=w.Layout(width="60%"))
-        play = w.Play(value=0, min=0, max=len(self) - 1, interval=600, show_repeat=False)
-        picture, text = w.Image(format="png"), w.HTML()
-        picture.layout.max_width = "100%"
+        wide, first = w.Layout(width="70%"), self.start()
+        controls = {
+            name: w.SelectionSlider(
+                options=[(str(v), v) for v in values], value=first[name], description=name, layout=wide,
+                continuous_update=False,
+            )
+            for name, values in self.controls().items()
+        }  # fmt: skip
+        picture, text = w.Image(format="png", layout=w.Layout(max_width="100%")), w.HTML()
 
         def show(change=None):
-            picture.value, text.value = self.png(slider.value), f"<code>{self.title(slider.value)}</code>"
+            choice = {name: control.value for name, control in controls.items()}
+            picture.value, text.value = self.png(**choice), f"<code>{self.title(**choice)}</code>"
 
-        slider.observe(show, "value")
-        w.jslink((play, "value"), (slider, "value"))
+        for control in controls.values():
+            control.observe(show, "value")
         show()
-        return w.VBox([w.HBox([play, slider]), text, picture])
+        return w.VBox([*controls.values(), text, picture])
 
     @styled()
     def to_jshtml(self, most=40):
-        """An animation in HTML, to be stepped without a kernel, of at most so many steps."""
+        """The scenes as an animation in HTML, to be stepped without a kernel; at most so many of them."""
         from matplotlib.animation import FuncAnimation
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=self.size, dpi=DPI * 0.75)
+        figure, scenes = Figure(figsize=self.size, dpi=DPI * 0.75), self.scenes()
         FigureCanvasAgg(figure)
-        steps = range(0, len(self), -(-len(self) // most))
+        scenes = scenes[:: -(-len(scenes) // most)]
 
-        def show(i):
+        def show(choice):
             figure.clear()
-            self.draw(figure, i)
-            figure.suptitle(self.title(i), x=0.01, ha="left", fontsize=8, family="monospace")
+            self.draw(figure, **choice)
+            figure.suptitle(self.title(**choice), x=0.01, ha="left", fontsize=8, family="monospace")
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about clearing a figure that is being animated
-            html = FuncAnimation(figure, show, frames=steps, init_func=lambda: None).to_jshtml(default_mode="once")
-        # the buttons' icons come from another place; the page has none of its own to ask for
+            animation = FuncAnimation(figure, show, frames=scenes, init_func=lambda: None, save_count=len(scenes))
+            html = animation.to_jshtml(default_mode="once")
+        # the buttons' icons come from another place; the page has its own, or words
         return re.sub(r'<link rel="stylesheet"\s+href="https?://[^"]*">', "", html)
 
     def _repr_mimebundle_(self, include=None, exclude=None):
@@ -96,11 +115,17 @@ class Stepper:
             return bundle
 
     def __repr__(self):
+        return f"{type(self).__name__}: choose {', '.join(self.controls())}"
+
+
+class Stepper(Explorer):
+    """A picture with steps.  Subclasses define ``__len__``, ``draw(figure, step)`` and ``title(step)``."""
+
+    def __len__(self):
+        raise TypeError(f"{type(self).__name__} must say how many steps it has")
+
+    def controls(self):
+        return {"step": range(len(self))}
+
+    def __repr__(self):
         return f"{type(self).__name__} of {len(self)} steps"
-
-
-@lru_cache(maxsize=256)
-def _png(stepper, i):
-    buffer = io.BytesIO()
-    stepper.figure(i).savefig(buffer, format="png")
-    return buffer.getvalue()

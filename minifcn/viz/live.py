@@ -1,0 +1,152 @@
+"""Watching a network learn: loss, measures and a prediction that change while it trains; and a button that stops it."""
+
+import io
+import threading
+
+import numpy as np
+
+from ..training import Callback, fit
+from .figures import colour
+from .style import CYCLE, styled
+
+
+class LiveTraining(Callback):
+    """A training that is shown while it runs, in a thread of its own, so that its button can be pressed.
+
+    Stopped, it leaves the model as it is after the step in progress: it can be used, and trained further.
+
+    Parameters
+    ----------
+    model, train, val, **options
+        As :func:`minifcn.fit` takes them.
+    every : int
+        Steps between two pictures of the prediction.
+
+    Attributes
+    ----------
+    training : Training
+        What ``fit`` returns, once :meth:`wait` has; before, the run in progress.
+    """
+
+    def __init__(self, model, train, val=None, every=10, **options):
+        self.model, self.train, self.val, self.every = model, train, val, every
+        self.options = options | {"callbacks": [*options.get("callbacks", ()), self]}
+        self.losses, self.training, self.error, self._thread, self._shown = [], None, None, None, None
+        self.example = (val or train)[0] if hasattr(val or train, "__getitem__") else (val or train).dataset[0]
+        self.prediction = None
+
+    def start(self):
+        """Begin, and return at once."""
+        self._thread = threading.Thread(target=self._run, name="minifcn-live", daemon=True)
+        self._thread.start()
+        return self
+
+    def stop(self):
+        """Ask it to stop after the step in progress."""
+        if self.training is not None:
+            self.training.stopping = True
+
+    def wait(self):
+        """Wait for its end; the :class:`~minifcn.training.Training`.  Raises what the training raised."""
+        self._thread.join()
+        if self.error:
+            raise self.error
+        return self.training
+
+    def _run(self):
+        try:
+            self.training = fit(self.model, self.train, self.val, **self.options)
+        except Exception as error:  # it belongs to who waits
+            self.error = error
+
+    # ---- what fit tells ----
+
+    def started(self, t):
+        self.training = t
+
+    def stepped(self, t):
+        self.losses.append(t.loss)
+        if t.step % self.every == 1 or self.every == 1:
+            self._look()
+
+    def epoch_ended(self, t):
+        self._look()
+
+    def closed(self, t):
+        self._look()
+
+    def _look(self):
+        """A prediction as things stand; the model goes on in the mode it was in."""
+        self.prediction = self.model.predict(self.example[0])
+        if self._shown:
+            self._shown()
+
+    # ---- pictures ----
+
+    @styled()
+    def figure(self):
+        """Loss, measures, and the example beside its label and its prediction, as they are now."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(9.6, 2.9), layout="constrained", dpi=110)
+        curves, measures, *pictures = figure.subplots(1, 5, width_ratios=[1.5, 1.3, 1, 1, 1])
+        curves.plot(self.losses, lw=0.8, alpha=0.5)
+        if len(self.losses) > 10:
+            mean = np.convolve(self.losses, np.ones(10) / 10, "valid")
+            curves.plot(np.arange(9, len(self.losses)), mean, color=CYCLE[0])
+        curves.set(title="loss per pixel", xlabel="step", ylim=(0, None))
+        rows = self.training.rows if self.training else []
+        for k, (name, key) in enumerate({"pixel acc.": "pixel_accuracy", "mean IU": "mean_iu"}.items()):
+            values = [row[key] for row in rows if key in row]
+            measures.plot(range(1, len(values) + 1), values, "o-", color=CYCLE[k + 1], label=name)
+        measures.set(title="validation", xlabel="epoch", ylim=(0, 1))
+        if any("mean_iu" in row for row in rows):
+            measures.legend(fontsize=7, loc="lower right")
+        image, label = self.example[:2]
+        palette = self.model.palette if getattr(self.model, "palette", None) is not None else self._data().palette
+        shown = [("image", image), ("label", colour(label, palette))]
+        shown += [] if self.prediction is None else [("prediction", colour(self.prediction, palette))]
+        for axes in pictures:
+            axes.set_axis_off()
+        for axes, (name, picture) in zip(pictures, shown):
+            axes.imshow(picture)
+            axes.set_title(name)
+        return figure
+
+    def _data(self):
+        data = self.val or self.train
+        return getattr(data, "dataset", data)
+
+    def png(self):
+        """:meth:`figure`, as the bytes of a PNG."""
+        buffer = io.BytesIO()
+        self.figure().savefig(buffer, format="png")
+        return buffer.getvalue()
+
+    def widget(self):
+        """The picture, a line of numbers, and a button that stops; for a notebook with ipywidgets."""
+        import ipywidgets as w
+
+        picture, text = w.Image(format="png", value=self.png(), layout=w.Layout(max_width="100%")), w.Label()
+        button = w.Button(description="stop", icon="stop", tooltip="after the step in progress; the model stays usable")
+        button.on_click(lambda _: self.stop())
+
+        def show():
+            t = self.training
+            picture.value = self.png()
+            text.value = f"step {t.step} of {t.total_steps}, loss {t.loss:.3f}" + (", stopping" if t.stopping else "")
+
+        self._shown = show
+        return w.VBox([w.HBox([button, text]), picture])
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        from base64 import b64encode
+
+        bundle = {"text/plain": repr(self), "image/png": b64encode(self.png()).decode()}
+        try:
+            return self.widget()._repr_mimebundle_() | bundle
+        except ImportError:
+            return bundle
+
+    def __repr__(self):
+        return f"LiveTraining: {len(self.losses)} steps so far"
