@@ -1,8 +1,8 @@
 """The paper's two ways of training (§1.8, §1.9 of its two versions), as settings of ``minifcn.train``.
 
-``cvpr``   20 images a step, momentum 0.9, a mean over pixels, interpolation learned but for the last layer (CVPR 2015)
-``heavy``  one image a step, momentum 0.99, the plain sum over pixels and so a tiny rate, interpolation frozen
-           (PAMI 2017 and the reference code)
+- ``cvpr``: 20 images a step, momentum 0.9, a mean over pixels, interpolation learned but for the last layer (CVPR 2015)
+- ``heavy``: one image a step, momentum 0.99, the plain sum over pixels and so a tiny rate, interpolation frozen
+  (PAMI 2017 and the reference code)
 
 They are for fine-tuning a classifier's weights on inputs of Caffe's scale: from scratch such rates learn next to
 nothing.  ``minifcn.train --recipe`` makes such inputs (``mf.data.transforms.CAFFE``), unless ``--init RUN`` brings its

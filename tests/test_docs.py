@@ -95,3 +95,18 @@ def test_the_page_of_experiments_shows_the_numbers_that_were_measured(name):
     assert all(line.strip() in page for line in EXPERIMENTS[name].summary(results))
     assert f"(experiments/{name}.png)" in page and (ROOT / f"docs/experiments/{name}.png").is_file()
     assert all(results["machine"][key] for key in ("processor", "cores", "numpy", "blas"))
+
+
+def test_the_page_on_adding_an_operation_can_be_followed_to_the_letter(capsys):
+    text = (ROOT / "docs" / "operation.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
+    assert len(blocks) == 4
+    exec(compile("\n".join(blocks), "operation.md", "exec"), {"__name__": "page"})
+    assert "y = log(1 + e^x)" in capsys.readouterr().out
+
+
+def test_the_first_lines_of_the_quick_start_give_what_they_say():
+    text = (ROOT / "docs" / "start.md").read_text(encoding="utf-8")
+    names = {}
+    exec(compile(re.search(r"```python\n(.*?)```", text, re.S)[1], "start.md", "exec"), names)
+    assert names["x"].grad[0, 0].tolist()[0] == [4, 6, 6, 4] and names["x"].grad[0, 0, 1, 1] == 9

@@ -60,6 +60,7 @@ def settings():
             LD_LIBRARY_PATH=first("LD_LIBRARY_PATH", install.libraries()),
             CUPY_ACCELERATORS="",  # its alternatives are compiled for a GPU beforehand
             CUPY_CACHE_DIR=str(folder() / f"kernels{flags and '-' + sha256(flags.encode()).hexdigest()[:8]}"),
+            MINIFCN_CUDA_LIBRARIES=str(install.libraries()),
             MINIFCN_CUDA_PYTHON=sys.executable,
             MINIFCN_CUDA_COMPILER=str(Path(__file__).with_name("compiler.py")),
         )

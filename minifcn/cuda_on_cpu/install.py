@@ -19,7 +19,7 @@ from .compiler import ROOM
 
 CUPY, CUDA, CYTHON = "14.2.0", "13.2.*", "3.2.4"  # those it was made for: the module is rebuilt from CuPy's source
 WHEELS = [
-    f"cupy-cuda13x=={CUPY}", "cuda-pathfinder", f"nvidia-cuda-runtime=={CUDA}", f"nvidia-cuda-crt=={CUDA}",
+    f"cupy-cuda13x=={CUPY}", f"nvidia-cuda-runtime=={CUDA}", f"nvidia-cuda-crt=={CUDA}",
     f"nvidia-cuda-profiler-api=={CUDA}", f"Cython=={CYTHON}",
 ]  # fmt: skip
 DIRECTIVES = ["embedsignature=True", "c_api_binop_methods=True", "binding=False", "freethreading_compatible=True"]
@@ -44,7 +44,8 @@ def is_set_up():
 
 
 def _version():
-    return "\n".join([*WHEELS, *(path.read_text(encoding="utf-8") for path in sorted(ROOM.glob("*.cpp")))])
+    ours = sorted([*ROOM.glob("*.cpp"), ROOM / "pathfinder.py"])
+    return "\n".join([*WHEELS, *(path.read_text(encoding="utf-8") for path in ours)])
 
 
 def require_possible():
@@ -82,6 +83,8 @@ def setup(say=print):
     for name, library in (("driver", "libcuda.so.1"), ("nvrtc", "libnvrtc.so.13"), ("curand", "libcurand.so.10")):
         _link(library, ROOM / f"{name}.cpp")
     _build_cublas()
+    (site() / "cuda" / "pathfinder").mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOM / "pathfinder.py", site() / "cuda" / "pathfinder" / "__init__.py")
     shutil.rmtree(source)
     (libraries() / "complete").write_text(_version(), encoding="utf-8")
     say(f"done in {time.monotonic() - began:.0f} s, in {site()}")

@@ -1,0 +1,51 @@
+"""How the documentation is built: ``python -m sphinx -W docs site``.
+
+The notebooks are shown as they were executed: ``MINIFCN_EXECUTED=docs/notebooks pytest -m notebooks`` puts them where
+this finds them; without it the site has no notebooks.  The site asks nobody: MathJax and all scripts are in it.
+"""
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+import minifcn  # noqa: E402
+
+project, author, copyright = "minifcn", "the authors of minifcn", "the authors of minifcn"
+release = version = minifcn.__version__
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "numpydoc"]
+exclude_patterns = ["images", "experiments", "benchmarks"]
+html_theme = "pydata_sphinx_theme"
+html_title = "minifcn"
+html_static_path = ["_static"]
+html_css_files = ["minifcn.css"]
+html_show_sourcelink = False
+html_theme_options = dict(
+    navbar_end=["theme-switcher"], secondary_sidebar_items=["page-toc"], show_prev_next=True,
+    footer_start=["copyright"],
+    footer_end=[], pygments_light_style="friendly", show_toc_level=2, header_links_before_dropdown=7,
+)  # fmt: skip
+html_sidebars = {"api/*": ["sidebar-nav-bs"], "notebooks/*": ["sidebar-nav-bs"], "[!an]*": []}
+
+mathjax_path = "mathjax.js"
+myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
+myst_heading_anchors = 3
+nb_execution_mode = "off"
+nb_ipywidgets_js = {}
+nb_mime_priority_overrides = [("html", "text/html", 0), ("html", "image/svg+xml", 1)]
+suppress_warnings = ["mystnb.unknown_mime_type"]  # widgets, beside the animation that stands for them here
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = False
+
+
+def setup(app):
+    """A folder for the notebooks, if they were not executed."""
+    if not (HERE / "notebooks").is_dir():
+        (HERE / "notebooks").mkdir()
+        (HERE / "notebooks" / "README.md").write_text(
+            "# Notebooks\n\nNot executed for this build; they are in the folder `notebooks/` of the repository.\n"
+        )
