@@ -19,8 +19,8 @@ def load_nvidia_dynamic_lib(name):
     if not files:
         raise DynamicLibNotFoundError(f"the emulation of CUDA has no {name}")
     path = os.path.join(folder, files[0])
-    ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
-    return SimpleNamespace(abs_path=path, found_via="system")
+    library = ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
+    return SimpleNamespace(abs_path=path, found_via="system", _handle_uint=library._handle)
 
 
 def find_nvidia_header_directory(name):
