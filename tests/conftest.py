@@ -36,6 +36,7 @@ def _nvrtc():
         return False
 
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 NEEDS = {
     "torch": (lambda: _there("torch"), "PyTorch, the oracle, is not installed: pip install torch"),
     "earth": (
@@ -43,6 +44,10 @@ NEEDS = {
     ),
     "notebooks": (
         lambda: _there("nbclient", "ipywidgets"), "the extra is not installed: pip install 'minifcn[notebooks]'"
+    ),
+    "lab": (
+        lambda: _there("playwright", "jupyterlab") and any(map(shutil.which, BROWSERS)),
+        "it takes Chromium on the path, and pip install playwright jupyterlab",
     ),
     "mpi": (lambda: not ranks.missing(), ranks.missing()),
     "host": (lambda: shutil.which("g++"), "g++ is not installed"),

@@ -1,0 +1,172 @@
+"""The notebooks in a real JupyterLab, in a browser without a screen: widgets follow the keyboard and the mouse.
+
+``python -m pytest -m lab tests/lab`` runs it; it takes Chromium on the path and ``pip install playwright``.  Nothing but
+this machine may be asked.  Screenshots land in ``MINIFCN_SCREENSHOTS`` (default: a temporary folder, printed by -s).
+"""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+pytestmark = pytest.mark.lab
+NOTEBOOKS = Path(__file__).parent.parent.parent / "notebooks"
+WIDGETS = re.compile(r"(ConvStepper|GraphStepper|ReceptiveFieldExplorer|CropExplorer|LiveTraining)\(")
+SETTINGS = {
+    "notebook-extension/tracker": {"windowingMode": "none"},  # else cells out of sight are not in the page
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+}
+HARMLESS = re.compile(r"favicon|ResizeObserver|Failed to load resource.*(404|409)|workspaces")
+
+
+def code_of(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+
+
+WITH_WIDGETS = [path for path in sorted(NOTEBOOKS.glob("*.ipynb")) if WIDGETS.search(code_of(path))]
+
+
+@pytest.fixture(scope="module")
+def screenshots(tmp_path_factory):
+    folder = Path(os.environ.get("MINIFCN_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """The address of a JupyterLab over a copy of the notebooks."""
+    root, settings = tmp_path_factory.mktemp("lab"), tmp_path_factory.mktemp("settings")
+    shutil.copytree(NOTEBOOKS, root / "notebooks")
+    for name, values in SETTINGS.items():
+        file = settings / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values), encoding="utf-8")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
+        "--IdentityProvider.token=lab", f"--ServerApp.root_dir={root}",
+    ]  # fmt: skip
+    with open(root / "lab.log", "wb") as log:
+        server = subprocess.Popen(
+            command, stdout=log, stderr=log, env=os.environ | {"JUPYTERLAB_SETTINGS_DIR": str(settings)}
+        )
+    try:
+        for _ in range(120):
+            try:
+                urlopen(f"http://127.0.0.1:{port}/api?token=lab", timeout=5)
+                break
+            except OSError:
+                time.sleep(0.5)
+        else:
+            raise RuntimeError((root / "lab.log").read_text())
+        yield f"http://127.0.0.1:{port}/lab/workspaces/{{}}/tree/notebooks/{{}}?token=lab&reset"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+        running = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser):
+    """A page that notes who it asks outside this machine, and what its console calls an error."""
+    page = browser.new_page(viewport={"width": 1400, "height": 1100})
+    page.asked, page.errors = [], []
+    ours = re.compile(r"^(https?|wss?)://(localhost|127\.0\.0\.1)|^(data|blob|about):")
+    page.on("request", lambda request: None if ours.match(request.url) else page.asked.append(request.url))
+    page.on(
+        "console", lambda m: page.errors.append(m.text) if m.type == "error" and not HARMLESS.search(m.text) else None
+    )
+    yield page
+    page.close()
+
+
+def open_and_run(page, address):
+    page.goto(address, wait_until="domcontentloaded")
+    page.wait_for_selector(".jp-Notebook", timeout=90_000)
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=90_000)
+    page.get_by_text("Run", exact=True).first.click()
+    page.get_by_text("Run All Cells", exact=True).click()
+    last = page.locator(".jp-CodeCell .jp-InputPrompt").last
+    for _ in range(480):
+        if re.search(r"\[\d+\]", last.inner_text()):
+            return
+        failed = page.locator("[data-mime-type$='jupyter.stderr'], [data-mime-type$='jupyter.error']")
+        assert not failed.count(), failed.first.inner_text()
+        time.sleep(0.25)
+    raise AssertionError("the notebook did not come to its end")
+
+
+def shown(box):
+    """What a widget shows: the address of its picture, and its words."""
+    return box.locator("img.widget-image, img.jupyter-widgets").first.get_attribute("src"), box.locator(
+        "code"
+    ).first.inner_text()
+
+
+def changes(box, before):
+    """Wait until the picture and the words are others; what they are then."""
+    for _ in range(80):
+        now = shown(box)
+        if now[0] != before[0] and now[1] != before[1]:
+            return now
+        time.sleep(0.1)
+    raise AssertionError(f"the widget still shows {now}")
+
+
+@pytest.mark.parametrize("path", WITH_WIDGETS, ids=lambda path: path.stem)
+def test_every_slider_moves_its_picture_and_its_words(path, lab, page, screenshots):
+    open_and_run(page, lab.format(path.stem, path.name))
+    page.wait_for_selector(".noUi-handle, .jupyter-button", timeout=60_000)
+    boxes = page.locator(".jp-OutputArea-output .widget-vbox:has(.noUi-handle)")
+    for k in range(boxes.count()):
+        box = boxes.nth(k)
+        for handle in box.locator(".noUi-handle").all():
+            handle.scroll_into_view_if_needed()
+            before = shown(box)
+            handle.focus()
+            at = handle.get_attribute("aria-valuenow")
+            page.keyboard.press("ArrowRight")
+            if handle.get_attribute("aria-valuenow") == at:  # it stood at its end
+                page.keyboard.press("ArrowLeft")
+            before = changes(box, before)
+            place, track = (
+                handle.bounding_box(),
+                handle.locator("xpath=ancestor::*[contains(@class,'noUi-base')]").bounding_box(),
+            )
+            x, y = place["x"] + place["width"] / 2, place["y"] + place["height"] / 2
+            there = track["x"] + track["width"] * (0.15 if x > track["x"] + track["width"] / 2 else 0.85)
+            page.mouse.move(x, y)
+            page.mouse.down()
+            page.mouse.move(there, y, steps=6)
+            page.mouse.up()
+            changes(box, before)
+        box.scroll_into_view_if_needed()
+        page.screenshot(path=screenshots / f"{path.stem}-{k}.png")
+    page.screenshot(path=screenshots / f"{path.stem}.png", full_page=True)
+    print(f"screenshots are in {screenshots}")
+    assert boxes.count() or "LiveTraining(" in code_of(path)
+    assert not page.asked, f"the page asked {page.asked[:5]}"
+    assert not page.errors, page.errors[:5]
