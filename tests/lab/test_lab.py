@@ -1,7 +1,7 @@
 """The notebooks in a real JupyterLab, in a browser without a screen: widgets follow the keyboard and the mouse.
 
-``python -m pytest -m lab tests/lab`` runs it; it takes Chromium on the path and ``pip install playwright``.  Nothing but
-this machine may be asked.  Screenshots land in ``MINIFCN_SCREENSHOTS`` (default: a temporary folder, printed by -s).
+``python -m pytest -m lab tests/lab`` runs it; it takes Chromium on the path and ``pip install playwright``.  Only this
+machine may be asked.  Screenshots land in ``MINIFCN_SCREENSHOTS`` (default: a temporary folder, printed by -s).
 """
 
 import json
