@@ -160,7 +160,8 @@ class CropExplorer(Explorer):
         import textwrap
 
         rows, reason = self.layers(padding, size)
-        axes = figure.add_axes((0.16, 0.2 if reason else 0.08, 0.66, 0.68 if reason else 0.82))
+        axes = figure.add_axes((0.14, 0.2 if reason else 0.08, 0.64, 0.68 if reason else 0.82))
+        axes.margins(x=0.04)
         axes.axvspan(0, size, color="#e8f1f8", zorder=0)
         for k, (name, cells, jump, start, offset) in enumerate(rows):
             left, width = start - jump / 2 + 0.5, cells * jump
