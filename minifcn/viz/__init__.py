@@ -4,9 +4,13 @@ Nothing here is imported by the rest of minifcn until a picture is wanted, and m
 *figure* is: `colour`, `errors` and `overlay` need NumPy alone.
 """
 
+from .arrays import arrays
 from .convolution import ConvStepper
 from .fields import receptive_fields
 from .figures import colour, confusion, curves, errors, overlay, samples
 from .style import styled
 
-__all__ = ["ConvStepper", "colour", "confusion", "curves", "errors", "overlay", "receptive_fields", "samples", "styled"]
+__all__ = [
+    "ConvStepper", "arrays", "colour", "confusion", "curves", "errors", "overlay", "receptive_fields", "samples",
+    "styled",
+]  # fmt: skip

@@ -1,0 +1,93 @@
+"""Small arrays as pictures: their numbers in cells, coloured by sign and size."""
+
+import numpy as np
+
+from .. import backend
+from .style import CYCLE, GREY, styled
+
+
+@styled()
+def arrays(maps, marked=None, cell=0.42):
+    """Show small arrays side by side, with their numbers.
+
+    Parameters
+    ----------
+    maps : dict of {str: array}
+        By name; (H, W), or (W,) for a row.  NaN cells stay empty.
+    marked : dict of {str: sequence of (int, int)}, optional
+        Cells to be outlined.
+    cell : float
+        Inches of a cell.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If an array has more than two axes.
+    """
+    from .page import Figure
+
+    maps = {name: as_map(values, name) for name, values in maps.items()}
+    # Inches, laid out from the left: a map is as wide as its cells, or as its title.
+    gap, head, foot = 0.3, 0.32, 0.08
+    titles = {name: heading(name, values.shape) for name, values in maps.items()}
+    wides = [max(cell * v.shape[1], 0.085 * len(titles[n])) for n, v in maps.items()]
+    tall = cell * max(v.shape[0] for v in maps.values())
+    width, height = sum(wides) + gap * (len(maps) + 1), head + tall + foot
+    figure = Figure(figsize=(width, height))
+    left = gap
+    for (name, values), wide in zip(maps.items(), wides):
+        h, w = values.shape
+        box = (left / width, (foot + tall - cell * h) / height, cell * w / width, cell * h / height)
+        draw_map(figure.add_axes(box), titles[name], values, (marked or {}).get(name, ()), CYCLE[1])
+        left += wide + gap
+    return figure
+
+
+def as_map(array, name):
+    """`array` as a map of float64 numbers, (h, w)."""
+    array = np.atleast_2d(np.asarray(backend.asnumpy(getattr(array, "data", array)), dtype=np.float64))
+    if array.ndim != 2:
+        raise ValueError(f"{name} is drawn as one map, (h, w); got {array.shape}")
+    return array
+
+
+def heading(name, shape, padding=(0, 0)):
+    """A map's name and size."""
+    (ph, pw), (h, w) = padding, shape
+    return f"{name}   {h}×{w}" + (f", padding {ph}" if ph == pw and ph else "")
+
+
+def draw_map(axes, title, values, marked=(), colour=CYCLE[1], padding=(0, 0), numbers=True):
+    """A map with its numbers, its padding around it, and the marked cells outlined."""
+    from matplotlib.patches import Rectangle
+
+    (h, w), (ph, pw), finite = values.shape, padding, values[np.isfinite(values)]
+    limit = max(np.abs(finite).max(), 1e-12) if finite.size else 1
+    axes.imshow(values, cmap="RdBu_r", vmin=-2.2 * limit, vmax=2.2 * limit)
+    axes.set_xlim(-pw - 0.55, w + pw - 0.45)
+    axes.set_ylim(h + ph - 0.45, -ph - 0.55)
+    axes.set(xticks=[], yticks=[])
+    axes.set_title(title, fontsize=9)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    size = 8 if max(h + 2 * ph, w + 2 * pw) <= 10 else 6
+    for row in range(-ph, h + ph):
+        for column in range(-pw, w + pw):
+            inside = 0 <= row < h and 0 <= column < w
+            style = dict(edgecolor="#c9ccd0" if inside else "#e3e5e8", linewidth=0.8, linestyle="-" if inside else ":")
+            axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, **style))
+            value = values[row, column] if inside else 0.0
+            if numbers and not np.isnan(value):
+                ink = "black" if inside else GREY
+                axes.text(column, row, short(value), ha="center", va="center", fontsize=size, color=ink)
+    for row, column in marked:
+        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=colour, lw=2.4))
+
+
+def short(value):
+    """At most three digits that count."""
+    return f"{value:.3g}".replace("-", "−").replace("inf", "∞")
