@@ -83,11 +83,15 @@ def draw_map(axes, title, values, marked=(), colour=CYCLE[1], padding=(0, 0), nu
             value = values[row, column] if inside else 0.0
             if numbers and not np.isnan(value):
                 ink = "black" if inside else GREY
-                axes.text(column, row, short(value), ha="center", va="center", fontsize=size, color=ink)
+                text = short(value)
+                fits = size * min(1, 5 / len(text))  # a cell holds five characters
+                axes.text(column, row, text, ha="center", va="center", fontsize=fits, color=ink)
     for row, column in marked:
         axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=colour, lw=2.4))
 
 
 def short(value):
-    """At most three digits that count."""
-    return f"{value:.3g}".replace("-", "−").replace("inf", "∞")
+    """Three digits that count, or two where three are long."""
+    text = f"{value:.3g}" if abs(value) < 1000 or not np.isfinite(value) else f"{value:.4g}"
+    text = text if len(text) <= 5 else f"{value:.2g}" if abs(value) < 1000 else text
+    return text.replace("-", "−").replace("inf", "∞")
