@@ -75,6 +75,8 @@ def draw_map(axes, title, values, marked=(), colour=CYCLE[1], padding=(0, 0), nu
     for spine in axes.spines.values():
         spine.set_visible(False)
     size = 8 if max(h + 2 * ph, w + 2 * pw) <= 10 else 6
+    longest = max((len(short(value)) for value in finite.flat), default=1)
+    size *= min(1, 4.5 / longest)  # a cell is that many characters wide
     for row in range(-ph, h + ph):
         for column in range(-pw, w + pw):
             inside = 0 <= row < h and 0 <= column < w
@@ -83,9 +85,7 @@ def draw_map(axes, title, values, marked=(), colour=CYCLE[1], padding=(0, 0), nu
             value = values[row, column] if inside else 0.0
             if numbers and not np.isnan(value):
                 ink = "black" if inside else GREY
-                text = short(value)
-                fits = size * min(1, 5 / len(text))  # a cell holds five characters
-                axes.text(column, row, text, ha="center", va="center", fontsize=fits, color=ink)
+                axes.text(column, row, short(value), ha="center", va="center", fontsize=size, color=ink)
     for row, column in marked:
         axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=colour, lw=2.4))
 

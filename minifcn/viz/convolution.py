@@ -140,7 +140,10 @@ class ConvStepper(Stepper):
         cell = [divmod(i, self._grid[1])]
         pad = self.where[1]
         under, over = (cell, window) if self.spreads else (window, cell)
-        planes = [("x", self.x, under, (0, 0) if self.spreads else pad), ("w", self.w, [], (0, 0))]
+        kernel = ("w", self.w, [], (0, 0))
+        if self.operation == "max_pool2d":
+            kernel = ("window", np.full(self.w.shape, np.nan), [], (0, 0))  # nothing but its size
+        planes = [("x", self.x, under, (0, 0) if self.spreads else pad), kernel]
         if self.direction == "forward":
             planes.append(("y", np.where(self._done(i), made["y"], np.nan), over, pad if self.spreads else (0, 0)))
         else:
