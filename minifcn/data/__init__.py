@@ -13,7 +13,17 @@ from .loader import Loader
 from .shapes import Shapes
 from .transforms import Augment, Preprocessing
 
-__all__ = ["DATASETS", "Augment", "Earth", "Folder", "Loader", "MissingExtra", "Preprocessing", "Shapes", "open_dataset"]
+__all__ = [
+    "DATASETS",
+    "Augment",
+    "Earth",
+    "Folder",
+    "Loader",
+    "MissingExtra",
+    "Preprocessing",
+    "Shapes",
+    "open_dataset",
+]
 
 DATASETS = {"earth": Earth, "shapes": Shapes, "folder": Folder}
 """The data sets by their names on the command line."""
