@@ -3,6 +3,7 @@
 from html import escape
 
 WIDTH, HEIGHT, GAP, LEAST = 190, 40, 26, 208  # of a box, between rows, between the middles of columns
+LANE = 9  # how far beside a column an arrow passes its boxes
 
 
 class Graph:
@@ -80,6 +81,10 @@ class Graph:
         ]
         for a, b in self.edges:
             (x0, y0), (x1, y1) = places[a], places[b]
+            if any(x == x0 == x1 and y0 < y < y1 for x, y in places.values()):  # around the boxes in between
+                path = f"M{x0 + WIDTH / 2},{y0} h{LANE} V{y1} h{-LANE}"
+                parts.append(f'<path d="{path}" fill="none" stroke="#5f6368" marker-end="url(#tip)"/>')
+                continue
             y0, y1 = y0 + HEIGHT / 2, y1 - HEIGHT / 2
             bend = y1 - GAP / 2 if x0 == x1 or x0 > x1 else y0 + GAP / 2
             path = f"M{x0},{y0} V{bend} H{x1} V{y1}" if x0 != x1 else f"M{x0},{y0} V{y1}"

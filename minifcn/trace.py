@@ -9,7 +9,7 @@ from time import perf_counter
 
 from . import backend, memory
 from .core import Tensor, watch
-from .explain import amount, widest
+from .explain import amount, shape, widest
 from .graphs import Graph
 from .tables import Table
 
@@ -134,14 +134,16 @@ class Trace:
         made = {id(s.output): s.name for s in self.steps}
         graph = Graph()
         for s in self.steps:
-            graph.node(s.name, f"{type(s.node).__name__}  {'×'.join(map(str, s.y.shape))}")
+            operation, sizes = type(s.node).__name__, shape(s.y.shape)
+            named = s.name.partition(":")[0] != operation
+            graph.node(s.name, f"{operation}  {sizes}" if named else sizes)
         for s in self.steps:
             for x in s.inputs:
                 if id(x) in made:
                     graph.edge(made[id(x)], s.name)
                 elif x.ndim == 4 and not hasattr(x, "lr_mult"):
-                    graph.node(f"input {'×'.join(map(str, x.shape))}", "")
-                    graph.edge(f"input {'×'.join(map(str, x.shape))}", s.name)
+                    graph.node(f"{x.name or 'input'} {shape(x.shape)}", "")
+                    graph.edge(f"{x.name or 'input'} {shape(x.shape)}", s.name)
         return graph
 
     def ledger(self):

@@ -116,6 +116,17 @@ def test_boxes_of_a_graph_do_not_overlap_and_arrows_point_down():
     assert "D55E00" in graph._repr_svg_()
 
 
+def test_an_arrow_past_boxes_of_its_own_column_goes_around_them():
+    graph = Graph()
+    for name in "abc":
+        graph.node(name)
+    for edge in ("ab", "bc", "ac"):
+        graph.edge(*edge)
+    paths = [e.get("d") for e in ET.fromstring(graph._repr_svg_()).iter() if e.get("marker-end")]
+    assert len({x for x, _ in graph._places().values()}) == 1
+    assert [" h" in path for path in paths] == [False, False, True]
+
+
 def test_an_operation_explains_itself_with_this_calls_numbers(run):
     told = run[0]["upscore2"].explain()
     assert told.symbols["k"] == (4, 4) and told.symbols["s"] == (2, 2) and told.symbols["C"] == 3

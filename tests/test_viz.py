@@ -117,6 +117,19 @@ def test_samples_grow_with_their_rows_and_their_legend():
     assert_whole(viz.samples(*one, [f"land-cover class {k}" for k in range(40)], PALETTE * 6))
 
 
+def test_arrays_show_every_number():
+    figure = viz.arrays({"x": np.array([[1, -2.5], [np.nan, np.inf]]), "a row": np.arange(3)}, marked={"x": [(0, 1)]})
+    assert_whole(figure)
+    shown = texts(figure)
+    assert {"1", "−2.5", "∞", "2"} <= set(shown) and "nan" not in shown
+    with pytest.raises(ValueError, match="one map"):
+        viz.arrays({"x": np.zeros((1, 1, 2, 2))})
+
+
+def test_a_notebook_shows_figures_that_pyplot_does_not_know():
+    assert viz.arrays({"x": np.eye(2)})._repr_png_().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize("epochs", [1, 5, 40])
 def test_curves(epochs):
     figure = viz.curves(log(epochs))
@@ -134,6 +147,11 @@ def test_curves_mark_the_best_epoch():
     assert "best mean IU 61.3 %, epoch 2" in texts(figure)
     ring = figure.axes[1].lines[3]
     assert (ring.get_xdata().item(), ring.get_ydata().item()) == (2, pytest.approx(61.3))
+
+
+def test_curves_show_an_epoch_0_and_a_loss_of_0():
+    figure = viz.curves([{"epoch": 0, "loss": 1.0}, {"epoch": 1, "loss": 0.0}])
+    assert figure.axes[0].lines[0].get_xydata().tolist() == [[0, 1], [1, 0]]
 
 
 def test_curves_skip_what_is_missing():

@@ -7,13 +7,23 @@ A data set is anything with ``len(d)``, ``d[i] -> (image uint8 (H, W, 3), label 
 from inspect import signature
 
 from ..errors import UserError
-from .earth import Earth
+from .earth import Earth, MissingExtra
 from .folder import Folder
 from .loader import Loader
 from .shapes import Shapes
 from .transforms import Augment, Preprocessing
 
-__all__ = ["DATASETS", "Augment", "Earth", "Folder", "Loader", "Preprocessing", "Shapes", "open_dataset"]
+__all__ = [
+    "DATASETS",
+    "Augment",
+    "Earth",
+    "Folder",
+    "Loader",
+    "MissingExtra",
+    "Preprocessing",
+    "Shapes",
+    "open_dataset",
+]
 
 DATASETS = {"earth": Earth, "shapes": Shapes, "folder": Folder}
 """The data sets by their names on the command line."""

@@ -5,18 +5,19 @@ Nothing here is imported by the rest of minifcn until a picture is wanted, and m
 (ipywidgets), and animations on a page without a kernel.
 """
 
-from .arrays import feature_maps, filters, mosaic
+from .arrays import arrays
 from .convolution import ConvStepper
 from .explorers import CropExplorer, ReceptiveFieldExplorer
 from .fields import receptive_fields
 from .figures import colour, confusion, curves, errors, overlay, samples
 from .graph_stepper import GraphStepper
 from .live import LiveTraining
+from .maps import feature_maps, filters, mosaic
 from .stepper import Explorer, Stepper
 from .style import styled
 
 __all__ = [
     "ConvStepper", "CropExplorer", "Explorer", "GraphStepper", "LiveTraining", "ReceptiveFieldExplorer", "Stepper",
-    "colour", "confusion", "curves", "errors", "feature_maps", "filters", "mosaic", "overlay", "receptive_fields",
-    "samples", "styled",
+    "arrays", "colour", "confusion", "curves", "errors", "feature_maps", "filters", "mosaic", "overlay",
+    "receptive_fields", "samples", "styled",
 ]  # fmt: skip

@@ -1,103 +1,97 @@
-"""Arrays as pictures: feature maps, filters and gradients in one mosaic, whatever their shape."""
+"""Small arrays as pictures: their numbers in cells, coloured by sign and size."""
 
 import numpy as np
 
 from .. import backend
-from .style import styled
-
-MOST = 16  # maps in a mosaic
+from .style import CYCLE, GREY, styled
 
 
-def mosaic(array, most=MOST):
-    """A 2-D array that shows `array`: the first maps of its first image, in a grid with gaps of NaN.
+@styled()
+def arrays(maps, marked=None, cell=0.42):
+    """Show small arrays side by side, with their numbers.
 
     Parameters
     ----------
-    array : array
-        (N, C, H, W): the channels of the first image; (O, C, kh, kw) likewise; (C, H, W), (H, W); (C,) is a row.
-    most : int
-        Maps that are shown at most.
+    maps : dict of {str: array}
+        By name; (H, W), or (W,) for a row.  NaN cells stay empty.
+    marked : dict of {str: sequence of (int, int)}, optional
+        Cells to be outlined.
+    cell : float
+        Inches of a cell.
 
     Returns
     -------
-    ndarray of float
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If an array has more than two axes.
     """
-    array = np.asarray(backend.asnumpy(array), dtype=float)
-    if array.ndim < 2:
-        return array.reshape(1, -1)
-    while array.ndim > 3:
-        # of kernels with few input channels, the first channel of many filters tells more than one filter
-        array = array[:, 0] if array.shape[1] <= 3 < array.shape[0] and array.shape[-1] < 12 else array[0]
-    maps = array.reshape(-1, *array.shape[-2:])[:most]
-    n, h, w = maps.shape
-    across = int(np.ceil(np.sqrt(n * h / w))) if n > 1 else 1
-    down, gap = -(-n // across), max(1, max(h, w) // 24) if n > 1 else 0
-    grid = np.full((down * (h + gap) - gap, across * (w + gap) - gap), np.nan)
-    for k, one in enumerate(maps):
-        top, left = k // across * (h + gap), k % across * (w + gap)
-        grid[top : top + h, left : left + w] = one
-    return grid
+    from .page import Figure
+
+    maps = {name: as_map(values, name) for name, values in maps.items()}
+    # Inches, laid out from the left: a map is as wide as its cells, or as its title.
+    gap, head, foot = 0.3, 0.32, 0.08
+    titles = {name: heading(name, values.shape) for name, values in maps.items()}
+    wides = [max(cell * v.shape[1], 0.085 * len(titles[n])) for n, v in maps.items()]
+    tall = cell * max(v.shape[0] for v in maps.values())
+    width, height = sum(wides) + gap * (len(maps) + 1), head + tall + foot
+    figure = Figure(figsize=(width, height))
+    left = gap
+    for (name, values), wide in zip(maps.items(), wides):
+        h, w = values.shape
+        box = (left / width, (foot + tall - cell * h) / height, cell * w / width, cell * h / height)
+        draw_map(figure.add_axes(box), titles[name], values, (marked or {}).get(name, ()), CYCLE[1])
+        left += wide + gap
+    return figure
 
 
-def show_array(axes, array, title="", signed=None):
-    """Draw an array as a mosaic into axes; `signed` values around white, others from light to dark."""
-    picture = mosaic(array)
-    finite = picture[np.isfinite(picture)]
-    signed = bool(finite.size) and finite.min() < 0 if signed is None else signed
+def as_map(array, name):
+    """`array` as a map of float64 numbers, (h, w)."""
+    array = np.atleast_2d(np.asarray(backend.asnumpy(getattr(array, "data", array)), dtype=np.float64))
+    if array.ndim != 2:
+        raise ValueError(f"{name} is drawn as one map, (h, w); got {array.shape}")
+    return array
+
+
+def heading(name, shape, padding=(0, 0)):
+    """A map's name and size."""
+    (ph, pw), (h, w) = padding, shape
+    return f"{name}   {h}×{w}" + (f", padding {ph}" if ph == pw and ph else "")
+
+
+def draw_map(axes, title, values, marked=(), colour=CYCLE[1], padding=(0, 0), numbers=True):
+    """A map with its numbers, its padding around it, and the marked cells outlined."""
+    from matplotlib.patches import Rectangle
+
+    (h, w), (ph, pw), finite = values.shape, padding, values[np.isfinite(values)]
     limit = max(np.abs(finite).max(), 1e-12) if finite.size else 1
-    colours = dict(cmap="RdBu_r", vmin=-limit, vmax=limit) if signed else dict(cmap="viridis", vmin=0, vmax=limit)
-    axes.imshow(picture, interpolation="nearest", **colours)
+    axes.imshow(values, cmap="RdBu_r", vmin=-2.2 * limit, vmax=2.2 * limit)
+    axes.set_xlim(-pw - 0.55, w + pw - 0.45)
+    axes.set_ylim(h + ph - 0.45, -ph - 0.55)
     axes.set(xticks=[], yticks=[])
-    axes.set_title(title, fontsize=8, fontweight="normal")
+    axes.set_title(title, fontsize=9)
     for spine in axes.spines.values():
         spine.set_visible(False)
+    size = 8 if max(h + 2 * ph, w + 2 * pw) <= 10 else 6
+    longest = max((len(short(value)) for value in finite.flat), default=1)
+    size *= min(1, 4.5 / longest)  # a cell is that many characters wide
+    for row in range(-ph, h + ph):
+        for column in range(-pw, w + pw):
+            inside = 0 <= row < h and 0 <= column < w
+            style = dict(edgecolor="#c9ccd0" if inside else "#e3e5e8", linewidth=0.8, linestyle="-" if inside else ":")
+            axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, **style))
+            value = values[row, column] if inside else 0.0
+            if numbers and not np.isnan(value):
+                ink = "black" if inside else GREY
+                axes.text(column, row, short(value), ha="center", va="center", fontsize=size, color=ink)
+    for row, column in marked:
+        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=colour, lw=2.4))
 
 
-@styled()
-def feature_maps(tensors, columns=3):
-    """Several arrays or tensors, each as a mosaic of its maps.
-
-    Parameters
-    ----------
-    tensors : dict of {str: array or Tensor}
-        What each is called.
-    columns : int
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    from matplotlib.figure import Figure
-
-    rows = -(-len(tensors) // columns)
-    figure = Figure(figsize=(3.1 * columns, 3.2 * rows), layout="constrained")
-    for k, (name, value) in enumerate(tensors.items()):
-        array = getattr(value, "data", value) if not isinstance(value, np.ndarray) else value
-        shape = "×".join(map(str, array.shape))
-        show_array(figure.add_subplot(rows, columns, k + 1), array, f"{name}   {shape}")
-    return figure
-
-
-@styled()
-def filters(weight, most=64):
-    """The kernels of a convolution's weight, (O, C, kh, kw): in colour where C = 3.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    from matplotlib.figure import Figure
-
-    w = np.asarray(backend.asnumpy(getattr(weight, "data", weight)), dtype=float)[:most]
-    across = int(np.ceil(np.sqrt(len(w))))
-    figure = Figure(figsize=(5, 5 * -(-len(w) // across) / across))
-    limit = max(np.abs(w).max(), 1e-12)
-    for k, kernel in enumerate(w):
-        axes = figure.add_subplot(-(-len(w) // across), across, k + 1)
-        if len(kernel) == 3:
-            axes.imshow(0.5 + kernel.transpose(1, 2, 0) / limit / 2)
-        else:
-            axes.imshow(kernel[0], cmap="RdBu_r", vmin=-limit, vmax=limit)
-        axes.set_axis_off()
-    figure.subplots_adjust(0.02, 0.02, 0.98, 0.98, 0.08, 0.08)
-    return figure
+def short(value):
+    """Three digits that count, or two where three are long."""
+    text = f"{value:.3g}" if abs(value) < 1000 or not np.isfinite(value) else f"{value:.4g}"
+    text = text if len(text) <= 5 else f"{value:.2g}" if abs(value) < 1000 else text
+    return text.replace("-", "−").replace("inf", "∞")

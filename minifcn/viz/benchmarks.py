@@ -16,8 +16,9 @@ def ratios(rows, title="time or memory, as a multiple of PyTorch's"):
     -------
     matplotlib.figure.Figure
     """
-    from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
+
+    from .page import Figure
 
     rows = [row for row in rows if row.get("ratio")]
     groups = list(dict.fromkeys(row["group"] for row in rows))

@@ -4,11 +4,11 @@ from math import prod
 
 import numpy as np
 
-from .. import backend
 from .. import kernels as K
 from ..kernels.shapes import deconv_size, pair
+from .arrays import as_map, draw_map, heading, short
 from .stepper import Stepper
-from .style import CYCLE, GREY
+from .style import CYCLE
 
 WINDOW, CELL = CYCLE[1], CYCLE[2]  # orange: what is read; green: what is made
 OPERATIONS = ("conv2d", "conv_transpose2d", "max_pool2d")
@@ -40,7 +40,7 @@ class ConvStepper(Stepper):
             raise ValueError(f"operation is one of {', '.join(OPERATIONS)}, got {operation!r}")
         if direction not in ("forward", "backward"):
             raise ValueError(f"direction is 'forward' or 'backward', got {direction!r}")
-        self.x, self.w = _map(x, "x"), _map(w, "w")
+        self.x, self.w = as_map(x, "x"), as_map(w, "w")
         self.operation, self.direction = operation, direction
         self.where = (pair(stride, 1, "stride"), pair(padding, 0, "padding"), pair(dilation, 1, "dilation"))
         x, w, kernel = self.x[None, None], self.w[None, None], self.w.shape
@@ -57,7 +57,7 @@ class ConvStepper(Stepper):
             )
             y = K.conv2d_grad_input(x, w, shape, *self.where, 1)
         self.y = y[0, 0]
-        self.gy = np.ones_like(self.y) if gy is None else _map(gy, "gy")
+        self.gy = np.ones_like(self.y) if gy is None else as_map(gy, "gy")
         if self.gy.shape != self.y.shape:
             raise ValueError(f"gy has shape {self.gy.shape}, the output {self.y.shape}")
         self.size = (9.6, 3.2 if direction == "forward" and operation != "conv2d" else 5.6)
@@ -123,16 +123,16 @@ class ConvStepper(Stepper):
         read = [(self.w[tap], value) for tap, _, value in self.terms(i) if value is not None]
         if self.direction == "backward":
             if self.operation == "max_pool2d":
-                return f"gy[{cell}] = {_text(self.gy.flat[i])} goes to the window's first maximum"
+                return f"gy[{cell}] = {short(self.gy.flat[i])} goes to the window's first maximum"
             if self.spreads:
                 return f"gx[{cell}] = Σ w·gy over the window;  gw += x[{cell}]·gy"
-            return f"gy[{cell}] = {_text(self.gy.flat[i])}:  gx += w·gy,  gw += x·gy  in the window"
+            return f"gy[{cell}] = {short(self.gy.flat[i])}:  gx += w·gy,  gw += x·gy  in the window"
         if self.operation == "max_pool2d":
-            return f"y[{cell}] = max({', '.join(_text(v) for _, v in read)}) = {_text(self.y.flat[i])}"
+            return f"y[{cell}] = max({', '.join(short(v) for _, v in read)}) = {short(self.y.flat[i])}"
         if self.spreads:
-            return f"x[{cell}] = {_text(self.x.flat[i])} times w is added to y, where its window lies"
-        products = " + ".join(f"{_text(w)}·{_text(v)}" for w, v in read)
-        return f"y[{cell}] = {products} = {_text(self.y.flat[i])}"
+            return f"x[{cell}] = {short(self.x.flat[i])} times w is added to y, where its window lies"
+        products = " + ".join(f"{short(w)}·{short(v)}" for w, v in read)
+        return f"y[{cell}] = {products} = {short(self.y.flat[i])}"
 
     # ---- drawing ----
 
@@ -142,7 +142,10 @@ class ConvStepper(Stepper):
         cell = [divmod(i, self._grid[1])]
         pad = self.where[1]
         under, over = (cell, window) if self.spreads else (window, cell)
-        planes = [("x", self.x, under, (0, 0) if self.spreads else pad), ("w", self.w, [], (0, 0))]
+        kernel = ("w", self.w, [], (0, 0))
+        if self.operation == "max_pool2d":
+            kernel = ("window", np.full(self.w.shape, np.nan), [], (0, 0))  # nothing but its size
+        planes = [("x", self.x, under, (0, 0) if self.spreads else pad), kernel]
         if self.direction == "forward":
             planes.append(("y", np.where(self._done(i), made["y"], np.nan), over, pad if self.spreads else (0, 0)))
         else:
@@ -153,13 +156,15 @@ class ConvStepper(Stepper):
         grid.update(left=0.03, right=0.97, top=0.88, bottom=0.04)
         for k, (name, values, marked, margin) in enumerate(planes):
             colour = CELL if (k == 2) != self.spreads else WINDOW
-            _plane(figure.add_subplot(grid[0, k]), name, values, marked, colour, margin)
+            title = heading(name, values.shape, margin)
+            draw_map(figure.add_subplot(grid[0, k]), title, values, marked, colour, margin)
         if columns:
             self._draw_columns(figure.add_subplot(grid[1, :]), i)
         if self.direction == "backward":
             for k, name in enumerate(n for n in ("gx", "gw") if n in made):
                 marked = under if name == "gx" else [tap for tap, _, value in self.terms(i) if value is not None]
-                _plane(figure.add_subplot(grid[1, k]), f"{name} so far", made[name], marked, CELL, (0, 0))
+                title = heading(f"{name} so far", made[name].shape)
+                draw_map(figure.add_subplot(grid[1, k]), title, made[name], marked, CELL)
 
     def _done(self, i):
         """Which cells of y have been reached."""
@@ -171,51 +176,5 @@ class ConvStepper(Stepper):
         s, p, d = self.where
         cols = K.im2col(self.x[None, None], self.w.shape, s, p, d)[0]  # (kh·kw, OH·OW)
         title = "im2col(x): a column for each window; y = w as a row · this matrix"
-        _plane(axes, title, cols, [(r, i) for r in range(len(cols))], WINDOW, (0, 0), numbers=cols.size <= 250)
-
-
-def _plane(axes, name, values, marked, colour, margin, numbers=True):
-    """A map with its numbers, its padding around it, and the marked cells outlined."""
-    from matplotlib.patches import Rectangle
-
-    h, w = values.shape
-    (ph, pw), finite = margin, values[np.isfinite(values)]
-    limit = max(np.abs(finite).max(), 1e-12) if finite.size else 1
-    axes.imshow(values, cmap="RdBu_r", vmin=-2.2 * limit, vmax=2.2 * limit)
-    axes.set_xlim(-pw - 0.55, w + pw - 0.45)
-    axes.set_ylim(h + ph - 0.45, -ph - 0.55)
-    axes.set(xticks=[], yticks=[])
-    axes.set_title(f"{name}   {h}×{w}" + (f", padding {ph}" if ph == pw and ph else ""), fontsize=9)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    for row in range(-ph, h + ph):
-        for column in range(-pw, w + pw):
-            inside = 0 <= row < h and 0 <= column < w
-            style = dict(edgecolor="#c9ccd0" if inside else "#e3e5e8", linewidth=0.8, linestyle="-" if inside else ":")
-            axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, **style))
-            value = values[row, column] if inside else 0.0
-            if numbers and np.isfinite(value):
-                size = 8 if max(h + 2 * ph, w + 2 * pw) <= 10 else 6
-                axes.text(
-                    column,
-                    row,
-                    _text(value),
-                    ha="center",
-                    va="center",
-                    fontsize=size,
-                    color="black" if inside else GREY,
-                )
-    for row, column in marked:
-        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=colour, lw=2.4))
-
-
-def _text(value):
-    """At most three digits that count."""
-    return f"{value:.3g}".replace("-", "−")
-
-
-def _map(array, name):
-    array = np.asarray(backend.asnumpy(array), dtype=np.float64)
-    if array.ndim != 2:
-        raise ValueError(f"{name} is drawn as one map, (h, w); got {array.shape}")
-    return array
+        column = [(r, i) for r in range(len(cols))]
+        draw_map(axes, heading(title, cols.shape), cols, column, WINDOW, numbers=cols.size <= 250)

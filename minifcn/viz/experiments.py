@@ -22,7 +22,7 @@ def dots_by_variant(rows, variants, panels):
     -------
     matplotlib.figure.Figure
     """
-    from matplotlib.figure import Figure
+    from .page import Figure
 
     figure = Figure(figsize=(4.2 * len(panels) + 1, 0.42 * len(variants) + 1.1), layout="constrained")
     for axes, (measure, title) in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items()):
@@ -55,7 +55,7 @@ def curves_by_variant(lines, panels, measure, label):
     measure, label : str
         What they show.
     """
-    from matplotlib.figure import Figure
+    from .page import Figure
 
     variants = list(dict.fromkeys(line["variant"] for line in lines))
     figure = Figure(figsize=(5 * len(panels), 3.6), layout="constrained")
@@ -74,7 +74,7 @@ def curves_by_variant(lines, panels, measure, label):
 @styled()
 def lines_by_variant(rows, over, measure, over_text, text):
     """A line a variant through its measured points, over a quantity that doubles from point to point."""
-    from matplotlib.figure import Figure
+    from .page import Figure
 
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axes = figure.subplots()
@@ -96,7 +96,7 @@ def lines_by_variant(rows, over, measure, over_text, text):
 @styled()
 def bars_by_variant(bars, title):
     """Groups of bars with their values: ``dict(group, variant, value)`` each."""
-    from matplotlib.figure import Figure
+    from .page import Figure
 
     groups = list(dict.fromkeys(bar["group"] for bar in bars))
     variants = list(dict.fromkeys(bar["variant"] for bar in bars))
@@ -131,7 +131,8 @@ def effective_fields(maps, size):
         Pixels that a map is wide.
     """
     from matplotlib.colors import LogNorm
-    from matplotlib.figure import Figure
+
+    from .page import Figure
 
     figure = Figure(figsize=(3.1 * len(maps) + 4, 3.2), layout="constrained")
     *pictures, profile = figure.subplots(1, len(maps) + 1, width_ratios=[1] * len(maps) + [1.3])

@@ -30,7 +30,8 @@ def receptive_fields(image_size, layers, unit, padding=(0, 0)):
     matplotlib.figure.Figure
     """
     from matplotlib import colormaps
-    from matplotlib.figure import Figure
+
+    from .page import Figure
 
     rows = _thinned(layers)
     ramp = colormaps["viridis_r"]

@@ -96,7 +96,7 @@ def samples(images, labels, predictions, classes, palette):
     matplotlib.figure.Figure
         As tall as its rows need.
     """
-    from matplotlib.figure import Figure
+    from .page import Figure
 
     # All lengths are inches, laid out from the top: the pictures' own proportions decide the height.
     side, gap, margin, head, line = 2.2, 0.1, 0.15, 0.22, 0.21
@@ -172,8 +172,9 @@ def curves(rows):
     -------
     matplotlib.figure.Figure
     """
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
+
+    from .page import Figure
 
     figure = Figure(figsize=(10, 3.9), layout="constrained")
     losses, scores = figure.subplots(1, 2, sharex=True)
@@ -216,7 +217,8 @@ def curves(rows):
 
 def _column(rows, name):
     """One column of the log as float64 (epochs,), NaN where there is no finite number."""
-    values = np.array([float(row.get(name) or "nan") for row in rows])
+    values = [row.get(name) for row in rows]
+    values = np.array([np.nan if value in (None, "") else float(value) for value in values])
     return np.where(np.isfinite(values), values, np.nan)
 
 
@@ -234,7 +236,7 @@ def confusion(matrix, classes):
     -------
     matplotlib.figure.Figure
     """
-    from matplotlib.figure import Figure
+    from .page import Figure
 
     matrix, count = np.asarray(matrix), len(classes)
     hits, total = np.diagonal(matrix), matrix.sum(1)

@@ -2,7 +2,7 @@
 
 from math import prod
 
-from .arrays import show_array
+from .maps import show_array
 from .stepper import Stepper
 from .style import CYCLE, GREY
 

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from .. import backend
-from .arrays import mosaic
+from .maps import mosaic
 
 SIDE = 160  # pixels of a thumbnail
 
