@@ -2,6 +2,7 @@
 
 A data set is anything with ``len(d)``, ``d[i] -> (image uint8 (H, W, 3), label uint8 (H, W); 255 = void)``,
 ``d.classes`` (names), ``d.palette`` (uint8 (n, 3)) and ``d.num_classes``: a user's own needs no base class.
+`MNIST`, for classifiers, has a label for each image.
 """
 
 from inspect import signature
@@ -10,20 +11,14 @@ from ..errors import UserError
 from .earth import Earth, MissingExtra
 from .folder import Folder
 from .loader import Loader
+from .mnist import MNIST
 from .shapes import Shapes
 from .transforms import Augment, Preprocessing
 
 __all__ = [
-    "DATASETS",
-    "Augment",
-    "Earth",
-    "Folder",
-    "Loader",
-    "MissingExtra",
-    "Preprocessing",
-    "Shapes",
+    "DATASETS", "MNIST", "Augment", "Earth", "Folder", "Loader", "MissingExtra", "Preprocessing", "Shapes",
     "open_dataset",
-]
+]  # fmt: skip
 
 DATASETS = {"earth": Earth, "shapes": Shapes, "folder": Folder}
 """The data sets by their names on the command line."""

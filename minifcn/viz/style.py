@@ -43,7 +43,10 @@ RC = {
 
 @contextmanager
 def styled():
-    """Draw in minifcn's style; matplotlib's own settings are back afterwards.
+    """Draw in minifcn's style; the settings that it changes are back afterwards.
+
+    Only those: a notebook makes pyplot interactive at its first figure, which ``rc_context`` would undo, and no later
+    picture would be shown.
 
     Raises
     ------
@@ -54,5 +57,9 @@ def styled():
         import matplotlib
     except ImportError as error:
         raise ImportError("minifcn's figures need matplotlib: pip install matplotlib") from error
-    with matplotlib.rc_context(RC):
+    before = {name: matplotlib.rcParams[name] for name in RC}
+    try:
+        matplotlib.rcParams.update(RC)
         yield
+    finally:
+        matplotlib.rcParams.update(before)

@@ -107,15 +107,16 @@ def open_and_run(page, address):
     page.goto(address, wait_until="domcontentloaded")
     page.wait_for_selector(".jp-Notebook", timeout=90_000)
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=90_000)
+    page.wait_for_timeout(4000)  # idle is said before the widgets' manager listens
     page.get_by_text("Run", exact=True).first.click()
     page.get_by_text("Run All Cells", exact=True).click()
     last = page.locator(".jp-CodeCell .jp-InputPrompt").last
-    for _ in range(480):
+    for _ in range(240):
         if re.search(r"\[\d+\]", last.inner_text()):
             return
         failed = page.locator("[data-mime-type$='jupyter.stderr'], [data-mime-type$='jupyter.error']")
         assert not failed.count(), failed.first.inner_text()
-        time.sleep(0.25)
+        page.wait_for_timeout(500)
     raise AssertionError("the notebook did not come to its end")
 
 
@@ -132,7 +133,7 @@ def changes(box, before):
         now = shown(box)
         if now[0] != before[0] and now[1] != before[1]:
             return now
-        time.sleep(0.1)
+        box.page.wait_for_timeout(100)
     raise AssertionError(f"the widget still shows {now}")
 
 
