@@ -215,7 +215,7 @@ UNWATCHED const char* launch(void (*f)(void**), void** a, const unsigned* grid, 
     const int count = size[0] * size[1] * size[2];
     kernel = f, arguments = a, has_barriers = barriers, error = nullptr;
     shared_memory.assign(shared + 16, (char)0xFF);
-    thread_order = sequence(count, order ? order + 7 : 0);
+    thread_order = sequence(count, order > 1 ? order + 7 : order);  // shuffled otherwise than the blocks
     if (barriers) fibers.resize(count), stacks.resize((size_t)count * STACK);
     TSAN(__tsan_release(&start_mark);)
     for (int b : sequence(grid[0] * grid[1] * grid[2], order)) {

@@ -54,6 +54,20 @@ def test_loss_and_normalisations_equal_the_textbook_in_every_order_of_the_thread
     cuda_sources.the_others(shape, dtype)
 
 
+def test_blocks_and_threads_run_in_the_order_that_is_asked_for():
+    code = r"""extern "C" __global__ void who(int* turn, int* next) {
+        turn[blockIdx.x * blockDim.x + threadIdx.x] = atomicAdd(next, 1);
+    }"""
+    turns = {}
+    for name, order in ORDERS.items():
+        turn, following = np.empty(32, np.int32), np.zeros(1, np.int32)
+        host.Module(code, order=order).get_function("who")((4,), (8,), (turn, following))
+        turns[name] = turn.tolist()
+    assert turns["ascending"] == [*range(32)]
+    assert turns["descending"] == [*range(31, -1, -1)]
+    assert sorted(turns["shuffled"]) == turns["ascending"] not in (turns["shuffled"], turns["shuffled"][::-1])
+
+
 def test_any_order_of_the_threads_gives_the_same_bits():
     c, p = (
         Convolution((2, 4, 9, 7), (4, 2, 3, 3), (2, 1), (1, 2), (1, 1), 2),
