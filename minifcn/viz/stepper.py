@@ -12,6 +12,10 @@ from functools import lru_cache
 from .style import styled
 
 DPI = 110
+SIGNS = {
+    "fa-minus": "−", "fa-fast-backward": "|«", "fa-step-backward": "‹", "fa-play fa-flip-horizontal": "◀",
+    "fa-pause": "❚❚", "fa-play": "▶", "fa-step-forward": "›", "fa-fast-forward": "»|", "fa-plus": "+",
+}  # fmt: skip
 
 
 class Stepper:
@@ -85,8 +89,9 @@ class Stepper:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about clearing a figure that is being animated
             html = FuncAnimation(figure, show, frames=steps, init_func=lambda: None).to_jshtml(default_mode="once")
-        # the buttons' icons come from another place; the page has none of its own to ask for
-        return re.sub(r'<link rel="stylesheet"\s+href="https?://[^"]*">', "", html)
+        # the buttons' icons would come from another place; letters ask nobody
+        html = re.sub(r'<link rel="stylesheet"\s+href="https?://[^"]*">', "", html)
+        return re.sub(r'<i class="fa (fa-[^"]*)"></i>', lambda icon: SIGNS.get(icon[1], icon[1]), html)
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         bundle = {"text/plain": repr(self), "text/html": self.to_jshtml()}
