@@ -131,6 +131,12 @@ def test_a_notebook_shows_figures_that_pyplot_does_not_know():
     assert viz.arrays({"x": np.eye(2)})._repr_png_().startswith(b"\x89PNG")
 
 
+def test_a_stepper_without_a_kernel_asks_nobody_for_its_buttons():
+    page = viz.ConvStepper(np.arange(4).reshape(2, 2), np.eye(2)).to_jshtml()
+    assert "https://" not in page and "http://" not in page
+    assert "fa-" not in page and page.count("<button") == 9 and "▶</button>" in page
+
+
 @pytest.mark.parametrize("epochs", [1, 5, 40])
 def test_curves(epochs):
     figure = viz.curves(log(epochs))
