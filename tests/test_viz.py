@@ -170,6 +170,16 @@ def test_figures_leave_matplotlib_as_it_was():
     assert dict(matplotlib.rcParams) == before
 
 
+def test_styled_puts_back_its_own_settings_and_leaves_others():
+    """A notebook's first figure makes matplotlib interactive; if that were undone, no later figure would be shown."""
+    matplotlib = pytest.importorskip("matplotlib")
+    with matplotlib.rc_context({"interactive": False, "font.size": 5.0}):
+        with viz.styled():
+            assert matplotlib.rcParams["font.size"] == 9
+            matplotlib.rcParams["interactive"] = True
+        assert matplotlib.rcParams["interactive"] and matplotlib.rcParams["font.size"] == 5
+
+
 def test_a_missing_matplotlib_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match="pip install matplotlib"):

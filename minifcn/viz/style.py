@@ -54,5 +54,10 @@ def styled():
         import matplotlib
     except ImportError as error:
         raise ImportError("minifcn's figures need matplotlib: pip install matplotlib") from error
-    with matplotlib.rc_context(RC):
+    rc = matplotlib.rcParams
+    before = {key: rc[key] for key in RC}
+    rc.update(RC)
+    try:
         yield
+    finally:
+        rc.update(before)  # and no more: a notebook's first figure makes matplotlib interactive, and it must stay so
