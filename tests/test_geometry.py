@@ -556,3 +556,10 @@ def build(name):
 def test_the_mini_networks_take_any_size(name, size):
     model = mf.models.build(name, num_classes=5, width=0.1)
     assert model(image(*size, channels=3)).shape == (1, 5, *size)
+
+
+def test_a_receptive_field_prints_plain_numbers():
+    x = mf.Tensor(np.zeros((1, 1, 9, 9)), name="image")
+    field = mf.geometry.receptive_field(ops.max_pool2d(ops.conv2d(x, np.ones((1, 1, 3, 1))), 2), x)
+    assert repr(field) == "ReceptiveField(size=(4, 2), jump=(2, 2), start=(1.5, 0.5), padding=(0, 0))"
+    assert field.jump == (Fraction(2), Fraction(2))

@@ -11,7 +11,6 @@ import pytest
 
 from minifcn import viz
 from minifcn.report import write_report
-from minifcn.viz.style import RC
 
 pytest.importorskip("matplotlib")
 
@@ -195,16 +194,14 @@ def test_figures_leave_matplotlib_as_it_was():
     assert dict(matplotlib.rcParams) == before
 
 
-def test_the_style_puts_back_what_it_changed_and_nothing_else(monkeypatch):
-    """A notebook's pyplot becomes interactive inside: were that undone, no later figure would be shown."""
-    import matplotlib
-
-    monkeypatch.setitem(matplotlib.rcParams, "interactive", False)
-    size = matplotlib.rcParams["font.size"]
-    with viz.styled():
-        assert matplotlib.rcParams["font.size"] == RC["font.size"]
-        matplotlib.rcParams["interactive"] = True
-    assert matplotlib.rcParams["interactive"] and matplotlib.rcParams["font.size"] == size
+def test_styled_puts_back_its_own_settings_and_leaves_others():
+    """A notebook's first figure makes matplotlib interactive; if that were undone, no later figure would be shown."""
+    matplotlib = pytest.importorskip("matplotlib")
+    with matplotlib.rc_context({"interactive": False, "font.size": 5.0}):
+        with viz.styled():
+            assert matplotlib.rcParams["font.size"] == 9
+            matplotlib.rcParams["interactive"] = True
+        assert matplotlib.rcParams["interactive"] and matplotlib.rcParams["font.size"] == 5
 
 
 def test_a_missing_matplotlib_is_named(monkeypatch):

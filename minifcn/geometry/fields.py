@@ -67,6 +67,10 @@ class ReceptiveField:
     start: tuple
     padding: tuple
 
+    def __repr__(self):
+        pairs = (f"{name}=({float(h):.10g}, {float(w):.10g})" for name, (h, w) in vars(self).items())
+        return f"ReceptiveField({', '.join(pairs)})"
+
 
 class Region(NamedTuple):
     """A rectangle of cells: rows ``top … bottom − 1``, columns ``left … right − 1``, in the order of ``ops.pad``."""

@@ -43,10 +43,7 @@ RC = {
 
 @contextmanager
 def styled():
-    """Draw in minifcn's style; the settings that it changes are back afterwards.
-
-    Only those: a notebook makes pyplot interactive at its first figure, which ``rc_context`` would undo, and no later
-    picture would be shown.
+    """Draw in minifcn's style; matplotlib's own settings are back afterwards.
 
     Raises
     ------
@@ -57,9 +54,10 @@ def styled():
         import matplotlib
     except ImportError as error:
         raise ImportError("minifcn's figures need matplotlib: pip install matplotlib") from error
-    before = {name: matplotlib.rcParams[name] for name in RC}
+    rc = matplotlib.rcParams
+    before = {key: rc[key] for key in RC}
+    rc.update(RC)
     try:
-        matplotlib.rcParams.update(RC)
         yield
     finally:
-        matplotlib.rcParams.update(before)
+        rc.update(before)  # and no more: a notebook's first figure makes matplotlib interactive, and it must stay so
