@@ -55,9 +55,9 @@ def test_loss_and_normalisations_equal_the_textbook_in_every_order_of_the_thread
 
 
 def test_blocks_and_threads_run_in_the_order_that_is_asked_for():
-    code = r'''extern "C" __global__ void who(int* turn, int* next) {
+    code = r"""extern "C" __global__ void who(int* turn, int* next) {
         turn[blockIdx.x * blockDim.x + threadIdx.x] = atomicAdd(next, 1);
-    }'''
+    }"""
     turns = {}
     for name, order in ORDERS.items():
         turn, following = np.empty(32, np.int32), np.zeros(1, np.int32)
