@@ -106,17 +106,11 @@ class Explorer:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about clearing a figure that is being animated
-<<<<<<< HEAD
             animation = FuncAnimation(figure, show, frames=scenes, init_func=lambda: None, save_count=len(scenes))
             html = animation.to_jshtml(default_mode="once")
-        # the buttons' icons come from another place; the page has its own, or words
-        return re.sub(r'<link rel="stylesheet"\s+href="https?://[^"]*">', "", html)
-=======
-            html = FuncAnimation(figure, show, frames=steps, init_func=lambda: None).to_jshtml(default_mode="once")
         # the buttons' icons would come from another place; letters ask nobody
         html = re.sub(r'<link rel="stylesheet"\s+href="https?://[^"]*">', "", html)
         return re.sub(r'<i class="fa (fa-[^"]*)"></i>', lambda icon: SIGNS.get(icon[1], icon[1]), html)
->>>>>>> nb1
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         bundle = {"text/plain": repr(self), "text/html": self.to_jshtml()}
