@@ -155,7 +155,7 @@ class ConvStepper(Stepper):
         grid = figure.add_gridspec(rows, 3, height_ratios=[1, 1.15][:rows], hspace=0.45, wspace=0.25)
         grid.update(left=0.03, right=0.97, top=0.88, bottom=0.04)
         for k, (name, values, marked, margin) in enumerate(planes):
-            colour = CELL if (k == 2) != self.spreads else WINDOW
+            colour = CELL if name == "y" else WINDOW
             title = heading(name, values.shape, margin)
             draw_map(figure.add_subplot(grid[0, k]), title, values, marked, colour, margin)
         if columns:
