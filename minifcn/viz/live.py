@@ -2,6 +2,7 @@
 
 import io
 import threading
+from contextvars import copy_context
 
 import numpy as np
 
@@ -37,7 +38,8 @@ class LiveTraining(Callback):
 
     def start(self):
         """Begin, and return at once."""
-        self._thread = threading.Thread(target=self._run, name="minifcn-live", daemon=True)
+        run = copy_context().run  # overrides and the like that are in force here are in force there
+        self._thread = threading.Thread(target=run, args=(self._run,), name="minifcn-live", daemon=True)
         self._thread.start()
         return self
 
@@ -101,7 +103,7 @@ class LiveTraining(Callback):
             measures.plot(range(1, len(values) + 1), values, "o-", color=CYCLE[k + 1], label=name)
         measures.set(title="validation", xlabel="epoch", ylim=(0, 1))
         if any("mean_iu" in row for row in rows):
-            measures.legend(fontsize=7, loc="lower right")
+            measures.legend(fontsize=7, loc="center right")
         image, label = self.example[:2]
         palette = self.model.palette if getattr(self.model, "palette", None) is not None else self._data().palette
         shown = [("image", image), ("label", colour(label, palette))]
