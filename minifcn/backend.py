@@ -1,8 +1,10 @@
 """Which array module owns this array: NumPy or CuPy.  The array decides; there is no global device switch.
 
-CuPy is imported here (and in ``kernels/gpu``) and nowhere else, and only once an array or a device asks for it.
+CuPy is imported here (and in ``kernels/gpu`` and ``cuda_on_cpu``) and nowhere else, and only once an array or a device
+asks for it.
 """
 
+import importlib
 import sys
 
 import numpy as np
@@ -87,6 +89,11 @@ def _cupy(device):
             "use device 'cpu'"
         )
     return cupy
+
+
+def cupy():
+    """CuPy itself, for what only a device is asked: its properties, its streams.  ImportError without it."""
+    return importlib.import_module("cupy")
 
 
 def beside(array, other):

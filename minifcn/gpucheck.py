@@ -57,8 +57,7 @@ def main(argv=None):
 
 def device():
     """What computes here: the device, its driver, and the versions of what drives it."""
-    import cupy
-
+    cupy = backend.cupy()
     properties = cupy.cuda.runtime.getDeviceProperties(0)
     driver, runtime = cupy.cuda.runtime.driverGetVersion(), cupy.cuda.runtime.runtimeGetVersion()
     return (
@@ -108,11 +107,9 @@ def _torch():
 
 
 def _wait():
-    import cupy
-
     from .bench.twin import torch
 
-    cupy.cuda.get_current_stream().synchronize()
+    backend.cupy().cuda.get_current_stream().synchronize()
     if torch is not None and torch.cuda.is_available():
         torch.cuda.synchronize()
 

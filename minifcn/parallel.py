@@ -67,10 +67,8 @@ class MPI:
     @cached_property
     def nccl(self):
         """NCCL's own all-reduce; None where it is missing on some rank, or ranks share a GPU."""
-        import cupy
-        from cupy.cuda import nccl
-
-        mine = (self.mpi.Get_processor_name(), cupy.cuda.Device().pci_bus_id) if nccl.available else None
+        cuda = backend.cupy().cuda
+        mine = (self.mpi.Get_processor_name(), cuda.Device().pci_bus_id) if cuda.nccl.available else None
         gpus = self.comm.allgather(mine)
         if None in gpus or len(set(gpus)) < self.size:
             return None

@@ -50,7 +50,7 @@ NEEDS = {
         "it takes Chromium on the path, and pip install playwright jupyterlab",
     ),
     "mpi": (lambda: not ranks.missing(), ranks.missing()),
-    "host": (lambda: shutil.which("g++"), "g++ is not installed"),
+    "host": (lambda: shutil.which("g++") and shutil.which("setarch"), "g++ or setarch (util-linux) is not installed"),
     "nvrtc": (
         _nvrtc, "NVIDIA's compiler is not installed: pip install cupy-cuda13x nvidia-cuda-nvrtc nvidia-cuda-runtime"
     ),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import backend
 from ..kernels.cpu import workers
 
 SAMPLE = 0.03  # seconds a sample should take at least: short work is repeated
@@ -60,7 +61,7 @@ def sgemm_peak(size=1024, rounds=9):
 
 def device_roof(wait, rounds=9):
     """(GFLOP/s of a product of matrices, GB/s of copying) of the CuPy device."""
-    import cupy
+    cupy = backend.cupy()
 
     def seconds(size):
         a = cupy.ones((size, size), "float32")
