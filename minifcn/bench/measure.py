@@ -70,7 +70,7 @@ def device_roof(wait, rounds=9):
         return [in_turns([way], rounds, wait).min() for way in ways]
 
     small, _ = seconds(256)
-    size = 4096 if small < 1e-3 else 256  # an emulation would take minutes
+    size = 4096 if small < 1e-4 else 256  # a GPU takes 20 µs; an emulation, which takes 1 ms, would need minutes
     multiply, copy = seconds(size)
     return 2 * size**3 / multiply / 1e9, 8 * size**2 / copy / 1e9
 
