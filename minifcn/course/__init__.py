@@ -1,0 +1,54 @@
+"""The course: assignments whose answers run inside the whole framework, and the grader that judges them.
+
+A student needs :func:`check` alone.  ``python -m minifcn.course build OUT`` writes what students get, and
+``python -m minifcn.grade`` judges what they hand in; how it all goes together is told in docs/course.md.
+"""
+
+__all__ = ["check"]
+
+
+def check(test):
+    """Run a visible test where it is written, and say how it went; a mistake does not stop the cells after it.
+
+    In a notebook, and with ``python FILE.py``, the test runs at once; what it returns (a figure) is displayed.  Under
+    pytest (``python -m pytest FILE.py``) it is an ordinary test.
+
+    Parameters
+    ----------
+    test : callable
+        ``test_...()``, which asserts.  The first line of its docstring is what is said of it.
+    """
+    if test.__globals__.get("__name__") != "__main__":
+        return test
+    title = (test.__doc__ or test.__name__).strip().split("\n")[0].rstrip(".")
+    try:
+        shown = test()
+    except NotImplementedError as error:
+        print(f"·  {title}: not yet ({error})")
+    except AssertionError as error:
+        print(f"✗  {title}: {error}" if str(error) else f"✗  {title}")
+    except Exception as error:  # whatever an unfinished answer raises
+        print(f"✗  {title}: {type(error).__name__}: {error} ({_where(error)})")
+    else:
+        print(f"✓  {title}")
+        if shown is not None:
+            _display(shown)
+    return test
+
+
+def _where(error):
+    """The innermost line that raised, in words."""
+    trace = error.__traceback__
+    while trace.tb_next:
+        trace = trace.tb_next
+    return f"in {trace.tb_frame.f_code.co_name}, line {trace.tb_lineno}"
+
+
+def _display(shown):
+    try:
+        from IPython import get_ipython
+        from IPython.display import display
+    except ImportError:
+        return
+    if get_ipython():
+        display(shown)

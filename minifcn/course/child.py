@@ -1,0 +1,120 @@
+"""The process that runs one submission for one task: it computes, it does not judge.
+
+It knows a submission's cells and how to call what they define; it holds no test, no expected value and no score.
+"""
+
+import os
+import resource
+import sys
+import traceback
+import types
+
+import numpy as np
+
+from . import guard, probes, wire
+
+
+def main(reader, writer):
+    """Serve the judge over two pipes until it hangs up."""
+    judge = Judge(os.fdopen(reader, "rb"), os.fdopen(writer, "wb"))
+    order = judge.receive()
+    guard.forbid(order["forbidden"])
+    size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + order["memory"],) * 2)
+    guard.lock()
+
+    answers, problems = run_cells(order["cells"], judge.send)
+    missing = [name for name in order["answers"] if name not in answers]
+    answers |= {name: guard.resolve(path) for name, path in order["given"].items()}
+    wanted = [answers.get(name) for name in order["answers"]]
+    judge.send({"problems": problems, "missing": missing})
+    while request := judge.receive():
+        probe, args = request["probe"], request["args"]
+        answer = wanted[0] if len(wanted) == 1 else dict(zip(order["answers"], wanted))
+        judge.send(attempt(getattr(probes, probe), answer, args, order["cells"]))
+
+
+def run_cells(cells, tell=lambda message: None):
+    """({name: value}, [problem]) of a submission's cells, run one after the other; one that raises ends alone."""
+    module = types.ModuleType("submission")
+    sys.modules["submission"] = module  # dataclasses and the like look their module up
+    problems = []
+    for number, cell in enumerate(cells):
+        tell({"cell": number})
+        try:
+            exec(_compile(cell, number), vars(module))
+        except Exception as error:  # whatever it is, it is the submission's
+            problems.append(described(error, cells))
+    return vars(module), problems
+
+
+def _compile(cell, number):
+    try:
+        return compile(cell, f"cell {number}", "exec")
+    except SyntaxError:  # a notebook's magics are no Python
+        plain = "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in cell.split("\n"))
+        return compile(plain, f"cell {number}", "exec")
+
+
+def attempt(probe, answer, args, cells):
+    """What became of ``probe(answer, *args)``: its value, or the error; and which arguments it changed in place."""
+    before = [np.copy(a) if isinstance(a, np.ndarray) else None for a in args]
+    try:
+        value = probe(answer, *args)
+    except Exception as error:  # whatever it is, it is the submission's
+        return {"error": described(error, cells), "kind": type(error).__name__}
+    changed = [i for i, a in enumerate(before) if a is not None and a.tobytes() != args[i].tobytes()]
+    return {"value": plain(value), "changed": changed}
+
+
+def plain(value):
+    """Tensors as arrays of which the judge is told what they were."""
+    if type(value).__name__ == "Tensor" and hasattr(value, "numpy"):
+        return {"tensor": value.numpy()}
+    if isinstance(value, tuple | list):
+        return type(value)(plain(v) for v in value) if type(value) in (tuple, list) else tuple(map(plain, value))
+    return value
+
+
+def described(error, cells):
+    """An error in a sentence: what, and on which line of the submission."""
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if isinstance(error, SyntaxError):
+        return f"{text.split(' (cell')[0]}, line {error.lineno}: {(error.text or '').strip()}"
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename.startswith("cell ") and cells:
+            lines = cells[int(frame.filename.split()[1])].split("\n")
+            return f"{text}, at `{lines[frame.lineno - 1].strip()}`" if frame.lineno <= len(lines) else text
+    return text
+
+
+class Judge:
+    """The judge, as seen from here: requests come, answers go, and it can be asked to call a function of its own."""
+
+    def __init__(self, reader, writer):
+        self.reader, self.writer = reader, writer
+
+    def send(self, message):
+        wire.send(self.writer, message)
+
+    def receive(self):
+        return wire.receive(self.reader, self.remote)
+
+    def remote(self, name):
+        """A function of the judge's, called through the pipe."""
+
+        def called(*args):
+            self.send({"call": name, "args": args})
+            reply = self.receive()
+            if reply is None:
+                raise SystemExit
+            if "error" in reply:
+                raise ValueError(reply["error"])
+            return reply["value"]
+
+        return called
+
+
+if __name__ == "__main__":
+    # the module that runs is called __main__; what a submission can import is this one's other self
+    main(*map(int, sys.argv[1:]))

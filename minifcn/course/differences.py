@@ -1,0 +1,144 @@
+"""What is wrong with a result, in words: the difference of two results, named as a person would who looks at both."""
+
+import itertools
+
+import numpy as np
+
+from .wire import Other
+
+AXES = {2: ("rows", "columns"), 3: ("samples", "rows", "columns"), 4: ("samples", "channels", "H", "W")}
+
+
+def difference(got, right, rtol):
+    """A sentence on how `got` differs from `right`, with the two arrays that differ; None if it does not.
+
+    Parameters
+    ----------
+    got, right
+        Arrays, numbers, None; or tuples of them.
+    rtol : float
+        Allowed difference, relative to the largest right value.
+
+    Returns
+    -------
+    None or (str, got, right)
+    """
+    if isinstance(right, tuple):
+        if not isinstance(got, tuple | list):
+            return f"it returns {called(got)} where {len(right)} values are right", None, None
+        if len(got) != len(right):
+            return f"it returns {len(got)} values where {len(right)} are right", None, None
+        for number, (a, b) in enumerate(zip(got, right), 1):
+            if found := difference(a, b, rtol):
+                return f"value {number} of {len(right)}: {found[0]}", *found[1:]
+        return None
+    if right is None or isinstance(right, str | bool):
+        return None if got == right and type(got) is type(right) else (f"it returns {called(got)}, not {right}", None, None)
+    if isinstance(got, dict) and "tensor" in got:
+        return "it returns a Tensor; return its array", None, None
+    if not isinstance(got, np.ndarray | int | float):
+        return f"it returns {called(got)} where {called(right)} is right", None, None
+    a, b = np.asarray(got), np.asarray(right)
+    if a.shape != b.shape:
+        return f"its shape is {a.shape}, the right one {b.shape}{_permuted(a, b, rtol)}", a, b
+    if isinstance(right, np.ndarray) and a.dtype != b.dtype:
+        return f"its type is {a.dtype}, the right one {b.dtype}", a, b
+    if close(a, b, rtol):
+        return None
+    return _values(a, b, rtol), a, b
+
+
+def close(a, b, rtol):
+    """Whether two arrays of one shape agree, relative to the largest right value."""
+    if a.dtype.kind in "bui" and b.dtype.kind in "bui":
+        return bool((a == b).all())
+    if b.dtype == np.float32:
+        rtol = max(rtol, 1e-4)
+    finite = np.isfinite(b)
+    scale = float(abs(b[finite]).max()) if finite.any() else 0.0
+    with np.errstate(invalid="ignore"):
+        return bool(((abs(a - b) <= rtol * scale) | (a == b)).all())
+
+
+def called(value):
+    """What a result is, in words."""
+    if value is None:
+        return "nothing (is a `return` missing?)"
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape}"
+    if isinstance(value, Other):
+        return f"something of type {value.name}"
+    if isinstance(value, dict):
+        return "a Tensor" if "tensor" in value else "a dict"
+    return f"a {type(value).__name__}"
+
+
+def _permuted(a, b, rtol):
+    """That the axes stand in another order, if they do."""
+    if a.ndim == b.ndim <= 5 and a.size == b.size:
+        for axes in itertools.permutations(range(b.ndim)):
+            if b.transpose(axes).shape == a.shape and close(a, b.transpose(axes), rtol):
+                return f": its axes stand in the order {axes}"
+    if a.size == b.size and close(a.ravel(), b.ravel(), rtol):
+        return ": its values are right, in another shape"
+    return ""
+
+
+def _values(a, b, rtol):
+    """How arrays of one shape differ."""
+    if a.dtype.kind == "f" and not np.isfinite(a).all() and np.isfinite(b).all():
+        return f"{int((~np.isfinite(a)).sum())} of its {a.size} values are not finite"
+    if not a.any():
+        return "it is zero everywhere"
+    for what, right in _relatives(b):
+        if right.shape == b.shape and close(a, right, rtol) and not close(b, right, rtol):
+            return what
+    if b.any() and a.dtype.kind == "f":
+        factor = float((a * b).sum() / (b * b).sum())
+        if close(a, factor * b, rtol):
+            return "its sign is wrong everywhere" if abs(factor + 1) < 1e-6 else f"it is {_number(factor)} times the right one"
+        if a.size > 1 and close(a, b + (a - b).mean(), rtol):
+            return f"it is the right one plus {_number(float((a - b).mean()))} everywhere"
+    return f"{_where(a, b, rtol)}{_worst(a, b)}"
+
+
+def _relatives(b):
+    """What a result could be mistaken for: (sentence, array)."""
+    if b.ndim >= 2:
+        yield "it is transposed: it equals the right one with its last two axes, H and W, swapped", b.swapaxes(-1, -2)
+        yield "its first two axes are swapped", b.swapaxes(0, 1)
+        yield "it is turned round: it equals the right one with H and W flipped", b[..., ::-1, ::-1]
+        yield "it is upside down: H is flipped", b[..., ::-1, :]
+    if b.ndim >= 1:
+        yield "it is mirrored: its last axis is flipped", b[..., ::-1]
+        yield "it is shifted by one along its last axis", np.roll(b, 1, -1)
+        yield "it is shifted by one along its last axis", np.roll(b, -1, -1)
+
+
+def _where(a, b, rtol):
+    """Where the wrong values are, if that says something."""
+    scale = rtol * float(abs(np.where(np.isfinite(b), b, 0)).max())
+    with np.errstate(invalid="ignore"):
+        wrong = ~((abs(a - b) <= scale) | (a == b))
+    share = f"{int(wrong.sum())} of its {a.size} values are wrong"
+    if a.ndim == 4 and min(a.shape[2:]) > 2 and not wrong[:, :, 1:-1, 1:-1].any():
+        return f"{share}, all of them at the border"
+    for axis, name in enumerate(AXES.get(a.ndim, ())):
+        right = ~wrong.any(axis=tuple(i for i in range(a.ndim) if i != axis))
+        if a.shape[axis] > 1 and right[0] and right.sum() == 1 and name in ("samples", "channels"):
+            return f"{share}: only the first of the {name} is right"
+    return share
+
+
+def _worst(a, b):
+    if a.ndim == 0:
+        return f": {_number(a.item())} where {_number(b.item())} is right"
+    with np.errstate(invalid="ignore"):
+        error = np.nan_to_num(abs(a.astype(float) - b), nan=np.inf, posinf=np.inf)
+    at = np.unravel_index(error.argmax(), a.shape)
+    place = ", ".join(map(str, map(int, at)))
+    return f"; the worst, at [{place}], is {_number(a[at].item())} where {_number(b[at].item())} is right"
+
+
+def _number(value):
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,313 @@
+"""The judge: draws inputs, has them computed in a process of the submission's own, compares, and gives points.
+
+A process lives for one task.  It is given the submission's cells and, one by one, the arrays of a case; it answers with
+arrays.  What they should be is worked out here, by the library's own answer, and never leaves this process.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+import minifcn
+
+from . import probes, wire
+from .child import attempt, run_cells
+from .differences import difference
+from .guard import resolve
+
+MEMORY = 2 << 30  # bytes that a submission may take beyond what the framework takes
+TIMEOUT = 20.0  # seconds for one answer
+
+
+@dataclass
+class CheckResult:
+    """What became of one check; `picture` is (label, got, right) of a result that is wrong."""
+
+    title: str
+    points: int
+    out_of: int
+    says: list = field(default_factory=list)
+    picture: tuple | None = None
+
+
+@dataclass
+class TaskResult:
+    """What became of one task."""
+
+    number: str
+    title: str
+    checks: list
+    says: list = field(default_factory=list)
+
+    points = property(lambda self: sum(c.points for c in self.checks))
+    out_of = property(lambda self: sum(c.out_of for c in self.checks))
+
+
+class Ended(Exception):
+    """The submission's process ended, or was ended, before it answered."""
+
+
+class Process:
+    """A process that runs a submission for one task.
+
+    Parameters
+    ----------
+    order : dict
+        The cells, what is forbidden, what stands in for other tasks' answers.
+    timeout : float
+        Seconds for reading the submission, and for each answer.
+
+    Raises
+    ------
+    Ended
+        With ``.cell``, the number of the cell that was running, if it did not get through them.
+    """
+
+    def __init__(self, order, timeout):
+        self.timeout, self.functions, self.room = timeout, {}, tempfile.TemporaryDirectory(prefix="grade-")
+        ours, theirs = os.pipe(), os.pipe()  # (read, write) of what it answers, and of what it is asked
+        environment = {
+            "PATH": os.environ.get("PATH", ""), "HOME": self.room.name, "TMPDIR": self.room.name,
+            "PYTHONPATH": str(Path(minifcn.__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": "1", "MPLBACKEND": "agg",
+            "MINIFCN_THREADS": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
+        }  # fmt: skip
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", f"{__package__}.child", str(theirs[0]), str(ours[1])],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=self.room.name,
+            env=environment, pass_fds=(theirs[0], ours[1]), start_new_session=True,
+        )  # fmt: skip
+        os.close(theirs[0])
+        os.close(ours[1])
+        self.reader, self.writer = os.fdopen(ours[0], "rb"), os.fdopen(theirs[1], "wb")
+        try:
+            self._begin(order)
+        except Ended:
+            self.close()
+            raise
+
+    def _begin(self, order):
+        cell = None
+        try:
+            reply = self._exchange({**order, "memory": MEMORY})
+            while "cell" in reply:
+                cell = reply["cell"]
+                reply = self._exchange(None)
+        except Ended as ended:
+            ended.cell = cell
+            raise
+        self.problems, self.missing = reply["problems"], reply["missing"]
+
+    def ask(self, probe, args):
+        """What becomes of the probe with the submission's answer: {"value", "changed"} or {"error", "kind"}."""
+        self.functions = {f"function {i}": a for i, a in enumerate(args) if callable(a)}
+        sent = [Named(f"function {i}") if callable(a) else a for i, a in enumerate(args)]
+        return self._exchange({"probe": probe, "args": sent})
+
+    def _exchange(self, message):
+        """Send (unless None) and receive; calls of the judge's own functions are answered on the way."""
+        late = threading.Event()
+        timer = threading.Timer(self.timeout, lambda: (late.set(), self._kill()))
+        timer.start()
+        try:
+            while True:
+                if message is not None:
+                    wire.send(self.writer, message)
+                reply = wire.receive(self.reader)
+                if not isinstance(reply, dict):
+                    raise Ended(self._how())
+                if "call" not in reply:
+                    return reply
+                message = self._called(reply)
+        except BrokenPipeError:
+            raise Ended(self._how()) from None
+        except wire.WireError as error:
+            raise Ended(f"it sent {error}") from None
+        except Ended:
+            if late.is_set():
+                raise Ended(f"it took more than {self.timeout:g} seconds and was stopped") from None
+            raise
+        finally:
+            timer.cancel()
+
+    def _called(self, request):
+        try:
+            return {"value": self.functions[request["call"]](*request["args"])}
+        except Exception as error:  # what a student calls it with is theirs; they are told
+            return {"error": f"{type(error).__name__}: {error}"}
+
+    def _how(self):
+        """How the process ended, in words."""
+        try:
+            code = self.process.wait(2)
+        except subprocess.TimeoutExpired:
+            return "it closed the line to the grader"
+        if code == -signal.SIGKILL or code == -signal.SIGSEGV:
+            return f"it was ended by the system (signal {-code}; out of memory?)"
+        return f"its process ended, with exit code {code}, before it answered"
+
+    def _kill(self):
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+    def close(self):
+        self._kill()
+        self.process.wait()
+        for file in (self.reader, self.writer):
+            try:
+                file.close()
+            except BrokenPipeError:
+                pass
+        self.room.cleanup()
+
+
+class Named:
+    """A function of the judge's on its way to where it can only be called by name."""
+
+    def __init__(self, name):
+        self.wire_name = name
+
+
+class Examiner:
+    """Grades submissions to one assignment.
+
+    Parameters
+    ----------
+    assignment : Assignment
+    seed : int
+        Of all that is drawn: the same for everybody, and not known before the submissions were read.
+    timeout : float
+        Seconds for one answer.
+    """
+
+    def __init__(self, assignment, seed, timeout=TIMEOUT):
+        self.assignment, self.seed, self.timeout = assignment, seed, timeout
+        self._right, self._mistaken, self._one = {}, {}, threading.Lock()  # the seed of random weights is everybody's
+
+    def grade(self, sources, tasks=None):
+        """The results of the tasks (all, or those numbers) for a submission's code cells."""
+        cells = self.assignment.to_run(sources)
+        return [self.grade_task(cells, t) for t in self.assignment.tasks if tasks is None or t.number in tasks]
+
+    def grade_task(self, cells, task):
+        """The result of one task; cells that end the process are left out from then on."""
+        title = self.assignment.headings[task.number]
+        result = TaskResult(task.number, title, [CheckResult(c.title, 0, c.points) for c in task.checks])
+        process = None
+        ends = 0
+        for check, outcome in zip(task.checks, result.checks):
+            if ends > 1:
+                outcome.says.append("not tried any more")
+                continue
+            try:
+                process = process or self._start(cells, task, result)
+                if process.missing:
+                    outcome.says.append(f"the submission has no {' and no '.join(process.missing)}")
+                    continue
+                self._judge(process, task, check, outcome)
+            except Ended as ended:
+                outcome.says.append(f"{ended}{getattr(ended, 'label', '')}")
+                ends, process = ends + 1, process and process.close()
+        if process:
+            process.close()
+        return result
+
+    def _start(self, cells, task, result):
+        """A process that has read the cells; what ends it is left out."""
+        given = {
+            name: other.library
+            for other in self.assignment.tasks
+            if other is not task and other.library
+            for name in other.answers
+        }
+        while True:
+            order = {"cells": cells, "forbidden": list(task.forbidden), "answers": list(task.answers), "given": given}
+            try:
+                process = Process(order, self.timeout)
+            except Ended as ended:
+                if ended.cell is None:
+                    raise
+                result.says.append(f"a cell was left out, because {ended}: `{cells[ended.cell].strip().split(chr(10))[0]}` …")
+                cells[ended.cell] = ""
+            else:
+                result.says += [p for p in process.problems if p not in result.says]
+                return process
+
+    def _judge(self, process, task, check, outcome):
+        """Try the cases of a check; its points are for all of them."""
+        wrong = []
+        for number, case in enumerate(check.cases(np.random.default_rng([self.seed, *map(ord, task.number + check.title)]))):
+            try:
+                reply = process.ask(case.probe, list(case.args))
+            except Ended as ended:
+                ended.label = f" (at: {case.label})"
+                raise
+            says, *arrays = self._verdict(task, check, number, case, reply)
+            if says:
+                wrong.append((number, case, reply, says, arrays))
+        if not wrong:
+            outcome.points = outcome.out_of
+            return
+        if known := self._known(task, check, wrong):
+            outcome.says.append(known)
+        number, case, reply, says, arrays = wrong[0]
+        outcome.says.append(f"{case.label}: {says}")
+        if len(wrong) > 1:
+            outcome.says.append(f"wrong, too: {'; '.join(w[1].label for w in wrong[1:])}")
+        if len(arrays) == 2 and all(isinstance(a, np.ndarray) and a.ndim and a.size for a in arrays):
+            outcome.picture = (case.label, *arrays)
+
+    def _verdict(self, task, check, number, case, reply):
+        """(what is wrong, or None; got; right)."""
+        if "error" in reply:
+            return (None if case.raises and reply["kind"] != "NotImplementedError" else f"it raises {reply['error']}",)
+        if case.raises:
+            return ("it raises nothing, where it should",)
+        if reply["changed"]:
+            return (f"it changes its argument number {reply['changed'][0] + 1} in place",)
+        if case.judge:
+            return (case.judge(reply["value"]),)
+        return difference(reply["value"], self._value(task, check, number, case), case.rtol) or (None,)
+
+    def _value(self, task, check, number, case):
+        """What is right: the probe with the library's own answer."""
+        key = task.number, check.title, number
+        with self._one:
+            if key not in self._right:
+                own = resolve(task.library) if case.probe != "network" else None
+                self._right[key] = getattr(probes, case.probe)(own, *_copies(case.args))
+            return self._right[key]
+
+    def _known(self, task, check, wrong):
+        """The sentence of the mistake that does just what the submission did; None."""
+        for variant in task.mistakes:
+            if check.title in variant.loses and all(
+                self._same(task, variant, check, number, case, reply) for number, case, reply, *_ in wrong
+            ):
+                return variant.what
+        return None
+
+    def _same(self, task, variant, check, number, case, reply):
+        """Whether a mistake gives the reply that the submission gave."""
+        key = task.number, variant.what, check.title, number
+        with self._one:
+            if key not in self._mistaken:
+                cells, _ = run_cells(self.assignment.solution(task.number, variant.change))
+                answer = cells[task.answers[0]] if len(task.answers) == 1 else {n: cells[n] for n in task.answers}
+                self._mistaken[key] = attempt(getattr(probes, case.probe), answer, _copies(case.args), [])
+            own = self._mistaken[key]
+        if "error" in own or "error" in reply:
+            return own.get("kind") == reply.get("kind")
+        return own["changed"] == reply["changed"] and difference(reply["value"], own["value"], case.rtol) is None
+
+
+def _copies(args):
+    return [a.copy() if isinstance(a, np.ndarray) else a for a in args]

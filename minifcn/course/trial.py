@@ -1,0 +1,69 @@
+"""The grader, graded: every mistake, cheat and right way of the hidden tests is handed in, and the outcome compared.
+
+``python -m minifcn.course trial`` prints the table.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from .judge import Examiner
+
+
+@dataclass
+class Trial:
+    """One variant of one task, and what became of it."""
+
+    task: str
+    kind: str  # "solution", "mistake", "cheat", "style"
+    what: str
+    should_lose: tuple
+    result: object
+    out_of: int
+
+    @property
+    def lost(self):
+        """The titles of the checks it lost."""
+        return tuple(c.title for c in self.result.checks if c.points < c.out_of)
+
+    @property
+    def says(self):
+        """All that the feedback says."""
+        return [s for c in self.result.checks for s in c.says]
+
+    @property
+    def is_right(self):
+        """Whether it lost what it should; of a mistake, whether it was recognised, too."""
+        return set(self.lost) == set(self.should_lose) and (self.kind != "mistake" or self.what in self.says)
+
+
+def trials(assignments, seed=0, tasks=None, workers=2, progress=iter, timeout=10.0):
+    """Hand everything in: a list of :class:`Trial`, the solutions among them.
+
+    Parameters
+    ----------
+    assignments : list of Assignment
+    seed : int
+    tasks : collection of str, optional
+        Numbers of the tasks; None: all.
+    workers : int
+        Submissions at a time.
+    progress : callable
+        Wraps the iterable of results.
+    """
+    jobs = []
+    for assignment in assignments:
+        examiner = Examiner(assignment, seed, timeout)
+        for task in assignment.tasks:
+            if tasks is None or task.number in tasks:
+                jobs.append((examiner, task, "solution", None))
+                for kind in ("mistake", "cheat", "style"):
+                    jobs += [(examiner, task, kind, variant) for variant in getattr(task, f"{kind}s")]
+    with ThreadPoolExecutor(workers) as pool:
+        return list(progress(pool.map(lambda job: _try(*job), jobs)))
+
+
+def _try(examiner, task, kind, variant):
+    sources = examiner.assignment.solution(task.number, variant.change) if variant else examiner.assignment.solution()
+    result = examiner.grade_task(sources, task)
+    what, loses = (variant.what, variant.loses) if variant else ("the solution", ())
+    return Trial(task.number, kind, what, loses, result, task.points)
