@@ -7,7 +7,7 @@ from . import __version__
 from .cli import command
 
 COMMANDS = (
-    "train", "evaluate", "predict", "geometry", "experiments", "bench", "cuda_on_cpu", "gpucheck",
+    "train", "evaluate", "predict", "geometry", "experiments", "bench", "cuda_on_cpu", "gpucheck", "course", "grade",
 )  # fmt: skip
 
 

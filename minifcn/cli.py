@@ -197,6 +197,11 @@ def at_least(least, kind=int, below=None):
     return convert
 
 
+def numbers(text):
+    """An argparse type: several words with commas between."""
+    return tuple(filter(None, text.replace(" ", "").split(",")))
+
+
 def share(text):
     """An argparse type: a number above 0, up to 1."""
     value = float(text)

@@ -45,6 +45,9 @@ NEEDS = {
     "notebooks": (
         lambda: _there("nbclient", "ipywidgets"), "the extra is not installed: pip install 'minifcn[notebooks]'"
     ),
+    "course": (
+        lambda: _there("nbgrader", "jupytext"), "the extra is not installed: pip install 'minifcn[course]'"
+    ),
     "lab": (
         lambda: _there("playwright", "jupyterlab") and any(map(shutil.which, BROWSERS)),
         "it takes Chromium on the path, and pip install playwright jupyterlab",

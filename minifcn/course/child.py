@@ -19,19 +19,29 @@ def main(reader, writer):
     judge = Judge(os.fdopen(reader, "rb"), os.fdopen(writer, "wb"))
     order = judge.receive()
     guard.forbid(order["forbidden"])
-    size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (size + order["memory"],) * 2)
+    limit_memory(order["memory"])
+    given = {name: guard.resolve(path) for name, path in order["given"].items()}
     guard.lock()
 
     answers, problems = run_cells(order["cells"], judge.send)
     missing = [name for name in order["answers"] if name not in answers]
-    answers |= {name: guard.resolve(path) for name, path in order["given"].items()}
+    answers |= given
     wanted = [answers.get(name) for name in order["answers"]]
     judge.send({"problems": problems, "missing": missing})
     while request := judge.receive():
         probe, args = request["probe"], request["args"]
         answer = wanted[0] if len(wanted) == 1 else dict(zip(order["answers"], wanted))
         judge.send(attempt(getattr(probes, probe), answer, args, order["cells"]))
+
+
+def limit_memory(more):
+    """Allow this process `more` bytes than it has now; where that cannot be told, that many in all."""
+    try:
+        with open("/proc/self/statm") as file:
+            more += int(file.read().split()[0]) * resource.getpagesize()
+    except OSError:  # not Linux
+        pass
+    resource.setrlimit(resource.RLIMIT_AS, (more, more))
 
 
 def run_cells(cells, tell=lambda message: None):
@@ -63,7 +73,7 @@ def attempt(probe, answer, args, cells):
         value = probe(answer, *args)
     except Exception as error:  # whatever it is, it is the submission's
         return {"error": described(error, cells), "kind": type(error).__name__}
-    changed = [i for i, a in enumerate(before) if a is not None and a.tobytes() != args[i].tobytes()]
+    changed = [i for i, a in enumerate(before, 1) if a is not None and a.tobytes() != args[i - 1].tobytes()]
     return {"value": plain(value), "changed": changed}
 
 

@@ -15,7 +15,7 @@ def difference(got, right, rtol):
     Parameters
     ----------
     got, right
-        Arrays, numbers, None; or tuples of them.
+        Arrays, numbers, None; or tuples of them, or dicts by name.
     rtol : float
         Allowed difference, relative to the largest right value.
 
@@ -32,8 +32,17 @@ def difference(got, right, rtol):
             if found := difference(a, b, rtol):
                 return f"value {number} of {len(right)}: {found[0]}", *found[1:]
         return None
+    if isinstance(right, dict):
+        for name, b in right.items():
+            if found := difference(got.get(name) if isinstance(got, dict) else None, b, rtol):
+                return f"{name}: {found[0]}", *found[1:]
+        return None
     if right is None or isinstance(right, str | bool):
-        return None if got == right and type(got) is type(right) else (f"it returns {called(got)}, not {right}", None, None)
+        return (
+            None
+            if got == right and type(got) is type(right)
+            else (f"it returns {called(got)}, not {right}", None, None)
+        )
     if isinstance(got, dict) and "tensor" in got:
         return "it returns a Tensor; return its array", None, None
     if not isinstance(got, np.ndarray | int | float):
@@ -96,7 +105,11 @@ def _values(a, b, rtol):
     if b.any() and a.dtype.kind == "f":
         factor = float((a * b).sum() / (b * b).sum())
         if close(a, factor * b, rtol):
-            return "its sign is wrong everywhere" if abs(factor + 1) < 1e-6 else f"it is {_number(factor)} times the right one"
+            return (
+                "its sign is wrong everywhere"
+                if abs(factor + 1) < 1e-6
+                else f"it is {_number(factor)} times the right one"
+            )
         if a.size > 1 and close(a, b + (a - b).mean(), rtol):
             return f"it is the right one plus {_number(float((a - b).mean()))} everywhere"
     return f"{_where(a, b, rtol)}{_worst(a, b)}"

@@ -12,13 +12,13 @@ from collections import defaultdict
 from pathlib import Path
 
 BLOCKED = {
-    "torch", "torchvision", "tensorflow", "jax", "keras", "scipy", "sklearn", "skimage", "cv2", "cupy", "cupyx", "numba",
-    "mlxtend", "mxnet", "chainer", "subprocess", "multiprocessing", "ctypes", "socket", "nbgrader",
+    "torch", "torchvision", "tensorflow", "jax", "keras", "scipy", "sklearn", "skimage", "cv2", "cupy", "cupyx",
+    "numba", "mlxtend", "mxnet", "chainer", "subprocess", "multiprocessing", "ctypes", "socket", "nbgrader",
 }  # fmt: skip
 DENIED = (
-    "subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.startfile", "os.kill", "os.remove",
-    "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.chown", "os.link", "os.symlink", "os.truncate", "os.chdir",
-    "os.utime", "os.setxattr", "shutil.", "socket.", "ctypes.", "signal.", "gc.", "sys.settrace", "sys.setprofile",
+    "subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.startfile", "os.kill",
+    "os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.chown", "os.link", "os.symlink", "os.truncate",
+    "os.chdir", "os.utime", "os.setxattr", "shutil.", "socket.", "ctypes.", "signal.", "gc.", "sys.settrace", "sys.setprofile",
     "sys._current_frames", "sys.addaudithook", "mmap.", "pty.", "fcntl.", "resource.", "syslog.", "urllib.", "sqlite3.",
 )  # fmt: skip
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND

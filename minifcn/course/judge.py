@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from .differences import difference
 from .guard import resolve
 
 MEMORY = 2 << 30  # bytes that a submission may take beyond what the framework takes
-TIMEOUT = 20.0  # seconds for one answer
+TIMEOUT = 10.0  # seconds for one answer
 
 
 @dataclass
@@ -96,19 +97,27 @@ class Process:
         cell = None
         try:
             reply = self._exchange({**order, "memory": MEMORY})
-            while "cell" in reply:
+            while _has(reply, cell=int) and 0 <= reply["cell"] < len(order["cells"]):
                 cell = reply["cell"]
                 reply = self._exchange(None)
+            if not _has(reply, problems=list, missing=list):
+                raise Ended("it sent something that is no answer")
         except Ended as ended:
             ended.cell = cell
             raise
-        self.problems, self.missing = reply["problems"], reply["missing"]
+        self.problems = [str(problem)[:500] for problem in reply["problems"]]
+        self.missing = [name for name in order["answers"] if name in reply["missing"]]
 
     def ask(self, probe, args):
         """What becomes of the probe with the submission's answer: {"value", "changed"} or {"error", "kind"}."""
         self.functions = {f"function {i}": a for i, a in enumerate(args) if callable(a)}
         sent = [Named(f"function {i}") if callable(a) else a for i, a in enumerate(args)]
-        return self._exchange({"probe": probe, "args": sent})
+        reply = self._exchange({"probe": probe, "args": sent})
+        if _has(reply, error=str, kind=str):
+            return {"error": reply["error"][:500], "kind": reply["kind"]}
+        if not _has(reply, value=object, changed=list):
+            raise Ended("it sent something that is no answer")
+        return reply
 
     def _exchange(self, message):
         """Send (unless None) and receive; calls of the judge's own functions are answered on the way."""
@@ -122,7 +131,7 @@ class Process:
                 reply = wire.receive(self.reader)
                 if not isinstance(reply, dict):
                     raise Ended(self._how())
-                if "call" not in reply:
+                if not _has(reply, call=str, args=tuple):
                     return reply
                 message = self._called(reply)
         except BrokenPipeError:
@@ -153,20 +162,21 @@ class Process:
         return f"its process ended, with exit code {code}, before it answered"
 
     def _kill(self):
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
     def close(self):
         self._kill()
         self.process.wait()
         for file in (self.reader, self.writer):
-            try:
+            with suppress(BrokenPipeError):
                 file.close()
-            except BrokenPipeError:
-                pass
         self.room.cleanup()
+
+
+def _has(message, **types):
+    """Whether a message has just these fields."""
+    return message.keys() == types.keys() and all(isinstance(message[name], kind) for name, kind in types.items())
 
 
 class Named:
@@ -212,7 +222,7 @@ class Examiner:
                 if process.missing:
                     outcome.says.append(f"the submission has no {' and no '.join(process.missing)}")
                     continue
-                self._judge(process, task, check, outcome)
+                self._judge(process, task, check, outcome, result)
             except Ended as ended:
                 outcome.says.append(f"{ended}{getattr(ended, 'label', '')}")
                 ends, process = ends + 1, process and process.close()
@@ -233,18 +243,22 @@ class Examiner:
             try:
                 process = Process(order, self.timeout)
             except Ended as ended:
-                if ended.cell is None:
+                if ended.cell is None or not cells[ended.cell]:  # it was left out, and does not help
                     raise
-                result.says.append(f"a cell was left out, because {ended}: `{cells[ended.cell].strip().split(chr(10))[0]}` …")
+                result.says.append(
+                    f"a cell was left out, because {ended}: `{cells[ended.cell].strip().split(chr(10))[0]}` …"
+                )
                 cells[ended.cell] = ""
             else:
                 result.says += [p for p in process.problems if p not in result.says]
                 return process
 
-    def _judge(self, process, task, check, outcome):
+    def _judge(self, process, task, check, outcome, result):
         """Try the cases of a check; its points are for all of them."""
         wrong = []
-        for number, case in enumerate(check.cases(np.random.default_rng([self.seed, *map(ord, task.number + check.title)]))):
+        for number, case in enumerate(
+            check.cases(np.random.default_rng([self.seed, *map(ord, task.number + check.title)]))
+        ):
             try:
                 reply = process.ask(case.probe, list(case.args))
             except Ended as ended:
@@ -256,8 +270,9 @@ class Examiner:
         if not wrong:
             outcome.points = outcome.out_of
             return
-        if known := self._known(task, check, wrong):
-            outcome.says.append(known)
+        known = self._known(task, check, wrong)
+        if known and known not in result.says:
+            result.says.append(known)
         number, case, reply, says, arrays = wrong[0]
         outcome.says.append(f"{case.label}: {says}")
         if len(wrong) > 1:
@@ -272,7 +287,7 @@ class Examiner:
         if case.raises:
             return ("it raises nothing, where it should",)
         if reply["changed"]:
-            return (f"it changes its argument number {reply['changed'][0] + 1} in place",)
+            return (f"it changes its argument number {reply['changed'][0]} in place",)
         if case.judge:
             return (case.judge(reply["value"]),)
         return difference(reply["value"], self._value(task, check, number, case), case.rtol) or (None,)
@@ -307,6 +322,19 @@ class Examiner:
         if "error" in own or "error" in reply:
             return own.get("kind") == reply.get("kind")
         return own["changed"] == reply["changed"] and difference(reply["value"], own["value"], case.rtol) is None
+
+
+def points(name, number, sources):
+    """What nbgrader's cell of points evaluates to: the points of one task, for the cells that ran before it.
+
+    What the feedback says is printed.
+    """
+    from .tasks import Assignment, folder
+
+    examiner = Examiner(Assignment(folder() / f"{name}.py"), seed=0)
+    (result,) = examiner.grade([s for s in sources if not s.startswith("# Points of task")], [number])
+    print(*result.says, *(f"{c.title}: {c.points} of {c.out_of}. {' '.join(c.says)}" for c in result.checks), sep="\n")
+    return result.points
 
 
 def _copies(args):

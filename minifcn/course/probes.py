@@ -1,7 +1,7 @@
-"""What is done with an answer.  The process that runs a submission does it with the student's, the judge with its own.
+"""What is done with an answer: by the process that runs a submission with the student's, by the judge with its own.
 
-Nothing here says what is right.  ``answer`` is what the task asks for by name; a task that asks for several things gives
-a dict of them.  Arrays come in, arrays go out.
+Nothing here says what is right.  ``answer`` is what the task asks for by name; a task that asks for several things
+gives a dict of them.  Arrays come in, arrays go out.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ def function(answer, parameters, arrays, gy):
 
 
 def network(answer, replaces, image, labels, seed):
-    """A small FCN-8s run with the answer in the place of the library's: scores, loss and every gradient.
+    """A small FCN-8s run with the answer in the place of the library's: scores, loss and every gradient, by name.
 
     Parameters
     ----------
@@ -39,7 +39,8 @@ def network(answer, replaces, image, labels, seed):
         scores = model(mf.Tensor(image))
         loss = mf.ops.cross_entropy(scores, labels)
         loss.backward()
-    return scores.data, loss.data, *(p.grad for p in model.parameters() if p.grad is not None)
+    gradients = {f"the gradient of {n}": p.grad for n, p in model.named_parameters() if p.grad is not None}
+    return {"the scores": scores.data, "the loss": loss.data, **gradients}
 
 
 def fcn(labels, seed):

@@ -1,4 +1,4 @@
-"""What an assignment's hidden tests are made of: tasks, what is checked of each, and the submissions that try the checks.
+"""What an assignment's hidden tests are made of: tasks, what is checked of each, and submissions that try the checks.
 
 An assignment is two files of a checkout: ``notebooks/assignments/a2_convolution.py``, its source with solutions, and
 ``notebooks/assignments/hidden/a2_convolution.py``, which defines ``TASKS``.  Neither is in the installed package.
@@ -12,7 +12,9 @@ from pathlib import Path
 import minifcn
 
 from ..errors import UserError
-from .cells import Cell, read_cells
+from .cells import read_cells
+
+HEADING = re.compile(r"^## Task (\d\.\d): (.*) \(\d+ points?\)$", re.M)
 
 
 class Case:
@@ -135,6 +137,10 @@ class Task:
     def answers(self):
         return (self.answer,) if isinstance(self.answer, str) else self.answer
 
+    def is_named_in(self, text):
+        """Whether a submission defines what the task asks for."""
+        return any(re.search(rf"^(def|class) {name}\b", text, re.M) for name in self.answers)
+
     @property
     def points(self):
         return sum(check.points for check in self.checks)
@@ -161,7 +167,7 @@ class Assignment:
         self.cells = read_cells(source)
         text = "\n".join(c.source for c in self.cells if c.kind == "markdown")
         self.title = re.search(r"^# (.*)$", text, re.M)[1]
-        self.headings = dict(re.findall(r"^## Task (\d\.\d): (.*) \(\d+ points?\)$", text, re.M))
+        self.headings = dict(HEADING.findall(text))
         hidden = source.parent / "hidden" / source.name
         spec = importlib.util.spec_from_file_location(f"hidden_{self.name}", hidden)
         module = importlib.util.module_from_spec(spec)
@@ -203,4 +209,8 @@ def assignments():
     return [Assignment(source) for source in sorted(folder().glob("a[0-9]_*.py"))]
 
 
-__all__ = ["Assignment", "Case", "Cell", "Check", "Task", "Variant", "assignments", "folder", "instead", "mistake"]
+def require(numbers, known):
+    """UserError unless each of `numbers` (or None) is a task's of the assignments `known`."""
+    there = sorted(task.number for assignment in known for task in assignment.tasks)
+    if wrong := sorted(set(numbers or ()) - set(there)):
+        raise UserError(f"there is no task {wrong[0]}; tasks are {', '.join(there)}")

@@ -28,15 +28,38 @@ class Trial:
     @property
     def says(self):
         """All that the feedback says."""
-        return [s for c in self.result.checks for s in c.says]
+        return [*self.result.says, *(s for c in self.result.checks for s in c.says)]
 
     @property
     def is_right(self):
         """Whether it lost what it should; of a mistake, whether it was recognised, too."""
         return set(self.lost) == set(self.should_lose) and (self.kind != "mistake" or self.what in self.says)
 
+    def as_row(self):
+        """As plain data."""
+        return {
+            "task": self.task, "kind": self.kind, "what": self.what, "points": self.result.points,
+            "out_of": self.out_of, "lost": list(self.lost), "should_lose": list(self.should_lose), "says": self.says,
+            "is_right": self.is_right,
+        }  # fmt: skip
 
-def trials(assignments, seed=0, tasks=None, workers=2, progress=iter, timeout=10.0):
+
+def table(done):
+    """All trials as a table, in text."""
+    lines = []
+    for t in done:
+        verdict = "as it should" if t.is_right else f"WRONG: lost {t.lost}, should lose {t.should_lose}; said {t.says}"
+        lines.append(f"{t.task}  {t.kind:<8}  {t.result.points}/{t.out_of}  {t.what}: {verdict}")
+    kinds = {kind: sum(t.kind == kind for t in done) for kind in ("mistake", "cheat", "style")}
+    wrong = sum(not t.is_right for t in done)
+    return "\n".join([
+        *lines, "",
+        f"{kinds['mistake']} mistakes and {kinds['cheat']} cheats, {kinds['style']} other right ways: "
+        + (f"{wrong} NOT as they should be" if wrong else "all as they should be"),
+    ])  # fmt: skip
+
+
+def trials(assignments, seed=0, tasks=None, workers=2, progress=lambda results, total: results, timeout=10.0):
     """Hand everything in: a list of :class:`Trial`, the solutions among them.
 
     Parameters
@@ -48,7 +71,7 @@ def trials(assignments, seed=0, tasks=None, workers=2, progress=iter, timeout=10
     workers : int
         Submissions at a time.
     progress : callable
-        Wraps the iterable of results.
+        ``progress(results, total)`` wraps the iterable of results.
     """
     jobs = []
     for assignment in assignments:
@@ -59,7 +82,7 @@ def trials(assignments, seed=0, tasks=None, workers=2, progress=iter, timeout=10
                 for kind in ("mistake", "cheat", "style"):
                     jobs += [(examiner, task, kind, variant) for variant in getattr(task, f"{kind}s")]
     with ThreadPoolExecutor(workers) as pool:
-        return list(progress(pool.map(lambda job: _try(*job), jobs)))
+        return list(progress(pool.map(lambda job: _try(*job), jobs), len(jobs)))
 
 
 def _try(examiner, task, kind, variant):

@@ -6,14 +6,14 @@
 #
 # $$y_{n,o,i,j} = \sum_{c,u,v} w_{o,c,u,v}\; x_{n,\,c,\,s\,i - p + d\,u,\;s\,j - p + d\,v}$$
 #
-# with stride $s$, padding $p$, dilation $d$; outside the image $x$ is zero. Written as loops this is six of them deep. You
-# will write it as **one matrix product**, find both gradients by asking where each product of the sum goes, and run all of
-# it inside a complete FCN.
+# with stride $s$, padding $p$, dilation $d$; outside the image $x$ is zero. Written as loops this is six of them
+# deep. You will write it as **one matrix product**, find both gradients by asking where each product of the sum goes,
+# and run all of it inside a complete FCN.
 #
 # Every task asks for one *kernel*: a function of arrays, with the signature of the library's own. Pairs are (h, w);
-# arrays are (N, C, H, W) and may be float32 or float64: your result has the type of the input. Leave your inputs as they
-# are. Where a task builds on an earlier one, call it by its name (`im2col`): if yours is not right yet, `mf.kernels.im2col`
-# does the same, so that nothing stops you; the grader, too, puts the library's in its place.
+# arrays are (N, C, H, W) and may be float32 or float64: your result has the type of the input. Leave your inputs as
+# they are. Where a task builds on an earlier one, call it by its name (`im2col`): if yours is not right yet,
+# `mf.kernels.im2col` does the same, so that nothing stops you; the grader, too, puts the library's in its place.
 #
 # Each check below says ✓, ✗ or · (not yet). You may also run them all with `python -m pytest a2_convolution.py`.
 
@@ -93,19 +93,18 @@ def test_fcn_runs_on_my_im2col():
     """2.1 An FCN-8s gives the same scores with my im2col in it"""
     model = mf.models.fcn8s_mini(num_classes=3, width=0.25)
     image = np.random.default_rng(0).standard_normal((1, 3, 32, 40)).astype("float32")
-    maps = lambda: [v.numpy() for v in model.trunk.features(mf.Tensor(image), ["pool3"]).values()]
-    right = maps()
+    right = model.trunk.features(mf.Tensor(image), ["pool3"])["pool3"].numpy()
     with mf.override(im2col=im2col):
-        mine = maps()
-    assert np.allclose(mine[0], right[0], atol=1e-4), "its third map differs"
+        mine = model.trunk.features(mf.Tensor(image), ["pool3"])["pool3"].numpy()
+    assert np.allclose(mine, right, atol=1e-4), "its third map differs"
 
 
 # %% [markdown]
 # ## Task 2.2: Convolution as one matrix product (4 points)
 #
-# With the windows as columns, and each filter as a row of $C\,k_h\,k_w$ numbers, the sum over $(c, u, v)$ *is* a matrix
-# product. With `groups` $= G$ the channels are cut into $G$ parts, and so are the filters: the filters of a part see the
-# channels of theirs alone, so $w$ is $(O, C/G, k_h, k_w)$, and there are $G$ products, side by side.
+# With the windows as columns, and each filter as a row of $C\,k_h\,k_w$ numbers, the sum over $(c, u, v)$ *is* a
+# matrix product. With `groups` $= G$ the channels are cut into $G$ parts, and so are the filters: the filters of a
+# part see the channels of theirs alone, so $w$ is $(O, C/G, k_h, k_w)$, and there are $G$ products, side by side.
 
 
 # %%
@@ -142,8 +141,8 @@ def test_filters_are_not_flipped():
 # %% [markdown]
 # ## Task 2.3: Columns back to an image (4 points)
 #
-# `col2im` takes columns and *adds* each number where its window lay. It is not the inverse of `im2col`: a pixel that lies
-# in nine windows receives nine numbers. It is its **adjoint**: for all $x$ and all columns $z$,
+# `col2im` takes columns and *adds* each number where its window lay. It is not the inverse of `im2col`: a pixel that
+# lies in nine windows receives nine numbers. It is its **adjoint**: for all $x$ and all columns $z$,
 #
 # $$\langle \mathrm{im2col}(x), z\rangle = \langle x, \mathrm{col2im}(z)\rangle ,$$
 #
@@ -179,17 +178,16 @@ def test_col2im_counts_windows():
 @check
 def test_col2im_is_the_adjoint():
     """2.3 ⟨im2col(x), z⟩ = ⟨x, col2im(z)⟩"""
-    geometry = ((3, 2), (2, 1), (1, 1), (1, 2))
-    forward = lambda x: mf.kernels.im2col(x, *geometry)
-    mf.adjoint_check(forward, lambda z: col2im(z, (2, 3, 6, 5), *geometry), (2, 3, 6, 5))
+    shape, geometry = (2, 3, 6, 5), ((3, 2), (2, 1), (1, 1), (1, 2))
+    mf.adjoint_check(lambda x: mf.kernels.im2col(x, *geometry), lambda z: col2im(z, shape, *geometry), shape)
 
 
 # %% [markdown]
 # ## Task 2.4: The gradient that flows on (4 points)
 #
 # Convolution is a matrix product, $Y = W\,\mathrm{im2col}(x)$. If $g_y$ arrives from above, the columns receive
-# $W^\mathsf{T} g_y$, and the image receives them through the adjoint of `im2col`. (Run *forwards*, this very kernel is the
-# transposed convolution with which the paper upsamples, §3.3.)
+# $W^\mathsf{T} g_y$, and the image receives them through the adjoint of `im2col`. (Run *forwards*, this very kernel
+# is the transposed convolution with which the paper upsamples, §3.3.)
 
 
 # %%
@@ -218,7 +216,8 @@ def test_gradient_of_the_input():
 # ## Task 2.5: The gradient that teaches (4 points)
 #
 # Every use of a weight adds to its gradient: $w_{o,c,u,v}$ was used once for each output cell of each image, so its
-# gradient is a sum over $n, i, j$. As a matrix product: $g_W = g_y\,\mathrm{im2col}(x)^\mathsf{T}$, summed over the images.
+# gradient is a sum over $n, i, j$. As a matrix product: $g_W = g_y\,\mathrm{im2col}(x)^\mathsf{T}$, summed over the
+# images.
 
 
 # %%

@@ -1,4 +1,4 @@
-"""A2's hidden tests: what is asked of im2col, the convolution and its gradients; mistakes, cheats and other right ways."""
+"""A2's hidden tests: what is asked of im2col, the convolution and its gradients; mistakes, cheats, other right ways."""
 
 from minifcn.course.tasks import Case, Check, Task, instead, mistake
 
@@ -13,7 +13,9 @@ ONE = ((1, 1), (0, 0), (1, 1))  # stride, padding, dilation of a plain convoluti
 
 
 def out_sizes(size, kernel, stride, padding, dilation):
-    return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in zip(size, kernel, stride, padding, dilation))
+    return tuple(
+        (n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in zip(size, kernel, stride, padding, dilation)
+    )
 
 
 def strided(rng, *shape):
@@ -77,7 +79,7 @@ IM2COL = Task(
                 loses="stride, padding and dilation"),
         mistake("the dilation is ignored", "dh * u, dw * v", "u, v", loses="stride, padding and dilation"),
         mistake("the rows of a column are in the order (u, v, c), not (c, u, v)", "return cols.reshape",
-                "return cols.transpose(0, 2, 3, 1, 4, 5).reshape", loses=ALL_COLUMNS[:3] + ("in a network",)),
+                "return cols.transpose(0, 2, 3, 1, 4, 5).reshape", loses=ALL_COLUMNS),
         mistake("the columns go through the windows column by column: (j, i), not (i, j)",
                 "return cols.reshape", "return cols.swapaxes(4, 5).reshape", loses=ALL_COLUMNS),
         mistake("the result is float64, whatever the input is", "x.dtype", "float", loses="inputs of every kind"),
@@ -151,7 +153,7 @@ def im2col(x, kernel_size, stride, padding, dilation):
 
 
 def convolutions(cases, answer=lambda x, w, *where: (x, w, *where)):
-    """Cases of a convolution: (label, image, filters, stride, padding, dilation, groups); `answer` makes the arguments."""
+    """Cases of a convolution: (label, image, filters, stride, padding, dilation, groups), as arguments by `answer`."""
 
     def draw(rng):
         for label, x_shape, w_shape, *where in cases:
@@ -292,7 +294,8 @@ COL2IM = Task(
         Check("in a network", 1, fcn_on_col2im),
     ],
     mistakes=[
-        mistake("numbers that meet in a pixel replace one another: they must add up", "+= cols", "= cols", loses=ALL_IMAGES),
+        mistake("numbers that meet in a pixel replace one another: they must add up", "+= cols", "= cols",
+                loses=ALL_IMAGES),
         mistake("each pixel holds the mean of what meets in it: it must be the sum (the adjoint, not the inverse)",
                 "    return x[:, :, ph", """    count = np.zeros_like(x)
     for u in range(kh):
@@ -372,18 +375,15 @@ GRAD_WEIGHT = Task(
     checks=convolution_checks("conv2d_grad_weight", lambda x, w, gy, *where: (gy, x, w.shape, *where)),
     mistakes=[
         mistake("the gradient with respect to w is transposed: your gw equals the true one with H and W swapped",
-                ".reshape(w_shape)", ".reshape(*w_shape[:2], *w_shape[:1:-1]).swapaxes(2, 3)"
-                " if w_shape[2] != w_shape[3] else (rows @ cols.swapaxes(2, 3)).sum(axis=0).reshape(w_shape).swapaxes(2, 3)",
-                loses=ALL),
+                ".reshape(w_shape)", ".reshape(w_shape).swapaxes(2, 3)", loses=ALL),
         mistake("the images of a batch are averaged: they must be added up", ".sum(axis=0)", ".mean(axis=0)",
                 loses=(PLAIN_, PLACED_, GROUPED_)),
         mistake("only the first image of the batch is used", ".sum(axis=0)", "[0]", loses=(PLAIN_, PLACED_, GROUPED_)),
         mistake("it is divided by the number of output cells: a sum over space, not a mean", ".sum(axis=0)",
                 ".sum(axis=0).__truediv__(OH * OW)", loses=ALL),
-        mistake("the stride is ignored", "w_shape[2:], stride, padding, dilation).reshape(N, groups, -1, OH * OW)",
-                "w_shape[2:], (1, 1), padding, dilation).reshape(N, groups, cols_of(x, w_shape, groups), -1)[..., : OH * OW]",
-                "# Task 2.5", "# Task 2.5\ndef cols_of(x, w_shape, groups):\n"
-                "    return x.shape[1] // groups * w_shape[2] * w_shape[3]\n\n", loses=(PLACED_, GROUPED_)),
+        mistake("the stride is ignored", "stride, padding, dilation).reshape(N, groups, -1, OH * OW)",
+                "(1, 1), padding, dilation)[..., : OH * OW].reshape(N, groups, -1, OH * OW)",
+                loses=(PLACED_, GROUPED_)),
         mistake("it changes its argument gy", "N, O, OH, OW = gy.shape", "N, O, OH, OW = gy.shape\n    gy *= 1 + 1e-9",
                 loses=(PLAIN_, PLACED_, GROUPED_)),
     ],
@@ -391,7 +391,7 @@ GRAD_WEIGHT = Task(
         instead("takes the framework's own from the registry", """# Task 2.5
 def conv2d_grad_weight(gy, x, *rest):
     kernel = mf.kernels.KERNELS["conv2d_grad_weight"]
-    for chosen in (kernel, kernel.textbook, *kernel.implementations().values(), mf.kernels.reference.conv2d_grad_weight):
+    for chosen in (kernel, kernel.textbook, *kernel.implementations().values(), mf.kernels.reference.conv2d):
         try:
             return chosen(gy, x, *rest)
         except Exception:

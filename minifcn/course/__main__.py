@@ -1,0 +1,62 @@
+"""``python -m minifcn.course build OUT``: write the assignments for students; try the grader."""
+
+import os
+import sys
+
+from tqdm import tqdm
+
+from ..cli import Parser, at_least, command, json_file, numbers, write_json
+from ..errors import UserError
+
+
+def parser():
+    """The flags of this command."""
+    p = Parser("course", "The course's assignments: what students get, and the grader's own trial.")
+    p.add_argument(
+        "action", choices=("build", "nbgrader", "trial"),
+        help="build: write the release for students into OUT, without solutions and hidden tests; nbgrader: write a "
+        "course folder for nbgrader, WITH solutions, into OUT; trial: hand in every known mistake, cheat and other "
+        "right way, and compare the points with what they should get",
+    )  # fmt: skip
+    p.add_argument("out", nargs="?", metavar="OUT", help="a new or empty folder, for build and nbgrader")
+    p.add_argument("--task", type=numbers, metavar="N.M", help="trial: of these tasks only: 2.1,2.3")
+    p.add_argument("--seed", type=at_least(0), default=0, help="trial: of what is drawn")
+    p.add_argument("--workers", type=at_least(1), default=os.cpu_count() or 1, help="trial: submissions at a time")
+    p.add_argument(
+        "--json", type=json_file, metavar="OUT", help='trial: write the table there, too ("-": standard output)'
+    )
+    return p
+
+
+@command
+def main(argv=None):
+    """Build or try, from the command line."""
+    args = parser().parse(argv)
+    try:
+        from . import build, tasks
+        from .trial import table, trials
+    except ImportError as error:
+        raise UserError(f"the course needs its extra: pip install 'minifcn[course]' ({error})") from None
+    known = tasks.assignments()
+    if (args.out is None) != (args.action == "trial"):
+        raise UserError(f"{args.action} takes {'no folder' if args.out else 'a new or empty folder to write into'}")
+    if args.action == "build":
+        print(f"{build.build(known, args.out)}: {', '.join(a.name for a in known)}, as notebooks and modules")
+        return 0
+    if args.action == "nbgrader":
+        made = build.nbgrader_course(known, args.out)
+        print(f"{made}: go there, and on with nbgrader generate_assignment {known[0].name}")
+        return 0
+    tasks.require(args.task, known)
+    done = trials(
+        known, args.seed, args.task, args.workers, lambda results, total: tqdm(results, total=total, disable=None)
+    )
+    out = sys.stderr if args.json == "-" else sys.stdout
+    print(table(done), file=out)
+    if args.json:
+        write_json(args.json, [t.as_row() for t in done])
+    return 0 if all(t.is_right for t in done) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,289 @@
+"""The grader: what it gives for right, wrong and hostile submissions, and that these cannot reach it."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from minifcn import grade
+from minifcn.course.differences import difference
+
+pytestmark = pytest.mark.course
+
+tasks = pytest.importorskip("minifcn.course.tasks", reason="pip install 'minifcn[course]'")
+from minifcn.course import judge, trial  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def a2():
+    return tasks.Assignment(tasks.folder() / "a2_convolution.py")
+
+
+@pytest.fixture(scope="module")
+def examiner(a2):
+    return judge.Examiner(a2, seed=1, timeout=4.0)
+
+
+def handed_in(a2, text="", task="2.1", before=""):
+    """The solution with a cell before it, and another cell for a task."""
+    return [before, *a2.solution(task, lambda solution: text or solution)]
+
+
+ATTACKS = {
+    "ends the process as it is read": ("import os\nos._exit(0)", 4),
+    "runs for ever as it is read": ("while True: pass", 4),
+    "does not parse": ("def f(:", 4),
+    "raises": ("1 / 0", 4),
+    "prints results": ("print('{\"value\": 1, \"changed\": []}')", 4),
+    "replaces minifcn": (
+        "import sys, types\nfor name in [n for n in sys.modules if n.startswith('minifcn')]:\n"
+        "    sys.modules[name] = types.ModuleType(name)", 0,
+    ),
+    "writes results into every open pipe": (
+        "import os\nfor fd in range(3, 30):\n    try: os.write(fd, b'{\"dict\": {\"value\": 1, \"changed\": []}}\\n')\n"
+        "    except OSError: pass", 4,
+    ),
+    "floods the pipes": (
+        "import os\nfor fd in range(3, 30):\n    try:\n        while True: os.write(fd, b'x' * 65536)\n"
+        "    except OSError: pass", 4,
+    ),
+    "replaces what answers are sent with": (
+        "import minifcn.course.wire as wire\nwire.send = lambda file, _: file.write(b'null\\n') and file.flush()", 4,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_hostile_cell_gains_nothing_and_stops_nothing(a2, examiner, name):
+    before, points = ATTACKS[name]
+    wrong = "# Task 2.1\ndef im2col(x, *rest):\n    return x"
+    (lost,) = examiner.grade(handed_in(a2, wrong, before=before), ["2.1"])
+    assert lost.points == 0
+    (kept,) = examiner.grade(handed_in(a2, before=before), ["2.1"])
+    assert kept.points == points, kept
+
+
+BODIES = {
+    "a memory bomb": "x = np.ones((1 << 40,))",
+    "a slow memory bomb": "a = []\n    while True: a.append(np.ones(1 << 20))",
+    "an endless loop": "while True: pass",
+    "endless recursion": "return im2col(*a)",
+    "an exit": "import os\n    os._exit(1)",
+    "a crash of the interpreter": "import sys\n    sys.setrecursionlimit(10**8)\n    f = lambda n: f(n)\n    f(0)",
+    "a kill": "import os, signal\n    os.kill(os.getppid(), signal.SIGKILL)",
+    "a process": "import subprocess\n    subprocess.run(['true'])",
+    "a fork": "import os\n    os.fork()",
+    "PyTorch": "import torch",
+    "SciPy": "import scipy.signal",
+    "a file written": "open('/tmp/minifcn-was-here', 'w')",
+    "a file read": "open(mf.__file__).read()",
+    "a file of the system": "open('/etc/passwd').read()",
+    "the hidden tests": "import importlib.util as u\n    s = u.spec_from_file_location('h', mf.__file__)\n"
+    "    s.loader.exec_module(u.module_from_spec(s))",
+    "a debugger": "import sys\n    sys.settrace(print)",
+    "the heap": "import gc\n    return [o for o in gc.get_objects() if getattr(o, '__name__', '') == 'im2col'][0](*a)",
+    "a huge answer": "return np.zeros((1 << 27,))",
+    "an array of objects": "return np.array([print, 1], dtype=object)",
+    "the module itself": "return mf",
+    "nothing": "pass",
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_a_hostile_answer_scores_nothing_and_the_rest_is_graded(a2, examiner, name):
+    sources = handed_in(a2, f"# Task 2.1\ndef im2col(*a):\n    {BODIES[name]}")
+    lost, kept = examiner.grade(sources, ["2.1", "2.3"])
+    assert lost.points == 0
+    assert kept.points == kept.out_of
+    says = [s for c in lost.checks for s in c.says]
+    assert says and all(len(s) < 1000 for s in says)
+
+
+def test_the_kernel_of_a_task_is_nowhere_in_its_process(a2, examiner):
+    everywhere = """# Task 2.1
+import sys
+
+def im2col(*a):
+    found = []
+    for module in list(sys.modules.values()):
+        for owner in (module, *[v for v in vars(module).values() if isinstance(v, dict)]):
+            items = owner.items() if isinstance(owner, dict) else vars(owner).items()
+            found += [v for k, v in list(items) if "im2col" in str(k) and callable(v) and v is not im2col]
+    for f in found:
+        try:
+            return f(*a)
+        except Exception:
+            pass"""
+    (lost,) = examiner.grade(handed_in(a2, everywhere), ["2.1"])
+    assert lost.points == 0
+
+
+def test_an_early_mistake_costs_its_own_task_alone(a2, examiner):
+    results = examiner.grade(handed_in(a2, "# Task 2.1\ndef im2col(*a):\n    return 0"))
+    assert [r.points for r in results] == [0, 4, 4, 4, 4]
+
+
+def test_a_missing_answer_is_named(a2, examiner):
+    (lost,) = examiner.grade([""], ["2.2"])
+    assert lost.points == 0 and lost.checks[0].says == ["the submission has no conv2d"]
+
+
+def test_a_notebooks_magics_are_left_out(a2, examiner):
+    (kept,) = examiner.grade(handed_in(a2, before="%matplotlib inline\n!ls\nimport math"), ["2.1"])
+    assert kept.points == 4 and not kept.says
+
+
+def test_feedback_names_the_line_that_raised(a2, examiner):
+    (lost,) = examiner.grade(handed_in(a2, "# Task 2.1\ndef im2col(x, *a):\n    y = x[0]\n    return y['a']"), ["2.1"])
+    assert "IndexError" in lost.checks[0].says[0] and "`return y['a']`" in lost.checks[0].says[0]
+
+
+B = np.arange(24.0).reshape(1, 2, 3, 4) + 1
+DIFFERENCES = {
+    "nothing (is a `return` missing?)": (None, B),
+    "where 2 values are right": (B, (B, B)),
+    "return its array": ({"tensor": B}, B),
+    "axes stand in the order": (B.transpose(0, 1, 3, 2), B),
+    "its type is float32": (B.astype("float32"), B),
+    "transposed": (np.ones((1, 1, 3, 3)) * B[0, 0, :3, :3].T, B[:, :1, :3, :3]),
+    "turned round": (B[..., ::-1, ::-1], B),
+    "mirrored": (B[..., ::-1], B),
+    "sign is wrong": (-B, B),
+    "0.25 times the right one": (B / 4, B),
+    "plus 3 everywhere": (B + 3, B),
+    "zero everywhere": (0 * B, B),
+    "not finite": (B * [np.inf, 1, 1, 1], B),
+    "all of them at the border": (B * [[2, 2, 2, 2], [2, 1, 1, 2], [2, 2, 2, 2]], B),
+    "only the first of the channels": (B + [[[[0]], [[5.0]]]] * B, B),
+}
+
+
+@pytest.mark.parametrize("words", DIFFERENCES)
+def test_differences_are_named(words):
+    got, right = DIFFERENCES[words]
+    assert words in difference(got, right, 1e-6)[0]
+
+
+def test_no_difference_is_none():
+    assert difference(B * (1 + 1e-9), B, 1e-6) is None
+    assert difference((B, B > 3), (B, B > 3), 1e-6) is None
+    assert difference(np.array([np.inf, np.nan]), np.array([np.inf, 1.0]), 1e-6) is not None
+
+
+# The command ---------------------------------------------------------------------------------------------------------
+
+
+def scores(out):
+    with open(out / "scores.csv", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_class_is_graded_whatever_is_in_it(tmp_path, capsys, a2):
+    room = tmp_path / "class"
+    for student in ("ann", "bob", "cat"):
+        (room / student).mkdir(parents=True)
+    text = a2.source.read_text(encoding="utf-8")
+    (room / "ann" / "a2_convolution.py").write_text(text, encoding="utf-8")
+    (room / "bob" / "a2_convolution.py").write_text("syntax error here", encoding="utf-8")
+    (room / "cat" / "a2_convolution.ipynb").write_text("{}{", encoding="utf-8")
+    (room / "dan_a2_convolution.py").write_text(text.replace("+= cols", "= cols"), encoding="utf-8")
+    (room / "notes.py").write_text("x = 1", encoding="utf-8")
+    out, table = tmp_path / "out", tmp_path / "scores.json"
+    args = [str(room), "--task", "2.1,2.3", "--out", str(out), "--json", str(table), "--seed", "3"]
+    assert grade.main(args) == 0
+    rows = {row["student"]: row for row in scores(out)}
+    points = {name: row["points"] for name, row in rows.items()}
+    assert points == {"ann": "8", "bob": "0", "cat": "0", "dan": "4", "notes": "0"}
+    assert rows["bob"]["out_of"] == "8" and rows["notes"]["note"]
+    saved = json.loads(table.read_text())
+    assert saved["seed"] == 3 and len(saved["submissions"]) == 5
+    page = (out / "dan_a2_convolution_py.html").read_text(encoding="utf-8")
+    assert "they must add up" in page and "data:image/png" in page
+    assert not [line for line in a2.solution() if line in page]
+    capsys.readouterr()
+    assert grade.main([str(room / "ann"), "--task", "2.1", "--out", str(out)]) == 0
+    assert "✓  plain windows (1 of 1)" in capsys.readouterr().out
+    assert len(scores(out)) == 5  # the others' rows stay
+
+
+@pytest.mark.parametrize(
+    "args, words",
+    [
+        (["nothing.py"], "there is no file nothing.py"),
+        (["x.txt"], "is no .ipynb, .py"),
+        (["."], "there is nothing to grade"),
+        (["a2.py", "--task", "9.1"], "there is no task 9.1"),
+    ],
+)
+def test_the_command_refuses_in_a_sentence(tmp_path, monkeypatch, capsys, args, words):
+    monkeypatch.chdir(tmp_path)
+    if args[0] == "a2.py":
+        (tmp_path / "a2.py").write_text("x = 1")
+    assert grade.main(args) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_without_a_checkout_it_says_what_to_do(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tasks.minifcn, "__file__", str(tmp_path / "minifcn" / "__init__.py"))
+    (tmp_path / "a.py").write_text("x = 1")
+    assert grade.main([str(tmp_path / "a.py")]) == 2
+    assert "clone minifcn's repository" in capsys.readouterr().err
+
+
+# The release ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_release_is_built_searched_and_run(tmp_path):
+    from minifcn.course import build
+
+    known = tasks.assignments()
+    out = build.build(known, tmp_path / "release")
+    names = {p.name for p in out.iterdir()}
+    assert names == {"README.md", *(f"{a.name}{s}" for a in known for s in (".py", ".ipynb"))}
+    for path in out.iterdir():
+        assert "SOLUTION" not in path.read_text(encoding="utf-8")
+    with pytest.raises(build.UserError, match="not an empty folder"):
+        build.build(known, out)
+
+
+def test_a_leak_is_found(tmp_path, a2):
+    from minifcn.course import build
+
+    leak = tmp_path / "a2_convolution.py"
+    shutil.copy(a2.source, leak)
+    with pytest.raises(build.UserError, match="must not be handed out"):
+        build.inspect(a2, leak)
+    text = "\n".join(line for line in leak.read_text(encoding="utf-8").split("\n") if "SOLUTION" not in line)
+    leak.write_text(text, encoding="utf-8")
+    with pytest.raises(build.UserError, match="a line of a solution"):
+        build.inspect(a2, leak)
+
+
+@pytest.mark.parametrize("source", sorted(tasks.folder().glob("a[0-9]_*.py")), ids=lambda p: p.stem)
+def test_the_visible_checks_accept_the_solution(source):
+    run = subprocess.run([sys.executable, source.name], cwd=source.parent, capture_output=True, text=True, timeout=5.0)
+    assert run.returncode == 0, run.stderr
+    assert "✗" not in run.stdout and "·" not in run.stdout, run.stdout
+    assert run.stdout.count("✓") == source.read_text(encoding="utf-8").count("\n@check\n")
+
+
+def test_points_of_headings_and_checks_agree():
+    for assignment in tasks.assignments():
+        text = assignment.source.read_text(encoding="utf-8")
+        for task in assignment.tasks:
+            assert f"Task {task.number}: {assignment.headings[task.number]} ({task.points} points)" in text
+
+
+# The grader, graded --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_every_known_mistake_cheat_and_style_gets_what_it_should():
+    done = trial.trials(tasks.assignments())
+    assert not [trial.table([t]) for t in done if not t.is_right]
+    assert sum(t.kind in ("mistake", "cheat") for t in done) >= 60
+    assert sum(t.kind == "style" for t in done) >= 10
