@@ -45,7 +45,8 @@ def difference(got, right, rtol):
         return f"its type is {a.dtype}, the right one {b.dtype}", a, b
     if close(a, b, rtol):
         return None
-    return _values(a, b, rtol), a, b
+    with np.errstate(invalid="ignore"):  # of infinite values
+        return _values(a, b, rtol), a, b
 
 
 def close(a, b, rtol):
@@ -88,6 +89,8 @@ def _values(a, b, rtol):
     """How arrays of one shape differ."""
     if a.dtype.kind == "f" and not np.isfinite(a).all() and np.isfinite(b).all():
         return f"{int((~np.isfinite(a)).sum())} of its {a.size} values are not finite"
+    if a.ndim == 0:
+        return f"it is {_number(a.item())} where {_number(b.item())} is right"
     if not a.any():
         return "it is zero everywhere"
     for what, right in _relatives(b):
@@ -131,8 +134,6 @@ def _where(a, b, rtol):
 
 
 def _worst(a, b):
-    if a.ndim == 0:
-        return f": {_number(a.item())} where {_number(b.item())} is right"
     with np.errstate(invalid="ignore"):
         error = np.nan_to_num(abs(a.astype(float) - b), nan=np.inf, posinf=np.inf)
     at = np.unravel_index(error.argmax(), a.shape)

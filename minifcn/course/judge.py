@@ -212,7 +212,8 @@ class Examiner:
                 if process.missing:
                     outcome.says.append(f"the submission has no {' and no '.join(process.missing)}")
                     continue
-                self._judge(process, task, check, outcome)
+                said = {sentence for earlier in result.checks for sentence in earlier.says}
+                self._judge(process, task, check, outcome, said)
             except Ended as ended:
                 outcome.says.append(f"{ended}{getattr(ended, 'label', '')}")
                 ends, process = ends + 1, process and process.close()
@@ -225,7 +226,7 @@ class Examiner:
         given = {
             name: other.library
             for other in self.assignment.tasks
-            if other is not task and other.library
+            if other is not task and isinstance(other.library, str)
             for name in other.answers
         }
         while True:
@@ -241,9 +242,9 @@ class Examiner:
                 result.says += [p for p in process.problems if p not in result.says]
                 return process
 
-    def _judge(self, process, task, check, outcome):
-        """Try the cases of a check; its points are for all of them."""
-        wrong = []
+    def _judge(self, process, task, check, outcome, said):
+        """Try the cases of a check; its points are for all of them.  `said`: what was said of the checks before."""
+        wrong, right = [], []
         for number, case in enumerate(check.cases(np.random.default_rng([self.seed, *map(ord, task.number + check.title)]))):
             try:
                 reply = process.ask(case.probe, list(case.args))
@@ -253,10 +254,12 @@ class Examiner:
             says, *arrays = self._verdict(task, check, number, case, reply)
             if says:
                 wrong.append((number, case, reply, says, arrays))
+            else:
+                right.append((number, case))
         if not wrong:
             outcome.points = outcome.out_of
             return
-        if known := self._known(task, check, wrong):
+        if known := self._known(task, check, wrong, right, said):
             outcome.says.append(known)
         number, case, reply, says, arrays = wrong[0]
         outcome.says.append(f"{case.label}: {says}")
@@ -282,31 +285,42 @@ class Examiner:
         key = task.number, check.title, number
         with self._one:
             if key not in self._right:
-                own = resolve(task.library) if case.probe != "network" else None
+                own = resolve(task.library) if isinstance(task.library, str) else task.library
+                own = None if case.probe == "network" else own
                 self._right[key] = getattr(probes, case.probe)(own, *_copies(case.args))
             return self._right[key]
 
-    def _known(self, task, check, wrong):
-        """The sentence of the mistake that does just what the submission did; None."""
-        for variant in task.mistakes:
-            if check.title in variant.loses and all(
-                self._same(task, variant, check, number, case, reply) for number, case, reply, *_ in wrong
+    def _known(self, task, check, wrong, right, said):
+        """The sentence of the mistake that does just what the submission did; None.  One `said` already comes first."""
+        for variant in sorted(task.mistakes, key=lambda variant: variant.what not in said):
+            if (
+                check.title in variant.loses
+                and all(self._same(task, variant, check, number, case, reply) for number, case, reply, *_ in wrong)
+                and not any(self._is_wrong(task, variant, check, number, case) for number, case in right)
             ):
                 return variant.what
         return None
 
     def _same(self, task, variant, check, number, case, reply):
         """Whether a mistake gives the reply that the submission gave."""
+        own = self._of(task, variant, check, number, case)
+        if "error" in own or "error" in reply:
+            return "error" in own and reply.get("error", "").startswith(own["error"])  # less the line it was on
+        return own["changed"] == reply["changed"] and difference(reply["value"], own["value"], case.rtol) is None
+
+    def _is_wrong(self, task, variant, check, number, case):
+        return bool(self._verdict(task, check, number, case, self._of(task, variant, check, number, case))[0])
+
+    def _of(self, task, variant, check, number, case):
+        """What becomes of a case with a mistake."""
         key = task.number, variant.what, check.title, number
         with self._one:
             if key not in self._mistaken:
                 cells, _ = run_cells(self.assignment.solution(task.number, variant.change))
                 answer = cells[task.answers[0]] if len(task.answers) == 1 else {n: cells[n] for n in task.answers}
-                self._mistaken[key] = attempt(getattr(probes, case.probe), answer, _copies(case.args), [])
-            own = self._mistaken[key]
-        if "error" in own or "error" in reply:
-            return own.get("kind") == reply.get("kind")
-        return own["changed"] == reply["changed"] and difference(reply["value"], own["value"], case.rtol) is None
+                with minifcn.override(**dict.fromkeys(minifcn.kernels.KERNELS, "textbook")):  # as where students' run
+                    self._mistaken[key] = attempt(getattr(probes, case.probe), answer, _copies(case.args), [])
+            return self._mistaken[key]
 
 
 def _copies(args):

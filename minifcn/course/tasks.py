@@ -111,9 +111,9 @@ class Task:
     answer : str or tuple of str
         The names it asks for.
     checks : list of Check
-    library : str, optional
+    library : str or callable, optional
         The library's own answer (see ``guard.resolve``): what results are compared with, and what stands in for this
-        task's answer while the other tasks are judged.
+        task's answer while the other tasks are judged.  Where it has none, a function to compare with alone.
     forbidden : tuple of str
         The library's own that raise while the task is judged.
     mistakes : list of Variant
@@ -125,7 +125,7 @@ class Task:
     number: str
     answer: object
     checks: list
-    library: str | None = None
+    library: object = None
     forbidden: tuple = ()
     mistakes: list = field(default_factory=list)
     cheats: list = field(default_factory=list)
