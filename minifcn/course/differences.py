@@ -23,7 +23,7 @@ def difference(got, right, rtol):
     -------
     None or (str, got, right)
     """
-    if isinstance(right, tuple):
+    if isinstance(right, tuple | list):
         if not isinstance(got, tuple | list):
             return f"it returns {called(got)} where {len(right)} values are right", None, None
         if len(got) != len(right):
@@ -58,7 +58,7 @@ def close(a, b, rtol):
     finite = np.isfinite(b)
     scale = float(abs(b[finite]).max()) if finite.any() else 0.0
     with np.errstate(invalid="ignore"):
-        return bool(((abs(a - b) <= rtol * scale) | (a == b)).all())
+        return bool(((abs(a - b) <= rtol * scale) | (a == b) | (a != a) & (b != b)).all())
 
 
 def called(value):

@@ -139,8 +139,8 @@ class Process:
     def _called(self, request):
         try:
             return {"value": self.functions[request["call"]](*request["args"])}
-        except Exception as error:  # what a student calls it with is theirs; they are told
-            return {"error": f"{type(error).__name__}: {error}"}
+        except Exception as error:  # what a student calls it with is theirs; they are told, by a ValueError
+            return {"error": str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"}
 
     def _how(self):
         """How the process ended, in words."""
@@ -318,7 +318,8 @@ class Examiner:
             if key not in self._mistaken:
                 cells, _ = run_cells(self.assignment.solution(task.number, variant.change))
                 answer = cells[task.answers[0]] if len(task.answers) == 1 else {n: cells[n] for n in task.answers}
-                with minifcn.override(**dict.fromkeys(minifcn.kernels.KERNELS, "textbook")):  # as where students' run
+                textbook = dict.fromkeys(minifcn.kernels.KERNELS, "textbook")  # as where students' run
+                with minifcn.override(**textbook), np.errstate(all="ignore"):
                     self._mistaken[key] = attempt(getattr(probes, case.probe), answer, _copies(case.args), [])
             return self._mistaken[key]
 

@@ -169,6 +169,9 @@ def test_fcn_pools_with_mine():
 # receives a **sum**:
 #
 # $$g_x[a, b] = \sum_{i,j}\; g_y[i, j]\;\big[(a, b) \text{ won window } (i, j)\big]$$
+#
+# Where did the winner lie? Tap $t$ stands for $u = \lfloor t / k_w \rfloor$ and $v = t \bmod k_w$. (Mind the type:
+# NumPy refuses $-1$ plus a `uint8`. Make it an `int` first.)
 
 
 # %%
@@ -300,9 +303,9 @@ def test_upsampled_scores_of_an_fcn():
 # | convolution, $A x$ | `conv2d(x, w)` | `conv2d_grad_input(gy, w)`, $A^\mathsf{T} g_y$ | `conv2d_grad_weight(gy, x)` |
 # | transposed, $A^\mathsf{T} x$ | `conv2d_grad_input(x, w)` | ? | ? |
 #
-# "Forward and backward passes of convolution are simply reversed" (§3.3). Three kernels are enough for both rows. For
-# the second, ask: $\langle g_y, A^\mathsf{T} x\rangle = \langle A g_y, x\rangle$, so what is the gradient of $x$? And
-# in $A$'s own terms, which array is its input, and which the gradient of its output?
+# It "simply reverses the forward and backward passes of convolution" (§3.3), so three kernels are enough for both
+# rows. For the second, ask: $\langle g_y, A^\mathsf{T} x\rangle = \langle A g_y, x\rangle$, so what is the gradient
+# of $x$? And in $A$'s own terms, which array is its input, and which the gradient of its output?
 #
 # The kernel has to be told the size of $y$, for $A$ with stride $s$ takes $s$ different sizes to the same one. From
 # A's formula, $n = \lfloor (n' + 2p - k_d)/s \rfloor + 1$, the smallest is
