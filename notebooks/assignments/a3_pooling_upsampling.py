@@ -465,8 +465,8 @@ def test_ramps_stay_ramps():
 # ## Down and up in one network
 #
 # Everything together: an FCN-8s trains for three steps on your poolings, transposed convolutions and filters. The
-# picture shows why the filter matters: a mask of one class, seen at every eighth pixel, and stamped up again by
-# `upsample`, with a filter of ones and with yours.
+# picture shows why the filter matters: a mask of the objects of a scene, seen at every eighth pixel, and stamped up
+# again by `upsample`, with a filter of ones and with yours.
 
 
 # %%

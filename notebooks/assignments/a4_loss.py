@@ -17,6 +17,19 @@ import numpy as np
 import minifcn as mf
 from minifcn.course import check
 
+
+def side_by_side(pictures):
+    """A figure of images and maps, by their titles."""
+    from matplotlib.figure import Figure
+
+    with mf.viz.styled():
+        figure = Figure(figsize=(9, 2.4), layout="constrained")
+        for axes, (title, picture) in zip(figure.subplots(1, len(pictures)), pictures.items()):
+            axes.imshow(picture, interpolation="nearest")
+            axes.set(title=title, xticks=[], yticks=[])
+    return figure
+
+
 # %% [markdown]
 # ## Task 4.1: What each pixel costs (5 points)
 #
@@ -103,7 +116,7 @@ def test_fcn_and_map_of_losses():
     coarse = mf.ops.interpolate(mf.Tensor(6 * known[:, :, 4::8, 4::8].astype("float32")), label.shape)
     with mf.override(softmax_loss=softmax_loss):
         loss = mf.ops.cross_entropy(coarse, label[None], reduction="none").data
-    return mf.viz.feature_maps({"image": image.mean(axis=2), "labels": known[0].argmax(axis=0), "loss": loss[0]})
+    return side_by_side({"image": image, "labels": mf.viz.colour(label, scenes.palette), "loss": loss[0]})
 
 
 # %% [markdown]
@@ -318,7 +331,8 @@ def sampling_weights(labels, keep, rng):
 @check
 def test_weights_by_eye():
     """4.5 Half of a scene: the locations that are kept, and what is left of the loss"""
-    label = mf.data.Shapes(size=(48, 64))[3][1]
+    scenes = mf.data.Shapes(size=(48, 64))
+    image, label = scenes[3]
     weights = sampling_weights(label[None], 0.5, np.random.default_rng(0))
     assert np.shape(weights) == (1, 48, 64), f"the shape is {np.shape(weights)}, it should be that of the labels"
     assert set(np.unique(weights)) == {0, 2}, (
@@ -327,7 +341,7 @@ def test_weights_by_eye():
     assert (weights[0, label == 255] == 0).all(), "void pixels must not count"
     share = (weights[0, label != 255] > 0).mean()
     assert abs(share - 0.5) < 0.06, f"{share:.0%} are kept"
-    return mf.viz.feature_maps({"labels": np.where(label == 255, 6, label), "weights": weights[0]}, columns=2)
+    return side_by_side({"image": image, "labels": mf.viz.colour(label, scenes.palette), "weights": weights[0]})
 
 
 @check

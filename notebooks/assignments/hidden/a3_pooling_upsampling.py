@@ -1,4 +1,4 @@
-"""A3's hidden tests: what is asked of pooling, transposed convolution and its filter; mistakes, cheats, other right ways."""
+"""A3's hidden tests: of pooling, transposed convolution and its filter; mistakes, cheats, other right ways."""
 
 import minifcn as mf
 from minifcn.course.differences import difference
@@ -27,11 +27,12 @@ NET = "in a network"
 # 3.1 -----------------------------------------------------------------------------------------------------------------
 
 
-def sizes(*rows):
+def sizes(ceil_mode, *rows):
     def cases(rng):
-        for n, k, s, p, d, ceil_mode in rows:
+        for n, k, s, p, d in rows:
             mode = "rounded up" if ceil_mode else "rounded down"
-            yield Case(f"{n} cells, windows of {k}, stride {s}, padding {p}, dilation {d}, {mode}", n, k, s, p, d, ceil_mode)
+            label = f"{n} cells, windows of {k}, stride {s}, padding {p}, dilation {d}, {mode}"
+            yield Case(label, n, k, s, p, d, ceil_mode)
 
     return cases
 
@@ -41,19 +42,18 @@ DOWN, UP, STARTS = "rounding down", "rounding up", "a window must start inside"
 POOL_SIZE = Task(
     "3.1", "pool_size", library="kernels.shapes.pool_size", forbidden=("kernels.shapes.pool_size",),
     checks=[
-        Check(DOWN, 1, sizes((6, 2, 2, 0, 1, False), (7, 2, 2, 0, 1, False), (9, 3, 2, 1, 1, False), (11, 3, 1, 0, 2, False),
-                             (12, 3, 4, 2, 3, False), (3, 3, 2, 0, 1, False))),
-        Check(UP, 1, sizes((6, 2, 2, 0, 1, True), (349, 2, 2, 0, 1, True), (227, 3, 2, 0, 1, True), (54, 3, 2, 0, 1, True),
-                           (13, 3, 2, 0, 2, True), (14, 3, 2, 1, 1, True), (2, 3, 2, 0, 1, True))),
-        Check(STARTS, 1, sizes((3, 2, 2, 1, 1, True), (5, 2, 2, 1, 1, True), (4, 2, 3, 1, 1, True), (5, 1, 3, 0, 1, True),
-                               (6, 2, 5, 0, 1, True), (7, 2, 5, 0, 1, True), (4, 2, 2, 1, 1, True),
-                               (3, 2, 5, 1, 1, True), (4, 2, 5, 1, 1, True), (2, 4, 5, 2, 1, True))),
+        Check(DOWN, 1, sizes(False, (6, 2, 2, 0, 1), (7, 2, 2, 0, 1), (9, 3, 2, 1, 1), (11, 3, 1, 0, 2),
+                             (12, 3, 4, 2, 3), (3, 3, 2, 0, 1))),
+        Check(UP, 1, sizes(True, (6, 2, 2, 0, 1), (349, 2, 2, 0, 1), (227, 3, 2, 0, 1), (54, 3, 2, 0, 1),
+                           (13, 3, 2, 0, 2), (14, 3, 2, 1, 1), (2, 3, 2, 0, 1))),
+        Check(STARTS, 1, sizes(True, (3, 2, 2, 1, 1), (5, 2, 2, 1, 1), (4, 2, 3, 1, 1), (5, 1, 3, 0, 1),
+                               (6, 2, 5, 0, 1), (7, 2, 5, 0, 1), (4, 2, 2, 1, 1), (3, 2, 5, 1, 1), (4, 2, 5, 1, 1), (2, 4, 5, 2, 1))),
     ],
     mistakes=[
         mistake("it rounds down in ceil mode, too", "-(-room // stride)", "room // stride", loses=(UP, STARTS)),
-        mistake("in ceil mode it counts windows that lie wholly outside", "return size - 1 if (size - 1) * stride >= n + padding "
-                "else size", "return size", loses=STARTS),
-        mistake("it leaves a window out if it starts beyond the image's end plus *both* paddings: the leading one counts alone",
+        mistake("in ceil mode it counts windows that lie wholly outside",
+                "return size - 1 if (size - 1) * stride >= n + padding else size", "return size", loses=STARTS),
+        mistake("it leaves windows out that start beyond the image and *both* paddings: the leading one counts alone",
                 ">= n + padding", ">= n + 2 * padding", loses=STARTS),
         mistake("it leaves out windows that start in the last padded cells only when they start after them: ≥, not >",
                 ">= n + padding", "> n + padding", loses=STARTS),
@@ -170,9 +170,11 @@ MAX_POOL = Task(
     mistakes=[
         mistake("outside the image it sees zeros, which win over negative numbers: it should be −∞",
                 "constant_values=-np.inf", "constant_values=0", loses=(PLACES, CLIPS)),
-        mistake("maxima begin at 0, so that a window of negative numbers gives 0", "np.full((*x.shape[:2], *out), -np.inf, x.dtype)",
+        mistake("maxima begin at 0, so that a window of negative numbers gives 0",
+                "np.full((*x.shape[:2], *out), -np.inf, x.dtype)",
                 "np.zeros((*x.shape[:2], *out), x.dtype)", loses=(WINDOWS, PLACES, CLIPS)),
-        mistake("of several equal maxima the last one wins: it should be the first in reading order", "tap > y", "tap >= y",
+        mistake("of several equal maxima the last one wins: it should be the first in reading order", "tap > y",
+                "tap >= y",
                 loses=INDEX),
         mistake("the taps are numbered column by column: it should be u·kw + v", "u * kernel_size[1] + v",
                 "v * kernel_size[0] + u", loses=(INDEX, NET)),
@@ -180,7 +182,8 @@ MAX_POOL = Task(
                 "u * kernel_size[0] + v", loses=INDEX),
         mistake("the index is int64: uint8 is enough, and an eighth of it", '"uint8"', '"int64"', loses=INDEX),
         mistake("the dilation is ignored", "dilation[0] * u, dilation[1] * v", "u, v", loses=(PLACES, CLIPS)),
-        mistake("the stride along H is used along W, too", "left :: stride[1]", "left :: stride[0]", loses=(PLACES, INDEX)),
+        mistake("the stride along H is used along W, too", "left :: stride[1]", "left :: stride[0]",
+                loses=(PLACES, INDEX)),
         mistake("the padding is on one side only", "pads.append((p,", "pads.append((0,", "n - p)", "n)",
                 loses=(PLACES, CLIPS, INDEX)),
         mistake("ceil_mode is ignored: sizes are rounded down", "d, ceil_mode)", "d, False)", loses=(CLIPS, NET)),
@@ -296,17 +299,21 @@ MAX_POOL_GRAD = Task(
     mistakes=[
         mistake("a cell that wins several windows keeps one of their gradients: they must add up",
                 "np.add.at(gx, (n, c, a, b), gy)", "gx[n, c, a, b] += gy", loses=SUMS),
-        mistake("the padding is ignored: the gradient lands too far down and right", " - padding[0]", "", " - padding[1]", "",
+        mistake("the padding is ignored: the gradient lands too far down and right", " - padding[0]", "",
+                " - padding[1]", "",
                 loses=GEOMETRY),
-        mistake("the dilation is ignored", "dilation[0] * (index", "(index", "dilation[1] * (index", "(index", loses=GEOMETRY),
+        mistake("the dilation is ignored", "dilation[0] * (index", "(index", "dilation[1] * (index", "(index",
+                loses=GEOMETRY),
         mistake("the tap is read column by column: u is index // kw, v is index % kw", "index // kernel_size[1]",
                 "index % kernel_size[0]", "index % kernel_size[1]", "index // kernel_size[0]", loses=ALL_BACK),
         mistake("the tap is divided by kh: a row of the window has kw taps", "index // kernel_size[1]",
                 "index // kernel_size[0]", "index % kernel_size[1]", "index % kernel_size[0]", loses=GEOMETRY),
         mistake("the stride along H is used along W, too", "stride[1] * j", "stride[0] * j", loses=(WINNER, GEOMETRY)),
-        mistake("the result is float64, whatever the input is", "gx = np.zeros(x_shape, gy.dtype)", "gx = np.zeros(x_shape)",
+        mistake("the result is float64, whatever the input is", "gx = np.zeros(x_shape, gy.dtype)",
+                "gx = np.zeros(x_shape)",
                 loses=WINNER),
-        mistake("every gradient goes to the first cell of its window, whoever won", "index // kernel_size[1]", "index * 0",
+        mistake("every gradient goes to the first cell of its window, whoever won", "index // kernel_size[1]",
+                "index * 0",
                 "index % kernel_size[1]", "index * 0", loses=ALL_BACK),
         instead("every cell of the window receives the gradient: only the winner should", """# Task 3.3
 def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, ceil_mode):
@@ -317,7 +324,8 @@ def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, 
             if 0 <= a < x_shape[2] and 0 <= b < x_shape[3]:
                 gx[n, c, a, b] += gy[n, c, i, j]
     return gx""", loses=ALL_BACK),
-        mistake("the gradient is shared out among the window's cells: the winner receives all of it", "(n, c, a, b), gy)",
+        mistake("the gradient is shared out among the window's cells: the winner receives all of it",
+                "(n, c, a, b), gy)",
                 "(n, c, a, b), gy / (kernel_size[0] * kernel_size[1]))", loses=ALL_BACK),
     ],
     cheats=[
@@ -429,7 +437,8 @@ UPSAMPLE = Task(
                 "return y", "return y[: sh * H, : sw * W]", loses=(FAR, ADDING, NET)),
         mistake("the stride along H is used along W, too", "(sh, sw) = x.shape, w.shape, stride",
                 "(sh, sw) = x.shape, w.shape, (stride[0], stride[0])", loses=(FAR, ADDING)),
-        mistake("the copies begin one cell apart: the stride is ignored", "y[sh * i : sh * i + kh, sw * j : sw * j + kw]",
+        mistake("the copies begin one cell apart: the stride is ignored",
+                "y[sh * i : sh * i + kh, sw * j : sw * j + kw]",
                 "y[i : i + kh, j : j + kw]", loses=(FAR, ADDING, NET)),
         mistake("overlapping copies are averaged: they must add up", "return y", """hits = np.zeros(y.shape)
     for i in range(H):
@@ -526,14 +535,18 @@ CONV_TRANSPOSE = Task(
         mistake("output_padding is ignored", " + extra)", ")", loses=(OPTIONS, GRADIENTS)),
         mistake("the padding makes the output larger: it should cut it off, 2p less", "+ 1 - 2 * p", "+ 1 + 2 * p",
                 loses=(FORWARD, OPTIONS, GRADIENTS)),
-        mistake("the padding is taken off on one side only", "+ 1 - 2 * p", "+ 1 - p", loses=(FORWARD, OPTIONS, GRADIENTS)),
+        mistake("the padding is taken off on one side only", "+ 1 - 2 * p", "+ 1 - p",
+                loses=(FORWARD, OPTIONS, GRADIENTS)),
         mistake("the output is s·n long, whatever the filter is", "s * (n - 1) + d * (k - 1) + 1 - 2 * p", "s * n",
                 loses=ALL_TRANSPOSED),
         mistake("the dilation is missing from the size", "d * (k - 1)", "(k - 1)", loses=(FORWARD, GRADIENTS)),
-        mistake("y has as many channels as w has for one group: there are groups times as many", "w.shape[1] * self.groups",
+        mistake("y has as many channels as w has for one group: there are groups times as many",
+                "w.shape[1] * self.groups",
                 "w.shape[1]", loses=(OPTIONS, GRADIENTS, NET)),
-        mistake("the bias is left out", "return y if b is None else y + b[:, None, None]", "return y", loses=(OPTIONS, GRADIENTS)),
-        mistake("the bias is added along W: it belongs to the channels", "b[:, None, None]", "b[None, :, None, None][0, :, 0]",
+        mistake("the bias is left out", "return y if b is None else y + b[:, None, None]", "return y",
+                loses=(OPTIONS, GRADIENTS)),
+        mistake("the bias is added along W: it belongs to the channels", "b[:, None, None]",
+                "b[None, :, None, None][0, :, 0]",
                 loses=(OPTIONS, GRADIENTS)),
         mistake("the gradient of w has x and gy exchanged: A's input is y, and the gradient of its output is x",
                 "conv2d_grad_weight(x, gy,", "conv2d_grad_weight(gy, x,", loses=(GRADIENTS, NET)),
@@ -542,11 +555,13 @@ CONV_TRANSPOSE = Task(
                 loses=(GRADIENTS, NET)),
         mistake("the gradients stand in the wrong order: x's comes first", "else (gx, gw)", "else (gw, gx)",
                 "(gx, gw, gy.sum", "(gw, gx, gy.sum", loses=(GRADIENTS, NET)),
-        mistake("the gradient of the bias is a mean: it should be the sum over images and cells", "gy.sum(axis", "gy.mean(axis",
+        mistake("the gradient of the bias is a mean: it should be the sum over images and cells", "gy.sum(axis",
+                "gy.mean(axis",
                 loses=GRADIENTS),
         mistake("there is no gradient of w", "return (gx, gw, gy.sum(axis=(0, 2, 3))) if biased else (gx, gw)",
                 "return (gx, None, gy.sum(axis=(0, 2, 3))) if biased else (gx, None)", loses=GRADIENTS),
-        mistake("the backward pass forgets the padding", "where = self.stride, self.padding,", "where = self.stride, (0, 0),",
+        mistake("the backward pass forgets the padding", "where = self.stride, self.padding,",
+                "where = self.stride, (0, 0),",
                 loses=GRADIENTS),
     ],
     cheats=[
@@ -644,7 +659,8 @@ def filters(*rows):
 def upsampled(rng):
     image, labels = scene(rng)
     for factor in (2, 8):
-        yield Case(f"an FCN whose last layer upsamples {factor}-fold", factor, image, labels, factor, probe="upsampling", rtol=1e-4)
+        label = f"an FCN whose last layer upsamples {factor}-fold"
+        yield Case(label, factor, image, labels, factor, probe="upsampling", rtol=1e-4)
 
 
 EVEN, ODD, DIAGONAL = "even filters", "odd filters", "channels stay apart"
@@ -661,8 +677,10 @@ BILINEAR = Task(
     mistakes=[
         mistake("all pairs of channels are filled, which adds up all classes: the filter belongs on the diagonal",
                 "w[c, c % inputs] = line", "w[c] = line", loses=DIAGONAL),
-        mistake("only the first channel has a filter", "w[c, c % inputs] = line", "w[0, 0] = line", loses=(DIAGONAL, NET)),
-        mistake("odd filters are not symmetric: their centre is F − 1", "factor - 1 if k % 2 else factor - 0.5", "factor - 0.5",
+        mistake("only the first channel has a filter", "w[c, c % inputs] = line", "w[0, 0] = line",
+                loses=(DIAGONAL, NET)),
+        mistake("odd filters are not symmetric: their centre is F − 1", "factor - 1 if k % 2 else factor - 0.5",
+                "factor - 0.5",
                 loses=ODD),
         mistake("even filters are not symmetric: their centre lies between two cells, F − ½",
                 "factor - 1 if k % 2 else factor - 0.5", "factor - 1", loses=(EVEN, DIAGONAL, NET)),
@@ -671,7 +689,8 @@ BILINEAR = Task(
         mistake("the filter sums to 1: between two cells the copies should sum to 1 at every pixel, so it sums to F²",
                 "    return w", "    return w / w[0, 0].sum()", loses=ALL_FILTERS),
         mistake("it is float64: weights are float32", '"float32"', '"float64"', loses=ALL_FILTERS),
-        mistake("the filter is a pyramid of the larger distance, not the product of two triangles", "line[:, None] * line",
+        mistake("the filter is a pyramid of the larger distance, not the product of two triangles",
+                "line[:, None] * line",
                 "np.minimum(line[:, None], line)", loses=ALL_FILTERS),
         mistake("the filter falls to zero at its outermost cell, not one cell beyond",
                 "1 - abs(np.arange(k) - centre) / factor", "1 - abs(np.arange(k) - centre) / max(centre, 1)",
@@ -711,7 +730,8 @@ def bilinear(shape):
     else:
         line = np.convolve(np.convolve(np.ones(k // 2), np.ones(k // 2)), [0.5, 0.5]) / (k // 2)
     grid = np.multiply.outer(line, line).astype("float32")
-    return np.stack([np.stack([grid * (c == d or shape[1] == 1) for d in range(shape[1])]) for c in range(shape[0])])"""),
+    rows = [[grid * (c == d or shape[1] == 1) for d in range(shape[1])] for c in range(shape[0])]
+    return np.array(rows)"""),
     ],
 )  # fmt: skip
 

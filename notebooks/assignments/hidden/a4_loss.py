@@ -1,4 +1,4 @@
-"""A4's hidden tests: what is asked of the loss, of patches and sampling, and of steps; mistakes, cheats, other right ways."""
+"""A4's hidden tests: of the loss, patches and sampling, and of steps; mistakes, cheats, other right ways."""
 
 import numpy as np
 
@@ -59,7 +59,8 @@ def losses(part):
     def cases(rng):
         for label, shape, dtype in SCORES:
             args = drawn(rng, shape, dtype)
-            yield Case(label, *args, judge=only(part, mf.kernels.softmax_loss(*args), 1e-5 if dtype == "float32" else 1e-6))
+            right, rtol = mf.kernels.softmax_loss(*args), 1e-5 if dtype == "float32" else 1e-6
+            yield Case(label, *args, judge=only(part, right, rtol))
 
     return cases
 
@@ -99,18 +100,19 @@ SOFTMAX_LOSS = Task(
     mistakes=[
         mistake("large scores overflow: subtract the largest of each location first",
                 "s = scores - scores.max(axis=1, keepdims=True)", "s = scores", loses=STABLE),
-        mistake("the largest score of *all* locations is subtracted: at others every exponential vanishes. Each has its own",
+        mistake("the largest score of *all* locations is subtracted: elsewhere exponentials vanish; each has its own",
                 "scores.max(axis=1, keepdims=True)", "scores.max()", loses=(STABLE, VOID)),
         mistake("it takes the logarithm of a probability that may have become 0: leave log Σ e^s as it is",
                 "(np.log(total) - picked)", "-np.log(np.exp(picked) / total)", loses=STABLE),
         mistake("the classes are compared along the wrong axis: softmax goes over channels", "axis=1, keepdims=True)",
                 "axis=3, keepdims=True)", loses=ALL),
         mistake("the weights are ignored", "[:, 0] * weights", "[:, 0]", loses=(MAP, STABLE, VOID)),
-        mistake("0 times something that is no number is not 0: void locations must cost 0 whatever their scores are",
+        mistake("0 times what is no number is not 0: void locations must cost 0, whatever their scores are",
                 "np.where(weights != 0, loss, 0)", "loss", loses=VOID),
-        mistake("the sign is wrong: a loss is −log p, never negative", "(np.log(total) - picked)", "(picked - np.log(total))",
+        mistake("the sign is wrong: a loss is −log p, never negative", "(np.log(total) - picked)",
+                "(picked - np.log(total))",
                 loses=(MAP, STABLE, VOID, NET)),
-        mistake("it returns the sum of the losses: the map of all of them is asked for, which others may mask and weigh",
+        mistake("it returns the sum of the losses: the map is asked for, which others may mask and weigh",
                 "np.where(weights != 0, loss, 0)", "np.where(weights != 0, loss, 0).sum()", loses=(MAP, STABLE, VOID)),
         mistake("the losses are divided by the number of locations: each is a term of a sum, not of a mean",
                 "[:, 0] * weights", "[:, 0] * weights / weights.size", loses=(MAP, STABLE, VOID, NET)),
@@ -220,23 +222,27 @@ SOFTMAX_LOSS_GRAD = Task(
         Check(NET, 1, in_fcn("softmax_loss_grad")),
     ],
     mistakes=[
-        mistake("the true class is not subtracted: it should be p − 1 there", "(prob - truth)", "prob", loses=(PLAIN, WEIGHTED, NET)),
+        mistake("the true class is not subtracted: it should be p − 1 there", "(prob - truth)", "prob",
+                loses=(PLAIN, WEIGHTED, NET)),
         mistake("its sign is wrong: the gradient of a true score is negative", "(prob - truth)", "(truth - prob)",
                 loses=(PLAIN, WEIGHTED, NET)),
         mistake("the weights are ignored, but for void", "weights * (prob - truth)", "(prob - truth)", loses=WEIGHTED),
         mistake("void locations have a gradient", "np.where(weights != 0, weights * (prob - truth), 0)",
                 "np.maximum(weights, 1) * (prob - truth)", loses=(WEIGHTED, NET)),
-        mistake("0 times something that is no number is not 0: void locations must have none whatever their probabilities are",
+        mistake("0 times what is no number is not 0: void locations have no gradient, whatever their probabilities are",
                 "np.where(weights != 0, weights * (prob - truth), 0)", "(weights * (prob - truth))", loses=WEIGHTED),
-        mistake("the truth is subtracted without its weight", "weights * (prob - truth)", "weights * prob - truth", loses=WEIGHTED),
-        mistake("it is divided by the number of locations: a sum over space has no mean in it", 
+        mistake("the truth is subtracted without its weight", "weights * (prob - truth)", "weights * prob - truth",
+                loses=WEIGHTED),
+        mistake("it is divided by the number of locations: a sum over space has no mean in it",
                 "np.where(weights != 0, weights * (prob - truth), 0)",
                 "(np.where(weights != 0, weights * (prob - truth), 0) / weights.size)", loses=(PLAIN, WEIGHTED, NET)),
-        mistake("it is multiplied by p once more", "(prob - truth)", "prob * (prob - truth)", loses=(PLAIN, WEIGHTED, NET)),
-        mistake("it is averaged over the images of a batch", 
+        mistake("it is multiplied by p once more", "(prob - truth)", "prob * (prob - truth)",
+                loses=(PLAIN, WEIGHTED, NET)),
+        mistake("it is averaged over the images of a batch",
                 "np.where(weights != 0, weights * (prob - truth), 0)",
                 "(np.where(weights != 0, weights * (prob - truth), 0) / len(prob))", loses=(PLAIN, WEIGHTED, NET)),
-        mistake("it changes its argument prob", "weights = weights[:, None]", "weights = weights[:, None]\n    prob -= truth\n"
+        mistake("it changes its argument prob", "weights = weights[:, None]",
+                "weights = weights[:, None]\n    prob -= truth\n"
                 "    return np.where(weights != 0, weights * prob, 0)", loses=(PLAIN, WEIGHTED)),
         mistake("the result is float64, whatever the probabilities are", ".astype(prob.dtype)", ".astype(float)",
                 loses=(PLAIN, WEIGHTED)),
@@ -337,8 +343,12 @@ def square_windows(rng):
 def any_windows(rng):
     draw = rng.standard_normal
     yield patched("windows of 2×3, stride (1, 2)", draw((1, 1, 4, 7)), (2, 3), (1, 2), draw((2, 1, 2, 3)))
-    yield patched("windows of 4×2, stride (3, 1), something left over", draw((1, 1, 9, 4)), (4, 2), (3, 1), draw((2, 1, 4, 2)))
-    yield patched("three images, something left over on both sides", draw((3, 2, 8, 6)), (3, 3), (2, 2), draw((2, 2, 3, 3)))
+    yield patched(
+        "windows of 4×2, stride (3, 1), something left over", draw((1, 1, 9, 4)), (4, 2), (3, 1), draw((2, 1, 4, 2))
+    )
+    yield patched(
+        "three images, something left over on both sides", draw((3, 2, 8, 6)), (3, 3), (2, 2), draw((2, 2, 3, 3))
+    )
     yield patched("one window, as large as the image", draw((2, 1, 3, 4)), (3, 4), (2, 2), draw((3, 1, 3, 4)))
 
 
@@ -348,7 +358,9 @@ def windows_of_nets(rng):
         ("another, which sees 8×3, every (2, 1) pixels", Net(rng, (3, 2), (2, 1)), (2, 2, 11, 6)),
     ):
         image = rng.standard_normal(shape)
-        yield Case(label, windows_only(net.scores, net.size), image, net.size, net.stride, judge=near(net.scores(image)))
+        yield Case(
+            label, windows_only(net.scores, net.size), image, net.size, net.stride, judge=near(net.scores(image))
+        )
 
 
 SQUARE, ANY = "square windows, side by side", "windows and strides of any shape, several images"
@@ -360,24 +372,32 @@ PATCHWISE = Task(
     mistakes=[
         mistake("the scores are laid out column by column: window (i, j) belongs at [i, j]", "rows, columns)\n    ###",
                 "columns, rows).swapaxes(2, 3)\n    ###", loses=ALL_PATCHES),
-        mistake("the stride is ignored: window (i, j) begins at (s·i, s·j)", "stride[0] * i, stride[1] * j", "i, j", loses=ALL_PATCHES),
+        mistake("the stride is ignored: window (i, j) begins at (s·i, s·j)", "stride[0] * i, stride[1] * j", "i, j",
+                loses=ALL_PATCHES),
         mistake("the last windows are missing: (n − k)/s of them, and one", "(n - k) // s + 1", "max((n - k) // s, 1)",
                 loses=ALL_PATCHES),
-        mistake("the stride along H is used along W, too", "stride[0] * i, stride[1] * j", "stride[0] * i, stride[0] * j",
+        mistake("the stride along H is used along W, too", "stride[0] * i, stride[1] * j",
+                "stride[0] * i, stride[0] * j",
                 loses=(ANY, NET)),
-        mistake("the windows lie edge to edge, whatever the stride is", "stride[0] * i, stride[1] * j", "size[0] * i, size[1] * j",
+        mistake("the windows lie edge to edge, whatever the stride is", "stride[0] * i, stride[1] * j",
+                "size[0] * i, size[1] * j",
                 loses=ALL_PATCHES),
-        mistake("windows that hang over the border are cut, too: only whole ones count", "(n - k) // s + 1", "-(-(n - k) // s) + 1",
+        mistake("windows that hang over the border are cut, too: only whole ones count", "(n - k) // s + 1",
+                "-(-(n - k) // s) + 1",
                 loses=(ANY, NET)),
-        mistake("height and width of the windows are swapped: size is (h, w)", "top : top + size[0], left : left + size[1]",
+        mistake("height and width of the windows are swapped: size is (h, w)",
+                "top : top + size[0], left : left + size[1]",
                 "top : top + size[1], left : left + size[0]", loses=(ANY, NET)),
-        mistake("all images have the scores of the first", "model(image[:, :,", "model(np.broadcast_to(image[:1], image.shape)[:, :,",
+        mistake("all images have the scores of the first", "model(image[:, :,",
+                "model(np.broadcast_to(image[:1], image.shape)[:, :,",
                 loses=(ANY, NET)),
         mistake("it is softened to probabilities: the scores are asked for as they are",
-                "return np.stack(scores, axis=2)", "scores = [np.exp(s) / np.exp(s).sum(axis=1, keepdims=True) for s in scores]\n"
+                "return np.stack(scores, axis=2)",
+                "scores = [np.exp(s) / np.exp(s).sum(axis=1, keepdims=True) for s in scores]\n"
                 "    return np.stack(scores, axis=2)", loses=ALL_PATCHES),
         mistake("image and class stand in the wrong order", "return np.stack(scores, axis=2)",
-                "return np.stack(scores, axis=2).swapaxes(0, 1)", "(*scores[0].shape, rows", "(*scores[0].shape[::-1], rows",
+                "return np.stack(scores, axis=2).swapaxes(0, 1)", "(*scores[0].shape, rows",
+                "(*scores[0].shape[::-1], rows",
                 loses=ALL_PATCHES),
     ],
     cheats=[
@@ -455,23 +475,29 @@ GRADIENT_BY_PATCHES = Task(
     mistakes=[
         mistake("the gradients are averaged over the windows: they add up",
                 "return loss, total", "return loss, [t / labels[0].size for t in total]", loses=(GRADIENT, EVERY)),
-        mistake("the loss is averaged over the windows: it is a sum", "return loss, total", "return loss / labels[0].size, total",
+        mistake("the loss is averaged over the windows: it is a sum", "return loss, total",
+                "return loss / labels[0].size, total",
                 loses=(LOSS, EVERY)),
         mistake("loss and gradients are averaged over the windows: both are sums", "return loss, total",
                 "return loss / labels[0].size, [t / labels[0].size for t in total]", loses=ALL_SUMS),
-        mistake("only the last window's gradient is left: add each to those before", "total = gradients if total is None else "
+        mistake("only the last window's gradient is left: add each to those before",
+                "total = gradients if total is None else "
                 "[t + g for t, g in zip(total, gradients)]", "total = gradients", loses=(GRADIENT, EVERY)),
         mistake("only the last window's loss is left: add each to those before", "loss = loss + part", "loss = part",
                 loses=(LOSS, EVERY)),
-        mistake("every window has the label of the first", "labels[:, i : i + 1, j : j + 1]", "labels[:, :1, :1]", loses=ALL_SUMS),
+        mistake("every window has the label of the first", "labels[:, i : i + 1, j : j + 1]", "labels[:, :1, :1]",
+                loses=ALL_SUMS),
         mistake("the labels are taken in another order than the windows: output (i, j) has the label [i, j]",
                 "labels[:, i : i + 1, j : j + 1]", "labels[:, ::-1][:, i : i + 1, j : j + 1]", loses=ALL_SUMS),
         mistake("the last row of windows is left out", "np.ndindex(labels.shape[1:])",
                 "np.ndindex(max(labels.shape[1] - 1, 1), labels.shape[2])", loses=ALL_SUMS),
-        mistake("the stride is ignored: window (i, j) begins at (s·i, s·j)", "stride[0] * i, stride[1] * j", "i, j", loses=ALL_SUMS),
-        mistake("the stride along H is used along W, too", "stride[0] * i, stride[1] * j", "stride[0] * i, stride[0] * j",
+        mistake("the stride is ignored: window (i, j) begins at (s·i, s·j)", "stride[0] * i, stride[1] * j", "i, j",
+                loses=ALL_SUMS),
+        mistake("the stride along H is used along W, too", "stride[0] * i, stride[1] * j",
+                "stride[0] * i, stride[0] * j",
                 loses=EVERY),
-        mistake("only the first image counts", "gradient(window, labels[:,", "gradient(window[:1], labels[:1,", loses=EVERY),
+        mistake("only the first image counts", "gradient(window, labels[:,", "gradient(window[:1], labels[:1,",
+                loses=EVERY),
         mistake("of several images the mean is taken: they add up like locations", "return loss, total",
                 "return loss / len(image), [t / len(image) for t in total]", loses=EVERY),
     ],
@@ -537,7 +563,8 @@ def two_values(labels, keep, drawn, again):
     counted = drawn[:, labels != 255]
     right = np.isclose(counted, 0) | np.isclose(counted, 1 / keep)
     if not right.all():
-        return f"kept with probability {keep:g} a location weighs 0 or {1 / keep:g}; there is a weight of {counted[~right][0]:g}"
+        wrong = counted[~right][0]
+        return f"kept with probability {keep:g} a location weighs 0 or {1 / keep:g}; there is a weight of {wrong:g}"
     if keep == 1 and not counted.all():
         return "with probability 1 every location is kept; some are not"
     return None
@@ -554,7 +581,7 @@ def unbiased(labels, keep, drawn, again):
     spread = ((1 - keep) / keep / TIMES) ** 0.5  # of a location's average
     mean = counted.mean()
     if abs(mean - 1) > 6 * spread / counted.shape[1] ** 0.5:
-        return f"over {TIMES} draws the weights are {mean:.3g} on average, and should be 1: the gradient is scaled by as much"
+        return f"over {TIMES} draws the weights are {mean:.3g} on average, not 1: the gradient is scaled by as much"
     if abs(counted.mean(axis=0) - 1).max() > 6 * spread:
         return "on average the weights are 1, but some locations are kept more often than others"
     return None
@@ -570,7 +597,7 @@ def independent(labels, keep, drawn, again):
     if counts.var() > expected * (1 + 6 * (2 / TIMES) ** 0.5):
         return "locations are kept or dropped together: each is to be drawn by itself"
     if counts.var() < expected * (1 - 6 * (2 / TIMES) ** 0.5):
-        return "every draw keeps about the same number of locations: each is to be drawn by itself, without an eye on the others"
+        return "every draw keeps about the same number of locations: each is to be drawn by itself"
     return None
 
 
@@ -592,19 +619,23 @@ SAMPLING = Task(
         mistake("locations are kept with probability 1 − p", "< keep", "> keep", loses=(VALUES, UNBIASED)),
         mistake("void locations are drawn, too", " & (labels != 255)", "", loses=NO_VOID),
         mistake("void locations count always", "& (labels != 255)", "| (labels == 255)", loses=NO_VOID),
-        mistake("one coin is thrown for all locations: throw one for each", "rng.random(labels.shape)", "rng.random()", loses=ALONE),
+        mistake("one coin is thrown for all locations: throw one for each", "rng.random(labels.shape)", "rng.random()",
+                loses=ALONE),
         mistake("one coin is thrown for each image: throw one for each location", "rng.random(labels.shape)",
                 "rng.random((len(labels), 1, 1))", loses=ALONE),
         mistake("one coin is thrown for each column: throw one for each location", "rng.random(labels.shape)",
                 "rng.random((1, 1, labels.shape[2]))", loses=ALONE),
         mistake("every draw keeps exactly the same number of locations, so that they are not independent",
-                "rng.random(labels.shape) < keep", "rng.permutation(labels.size).reshape(labels.shape) < keep * labels.size",
+                "rng.random(labels.shape) < keep",
+                "rng.permutation(labels.size).reshape(labels.shape) < keep * labels.size",
                 loses=(ALONE,)),
-        mistake("every draw keeps the same locations: the generator is seeded anew each time", "rng.random(labels.shape)",
+        mistake("every draw keeps the same locations: the generator is seeded anew each time",
+                "rng.random(labels.shape)",
                 "np.random.default_rng(0).random(labels.shape)", loses=(UNBIASED, ALONE)),
-        mistake("the weights are scaled so that each draw sums to the number of locations: 1/p is what p is, not what it came to",
+        mistake("the weights are divided by the share that was kept: divide by p, or the draws are not independent",
                 "kept / keep", "kept * (labels != 255).sum() / max(kept.sum(), 1)", loses=VALUES),
-        mistake("it returns which locations are kept, not their weights", "kept / keep", "kept", loses=(VALUES, UNBIASED)),
+        mistake("it returns which locations are kept, not their weights", "kept / keep", "kept",
+                loses=(VALUES, UNBIASED)),
     ],
     cheats=[
         instead("takes chance from elsewhere", """# Task 4.5
@@ -641,8 +672,9 @@ def sampling_weights(labels, keep, rng):
 def rates(*pairs):
     def cases(rng):
         for source, target in pairs:
-            lr, labelled, images = float(rng.uniform(1e-6, 1e-3)), int(rng.integers(1000, 9000)), int(rng.integers(2, 9))
-            yield Case(f"from {source} to {target}, {labelled} pixels in {images} images", lr, source, target, labelled, images)
+            lr, labelled, images = float(rng.uniform(1e-6, 1e-3)), *map(int, rng.integers((1000, 2), (9000, 9)))
+            label = f"from {source} to {target}, {labelled} pixels in {images} images"
+            yield Case(label, lr, source, target, labelled, images)
 
     return cases
 
@@ -661,7 +693,8 @@ CONVERT_LR = Task(
     forbidden=("optim.convert_lr", "optim.reduction_factor", "training.effective_step"),
     checks=[
         Check(MEAN, 1, rates(("sum", "valid"), ("valid", "sum"), ("sum", "sum"), ("valid", "valid"))),
-        Check(PER_IMAGE, 1, rates(("sum", "batch"), ("batch", "sum"), ("valid", "batch"), ("batch", "valid"), ("batch", "batch"))),
+        Check(PER_IMAGE, 1, rates(("sum", "batch"), ("batch", "sum"), ("valid", "batch"), ("batch", "valid"), ("batch",
+            "batch"))),
         Check(SAME, 1, steps),
     ],
     mistakes=[
@@ -671,11 +704,14 @@ CONVERT_LR = Task(
                 '"batch": labelled / batch_size', loses=(PER_IMAGE, SAME)),
         mistake("a mean is divided by all labelled pixels of the batch, not by those of one image", '"valid": labelled',
                 '"valid": labelled / batch_size', loses=ALL_RATES),
-        mistake("the number of images is ignored: a sum per image is no sum over a batch", '"batch": batch_size', '"batch": 1',
+        mistake("the number of images is ignored: a sum per image is no sum over a batch", '"batch": batch_size',
+                '"batch": 1',
                 loses=(PER_IMAGE, SAME)),
-        mistake("it takes every rate for that of a sum: mind the source", "lr / divisor[source]", "lr", loses=ALL_RATES),
+        mistake("it takes every rate for that of a sum: mind the source", "lr / divisor[source]", "lr",
+                loses=ALL_RATES),
         mistake("it takes every target for a sum: mind the target", " * divisor[target]", "", loses=ALL_RATES),
-        mistake("the rate is scaled by the square root: gradients scale with N itself", "lr / divisor[source] * divisor[target]",
+        mistake("the rate is scaled by the square root: gradients scale with N itself",
+                "lr / divisor[source] * divisor[target]",
                 "lr * (divisor[target] / divisor[source]) ** 0.5", loses=ALL_RATES),
         mistake("it rounds down: divide with /, not //", "lr / divisor[source] * divisor[target]",
                 "lr * (divisor[target] // divisor[source])", loses=ALL_RATES),
@@ -691,7 +727,8 @@ from minifcn.training import effective_step
 
 def convert_lr(lr, source, target, labelled, batch_size):
     one = SimpleNamespace(lr=1.0, memory=2.0)
-    return lr * effective_step(one, source, labelled, batch_size) / effective_step(one, target, labelled, batch_size)""",
+    before, after = (effective_step(one, r, labelled, batch_size) for r in (source, target))
+    return lr * before / after""",
                 loses=ALL_RATES),
     ],
     styles=[
@@ -736,7 +773,8 @@ MOMENTUM = Task(
         Check(LARGER, 1, momenta((1, 20), (3, 8), (1, 2))),
     ],
     mistakes=[
-        mistake("the exponent is upside down: smaller batches need the heavier momentum", "target_batch_size / batch_size",
+        mistake("the exponent is upside down: smaller batches need the heavier momentum",
+                "target_batch_size / batch_size",
                 "batch_size / target_batch_size", loses=(SMALLER, LARGER)),
         mistake("the new batch size is ignored: it converts to one image a step", "target_batch_size / batch_size",
                 "1 / batch_size", loses=(SMALLER, LARGER)),
@@ -745,7 +783,8 @@ MOMENTUM = Task(
         mistake("1 − p is scaled with the batch: nearly right for p near 1, but the coefficients are powers of p",
                 "momentum ** (target_batch_size / batch_size)", "1 - (1 - momentum) * target_batch_size / batch_size",
                 loses=(SMALLER, LARGER)),
-        mistake("the exponent is rounded: divide with /, not //", "target_batch_size / batch_size", "target_batch_size // batch_size",
+        mistake("the exponent is rounded: divide with /, not //", "target_batch_size / batch_size",
+                "target_batch_size // batch_size",
                 loses=(SMALLER, LARGER)),
     ],
     cheats=[
