@@ -45,7 +45,7 @@ def difference(got, right, rtol):
         return f"its type is {a.dtype}, the right one {b.dtype}", a, b
     if close(a, b, rtol):
         return None
-    with np.errstate(invalid="ignore"):  # of infinite values
+    with np.errstate(all="ignore"):  # of infinite values
         return _values(a, b, rtol), a, b
 
 

@@ -402,8 +402,8 @@ def test_fcn_upsamples_with_mine():
 # ## Task 3.6: The filter that interpolates (4 points)
 #
 # Which $w$ makes this *bilinear interpolation*? Between two cells a number should go straight from one to the other.
-# So each copy must be a triangle that falls to zero at its neighbours, $F$ cells away. For a filter of $k$ cells, $F
-# = \lceil k / 2 \rceil$,
+# So each copy must be a triangle that falls to zero at its neighbours, $F$ cells away. For a filter of $k$ cells,
+# $F = \lceil k / 2 \rceil$,
 #
 # $$w_m = 1 - \frac{|m - c|}{F}, \qquad
 # c = \begin{cases} F - 1 & k \text{ odd} \\ F - \tfrac12 & k \text{ even} \end{cases} , \qquad

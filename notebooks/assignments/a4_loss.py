@@ -1,11 +1,11 @@
 # %% [markdown]
 # # A4 · The sum of losses: patches, sampling, and steps
 #
-# "If the loss function is a sum over the spatial dimensions of the final layer, $\ell(x; \theta) = \sum_{ij}
-# \ell'(x_{ij}; \theta)$, its gradient will be a sum over the gradients of each of its spatial components" (§3). From
-# this one sentence follow: that training on whole images *is* training on all their patches, that sampling patches is
-# leaving terms out of a sum, and why the paper's learning rate is $10^{-10}$. You will write the loss and its
-# gradient, and then make each of these true in code. Notebooks 05, 06, 12 and 13 show more of it.
+# "If the loss function is a sum over the spatial dimensions of the final layer […] its gradient will be a sum over
+# the gradients of each of its spatial components" (§3). From this one sentence follow: that training on whole images
+# *is* training on all their patches, that sampling patches is leaving terms out of a sum, and why the paper's
+# learning rate is $10^{-10}$. You will write the loss and its gradient, and then make each of these true in code.
+# Notebooks 05, 06, 12 and 13 show more of it.
 #
 # Scores are (N, C, H, W), labels (N, H, W); results have the type of the scores. Leave your inputs as they are. Each
 # task stands on its own: none calls another's answer.
@@ -373,9 +373,9 @@ def test_sampled_loss_trains():
 # %% [markdown]
 # ## Task 4.6: Sum or mean? (3 points)
 #
-# A sum over $N$ labelled pixels is $N$ times their mean, and so is its gradient. With plain SGD, $\theta \leftarrow
-# \theta - \eta\,\nabla\ell$, the two therefore make the same step if the rates differ by $N$ the other way. Three
-# reductions are in use, for a batch of $B$ images with $N$ labelled pixels in all:
+# A sum over $N$ labelled pixels is $N$ times their mean, and so is its gradient. With plain SGD,
+# $\theta \leftarrow \theta - \eta\,\nabla\ell$, the two therefore make the same step if the rates differ by $N$ the
+# other way. Three reductions are in use, for a batch of $B$ images with $N$ labelled pixels in all:
 #
 # | reduction | the loss is |
 # |---|---|
@@ -434,8 +434,8 @@ def test_same_step():
 #
 # $$p^{\,j/k} = p'^{\,j/k'} \quad\text{for all } j .$$
 #
-# So the 20 images a step and $p = 0.9$ of the first version of the paper are much like one image and $p' \approx
-# 0.99$, the "heavy" learning of the second.
+# So the 20 images a step and $p = 0.9$ of the first version of the paper are much like one image and
+# $p' \approx 0.99$, the "heavy" learning of the second.
 
 
 # %%
