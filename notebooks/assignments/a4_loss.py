@@ -330,7 +330,7 @@ def sampling_weights(labels, keep, rng):
 # %%
 @check
 def test_weights_by_eye():
-    """4.5 Half of a scene: the locations that are kept, and what is left of the loss"""
+    """4.5 Half of a scene: the locations that are kept, and none that are void"""
     scenes = mf.data.Shapes(size=(48, 64))
     image, label = scenes[3]
     weights = sampling_weights(label[None], 0.5, np.random.default_rng(0))
