@@ -13,6 +13,7 @@ import minifcn
 
 from ..errors import UserError
 from .cells import Cell, read_cells
+from .differences import difference
 
 
 class Case:
@@ -38,6 +39,17 @@ class Case:
     def __init__(self, label, *args, probe="call", judge=None, raises=False, rtol=1e-6):
         self.label, self.args, self.probe, self.judge = label, args, probe, judge
         self.raises, self.rtol = raises, rtol
+
+
+def close_to(right, part=None, rtol=1e-6):
+    """A judge for a :class:`Case`: the result is close to `right`; of a tuple, only that part of it is compared."""
+
+    def judge(got):
+        if part is not None and isinstance(got, tuple | list) and len(got) == len(right):
+            return (difference(got[part], right[part], rtol) or (None,))[0]
+        return (difference(got, right, rtol) or (None,))[0]
+
+    return judge
 
 
 @dataclass(frozen=True)
@@ -203,4 +215,6 @@ def assignments():
     return [Assignment(source) for source in sorted(folder().glob("a[0-9]_*.py"))]
 
 
-__all__ = ["Assignment", "Case", "Cell", "Check", "Task", "Variant", "assignments", "folder", "instead", "mistake"]
+__all__ = [
+    "Assignment", "Case", "Cell", "Check", "Task", "Variant", "assignments", "close_to", "folder", "instead", "mistake",
+]  # fmt: skip

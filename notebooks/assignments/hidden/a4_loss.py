@@ -3,8 +3,7 @@
 import numpy as np
 
 import minifcn as mf
-from minifcn.course.differences import difference
-from minifcn.course.tasks import Case, Check, Task, instead, mistake
+from minifcn.course.tasks import Case, Check, Task, close_to, instead, mistake
 
 NET = "in a network"
 
@@ -22,17 +21,6 @@ def in_fcn(kernel):
         yield Case(f"an FCN-8s on your {kernel}, forwards and backwards", kernel, *scene(rng), 1, probe="network")
 
     return cases
-
-
-def only(part, right, rtol=1e-6):
-    """A judge of one of several results; of all where the number of them is wrong."""
-
-    def judge(got):
-        if isinstance(got, tuple | list) and len(got) == len(right) and part is not None:
-            return (difference(got[part], right[part], rtol) or (None,))[0]
-        return (difference(got, right, rtol) or (None,))[0]
-
-    return judge
 
 
 # 4.1 -----------------------------------------------------------------------------------------------------------------
@@ -60,7 +48,7 @@ def losses(part):
         for label, shape, dtype in SCORES:
             args = drawn(rng, shape, dtype)
             right, rtol = mf.kernels.softmax_loss(*args), 1e-5 if dtype == "float32" else 1e-6
-            yield Case(label, *args, judge=only(part, right, rtol))
+            yield Case(label, *args, judge=close_to(right, part, rtol))
 
     return cases
 
@@ -81,7 +69,7 @@ def void_losses(rng):
         scores.transpose(0, 2, 3, 1)[void] = value
         with np.errstate(invalid="ignore"):
             right = mf.kernels.softmax_loss(scores, labels, weights)
-        yield Case(f"void scores are {label}", scores, labels, weights, judge=only(0, right))
+        yield Case(f"void scores are {label}", scores, labels, weights, judge=close_to(right, 0))
 
 
 MAP, PROB, STABLE, VOID = "the map of losses", "the probabilities", "large scores", "void locations"
@@ -326,11 +314,7 @@ def patched(label, image, size, stride, w):
     def model(x):
         return mf.ops.conv2d(mf.Tensor(x), mf.Tensor(w), stride=stride).data
 
-    return Case(label, windows_only(model, size), image, size, stride, judge=near(model(image)))
-
-
-def near(right):
-    return lambda got: (difference(got, right, 1e-6) or (None,))[0]
+    return Case(label, windows_only(model, size), image, size, stride, judge=close_to(model(image)))
 
 
 def square_windows(rng):
@@ -359,7 +343,7 @@ def windows_of_nets(rng):
     ):
         image = rng.standard_normal(shape)
         yield Case(
-            label, windows_only(net.scores, net.size), image, net.size, net.stride, judge=near(net.scores(image))
+            label, windows_only(net.scores, net.size), image, net.size, net.stride, judge=close_to(net.scores(image))
         )
 
 
@@ -449,7 +433,7 @@ def summed(label, rng, net, shape, part=None, void=False):
         labels[0, 0] = 255
     loss, gradients = net.gradient(image, labels)
     function = windows_only(net.gradient, net.size)
-    return Case(label, function, image, labels, net.size, net.stride, judge=only(part, (loss, tuple(gradients))))
+    return Case(label, function, image, labels, net.size, net.stride, judge=close_to((loss, tuple(gradients)), part))
 
 
 def sums(part):
