@@ -287,7 +287,7 @@ class Examiner:
             if key not in self._right:
                 own = resolve(task.library) if isinstance(task.library, str) else task.library
                 own = None if case.probe == "network" else own
-                self._right[key] = getattr(probes, case.probe)(own, *_copies(case.args))
+                self._right[key] = getattr(probes, case.probe)(own, *_copies(list(case.args)))
             return self._right[key]
 
     def _known(self, task, check, wrong, right, said):
@@ -320,9 +320,14 @@ class Examiner:
                 answer = cells[task.answers[0]] if len(task.answers) == 1 else {n: cells[n] for n in task.answers}
                 textbook = dict.fromkeys(minifcn.kernels.KERNELS, "textbook")  # as where students' run
                 with minifcn.override(**textbook), np.errstate(all="ignore"):
-                    self._mistaken[key] = attempt(getattr(probes, case.probe), answer, _copies(case.args), [])
+                    self._mistaken[key] = attempt(getattr(probes, case.probe), answer, _copies(list(case.args)), [])
             return self._mistaken[key]
 
 
 def _copies(args):
-    return [a.copy() if isinstance(a, np.ndarray) else a for a in args]
+    """Arguments as a submission's process would get them."""
+    if isinstance(args, tuple | list):
+        return [_copies(a) for a in args] if isinstance(args, list) else tuple(map(_copies, args))
+    if not isinstance(args, np.ndarray):
+        return args
+    return args.copy() if args.flags.c_contiguous else wire.hollow(args)

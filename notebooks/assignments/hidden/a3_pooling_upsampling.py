@@ -1,5 +1,7 @@
 """A3's hidden tests: of pooling, transposed convolution and its filter; mistakes, cheats, other right ways."""
 
+import numpy as np
+
 import minifcn as mf
 from minifcn.course.tasks import Case, Check, Task, close_to, instead, mistake
 
@@ -110,6 +112,7 @@ PLAIN = [  # label, shape, kernel, stride, padding, dilation, ceil_mode
     ("two images, three channels", (2, 3, 4, 4), (2, 2), (2, 2), (0, 0), ONE, False),
     ("3×2 windows that overlap", (1, 2, 6, 5), (3, 2), (1, 1), (0, 0), ONE, False),
     ("float32", (1, 2, 4, 4), (2, 2), (2, 2), (0, 0), ONE, False),
+    ("an array that is not contiguous", (2, 2, 4, 5), (2, 2), (1, 1), (0, 0), ONE, False),
 ]
 PLACED = [
     ("stride (2, 1)", (1, 2, 7, 5), (2, 2), (2, 1), (0, 0), ONE, False),
@@ -126,7 +129,7 @@ CLIPPED = [
     ("with padding and dilation", (1, 1, 6, 7), (2, 3), (2, 2), (1, 1), (2, 1), True),
 ]
 TIED = [
-    ("2×2 windows with ties", (2, 2, 6, 6), (2, 2), (2, 2), (0, 0), ONE, False),
+    ("2×2 windows with ties", (2, 2, 6, 8), (2, 2), (2, 2), (0, 0), ONE, False),
     ("3×2 windows with ties", (1, 2, 6, 6), (3, 2), (2, 2), (0, 0), ONE, False),
     ("2×3 windows with ties, padding 1", (1, 2, 5, 6), (2, 3), (1, 2), (1, 1), ONE, False),
 ]
@@ -140,6 +143,7 @@ def pooled(rows, part=None, tied=False):
             x = rng.integers(1, 4, shape).astype("float64") if tied else rng.standard_normal(shape)
             x = -abs(x) if "negative" in label else x
             x = x.astype("float32") if "float32" in label else x
+            x = np.repeat(x, 2, axis=3)[..., ::2] if "contiguous" in label else x
             yield Case(label, x, *window, judge=close_to(mf.kernels.max_pool2d(x, *window), part))
 
     return draw
@@ -178,6 +182,20 @@ MAX_POOL = Task(
                 loses=(PLACES, CLIPS, INDEX)),
         mistake("ceil_mode is ignored: sizes are rounded down", "d, ceil_mode)", "d, False)", loses=(CLIPS, NET)),
         mistake("the result is float64, whatever the input is", "-np.inf, x.dtype)", "-np.inf)", loses=WINDOWS),
+        mistake("it works for square images only: the height is taken for the width, too", "zip(x.shape[2:], kernel",
+                "zip((x.shape[2], x.shape[2]), kernel", loses=ALL),
+        instead("it works only for arrays that lie in one piece in memory: ask x.strides", """# Task 3.2
+def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
+    out, pads = [], [(0, 0), (0, 0)]
+    for n, k, s, p, d in zip(x.shape[2:], kernel_size, stride, padding, dilation):
+        out.append(pool_size(n, k, s, p, d, ceil_mode))
+        pads.append((p, max(p, (out[-1] - 1) * s + d * (k - 1) + 1 - n - p)))
+    if any(map(any, pads)):
+        x = np.pad(x, pads, constant_values=-np.inf)
+    N, C, H, W = x.shape
+    steps = [x.itemsize * n for n in (C * H * W, H * W, W * stride[0], stride[1], W * dilation[0], dilation[1])]
+    windows = np.lib.stride_tricks.as_strided(x, (N, C, *out, *kernel_size), steps).reshape(N, C, *out, -1)
+    return windows.max(-1), windows.argmax(-1).astype("uint8")""", loses=WINDOWS),
     ],
     cheats=[
         instead("asks every implementation in the table", """# Task 3.2
@@ -302,6 +320,8 @@ MAX_POOL_GRAD = Task(
         mistake("the result is float64, whatever the input is", "gx = np.zeros(x_shape, gy.dtype)",
                 "gx = np.zeros(x_shape)",
                 loses=WINNER),
+        mistake("it changes its argument index", "index % kernel_size[1]",
+                "np.remainder(index, kernel_size[1], out=index)", loses=(WINNER, SUMS, GEOMETRY)),
         mistake("every gradient goes to the first cell of its window, whoever won", "index // kernel_size[1]",
                 "index * 0",
                 "index % kernel_size[1]", "index * 0", loses=ALL_BACK),
@@ -546,6 +566,8 @@ CONV_TRANSPOSE = Task(
                 loses=GRADIENTS),
         mistake("there is no gradient of w", "return (gx, gw, gy.sum(axis=(0, 2, 3))) if biased else (gx, gw)",
                 "return (gx, None, gy.sum(axis=(0, 2, 3))) if biased else (gx, None)", loses=GRADIENTS),
+        mistake("it changes its input x", "self.save(x, w, b is not None)",
+                "self.save(x, w, b is not None)\n        x *= 1 + 1e-9", loses=ALL_TRANSPOSED),
         mistake("the backward pass forgets the padding", "where = self.stride, self.padding,",
                 "where = self.stride, (0, 0),",
                 loses=GRADIENTS),
