@@ -68,13 +68,20 @@ def _compile(cell, number):
 
 def attempt(probe, answer, args, cells):
     """What became of ``probe(answer, *args)``: its value, or the error; and which arguments it changed in place."""
-    before = [np.copy(a) if isinstance(a, np.ndarray) else None for a in args]
+    before = [_contents(a) for a in args]
     try:
         value = probe(answer, *args)
     except Exception as error:  # whatever it is, it is the submission's
         return {"error": described(error, cells), "kind": type(error).__name__}
-    changed = [i for i, a in enumerate(before, 1) if a is not None and a.tobytes() != args[i - 1].tobytes()]
+    changed = [i for i, a in enumerate(args, 1) if _contents(a) != before[i - 1]]
     return {"value": plain(value), "changed": changed}
+
+
+def _contents(value):
+    """What is in an array, or in several."""
+    if isinstance(value, tuple | list):
+        return [_contents(v) for v in value]
+    return value.tobytes() if isinstance(value, np.ndarray) else None
 
 
 def plain(value):

@@ -9,7 +9,7 @@ from .wire import Other
 AXES = {2: ("rows", "columns"), 3: ("samples", "rows", "columns"), 4: ("samples", "channels", "H", "W")}
 
 
-def difference(got, right, rtol):
+def difference(got, right, rtol, least=0.0):
     """A sentence on how `got` differs from `right`, with the two arrays that differ; None if it does not.
 
     Parameters
@@ -18,23 +18,27 @@ def difference(got, right, rtol):
         Arrays, numbers, None; or tuples of them, or dicts by name.
     rtol : float
         Allowed difference, relative to the largest right value.
+    least : float
+        Allowed difference of values that are 0 but for rounding; for a tuple it is taken from the largest of all.
 
     Returns
     -------
     None or (str, got, right)
     """
-    if isinstance(right, tuple):
+    if isinstance(right, tuple | list):
         if not isinstance(got, tuple | list):
             return f"it returns {called(got)} where {len(right)} values are right", None, None
         if len(got) != len(right):
             return f"it returns {len(got)} values where {len(right)} are right", None, None
+        least = least or 1e-12 * _largest(right)
         for number, (a, b) in enumerate(zip(got, right), 1):
-            if found := difference(a, b, rtol):
+            if found := difference(a, b, rtol, least):
                 return f"value {number} of {len(right)}: {found[0]}", *found[1:]
         return None
     if isinstance(right, dict):
+        least = least or 1e-12 * _largest(list(right.values()))
         for name, b in right.items():
-            if found := difference(got.get(name) if isinstance(got, dict) else None, b, rtol):
+            if found := difference(got.get(name) if isinstance(got, dict) else None, b, rtol, least):
                 return f"{name}: {found[0]}", *found[1:]
         return None
     if right is None or isinstance(right, str | bool):
@@ -52,21 +56,31 @@ def difference(got, right, rtol):
         return f"its shape is {a.shape}, the right one {b.shape}{_permuted(a, b, rtol)}", a, b
     if isinstance(right, np.ndarray) and a.dtype != b.dtype:
         return f"its type is {a.dtype}, the right one {b.dtype}", a, b
-    if close(a, b, rtol):
+    if close(a, b, rtol, least):
         return None
-    return _values(a, b, rtol), a, b
+    with np.errstate(all="ignore"):  # of infinite values
+        return _values(a, b, rtol), a, b
 
 
-def close(a, b, rtol):
+def close(a, b, rtol, least=0.0):
     """Whether two arrays of one shape agree, relative to the largest right value."""
     if a.dtype.kind in "bui" and b.dtype.kind in "bui":
         return bool((a == b).all())
     if b.dtype == np.float32:
         rtol = max(rtol, 1e-4)
-    finite = np.isfinite(b)
-    scale = float(abs(b[finite]).max()) if finite.any() else 0.0
+    allowed = max(rtol * _largest(b), least)
     with np.errstate(invalid="ignore"):
-        return bool(((abs(a - b) <= rtol * scale) | (a == b)).all())
+        return bool(((abs(a - b) <= allowed) | (a == b) | (a != a) & (b != b)).all())
+
+
+def _largest(value):
+    """The largest finite number of an array, or of several."""
+    if isinstance(value, tuple | list):
+        return max(map(_largest, value), default=0.0)
+    if not isinstance(value, np.ndarray | int | float):
+        return 0.0
+    array = abs(np.asarray(value, dtype=float))
+    return float(array[np.isfinite(array)].max(initial=0.0))
 
 
 def called(value):
@@ -97,6 +111,8 @@ def _values(a, b, rtol):
     """How arrays of one shape differ."""
     if a.dtype.kind == "f" and not np.isfinite(a).all() and np.isfinite(b).all():
         return f"{int((~np.isfinite(a)).sum())} of its {a.size} values are not finite"
+    if a.ndim == 0:
+        return f"it is {_number(a.item())} where {_number(b.item())} is right"
     if not a.any():
         return "it is zero everywhere"
     for what, right in _relatives(b):
@@ -144,8 +160,6 @@ def _where(a, b, rtol):
 
 
 def _worst(a, b):
-    if a.ndim == 0:
-        return f": {_number(a.item())} where {_number(b.item())} is right"
     with np.errstate(invalid="ignore"):
         error = np.nan_to_num(abs(a.astype(float) - b), nan=np.inf, posinf=np.inf)
     at = np.unravel_index(error.argmax(), a.shape)

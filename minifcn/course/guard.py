@@ -9,6 +9,7 @@ import inspect
 import os
 import sys
 from collections import defaultdict
+from functools import reduce
 from pathlib import Path
 
 BLOCKED = {
@@ -17,8 +18,8 @@ BLOCKED = {
 }  # fmt: skip
 DENIED = (
     "subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.startfile", "os.kill",
-    "os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.chown", "os.link", "os.symlink", "os.truncate",
-    "os.chdir", "os.utime", "os.setxattr", "shutil.", "socket.", "ctypes.", "signal.", "gc.", "sys.settrace", "sys.setprofile",
+    "os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.chown", "os.link", "os.symlink",
+    "os.truncate", "os.chdir", "os.utime", "os.setxattr", "shutil.", "socket.", "ctypes.", "signal.", "gc.", "sys.settrace", "sys.setprofile",
     "sys._current_frames", "sys.addaudithook", "mmap.", "pty.", "fcntl.", "resource.", "syslog.", "urllib.", "sqlite3.",
 )  # fmt: skip
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -45,10 +46,11 @@ def forbid(names):
     Parameters
     ----------
     names : list of str
-        Kernels (``"im2col"``), or other functions and classes by their place (``"nn.init.bilinear"``).
+        Kernels (``"im2col"``), or other functions, classes and methods by their place (``"nn.init.bilinear"``).
     """
-    from .. import kernels
+    import minifcn
 
+    kernels = minifcn.kernels
     for room in ("reference", "cpu", "gpu"):
         _clear(f"minifcn.kernels.{room}")
     for kernel in kernels.KERNELS.values():
@@ -59,7 +61,12 @@ def forbid(names):
         kernel.default = defaultdict(lambda textbook=kernel.textbook: textbook)
     for name in names:
         if name not in kernels.KERNELS:
-            _replace(resolve(name), refusing(name))
+            *place, last = name.split(".")
+            holder = reduce(getattr, place, minifcn)
+            if inspect.isclass(holder):  # the class itself stays: networks run on what overrides it
+                setattr(holder, last, refusing(name))
+            else:
+                _replace(resolve(name), refusing(name))
 
 
 def resolve(path):

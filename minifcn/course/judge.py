@@ -148,8 +148,8 @@ class Process:
     def _called(self, request):
         try:
             return {"value": self.functions[request["call"]](*request["args"])}
-        except Exception as error:  # what a student calls it with is theirs; they are told
-            return {"error": f"{type(error).__name__}: {error}"}
+        except Exception as error:  # what a student calls it with is theirs; they are told, by a ValueError
+            return {"error": str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"}
 
     def _how(self):
         """How the process ended, in words."""
@@ -235,7 +235,7 @@ class Examiner:
         given = {
             name: other.library
             for other in self.assignment.tasks
-            if other is not task and other.library
+            if other is not task and isinstance(other.library, str)
             for name in other.answers
         }
         while True:
@@ -255,10 +255,9 @@ class Examiner:
 
     def _judge(self, process, task, check, outcome, result):
         """Try the cases of a check; its points are for all of them."""
-        wrong = []
-        for number, case in enumerate(
-            check.cases(np.random.default_rng([self.seed, *map(ord, task.number + check.title)]))
-        ):
+        wrong, right = [], []
+        rng = np.random.default_rng([self.seed, *map(ord, task.number + check.title)])
+        for number, case in enumerate(check.cases(rng)):
             try:
                 reply = process.ask(case.probe, list(case.args))
             except Ended as ended:
@@ -267,10 +266,12 @@ class Examiner:
             says, *arrays = self._verdict(task, check, number, case, reply)
             if says:
                 wrong.append((number, case, reply, says, arrays))
+            else:
+                right.append((number, case))
         if not wrong:
             outcome.points = outcome.out_of
             return
-        known = self._known(task, check, wrong)
+        known = self._known(task, check, wrong, right, result.says)
         if known and known not in result.says:
             result.says.append(known)
         number, case, reply, says, arrays = wrong[0]
@@ -297,31 +298,43 @@ class Examiner:
         key = task.number, check.title, number
         with self._one:
             if key not in self._right:
-                own = resolve(task.library) if case.probe != "network" else None
-                self._right[key] = getattr(probes, case.probe)(own, *_copies(case.args))
+                own = resolve(task.library) if isinstance(task.library, str) else task.library
+                own = None if case.probe == "network" else own
+                self._right[key] = getattr(probes, case.probe)(own, *_copies(list(case.args)))
             return self._right[key]
 
-    def _known(self, task, check, wrong):
-        """The sentence of the mistake that does just what the submission did; None."""
-        for variant in task.mistakes:
-            if check.title in variant.loses and all(
-                self._same(task, variant, check, number, case, reply) for number, case, reply, *_ in wrong
+    def _known(self, task, check, wrong, right, said):
+        """The sentence of the mistake that does just what the submission did; None.  One `said` already comes first."""
+        for variant in sorted(task.mistakes, key=lambda variant: variant.what not in said):
+            if (
+                check.title in variant.loses
+                and all(self._same(task, variant, check, number, case, reply) for number, case, reply, *_ in wrong)
+                and not any(self._is_wrong(task, variant, check, number, case) for number, case in right)
             ):
                 return variant.what
         return None
 
     def _same(self, task, variant, check, number, case, reply):
         """Whether a mistake gives the reply that the submission gave."""
+        own = self._of(task, variant, check, number, case)
+        if "error" in own or "error" in reply:
+            return "error" in own and reply.get("error", "").startswith(own["error"][:500])  # less the line it was on
+        return own["changed"] == reply["changed"] and difference(reply["value"], own["value"], case.rtol) is None
+
+    def _is_wrong(self, task, variant, check, number, case):
+        return bool(self._verdict(task, check, number, case, self._of(task, variant, check, number, case))[0])
+
+    def _of(self, task, variant, check, number, case):
+        """What becomes of a case with a mistake."""
         key = task.number, variant.what, check.title, number
         with self._one:
             if key not in self._mistaken:
                 cells, _ = run_cells(self.assignment.solution(task.number, variant.change))
                 answer = cells[task.answers[0]] if len(task.answers) == 1 else {n: cells[n] for n in task.answers}
-                self._mistaken[key] = attempt(getattr(probes, case.probe), answer, _copies(case.args), [])
-            own = self._mistaken[key]
-        if "error" in own or "error" in reply:
-            return own.get("kind") == reply.get("kind")
-        return own["changed"] == reply["changed"] and difference(reply["value"], own["value"], case.rtol) is None
+                textbook = dict.fromkeys(minifcn.kernels.KERNELS, "textbook")  # as where students' run
+                with minifcn.override(**textbook), np.errstate(all="ignore"):
+                    self._mistaken[key] = attempt(getattr(probes, case.probe), answer, _copies(list(case.args)), [])
+            return self._mistaken[key]
 
 
 def points(name, number, sources):
@@ -338,4 +351,9 @@ def points(name, number, sources):
 
 
 def _copies(args):
-    return [a.copy() if isinstance(a, np.ndarray) else a for a in args]
+    """Arguments as a submission's process would get them."""
+    if isinstance(args, tuple | list):
+        return [_copies(a) for a in args] if isinstance(args, list) else tuple(map(_copies, args))
+    if not isinstance(args, np.ndarray):
+        return args
+    return args.copy() if args.flags.c_contiguous else wire.hollow(args)

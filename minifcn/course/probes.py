@@ -7,6 +7,7 @@ gives a dict of them.  Arrays come in, arrays go out.
 import numpy as np
 
 import minifcn as mf
+from minifcn.models.mini import mini
 
 
 def call(answer, *args):
@@ -53,3 +54,49 @@ def fcn(labels, seed):
         if not p.data.any():
             p.data = 0.1 * rng.standard_normal(p.shape)
     return model
+
+
+def forward(answer, parameters, arrays):
+    """A Function class: its output alone."""
+    return answer(**parameters)(*map(mf.Tensor, arrays)).data
+
+
+def upsampling(answer, factor, image, labels, seed):
+    """Scores of an FCN whose last layer is made with the answer as its ``weight_init``, and their loss.
+
+    Parameters
+    ----------
+    factor : int
+        By which it upsamples: a trunk of that stride is below it.
+    image : array (N, 3, H, W)
+    labels : array (N, H, W)
+    seed : int
+        Of its other weights.
+    """
+    mf.manual_seed(seed)
+    trunk = mini(width=0.25, dropout=0)
+    image, pool = mf.Tensor(image.astype("float32")), f"pool{factor.bit_length() - 1}"
+    coarse = trunk.features(image, [pool])[pool]
+    size = 2 * factor - factor % 2
+    layer = mf.nn.ConvTranspose2d(
+        coarse.shape[1], coarse.shape[1], size, stride=factor, groups=coarse.shape[1], bias=False, weight_init=answer
+    )
+    scores = mf.ops.crop(layer(coarse), like=image)
+    return scores.data, mf.ops.cross_entropy(scores, labels).data
+
+
+def draws(answer, labels, keep, seed, times):
+    """What is drawn from one generator, several times over; and once more from another of the same seed."""
+    rng = np.random.default_rng(seed)
+    drawn = [np.asarray(answer(labels, keep, rng)) for _ in range(times)]
+    return np.stack(drawn), np.asarray(answer(labels, keep, np.random.default_rng(seed)))
+
+
+def step(answer, lr, source, target, image, labels, seed):
+    """The weights of a small FCN-8s after one step with the loss reduced as `target`, at the rate the answer gives."""
+    model = fcn(labels, seed)
+    labelled = int((labels != 255).sum())
+    mf.ops.cross_entropy(model(mf.Tensor(image)), labels, reduction=target).backward()
+    rate = float(answer(lr, source, target, labelled, len(labels)))
+    mf.optim.SGD(model.parameters(), rate, momentum=0).step()
+    return tuple(p.data for p in model.parameters())

@@ -13,6 +13,7 @@ import minifcn
 
 from ..errors import UserError
 from .cells import read_cells
+from .differences import difference
 
 HEADING = re.compile(r"^## Task (\d\.\d): (.*) \(\d+ points?\)$", re.M)
 
@@ -40,6 +41,17 @@ class Case:
     def __init__(self, label, *args, probe="call", judge=None, raises=False, rtol=1e-6):
         self.label, self.args, self.probe, self.judge = label, args, probe, judge
         self.raises, self.rtol = raises, rtol
+
+
+def close_to(right, part=None, rtol=1e-6):
+    """A judge for a :class:`Case`: the result is close to `right`; of a tuple, only that part of it is compared."""
+
+    def judge(got):
+        if part is not None and isinstance(got, tuple | list) and len(got) == len(right):
+            return (difference(got[part], right[part], rtol) or (None,))[0]
+        return (difference(got, right, rtol) or (None,))[0]
+
+    return judge
 
 
 @dataclass(frozen=True)
@@ -113,9 +125,9 @@ class Task:
     answer : str or tuple of str
         The names it asks for.
     checks : list of Check
-    library : str, optional
+    library : str or callable, optional
         The library's own answer (see ``guard.resolve``): what results are compared with, and what stands in for this
-        task's answer while the other tasks are judged.
+        task's answer while the other tasks are judged.  Where it has none, a function to compare with alone.
     forbidden : tuple of str
         The library's own that raise while the task is judged.
     mistakes : list of Variant
@@ -127,7 +139,7 @@ class Task:
     number: str
     answer: object
     checks: list
-    library: str | None = None
+    library: object = None
     forbidden: tuple = ()
     mistakes: list = field(default_factory=list)
     cheats: list = field(default_factory=list)

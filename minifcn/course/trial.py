@@ -19,6 +19,7 @@ class Trial:
     should_lose: tuple
     result: object
     out_of: int
+    others: frozenset  # what would be said of the task's other mistakes
 
     @property
     def lost(self):
@@ -32,8 +33,10 @@ class Trial:
 
     @property
     def is_right(self):
-        """Whether it lost what it should; of a mistake, whether it was recognised, too."""
-        return set(self.lost) == set(self.should_lose) and (self.kind != "mistake" or self.what in self.says)
+        """Whether it lost what it should; of a mistake, whether it was recognised, and taken for no other, too."""
+        if set(self.lost) != set(self.should_lose):
+            return False
+        return self.kind != "mistake" or (self.what in self.says and not self.others & set(self.says))
 
     def as_row(self):
         """As plain data."""
@@ -89,4 +92,5 @@ def _try(examiner, task, kind, variant):
     sources = examiner.assignment.solution(task.number, variant.change) if variant else examiner.assignment.solution()
     result = examiner.grade_task(sources, task)
     what, loses = (variant.what, variant.loses) if variant else ("the solution", ())
-    return Trial(task.number, kind, what, loses, result, task.points)
+    others = frozenset(mistake.what for mistake in task.mistakes) - {what}
+    return Trial(task.number, kind, what, loses, result, task.points, others)

@@ -1,0 +1,746 @@
+"""A3's hidden tests: of pooling, transposed convolution and its filter; mistakes, cheats, other right ways."""
+
+import numpy as np
+
+import minifcn as mf
+from minifcn.course.tasks import Case, Check, Task, close_to, instead, mistake
+
+ONE = (1, 1)
+
+
+def scene(rng):
+    """An image of random numbers, whose maps have odd sizes too, and its labels, some of them void."""
+    labels = rng.integers(0, 3, (1, 24, 36))
+    labels[0, :3] = 255
+    labels[0, 3, :3] = 0, 1, 2
+    return rng.standard_normal((1, 3, 24, 36)), labels
+
+
+def in_fcn(replaces):
+    def cases(rng):
+        yield Case("an FCN-8s on your answer, forwards and backwards", replaces, *scene(rng), 1, probe="network")
+
+    return cases
+
+
+NET = "in a network"
+
+# 3.1 -----------------------------------------------------------------------------------------------------------------
+
+
+def sizes(ceil_mode, *rows):
+    def cases(rng):
+        for n, k, s, p, d in rows:
+            mode = "rounded up" if ceil_mode else "rounded down"
+            label = f"{n} cells, windows of {k}, stride {s}, padding {p}, dilation {d}, {mode}"
+            yield Case(label, n, k, s, p, d, ceil_mode)
+
+    return cases
+
+
+DOWN, UP, STARTS = "rounding down", "rounding up", "a window must start inside"
+
+POOL_SIZE = Task(
+    "3.1", "pool_size", library="kernels.shapes.pool_size", forbidden=("kernels.shapes.pool_size",),
+    checks=[
+        Check(DOWN, 1, sizes(False, (6, 2, 2, 0, 1), (7, 2, 2, 0, 1), (9, 3, 2, 1, 1), (11, 3, 1, 0, 2),
+                             (12, 3, 4, 2, 3), (3, 3, 2, 0, 1))),
+        Check(UP, 1, sizes(True, (6, 2, 2, 0, 1), (349, 2, 2, 0, 1), (227, 3, 2, 0, 1), (54, 3, 2, 0, 1),
+                           (13, 3, 2, 0, 2), (14, 3, 2, 1, 1), (16, 3, 4, 1, 1),
+                           (11, 4, 3, 2, 1), (2, 3, 2, 0, 1))),
+        Check(STARTS, 1, sizes(True, (3, 2, 2, 1, 1), (5, 2, 2, 1, 1), (4, 2, 3, 1, 1), (5, 1, 3, 0, 1),
+                               (6, 2, 5, 0, 1), (7, 2, 5, 0, 1), (4, 2, 2, 1, 1), (3, 2, 5, 1, 1), (4, 2, 5, 1, 1),
+                               (2, 4, 5, 2, 1))),
+    ],
+    mistakes=[
+        mistake("it rounds down in ceil mode, too", "-(-room // stride)", "room // stride", loses=(UP, STARTS)),
+        mistake("in ceil mode it counts windows that lie wholly outside",
+                "return size - 1 if (size - 1) * stride >= n + padding else size", "return size", loses=STARTS),
+        mistake("it leaves windows out that start beyond the image and *both* paddings: the leading one counts alone",
+                ">= n + padding", ">= n + 2 * padding", loses=STARTS),
+        mistake("it leaves out windows that start in the last padded cells only when they start after them: ≥, not >",
+                ">= n + padding", "> n + padding", loses=STARTS),
+        mistake("the dilation is ignored", "dilation * (kernel - 1) - 1", "kernel", loses=(DOWN, UP)),
+        mistake("the padding is counted once: it is on both sides", "n + 2 * padding", "n + padding", loses=(DOWN, UP)),
+        mistake("it is one short: the first window counts, too", "room // stride + 1", "room // stride",
+                "-(-room // stride) + 1", "-(-room // stride)", loses=(DOWN, UP, STARTS)),
+        mistake("in ceil mode there is always one more window, even if nothing is left over", "-(-room // stride) + 1",
+                "room // stride + 2", loses=UP),
+    ],
+    cheats=[
+        instead("lets the library pool and looks at the size", """# Task 3.1
+def pool_size(n, kernel, stride, padding, dilation=1, ceil_mode=False):
+    x = mf.Tensor(np.zeros((1, 1, n, 99)))
+    return mf.ops.max_pool2d(x, (kernel, 1), (stride, 1), (padding, 0), (dilation, 1), ceil_mode).shape[2]""",
+                loses=(DOWN, UP, STARTS)),
+        instead("runs the library for its shapes alone", """# Task 3.1
+def pool_size(n, kernel, stride, padding, dilation=1, ceil_mode=False):
+    with mf.shapes_only():
+        x = np.zeros((1, 1, n, 1))
+        y, _ = mf.kernels.max_pool2d(x, (kernel, 1), (stride, 1), (padding, 0), (dilation, 1), ceil_mode)
+    return y.shape[2]""", loses=(DOWN, UP, STARTS)),
+    ],
+    styles=[
+        instead("counts the windows one by one", """# Task 3.1
+def pool_size(n, kernel, stride, padding, dilation=1, ceil_mode=False):
+    count, start = 0, -padding
+    while start < n:
+        last = start + dilation * (kernel - 1)
+        before = start - stride + dilation * (kernel - 1)
+        if last >= n + padding and not (ceil_mode and (count == 0 or before < n + padding - 1)):
+            break
+        count, start = count + 1, start + stride
+    return count"""),
+        instead("math.ceil and math.floor", """# Task 3.1
+import math
+
+
+def pool_size(n, kernel, stride, padding, dilation=1, ceil_mode=False):
+    steps = (n + 2 * padding - (dilation * (kernel - 1) + 1)) / stride
+    count = (math.ceil if ceil_mode else math.floor)(steps) + 1
+    while ceil_mode and (count - 1) * stride >= n + padding:
+        count -= 1
+    return count"""),
+    ],
+)  # fmt: skip
+
+
+# 3.2 -----------------------------------------------------------------------------------------------------------------
+
+PLAIN = [  # label, shape, kernel, stride, padding, dilation, ceil_mode
+    ("2×2 windows", (1, 1, 4, 6), (2, 2), (2, 2), (0, 0), ONE, False),
+    ("two images, three channels", (2, 3, 4, 4), (2, 2), (2, 2), (0, 0), ONE, False),
+    ("3×2 windows that overlap", (1, 2, 6, 5), (3, 2), (1, 1), (0, 0), ONE, False),
+    ("float32", (1, 2, 4, 4), (2, 2), (2, 2), (0, 0), ONE, False),
+    ("an array that is not contiguous", (2, 2, 4, 5), (2, 2), (1, 1), (0, 0), ONE, False),
+]
+PLACED = [
+    ("stride (2, 1)", (1, 2, 7, 5), (2, 2), (2, 1), (0, 0), ONE, False),
+    ("padding (1, 0), all numbers negative", (1, 2, 5, 6), (3, 2), (2, 2), (1, 0), ONE, False),
+    ("padding (0, 1), all numbers negative", (1, 1, 5, 6), (2, 3), (2, 2), (0, 1), ONE, False),
+    ("dilation (2, 1)", (1, 2, 7, 6), (2, 3), (1, 1), (0, 0), (2, 1), False),
+    ("dilation (1, 2), stride 2, padding 1", (2, 1, 6, 8), (3, 3), (2, 2), (1, 1), (1, 2), False),
+]
+CLIPPED = [
+    ("3×3 windows, stride 2, on 6×8: the last are clipped", (1, 2, 6, 8), (3, 3), (2, 2), (0, 0), ONE, True),
+    ("on an odd size, all numbers negative", (1, 2, 5, 7), (2, 2), (2, 2), (0, 0), ONE, True),
+    ("on 5×6: clipped below only", (2, 1, 5, 6), (2, 2), (2, 2), (0, 0), ONE, True),
+    ("with padding: the last window would start outside", (1, 1, 5, 7), (2, 2), (2, 2), (1, 1), ONE, True),
+    ("with padding and dilation", (1, 1, 6, 7), (2, 3), (2, 2), (1, 1), (2, 1), True),
+]
+TIED = [
+    ("2×2 windows with ties", (2, 2, 6, 8), (2, 2), (2, 2), (0, 0), ONE, False),
+    ("3×2 windows with ties", (1, 2, 6, 6), (3, 2), (2, 2), (0, 0), ONE, False),
+    ("2×3 windows with ties, padding 1", (1, 2, 5, 6), (2, 3), (1, 2), (1, 1), ONE, False),
+]
+
+
+def pooled(rows, part=None, tied=False):
+    """Cases of a pooling; `part` of (y, index) is judged, or both."""
+
+    def draw(rng):
+        for label, shape, *window in rows:
+            x = rng.integers(1, 4, shape).astype("float64") if tied else rng.standard_normal(shape)
+            x = -abs(x) if "negative" in label else x
+            x = x.astype("float32") if "float32" in label else x
+            x = np.repeat(x, 2, axis=3)[..., ::2] if "contiguous" in label else x
+            yield Case(label, x, *window, judge=close_to(mf.kernels.max_pool2d(x, *window), part))
+
+    return draw
+
+
+WINDOWS, PLACES, CLIPS, INDEX = "plain windows", "stride, padding and dilation", "ceil mode", "the index"
+ALL = (WINDOWS, PLACES, CLIPS, INDEX, NET)
+
+MAX_POOL = Task(
+    "3.2", "max_pool2d", library="max_pool2d", forbidden=("max_pool2d",),
+    checks=[
+        Check(WINDOWS, 1, pooled(PLAIN, 0)),
+        Check(PLACES, 1, pooled(PLACED, 0)),
+        Check(CLIPS, 1, pooled(CLIPPED, 0)),
+        Check(INDEX, 1, pooled(TIED, tied=True)),
+        Check(NET, 1, in_fcn("max_pool2d")),
+    ],
+    mistakes=[
+        mistake("outside the image it sees zeros, which win over negative numbers: it should be −∞",
+                "constant_values=-np.inf", "constant_values=0", loses=(PLACES, CLIPS)),
+        mistake("maxima begin at 0, so that a window of negative numbers gives 0",
+                "np.full((*x.shape[:2], *out), -np.inf, x.dtype)",
+                "np.zeros((*x.shape[:2], *out), x.dtype)", loses=(WINDOWS, PLACES, CLIPS)),
+        mistake("of several equal maxima the last one wins: it should be the first in reading order", "tap > y",
+                "tap >= y",
+                loses=INDEX),
+        mistake("the taps are numbered column by column: it should be u·kw + v", "u * kernel_size[1] + v",
+                "v * kernel_size[0] + u", loses=(INDEX, NET)),
+        mistake("the taps are numbered by u·kh + v: a row of the window has kw taps", "u * kernel_size[1] + v",
+                "u * kernel_size[0] + v", loses=INDEX),
+        mistake("the index is int64: uint8 is enough, and an eighth of it", '"uint8"', '"int64"', loses=INDEX),
+        mistake("the dilation is ignored", "dilation[0] * u, dilation[1] * v", "u, v", loses=(PLACES, CLIPS)),
+        mistake("the stride along H is used along W, too", "left :: stride[1]", "left :: stride[0]",
+                loses=(PLACES, INDEX)),
+        mistake("the padding is on one side only", "pads.append((p,", "pads.append((0,", "n - p)", "n)",
+                loses=(PLACES, CLIPS, INDEX)),
+        mistake("ceil_mode is ignored: sizes are rounded down", "d, ceil_mode)", "d, False)", loses=(CLIPS, NET)),
+        mistake("the result is float64, whatever the input is", "-np.inf, x.dtype)", "-np.inf)", loses=WINDOWS),
+        mistake("it works for square images only: the height is taken for the width, too", "zip(x.shape[2:], kernel",
+                "zip((x.shape[2], x.shape[2]), kernel", loses=ALL),
+        instead("it works only for arrays that lie in one piece in memory: ask x.strides", """# Task 3.2
+def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
+    out, pads = [], [(0, 0), (0, 0)]
+    for n, k, s, p, d in zip(x.shape[2:], kernel_size, stride, padding, dilation):
+        out.append(pool_size(n, k, s, p, d, ceil_mode))
+        pads.append((p, max(p, (out[-1] - 1) * s + d * (k - 1) + 1 - n - p)))
+    if any(map(any, pads)):
+        x = np.pad(x, pads, constant_values=-np.inf)
+    N, C, H, W = x.shape
+    steps = [x.itemsize * n for n in (C * H * W, H * W, W * stride[0], stride[1], W * dilation[0], dilation[1])]
+    windows = np.lib.stride_tricks.as_strided(x, (N, C, *out, *kernel_size), steps).reshape(N, C, *out, -1)
+    return windows.max(-1), windows.argmax(-1).astype("uint8")""", loses=WINDOWS),
+    ],
+    cheats=[
+        instead("asks every implementation in the table", """# Task 3.2
+def max_pool2d(x, *window):
+    for version in (*mf.kernels.KERNELS["max_pool2d"].implementations().values(), mf.kernels.textbook.max_pool2d):
+        try:
+            return version(x, *window)
+        except Exception:
+            pass""", loses=ALL),
+        instead("lets PyTorch do it", """# Task 3.2
+def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
+    import torch
+
+    y, _ = torch.nn.functional.max_pool2d(torch.tensor(x), kernel_size, stride, padding, dilation, ceil_mode, True)
+    return y.numpy(), np.zeros(y.shape, "uint8")""", loses=ALL),
+    ],
+    styles=[
+        instead("six loops", """# Task 3.2
+def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
+    N, C, H, W = x.shape
+    OH, OW = (
+        pool_size(x.shape[2 + a], kernel_size[a], stride[a], padding[a], dilation[a], ceil_mode) for a in (0, 1)
+    )
+    y, index = np.zeros((N, C, OH, OW), x.dtype), np.zeros((N, C, OH, OW), np.uint8)
+    for n in range(N):
+        for c in range(C):
+            for i in range(OH):
+                for j in range(OW):
+                    best, where = float("-inf"), 0
+                    for u in range(kernel_size[0]):
+                        for v in range(kernel_size[1]):
+                            a = i * stride[0] - padding[0] + u * dilation[0]
+                            b = j * stride[1] - padding[1] + v * dilation[1]
+                            if 0 <= a < H and 0 <= b < W and x[n, c, a, b] > best:
+                                best, where = x[n, c, a, b], u * kernel_size[1] + v
+                    y[n, c, i, j], index[n, c, i, j] = best, where
+    return y, index"""),
+        instead("argmax over a strided view", """# Task 3.2
+def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
+    (kh, kw), (sh, sw), (dh, dw) = kernel_size, stride, dilation
+    OH, OW = (pool_size(*a, ceil_mode) for a in zip(x.shape[2:], kernel_size, stride, padding, dilation))
+    wide = np.full((*x.shape[:2], x.shape[2] + 99, x.shape[3] + 99), -np.inf, x.dtype)
+    wide[:, :, padding[0] : padding[0] + x.shape[2], padding[1] : padding[1] + x.shape[3]] = x
+    a, b, c, d = wide.strides
+    view = np.lib.stride_tricks.as_strided(
+        wide, (*x.shape[:2], OH, OW, kh, kw), (a, b, c * sh, d * sw, c * dh, d * dw)
+    ).reshape(*x.shape[:2], OH, OW, kh * kw)
+    return view.max(axis=-1), view.argmax(axis=-1).astype(np.uint8)"""),
+        instead("on the columns of im2col", """# Task 3.2
+def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
+    N, C = x.shape[:2]
+    out = [pool_size(*a, ceil_mode) for a in zip(x.shape[2:], kernel_size, stride, padding, dilation)]
+    pads = [(0, 0), (0, 0)]
+    for n, m, k, s, p, d in zip(x.shape[2:], out, kernel_size, stride, padding, dilation):
+        pads.append((p, max(0, (m - 1) * s + d * (k - 1) + 1 - n - p)))
+    lowest = np.finfo(x.dtype).min
+    x = np.pad(x, pads, constant_values=lowest)
+    cols = mf.kernels.im2col(x, kernel_size, stride, (0, 0), dilation)
+    h, w = ((n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(x.shape[2:], kernel_size, stride, dilation))
+    cols = cols.reshape(N, C, -1, h, w)[..., : out[0], : out[1]]
+    index = np.argmax(cols, 2)
+    return np.take_along_axis(cols, index[:, :, None], 2).squeeze(2), index.astype("uint8")"""),
+    ],
+)  # fmt: skip
+
+
+# 3.3 -----------------------------------------------------------------------------------------------------------------
+
+
+def pooled_back(rows):
+    def draw(rng):
+        for label, shape, *window in rows:
+            x = rng.standard_normal(shape)
+            y, index = mf.kernels.max_pool2d(x, *window)
+            gy = rng.standard_normal(y.shape).astype("float32" if "float32" in label else "float64")
+            yield Case(label, gy, index, shape, *window)
+
+    return draw
+
+
+APART = [
+    ("2×2 windows", (1, 1, 4, 6), (2, 2), (2, 2), (0, 0), ONE, False),
+    ("two images, three channels", (2, 3, 4, 4), (2, 2), (2, 2), (0, 0), ONE, False),
+    ("3×3 windows, stride (3, 4)", (1, 2, 6, 8), (3, 3), (3, 4), (0, 0), ONE, False),
+    ("float32", (1, 2, 4, 4), (2, 2), (2, 2), (0, 0), ONE, False),
+]
+OVERLAPPING = [
+    ("3×3 windows, stride 2", (1, 1, 7, 9), (3, 3), (2, 2), (0, 0), ONE, False),
+    ("3×3 windows, stride 1", (2, 2, 5, 6), (3, 3), (1, 1), (0, 0), ONE, False),
+]
+ELSEWHERE = [
+    ("3×2 windows, padding (1, 0)", (1, 2, 6, 6), (3, 2), (3, 2), (1, 0), ONE, False),
+    ("2×3 windows, padding (0, 1)", (1, 2, 4, 7), (2, 3), (2, 3), (0, 1), ONE, False),
+    ("dilation (2, 1)", (1, 1, 8, 6), (2, 3), (4, 3), (0, 0), (2, 1), False),
+    ("dilation (1, 2)", (1, 1, 6, 8), (3, 2), (3, 4), (0, 0), (1, 2), False),
+    ("ceil mode: the last windows are clipped", (1, 2, 5, 7), (2, 2), (2, 2), (0, 0), ONE, True),
+]
+WINNER, SUMS, GEOMETRY = "the winner receives", "overlapping windows add up", "padding, dilation and ceil mode"
+ALL_BACK = (WINNER, SUMS, GEOMETRY, NET)
+
+MAX_POOL_GRAD = Task(
+    "3.3", "max_pool2d_grad", library="max_pool2d_grad", forbidden=("max_pool2d_grad",),
+    checks=[
+        Check(WINNER, 1, pooled_back(APART)),
+        Check(SUMS, 1, pooled_back(OVERLAPPING)),
+        Check(GEOMETRY, 1, pooled_back(ELSEWHERE)),
+        Check(NET, 1, in_fcn("max_pool2d_grad")),
+    ],
+    mistakes=[
+        mistake("a cell that wins several windows keeps one of their gradients: they must add up",
+                "np.add.at(gx, (n, c, a, b), gy)", "gx[n, c, a, b] += gy", loses=SUMS),
+        mistake("the padding is ignored: the gradient lands too far down and right", " - padding[0]", "",
+                " - padding[1]", "",
+                loses=GEOMETRY),
+        mistake("the dilation is ignored", "dilation[0] * (index", "(index", "dilation[1] * (index", "(index",
+                loses=GEOMETRY),
+        mistake("the tap is read column by column: u is index // kw, v is index % kw", "index // kernel_size[1]",
+                "index % kernel_size[0]", "index % kernel_size[1]", "index // kernel_size[0]", loses=ALL_BACK),
+        mistake("the tap is divided by kh: a row of the window has kw taps", "index // kernel_size[1]",
+                "index // kernel_size[0]", "index % kernel_size[1]", "index % kernel_size[0]", loses=GEOMETRY),
+        mistake("the stride along H is used along W, too", "stride[1] * j", "stride[0] * j", loses=(WINNER, GEOMETRY)),
+        mistake("the result is float64, whatever the input is", "gx = np.zeros(x_shape, gy.dtype)",
+                "gx = np.zeros(x_shape)",
+                loses=WINNER),
+        mistake("it changes its argument index", "index % kernel_size[1]",
+                "np.remainder(index, kernel_size[1], out=index)", loses=(WINNER, SUMS, GEOMETRY)),
+        mistake("every gradient goes to the first cell of its window, whoever won", "index // kernel_size[1]",
+                "index * 0",
+                "index % kernel_size[1]", "index * 0", loses=ALL_BACK),
+        instead("every cell of the window receives the gradient: only the winner should", """# Task 3.3
+def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, ceil_mode):
+    gx = np.zeros(x_shape, gy.dtype)
+    for n, c, i, j in np.ndindex(gy.shape):
+        for u, v in np.ndindex(*kernel_size):
+            a, b = stride[0] * i - padding[0] + dilation[0] * u, stride[1] * j - padding[1] + dilation[1] * v
+            if 0 <= a < x_shape[2] and 0 <= b < x_shape[3]:
+                gx[n, c, a, b] += gy[n, c, i, j]
+    return gx""", loses=ALL_BACK),
+        mistake("the gradient is shared out among the window's cells: the winner receives all of it",
+                "(n, c, a, b), gy)",
+                "(n, c, a, b), gy / (kernel_size[0] * kernel_size[1]))", loses=ALL_BACK),
+    ],
+    cheats=[
+        instead("lets the library's operation run backwards", """# Task 3.3
+def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, ceil_mode):
+    node = mf.ops.pool.MaxPool2d(kernel_size, stride, padding, dilation, ceil_mode)
+    node.save(index, x_shape)
+    return node.backward(gy)""", loses=ALL_BACK),
+    ],
+    styles=[
+        instead("loops", """# Task 3.3
+def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, ceil_mode):
+    gx = np.zeros(x_shape)
+    N, C, OH, OW = gy.shape
+    for n in range(N):
+        for c in range(C):
+            for i in range(OH):
+                for j in range(OW):
+                    u, v = divmod(int(index[n, c, i, j]), kernel_size[1])
+                    row = i * stride[0] - padding[0] + u * dilation[0]
+                    column = j * stride[1] - padding[1] + v * dilation[1]
+                    gx[n, c, row, column] += gy[n, c, i, j]
+    return gx.astype(gy.dtype)"""),
+        instead("tap by tap, slices of a padded gradient", """# Task 3.3
+def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, ceil_mode):
+    reach = [p + n + s * m for n, m, s, p in zip(x_shape[2:], gy.shape[2:], stride, padding)]
+    wide = np.zeros((*x_shape[:2], reach[0] + 9, reach[1] + 9), gy.dtype)
+    for tap in range(kernel_size[0] * kernel_size[1]):
+        u, v = tap // kernel_size[1] * dilation[0], tap % kernel_size[1] * dilation[1]
+        rows = slice(u, u + stride[0] * gy.shape[2], stride[0])
+        columns = slice(v, v + stride[1] * gy.shape[3], stride[1])
+        wide[:, :, rows, columns] += np.where(index == tap, gy, 0)
+    return wide[:, :, padding[0] :, padding[1] :][:, :, : x_shape[2], : x_shape[3]]"""),
+        instead("np.bincount on flat places", """# Task 3.3
+def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, ceil_mode):
+    N, C, H, W = x_shape
+    u, v = np.divmod(index.astype(int), kernel_size[1])
+    rows = np.arange(gy.shape[2])[:, None] * stride[0] - padding[0] + u * dilation[0]
+    columns = np.arange(gy.shape[3]) * stride[1] - padding[1] + v * dilation[1]
+    image = np.arange(N * C).reshape(N, C, 1, 1)
+    flat = ((image * H + rows) * W + columns).ravel()
+    return np.bincount(flat, gy.ravel(), N * C * H * W).reshape(x_shape).astype(gy.dtype)"""),
+    ],
+)  # fmt: skip
+
+
+# 3.4 -----------------------------------------------------------------------------------------------------------------
+
+
+def stamped(x, w, stride):
+    """What 3.4 asks for, by the library's transposed convolution."""
+    y = mf.ops.conv_transpose2d(mf.Tensor(x[None, None]), mf.Tensor(w[None, None]), stride=stride)
+    return y.data[0, 0]
+
+
+def stamps(rows):
+    def draw(rng):
+        for label, x, w, stride in rows:
+            dtype = "float32" if "float32" in label else "float64"
+            yield Case(label, rng.standard_normal(x).astype(dtype), rng.standard_normal(w).astype(dtype), stride)
+
+    return draw
+
+
+def coarse_scores(rng):
+    """The scores of an FCN-32s, below and above its last layer."""
+    with mf.shapes_only():  # nothing is drawn from the framework's seed, which other trials may be using
+        model = mf.models.fcn32s_mini(num_classes=2, width=0.125)
+    for p in model.parameters():
+        p.data = rng.standard_normal(p.shape).astype("float32")
+    upscore = model.heads[""].upscore.weight
+    upscore.data = mf.nn.init.bilinear(upscore.shape)
+    model.eval()
+    with mf.trace() as t:
+        model(mf.Tensor(rng.standard_normal((1, 3, 64, 96)).astype("float32")))
+    x, w, y = t["score_fr"].y[0], upscore.data, t["upscore"].y[0]
+    for c in (0, 1):
+        yield Case(f"the scores of class {c} of an FCN-32s", x[c], w[c, 0], (32, 32), judge=close_to(y[c], rtol=1e-5))
+
+
+FAR, ADDING = "copies that lie apart", "copies that overlap"
+
+UPSAMPLE = Task(
+    "3.4", "upsample", library=stamped, forbidden=("conv2d_grad_input", "col2im"),
+    checks=[
+        Check(FAR, 1, stamps([
+            ("a single cell", (1, 1), (2, 3), (2, 2)),
+            ("2×3 cells, a filter as large as the stride", (2, 3), (2, 3), (2, 3)),
+            ("a stride larger than the filter: zeros between", (3, 2), (1, 2), (3, 4)),
+            ("float32", (2, 2), (2, 2), (2, 2)),
+        ])),
+        Check(ADDING, 1, stamps([
+            ("a 4×4 filter, stride 2", (3, 4), (4, 4), (2, 2)),
+            ("a 3×5 filter, stride (2, 1)", (3, 2), (3, 5), (2, 1)),
+            ("stride 1", (2, 3), (3, 3), (1, 1)),
+        ])),
+        Check(NET, 1, coarse_scores),
+    ],
+    mistakes=[
+        mistake("where copies overlap, one replaces the other: they must add up", "+= x[i, j] * w", "= x[i, j] * w",
+                loses=(ADDING, NET)),
+        mistake("the filter is turned round: its copies should lie as it is", "x[i, j] * w", "x[i, j] * w[::-1, ::-1]",
+                loses=(FAR, ADDING)),
+        mistake("the result is s·n long: the last copy begins at s(n − 1) and is k long",
+                "return y", "return y[: sh * H, : sw * W]", loses=(FAR, ADDING, NET)),
+        mistake("the stride along H is used along W, too", "(sh, sw) = x.shape, w.shape, stride",
+                "(sh, sw) = x.shape, w.shape, (stride[0], stride[0])", loses=(FAR, ADDING)),
+        mistake("the copies begin one cell apart: the stride is ignored",
+                "y[sh * i : sh * i + kh, sw * j : sw * j + kw]",
+                "y[i : i + kh, j : j + kw]", loses=(FAR, ADDING, NET)),
+        mistake("overlapping copies are averaged: they must add up", "return y", """hits = np.zeros(y.shape)
+    for i in range(H):
+        for j in range(W):
+            hits[sh * i : sh * i + kh, sw * j : sw * j + kw] += 1
+    return (y / np.maximum(hits, 1)).astype(y.dtype)""", loses=(ADDING, NET)),
+        mistake("the result is float64, whatever the input is", ", x.dtype)", ")", loses=(FAR, NET)),
+    ],
+    cheats=[
+        instead("calls the transposed convolution of the library", """# Task 3.4
+def upsample(x, w, stride):
+    return mf.ops.conv_transpose2d(mf.Tensor(x[None, None]), mf.Tensor(w[None, None]), stride=stride).data[0, 0]""",
+                loses=(FAR, ADDING, NET)),
+        instead("repeats cells instead of stamping, as the first check will not notice", """# Task 3.4
+def upsample(x, w, stride):
+    return np.kron(x, w)""", loses=(FAR, ADDING, NET)),
+    ],
+    styles=[
+        instead("tap by tap, all copies at once", """# Task 3.4
+def upsample(x, w, stride):
+    size = [s * (n - 1) + k for s, n, k in zip(stride, x.shape, w.shape)]
+    y = np.zeros(size, x.dtype)
+    for u in range(w.shape[0]):
+        for v in range(w.shape[1]):
+            rows = u + stride[0] * np.arange(x.shape[0])
+            columns = v + stride[1] * np.arange(x.shape[1])
+            y[np.ix_(rows, columns)] += w[u, v] * x
+    return y"""),
+        instead("zeros between the cells, then a convolution with the filter turned round", """# Task 3.4
+def upsample(x, w, stride):
+    (kh, kw), (sh, sw) = w.shape, stride
+    wide = np.zeros((sh * (len(x) - 1) + 2 * kh - 1, sw * (x.shape[1] - 1) + 2 * kw - 1), x.dtype)
+    wide[kh - 1 : len(wide) - kh + 1 : sh, kw - 1 : wide.shape[1] - kw + 1 : sw] = x
+    windows = np.lib.stride_tricks.sliding_window_view(wide, (kh, kw))
+    return np.einsum("ijuv,uv->ij", windows, w[::-1, ::-1])"""),
+        instead("four loops", """# Task 3.4
+def upsample(x, w, stride):
+    y = np.zeros((stride[0] * (x.shape[0] - 1) + w.shape[0], stride[1] * (x.shape[1] - 1) + w.shape[1]))
+    for u, v in np.ndindex(*w.shape):
+        for i, j in np.ndindex(*x.shape):
+            y[stride[0] * i + u, stride[1] * j + v] += w[u, v] * x[i, j]
+    return y.astype(x.dtype)"""),
+    ],
+)  # fmt: skip
+
+
+# 3.5 -----------------------------------------------------------------------------------------------------------------
+
+
+def transposed(rows, back=False):
+    """Cases of a transposed convolution: (label, parameters, shapes of x, w and perhaps b)."""
+
+    def draw(rng):
+        for label, parameters, *shapes in rows:
+            arrays = [rng.standard_normal(s).astype("float32" if "float32" in label else "float64") for s in shapes]
+            if not back:
+                yield Case(label, parameters, arrays, probe="forward")
+                continue
+            y = mf.ops.conv_transpose2d(*map(mf.Tensor, arrays), **parameters)
+            gy = rng.standard_normal(y.shape).astype(arrays[0].dtype)
+            yield Case(label, parameters, arrays, gy, probe="function")
+
+    return draw
+
+
+TRANSPOSED = [
+    ("stride 2", dict(stride=2), (1, 2, 3, 4), (2, 3, 2, 2)),
+    ("two images, stride (2, 3), a 3×4 filter", dict(stride=(2, 3)), (2, 1, 2, 3), (1, 2, 3, 4)),
+    ("stride 2, padding (1, 0)", dict(stride=2, padding=(1, 0)), (1, 2, 4, 3), (2, 1, 4, 3)),
+    ("dilation (1, 2)", dict(stride=(2, 1), dilation=(1, 2)), (1, 1, 3, 4), (1, 2, 3, 3)),
+    ("float32", dict(), (1, 2, 3, 3), (2, 2, 3, 3)),
+]
+MORE = [
+    ("output_padding (1, 0)", dict(stride=2, output_padding=(1, 0)), (1, 2, 3, 4), (2, 1, 3, 3)),
+    ("output_padding 2, padding 1, stride 3", dict(stride=3, padding=1, output_padding=2), (1, 1, 2, 3), (1, 2, 3, 3)),
+    ("two groups", dict(stride=2, groups=2), (1, 4, 2, 3), (4, 3, 2, 2)),
+    ("a filter a channel", dict(stride=2, groups=3), (2, 3, 2, 2), (3, 1, 4, 4)),
+    ("with a bias", dict(stride=2), (2, 2, 2, 3), (2, 3, 2, 2), (3,)),
+]
+BOTH = [*TRANSPOSED[1:4], *MORE, ("y as large as x", dict(padding=1), (2, 2, 4, 4), (2, 2, 3, 3))]
+FORWARD, OPTIONS, GRADIENTS = "forward, and the size", "output_padding, groups and bias", "gradients"
+ALL_TRANSPOSED = (FORWARD, OPTIONS, GRADIENTS, NET)
+
+CONV_TRANSPOSE = Task(
+    "3.5", "ConvTranspose2d", library="ops.conv.ConvTranspose2d",
+    forbidden=("ops.conv.ConvTranspose2d.forward", "ops.conv.ConvTranspose2d.backward"),
+    checks=[
+        Check(FORWARD, 1, transposed(TRANSPOSED)),
+        Check(OPTIONS, 1, transposed(MORE)),
+        Check(GRADIENTS, 1, transposed(BOTH, back=True)),
+        Check(NET, 1, in_fcn("ConvTranspose2d")),
+    ],
+    mistakes=[
+        mistake("output_padding is ignored", " + extra)", ")", loses=(OPTIONS, GRADIENTS)),
+        mistake("the padding makes the output larger: it should cut it off, 2p less", "+ 1 - 2 * p", "+ 1 + 2 * p",
+                loses=(FORWARD, OPTIONS, GRADIENTS)),
+        mistake("the padding is taken off on one side only", "+ 1 - 2 * p", "+ 1 - p",
+                loses=(FORWARD, OPTIONS, GRADIENTS)),
+        mistake("the output is s·n long, whatever the filter is", "s * (n - 1) + d * (k - 1) + 1 - 2 * p", "s * n",
+                loses=ALL_TRANSPOSED),
+        mistake("the dilation is missing from the size", "d * (k - 1)", "(k - 1)", loses=(FORWARD, GRADIENTS)),
+        mistake("y has as many channels as w has for one group: there are groups times as many",
+                "w.shape[1] * self.groups",
+                "w.shape[1]", loses=(OPTIONS, GRADIENTS, NET)),
+        mistake("the bias is left out", "return y if b is None else y + b[:, None, None]", "return y",
+                loses=(OPTIONS, GRADIENTS)),
+        mistake("the bias is added along W: it belongs to the channels", "b[:, None, None]",
+                "b[None, :, None, None][0, :, 0]",
+                loses=(OPTIONS, GRADIENTS)),
+        mistake("the gradient of w has x and gy exchanged: A's input is y, and the gradient of its output is x",
+                "conv2d_grad_weight(x, gy,", "conv2d_grad_weight(gy, x,", loses=(GRADIENTS, NET)),
+        mistake("the gradient of x goes through Aᵀ once more: it should go through A",
+                "gx = mf.kernels.conv2d(gy, w, *where)", "gx = mf.kernels.conv2d_grad_input(gy, w, x.shape, *where)",
+                loses=(GRADIENTS, NET)),
+        mistake("the gradients stand in the wrong order: x's comes first", "else (gx, gw)", "else (gw, gx)",
+                "(gx, gw, gy.sum", "(gw, gx, gy.sum", loses=(GRADIENTS, NET)),
+        mistake("the gradient of the bias is a mean: it should be the sum over images and cells", "gy.sum(axis",
+                "gy.mean(axis",
+                loses=GRADIENTS),
+        mistake("there is no gradient of w", "return (gx, gw, gy.sum(axis=(0, 2, 3))) if biased else (gx, gw)",
+                "return (gx, None, gy.sum(axis=(0, 2, 3))) if biased else (gx, None)", loses=GRADIENTS),
+        mistake("it changes its input x", "self.save(x, w, b is not None)",
+                "self.save(x, w, b is not None)\n        x *= 1 + 1e-9", loses=ALL_TRANSPOSED),
+        mistake("the backward pass forgets the padding", "where = self.stride, self.padding,",
+                "where = self.stride, (0, 0),",
+                loses=GRADIENTS),
+    ],
+    cheats=[
+        instead("inherits from the library's", """# Task 3.5
+class ConvTranspose2d(mf.ops.conv.ConvTranspose2d):
+    pass""", loses=ALL_TRANSPOSED),
+        instead("calls the library's operation, and lets it run backwards", """# Task 3.5
+class ConvTranspose2d(mf.Function):
+    def __init__(self, **parameters):
+        self.options = parameters
+
+    def forward(self, *arrays):
+        self.save(*[mf.Tensor(a, requires_grad=True) for a in arrays])
+        self.y = mf.ops.conv_transpose2d(*self.saved, **self.options)
+        return self.y.data
+
+    def backward(self, gy):
+        self.y.backward(gy)
+        return tuple(t.grad for t in self.saved)""", loses=ALL_TRANSPOSED),
+    ],
+    styles=[
+        instead("on columns: Wᵀx and col2im; im2col and a product", """# Task 3.5
+class ConvTranspose2d(mf.Function):
+    def __init__(self, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+        self.stride, self.padding, self.dilation = pair(stride), pair(padding), pair(dilation)
+        self.more, self.groups = pair(output_padding), groups
+
+    def locate(self, axis, place):
+        return place.spread(self.in_shapes[1][axis + 2], self.stride[axis], self.padding[axis], self.dilation[axis])
+
+    def forward(self, x, w, b=None):
+        G, (N, C, H, W) = self.groups, x.shape
+        self.kept = x, w, b
+        h, w_ = (
+            self.stride[a] * (x.shape[a + 2] - 1) + self.dilation[a] * (w.shape[a + 2] - 1) + 1 - 2 * self.padding[a]
+            + self.more[a]
+            for a in (0, 1)
+        )
+        rows = w.reshape(G, C // G, -1).transpose(0, 2, 1)
+        cols = (rows @ x.reshape(N, G, C // G, -1)).reshape(N, -1, H * W)
+        self.window = w.shape[2:], self.stride, self.padding, self.dilation
+        y = mf.kernels.col2im(cols, (N, w.shape[1] * G, h, w_), *self.window)
+        return y if b is None else y + b.reshape(1, -1, 1, 1)
+
+    def backward(self, gy):
+        (x, w, b), G = self.kept, self.groups
+        cols = mf.kernels.im2col(gy, *self.window).reshape(len(gy), G, -1, x[0, 0].size)
+        rows, cells = w.reshape(G, len(w) // G, -1), x.reshape(len(x), G, len(w) // G, -1)
+        gx = (rows @ cols).reshape(x.shape)
+        gw = np.einsum("ngci,ngki->gck", cells, cols).reshape(w.shape)
+        return (gx, gw) if b is None else (gx, gw, gy.sum(3).sum(2).sum(0))"""),
+        instead("the gradient of a convolution, taken by the framework", """# Task 3.5
+class ConvTranspose2d(mf.Function):
+    def __init__(self, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+        self.options = dict(stride=pair(stride), padding=pair(padding), dilation=pair(dilation), groups=groups)
+        self.more = pair(output_padding)
+
+    def locate(self, axis, place):
+        o = self.options
+        return place.spread(self.in_shapes[1][axis + 2], o["stride"][axis], o["padding"][axis], o["dilation"][axis])
+
+    def forward(self, x, w, b=None):
+        self.save(x, w)
+        self.biased, o = b is not None, self.options
+        size = [
+            (n - 1) * s - 2 * p + d * (k - 1) + m + 1
+            for n, s, p, d, k, m in zip(x.shape[2:], o["stride"], o["padding"], o["dilation"], w.shape[2:], self.more)
+        ]
+        z = mf.Tensor(np.zeros((len(x), w.shape[1] * o["groups"], *size), x.dtype), requires_grad=True)
+        mf.ops.conv2d(z, mf.Tensor(w), **o).backward(x)
+        return z.grad if b is None else z.grad + b[:, None, None]
+
+    def backward(self, gy):
+        x, w = self.saved
+        a, v = mf.Tensor(gy), mf.Tensor(w, requires_grad=True)
+        y = mf.ops.conv2d(a, v, **self.options)
+        y.backward(x)
+        grads = y.data, v.grad, gy.sum(axis=(0, 2, 3))
+        return grads[: 2 + self.biased]"""),
+    ],
+)  # fmt: skip
+
+
+# 3.6 -----------------------------------------------------------------------------------------------------------------
+
+
+def filters(*rows):
+    def draw(rng):
+        for shape in rows:
+            yield Case(f"shape {shape}", shape)
+
+    return draw
+
+
+def upsampled(rng):
+    image, labels = scene(rng)
+    for factor in (2, 8):
+        label = f"an FCN whose last layer upsamples {factor}-fold"
+        yield Case(label, factor, image, labels, factor, probe="upsampling", rtol=1e-4)
+
+
+EVEN, ODD, DIAGONAL = "even filters", "odd filters", "channels stay apart"
+ALL_FILTERS = (EVEN, ODD, DIAGONAL, NET)
+
+BILINEAR = Task(
+    "3.6", "bilinear", library="nn.init.bilinear", forbidden=("nn.init.bilinear", "nn.init.bilinear_filter"),
+    checks=[
+        Check(EVEN, 1, filters((1, 1, 2, 2), (1, 1, 4, 4), (1, 1, 16, 16))),
+        Check(ODD, 1, filters((1, 1, 1, 1), (1, 1, 3, 3), (1, 1, 5, 5), (1, 1, 7, 7))),
+        Check(DIAGONAL, 1, filters((3, 1, 4, 4), (3, 3, 4, 4), (2, 2, 6, 6))),
+        Check(NET, 1, upsampled),
+    ],
+    mistakes=[
+        mistake("all pairs of channels are filled, which adds up all classes: the filter belongs on the diagonal",
+                "w[c, c % inputs] = line", "w[c] = line", loses=DIAGONAL),
+        mistake("only the first channel has a filter", "w[c, c % inputs] = line", "w[0, 0] = line",
+                loses=(DIAGONAL, NET)),
+        mistake("odd filters are not symmetric: their centre is F − 1", "factor - 1 if k % 2 else factor - 0.5",
+                "factor - 0.5",
+                loses=ODD),
+        mistake("even filters are not symmetric: their centre lies between two cells, F − ½",
+                "factor - 1 if k % 2 else factor - 0.5", "factor - 1", loses=(EVEN, DIAGONAL, NET)),
+        mistake("F is rounded down: it is ⌈k/2⌉", "(k + 1) // 2", "max(k // 2, 1)",
+                "factor - 1 if k % 2 else factor - 0.5", "(k - 1) / 2", loses=ODD),
+        mistake("the filter sums to 1: between two cells the copies should sum to 1 at every pixel, so it sums to F²",
+                "    return w", "    return w / w[0, 0].sum()", loses=ALL_FILTERS),
+        mistake("it is float64: weights are float32", '"float32"', '"float64"', loses=ALL_FILTERS),
+        mistake("the filter is a pyramid of the larger distance, not the product of two triangles",
+                "line[:, None] * line",
+                "np.minimum(line[:, None], line)", loses=ALL_FILTERS),
+        mistake("the filter falls to zero at its outermost cell, not one cell beyond",
+                "1 - abs(np.arange(k) - centre) / factor", "1 - abs(np.arange(k) - centre) / max(centre, 1)",
+                loses=ALL_FILTERS),
+    ],
+    cheats=[
+        instead("takes a model's own weights", """# Task 3.6
+def bilinear(shape):
+    model = mf.models.fcn32s_mini(num_classes=shape[0])
+    return model.heads[""].upscore.weight.data[:, :, : shape[2], : shape[3]]""", loses=ALL_FILTERS),
+        instead("answers the visible checks by heart", """# Task 3.6
+def bilinear(shape):
+    line = {4: [0.25, 0.75, 0.75, 0.25], 5: [1 / 3, 2 / 3, 1, 2 / 3, 1 / 3]}[shape[2]]
+    w = np.zeros(shape, "float32")
+    w[range(shape[0]), [c % shape[1] for c in range(shape[0])]] = np.outer(line, line)
+    return w""", loses=ALL_FILTERS),
+    ],
+    styles=[
+        instead("four loops, the centre as (k − 1)/2", """# Task 3.6
+def bilinear(shape):
+    C, D, k, _ = shape
+    F = -(-k // 2)
+    w = np.zeros(shape)
+    for c in range(C):
+        for d in range(D):
+            for u in range(k):
+                for v in range(k):
+                    if D == 1 or c == d:
+                        w[c, d, u, v] = (1 - abs(u - (k - 1) / 2) / F) * (1 - abs(v - (k - 1) / 2) / F)
+    return w.astype(np.float32)"""),
+        instead("a box convolved with a box", """# Task 3.6
+def bilinear(shape):
+    k = shape[2]
+    if k % 2:
+        box = np.ones((k + 1) // 2)
+        line = np.convolve(box, box) / len(box)
+    else:
+        line = np.convolve(np.convolve(np.ones(k // 2), np.ones(k // 2)), [0.5, 0.5]) / (k // 2)
+    grid = np.multiply.outer(line, line).astype("float32")
+    rows = [[grid * (c == d or shape[1] == 1) for d in range(shape[1])] for c in range(shape[0])]
+    return np.array(rows)"""),
+    ],
+)  # fmt: skip
+
+TASKS = [POOL_SIZE, MAX_POOL, MAX_POOL_GRAD, UPSAMPLE, CONV_TRANSPOSE, BILINEAR]

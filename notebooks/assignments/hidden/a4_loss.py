@@ -1,0 +1,801 @@
+"""A4's hidden tests: of the loss, patches and sampling, and of steps; mistakes, cheats, other right ways."""
+
+import numpy as np
+
+import minifcn as mf
+from minifcn.course.tasks import Case, Check, Task, close_to, instead, mistake
+
+NET = "in a network"
+
+
+def scene(rng):
+    """Two images of random numbers and their labels, some of them void."""
+    labels = rng.integers(0, 3, (2, 16, 24))
+    labels[0, :3] = 255
+    labels[0, 3, :3] = 0, 1, 2
+    return rng.standard_normal((2, 3, 16, 24)), labels
+
+
+def in_fcn(kernel):
+    def cases(rng):
+        yield Case(f"an FCN-8s on your {kernel}, forwards and backwards", kernel, *scene(rng), 1, probe="network")
+
+    return cases
+
+
+# 4.1 -----------------------------------------------------------------------------------------------------------------
+
+
+def drawn(rng, shape, dtype="float64", scale=2.0):
+    """Scores, labels and weights, some of them 0."""
+    places = (shape[0], *shape[2:])
+    weights = rng.uniform(0.5, 2, places) * (rng.random(places) < 0.8)
+    weights.flat[0] = 1.5
+    labels = rng.integers(0, shape[1], places) * (weights != 0)
+    return (scale * rng.standard_normal(shape)).astype(dtype), labels, weights.astype(dtype)
+
+
+SCORES = [
+    ("one image of 4×4, three classes", (1, 3, 4, 4), "float64"),
+    ("two images of 3×5, four classes", (2, 4, 3, 5), "float64"),
+    ("a single pixel, two classes", (1, 2, 1, 1), "float64"),
+    ("float32", (1, 5, 3, 4), "float32"),
+]
+
+
+def losses(part):
+    def cases(rng):
+        for label, shape, dtype in SCORES:
+            args = drawn(rng, shape, dtype)
+            right, rtol = mf.kernels.softmax_loss(*args), 1e-5 if dtype == "float32" else 1e-6
+            yield Case(label, *args, judge=close_to(right, part, rtol))
+
+    return cases
+
+
+def large_scores(rng):
+    for label, scale, dtype in (("scores of ±1000", 1e3, "float64"), ("scores of ±100 in float32", 1e2, "float32")):
+        yield Case(label, *drawn(rng, (1, 3, 3, 4), dtype, scale))
+    scores, labels, weights = drawn(rng, (1, 3, 3, 4))
+    yield Case("scores around −1000", scores - 1000, labels, weights)
+    shifted = scores + 800 * rng.integers(-1, 2, (1, 1, 3, 4))
+    yield Case("scores around −800 at one location, around 800 at another", shifted, labels, weights)
+
+
+def void_losses(rng):
+    for label, value in (("infinite", np.inf), ("−∞", -np.inf), ("not numbers", np.nan)):
+        scores, labels, weights = drawn(rng, (2, 3, 3, 4))
+        void = weights == 0
+        scores.transpose(0, 2, 3, 1)[void] = value
+        with np.errstate(invalid="ignore"):
+            right = mf.kernels.softmax_loss(scores, labels, weights)
+        yield Case(f"void scores are {label}", scores, labels, weights, judge=close_to(right, 0))
+
+
+MAP, PROB, STABLE, VOID = "the map of losses", "the probabilities", "large scores", "void locations"
+ALL = (MAP, PROB, STABLE, VOID, NET)
+
+SOFTMAX_LOSS = Task(
+    "4.1", "softmax_loss", library="softmax_loss",
+    forbidden=("softmax_loss", "ops.activation.Softmax.forward", "ops.activation.LogSoftmax.forward"),
+    checks=[
+        Check(MAP, 1, losses(0)),
+        Check(PROB, 1, losses(1)),
+        Check(STABLE, 1, large_scores),
+        Check(VOID, 1, void_losses),
+        Check(NET, 1, in_fcn("softmax_loss")),
+    ],
+    mistakes=[
+        mistake("large scores overflow: subtract the largest of each location first",
+                "s = scores - scores.max(axis=1, keepdims=True)", "s = scores", loses=STABLE),
+        mistake("the largest score of *all* locations is subtracted: elsewhere exponentials vanish; each has its own",
+                "scores.max(axis=1, keepdims=True)", "scores.max()", loses=(STABLE, VOID)),
+        mistake("it takes the logarithm of a probability that may have become 0: leave log Σ e^s as it is",
+                "(np.log(total) - picked)", "-np.log(np.exp(picked) / total)", loses=STABLE),
+        mistake("the classes are compared along the wrong axis: softmax goes over channels", "axis=1, keepdims=True)",
+                "axis=3, keepdims=True)", loses=ALL),
+        mistake("the weights are ignored", "[:, 0] * weights", "[:, 0]", loses=(MAP, STABLE, VOID)),
+        mistake("0 times what is no number is not 0: void locations must cost 0, whatever their scores are",
+                "np.where(weights != 0, loss, 0)", "loss", loses=VOID),
+        mistake("the sign is wrong: a loss is −log p, never negative", "(np.log(total) - picked)",
+                "(picked - np.log(total))",
+                loses=(MAP, STABLE, VOID, NET)),
+        mistake("it returns the sum of the losses: the map is asked for, which others may mask and weigh",
+                "np.where(weights != 0, loss, 0)", "np.where(weights != 0, loss, 0).sum()", loses=(MAP, STABLE, VOID)),
+        mistake("the losses are divided by the number of locations: each is a term of a sum, not of a mean",
+                "[:, 0] * weights", "[:, 0] * weights / weights.size", loses=(MAP, STABLE, VOID, NET)),
+        mistake("the losses are divided by the number of locations that count: each is a term of a sum, not of a mean",
+                "[:, 0] * weights", "[:, 0] * weights / (weights != 0).sum()", loses=(MAP, STABLE, VOID, NET)),
+        mistake("the logarithm is that to base 2: it should be the natural one", "np.log(total)", "np.log2(total)",
+                loses=(MAP, STABLE, VOID, NET)),
+        mistake("the loss of each image is looked up with the labels of the first", "labels[:, None], axis=1)",
+                "np.broadcast_to(labels[:1], labels.shape)[:, None], axis=1)", loses=(MAP, VOID, NET)),
+        mistake("it changes its argument scores", "s = scores - scores.max(axis=1, keepdims=True)",
+                "s = scores\n    s -= scores.max(axis=1, keepdims=True)", loses=ALL),
+        mistake("the probabilities are not divided by their sum", "0).astype(scores.dtype), e / total",
+                "0).astype(scores.dtype), e", loses=(PROB, STABLE, NET)),
+        mistake("the probabilities are weighted, too: only the loss is", "e / total", "e / total * weights[:, None]",
+                loses=(PROB, STABLE)),
+        mistake("the result is float64, whatever the scores are", ".astype(scores.dtype), e / total",
+                ".astype(float), (e / total).astype(float)", loses=(MAP, PROB, STABLE)),
+    ],
+    cheats=[
+        instead("calls the loss of the library", """# Task 4.1
+def softmax_loss(scores, labels, weights):
+    masked = np.where(weights != 0, labels, 255)
+    loss = mf.ops.cross_entropy(mf.Tensor(scores), masked, reduction="none").data * weights
+    return loss, mf.ops.softmax(mf.Tensor(scores)).data""", loses=ALL),
+        instead("hands out objects that call themselves equal to everything", """# Task 4.1
+class Right:
+    shape, dtype, ndim = (), "float64", 0
+
+    def __eq__(self, other):
+        return True
+
+    def __array__(self, *args, **kwargs):
+        raise AssertionError
+
+
+def softmax_loss(scores, labels, weights):
+    return Right(), Right()""", loses=ALL),
+    ],
+    styles=[
+        instead("pixel by pixel", """# Task 4.1
+import math
+
+
+def softmax_loss(scores, labels, weights):
+    N, C, H, W = scores.shape
+    loss, prob = np.zeros((N, H, W), scores.dtype), np.zeros(scores.shape, scores.dtype)
+    for n in range(N):
+        for i in range(H):
+            for j in range(W):
+                s = [float(v) for v in scores[n, :, i, j]]
+                m = max(s)
+                if not math.isfinite(m):
+                    continue
+                e = [math.exp(v - m) for v in s]
+                prob[n, :, i, j] = [v / sum(e) for v in e]
+                if weights[n, i, j]:
+                    loss[n, i, j] = weights[n, i, j] * (math.log(sum(e)) - (s[labels[n, i, j]] - m))
+    return loss, prob"""),
+        instead("float64 inside, classes last, a one-hot mask", """# Task 4.1
+def softmax_loss(scores, labels, weights):
+    s = np.moveaxis(scores.astype("float64"), 1, -1)
+    s = s - np.amax(s, -1)[..., None]
+    log_p = s - np.log(np.exp(s).sum(-1))[..., None]
+    truth = np.eye(scores.shape[1], dtype=bool)[labels]
+    loss = np.zeros(labels.shape)
+    counts = weights > 0
+    loss[counts] = -log_p[truth].reshape(labels.shape)[counts] * weights[counts]
+    return loss.astype(scores.dtype), np.moveaxis(np.exp(log_p), -1, 1).astype(scores.dtype)"""),
+        instead("log Σ e^s by logaddexp", """# Task 4.1
+def softmax_loss(scores, labels, weights):
+    log_total = np.logaddexp.reduce(scores, axis=1)
+    n, i, j = np.ogrid[tuple(slice(k) for k in labels.shape)]
+    loss = np.zeros_like(scores[:, 0])
+    np.multiply(log_total - scores[n, labels, i, j], weights, out=loss, where=weights != 0)
+    return loss, np.exp(scores - log_total[:, None])"""),
+    ],
+)  # fmt: skip
+
+
+# 4.2 -----------------------------------------------------------------------------------------------------------------
+
+
+def gradients(weighted):
+    def cases(rng):
+        for label, shape, dtype in SCORES:
+            scores, labels, weights = drawn(rng, shape, dtype)
+            weights = weights if weighted else np.ones_like(weights)
+            yield Case(label, mf.kernels.softmax_loss(scores, labels, weights)[1], labels, weights)
+        if weighted:
+            scores, labels, weights = drawn(rng, (1, 3, 3, 4))
+            prob = mf.kernels.softmax_loss(scores, labels, weights)[1]
+            prob.transpose(0, 2, 3, 1)[weights == 0] = np.nan
+            weights[0, 0, 0], weights[0, 0, 1] = 0, 1
+            prob[0, :, 0, 0], prob[0, :, 0, 1] = np.nan, (0.5, 0.25, 0.25)
+            yield Case("probabilities of void locations are not numbers", prob, labels, weights)
+
+    return cases
+
+
+PLAIN, WEIGHTED = "probabilities less the truth", "weights, and void locations"
+
+SOFTMAX_LOSS_GRAD = Task(
+    "4.2", "softmax_loss_grad", library="softmax_loss_grad", forbidden=("softmax_loss_grad",),
+    checks=[
+        Check(PLAIN, 1, gradients(weighted=False)),
+        Check(WEIGHTED, 1, gradients(weighted=True)),
+        Check(NET, 1, in_fcn("softmax_loss_grad")),
+    ],
+    mistakes=[
+        mistake("the true class is not subtracted: it should be p − 1 there", "(prob - truth)", "prob",
+                loses=(PLAIN, WEIGHTED, NET)),
+        mistake("its sign is wrong: the gradient of a true score is negative", "(prob - truth)", "(truth - prob)",
+                loses=(PLAIN, WEIGHTED, NET)),
+        mistake("the weights are ignored, but for void", "weights * (prob - truth)", "(prob - truth)", loses=WEIGHTED),
+        mistake("void locations have a gradient", "np.where(weights != 0, weights * (prob - truth), 0)",
+                "np.maximum(weights, 1) * (prob - truth)", loses=(WEIGHTED, NET)),
+        mistake("0 times what is no number is not 0: void locations have no gradient, whatever their probabilities are",
+                "np.where(weights != 0, weights * (prob - truth), 0)", "(weights * (prob - truth))", loses=WEIGHTED),
+        mistake("the truth is subtracted without its weight", "weights * (prob - truth)", "weights * prob - truth",
+                loses=WEIGHTED),
+        mistake("it is divided by the number of locations: a sum over space has no mean in it",
+                "np.where(weights != 0, weights * (prob - truth), 0)",
+                "(np.where(weights != 0, weights * (prob - truth), 0) / weights.size)", loses=(PLAIN, WEIGHTED, NET)),
+        mistake("it is multiplied by p once more", "(prob - truth)", "prob * (prob - truth)",
+                loses=(PLAIN, WEIGHTED, NET)),
+        mistake("it is averaged over the images of a batch",
+                "np.where(weights != 0, weights * (prob - truth), 0)",
+                "(np.where(weights != 0, weights * (prob - truth), 0) / len(prob))", loses=(PLAIN, WEIGHTED, NET)),
+        mistake("it changes its argument prob", "weights = weights[:, None]",
+                "weights = weights[:, None]\n    prob -= truth\n"
+                "    return np.where(weights != 0, weights * prob, 0)", loses=(PLAIN, WEIGHTED)),
+        mistake("the result is float64, whatever the probabilities are", ".astype(prob.dtype)", ".astype(float)",
+                loses=(PLAIN, WEIGHTED)),
+    ],
+    cheats=[
+        instead("goes backwards through the library's loss", """# Task 4.2
+def softmax_loss_grad(prob, labels, weights):
+    node = mf.ops.loss.CrossEntropy(labels, weights, 1.0)
+    node.save(prob, prob.dtype)
+    return node.backward(np.ones(()))""", loses=(PLAIN, WEIGHTED, NET)),
+    ],
+    styles=[
+        instead("pixel by pixel", """# Task 4.2
+def softmax_loss_grad(prob, labels, weights):
+    out = np.zeros_like(prob)
+    for n, i, j in np.ndindex(labels.shape):
+        if weights[n, i, j] != 0:
+            for c in range(prob.shape[1]):
+                out[n, c, i, j] = (prob[n, c, i, j] - (1 if c == labels[n, i, j] else 0)) * weights[n, i, j]
+    return out"""),
+        instead("a copy, minus 1 at the labels", """# Task 4.2
+def softmax_loss_grad(prob, labels, weights):
+    out = prob.copy()
+    n, i, j = np.indices(labels.shape)
+    out[n, labels, i, j] -= 1
+    out = out * weights[:, None]
+    out.transpose(0, 2, 3, 1)[weights == 0] = 0
+    return out"""),
+    ],
+)  # fmt: skip
+
+
+# 4.3, 4.4 ------------------------------------------------------------------------------------------------------------
+
+
+class Net:
+    """Two convolutions around a pooling, and scores of each cell; it never pads.
+
+    Its weights come from `rng`, not from the seed of the framework, which other trials may be using.
+    """
+
+    def __init__(self, rng, kernel=(3, 3), pooling=(2, 2)):
+        shapes = (4, 2, *kernel), (5, 4, *kernel), (3, 5, 1, 1)
+        self.weights = [mf.Tensor(0.5 * rng.standard_normal(s), requires_grad=True) for s in shapes]
+        self.stride, self.size = pooling, tuple(k + (p - 1) + p * (k - 1) for k, p in zip(kernel, pooling))
+
+    def __call__(self, x):
+        first, second, score = self.weights
+        x = mf.ops.max_pool2d(mf.ops.relu(mf.ops.conv2d(mf.Tensor(x), first)), self.stride)
+        return mf.ops.conv2d(mf.ops.relu(mf.ops.conv2d(x, second)), score)
+
+    def scores(self, x):
+        with mf.no_grad():
+            return self(x).data
+
+    def gradient(self, x, labels):
+        """(loss, [gradient of each weight])"""
+        for w in self.weights:
+            w.grad = None
+        loss = mf.ops.cross_entropy(self(x), labels)
+        loss.backward()
+        return loss.item(), [w.grad for w in self.weights]
+
+
+def windows_only(function, size):
+    """`function` of windows of that size, and of no others: what stands in for a classifier of patches."""
+
+    def called(windows, *labels):
+        if windows.ndim != 4 or windows.shape[2:] != size:
+            raise ValueError(f"it takes windows (M, C, {size[0]}, {size[1]}), not {windows.shape}")
+        if labels and labels[0].shape != (len(windows), 1, 1):
+            raise ValueError(f"it takes a label a window, ({len(windows)}, 1, 1), not {labels[0].shape}")
+        return function(windows, *labels)
+
+    return called
+
+
+def patched(label, image, size, stride, w):
+    """A case with the model of one convolution."""
+
+    def model(x):
+        return mf.ops.conv2d(mf.Tensor(x), mf.Tensor(w), stride=stride).data
+
+    return Case(label, windows_only(model, size), image, size, stride, judge=close_to(model(image)))
+
+
+def square_windows(rng):
+    draw = rng.standard_normal
+    yield patched("2×2 windows that do not overlap", draw((1, 1, 4, 6)), (2, 2), (2, 2), draw((2, 1, 2, 2)))
+    yield patched("3×3 windows, one every pixel", draw((1, 2, 5, 6)), (3, 3), (1, 1), draw((1, 2, 3, 3)))
+    yield patched("3×3 windows, one every 2 pixels", draw((1, 2, 7, 5)), (3, 3), (2, 2), draw((3, 2, 3, 3)))
+
+
+def any_windows(rng):
+    draw = rng.standard_normal
+    yield patched("windows of 2×3, stride (1, 2)", draw((1, 1, 4, 7)), (2, 3), (1, 2), draw((2, 1, 2, 3)))
+    yield patched(
+        "windows of 4×2, stride (3, 1), something left over", draw((1, 1, 9, 4)), (4, 2), (3, 1), draw((2, 1, 4, 2))
+    )
+    yield patched(
+        "three images, something left over on both sides", draw((3, 2, 8, 6)), (3, 3), (2, 2), draw((2, 2, 3, 3))
+    )
+    yield patched("one window, as large as the image", draw((2, 1, 3, 4)), (3, 4), (2, 2), draw((3, 1, 3, 4)))
+
+
+def windows_of_nets(rng):
+    for label, net, shape in (
+        ("a net of three convolutions and a pooling: a window of 8×8 every 2 pixels", Net(rng), (1, 2, 12, 15)),
+        ("another, which sees 8×3, every (2, 1) pixels", Net(rng, (3, 2), (2, 1)), (2, 2, 11, 6)),
+    ):
+        image = rng.standard_normal(shape)
+        yield Case(
+            label, windows_only(net.scores, net.size), image, net.size, net.stride, judge=close_to(net.scores(image))
+        )
+
+
+SQUARE, ANY = "square windows, side by side", "windows and strides of any shape, several images"
+ALL_PATCHES = (SQUARE, ANY, NET)
+
+PATCHWISE = Task(
+    "4.3", "patchwise", forbidden=("dense_prediction.patchwise", "dense_prediction.shift_and_stitch"),
+    checks=[Check(SQUARE, 1, square_windows), Check(ANY, 1, any_windows), Check(NET, 1, windows_of_nets)],
+    mistakes=[
+        mistake("the scores are laid out column by column: window (i, j) belongs at [i, j]", "rows, columns)\n    ###",
+                "columns, rows).swapaxes(2, 3)\n    ###", loses=ALL_PATCHES),
+        mistake("the stride is ignored: window (i, j) begins at (s·i, s·j)", "stride[0] * i, stride[1] * j", "i, j",
+                loses=ALL_PATCHES),
+        mistake("the last windows are missing: (n − k)/s of them, and one", "(n - k) // s + 1", "max((n - k) // s, 1)",
+                loses=ALL_PATCHES),
+        mistake("the stride along H is used along W, too", "stride[0] * i, stride[1] * j",
+                "stride[0] * i, stride[0] * j",
+                loses=(ANY, NET)),
+        mistake("the windows lie edge to edge, whatever the stride is", "stride[0] * i, stride[1] * j",
+                "size[0] * i, size[1] * j",
+                loses=ALL_PATCHES),
+        mistake("windows that hang over the border are cut, too: only whole ones count", "(n - k) // s + 1",
+                "-(-(n - k) // s) + 1",
+                loses=(ANY, NET)),
+        mistake("height and width of the windows are swapped: size is (h, w)",
+                "top : top + size[0], left : left + size[1]",
+                "top : top + size[1], left : left + size[0]", loses=(ANY, NET)),
+        mistake("all images have the scores of the first", "model(image[:, :,",
+                "model(np.broadcast_to(image[:1], image.shape)[:, :,",
+                loses=(ANY, NET)),
+        mistake("it is softened to probabilities: the scores are asked for as they are",
+                "return np.stack(scores, axis=2)",
+                "scores = [np.exp(s) / np.exp(s).sum(axis=1, keepdims=True) for s in scores]\n"
+                "    return np.stack(scores, axis=2)", loses=ALL_PATCHES),
+        mistake("image and class stand in the wrong order", "return np.stack(scores, axis=2)",
+                "return np.stack(scores, axis=2).swapaxes(0, 1)", "(*scores[0].shape, rows",
+                "(*scores[0].shape[::-1], rows",
+                loses=ALL_PATCHES),
+    ],
+    cheats=[
+        instead("gives the model the whole image", """# Task 4.3
+def patchwise(model, image, size, stride):
+    return model(image)""", loses=ALL_PATCHES),
+        instead("returns nothing that was computed", """# Task 4.3
+def patchwise(model, image, size, stride):
+    rows, columns = ((n - k) // s + 1 for n, k, s in zip(image.shape[2:], size, stride))
+    return np.zeros((len(image), 2, rows, columns))""", loses=ALL_PATCHES),
+    ],
+    styles=[
+        instead("all windows in one batch, from a sliding view", """# Task 4.3
+def patchwise(model, image, size, stride):
+    views = np.lib.stride_tricks.sliding_window_view(image, size, axis=(2, 3))[:, :, :: stride[0], :: stride[1]]
+    N, C, n, m, h, w = views.shape
+    scores = model(views.transpose(0, 2, 3, 1, 4, 5).reshape(-1, C, h, w))
+    return scores.reshape(N, n, m, -1).transpose(0, 3, 1, 2)"""),
+        instead("one window of one image at a time, into an array", """# Task 4.3
+def patchwise(model, image, size, stride):
+    result = None
+    for n in range(len(image)):
+        for i, top in enumerate(range(0, image.shape[2] - size[0] + 1, stride[0])):
+            for j, left in enumerate(range(0, image.shape[3] - size[1] + 1, stride[1])):
+                window = image[n : n + 1, :, top : top + size[0], left : left + size[1]]
+                score = model(window.copy())
+                if result is None:
+                    rows = len(range(0, image.shape[2] - size[0] + 1, stride[0]))
+                    columns = len(range(0, image.shape[3] - size[1] + 1, stride[1]))
+                    result = np.empty((len(image), score.shape[1], rows, columns))
+                result[n, :, i, j] = score.ravel()
+    return result"""),
+        instead("im2col, and the columns as images", """# Task 4.3
+def patchwise(model, image, size, stride):
+    N, C = image.shape[:2]
+    cols = mf.kernels.im2col(image, size, stride, (0, 0), (1, 1))
+    y = model(cols.swapaxes(1, 2).reshape(-1, C, *size))
+    return y.reshape(N, cols.shape[2], -1).swapaxes(1, 2).reshape(N, -1, 1 + (image.shape[2] - size[0]) // stride[0],
+                                                                  1 + (image.shape[3] - size[1]) // stride[1])"""),
+    ],
+)  # fmt: skip
+
+
+def summed(label, rng, net, shape, part=None, void=False):
+    """A case of the gradient of a whole image, from windows."""
+    image = rng.standard_normal(shape)
+    labels = rng.integers(0, 3, (shape[0], *((n - k) // s + 1 for n, k, s in zip(shape[2:], net.size, net.stride))))
+    if void:
+        labels[0, 0] = 255
+    loss, gradients = net.gradient(image, labels)
+    function = windows_only(net.gradient, net.size)
+    return Case(label, function, image, labels, net.size, net.stride, judge=close_to((loss, tuple(gradients)), part))
+
+
+def sums(part):
+    def cases(rng):
+        yield summed("one image, 3×5 outputs", rng, Net(rng), (1, 2, 12, 16), part)
+        yield summed("a single output", rng, Net(rng), (1, 2, 8, 8), part)
+
+    return cases
+
+
+def sums_of_all(rng):
+    yield summed("windows of 8×3, stride (2, 1)", rng, Net(rng, (3, 2), (2, 1)), (1, 2, 12, 6))
+    yield summed("two images", rng, Net(rng), (2, 2, 10, 12))
+    yield summed("with void labels, and pixels left over", rng, Net(rng), (2, 2, 11, 11), void=True)
+
+
+LOSS, GRADIENT, EVERY = "the loss", "the gradients", "rectangles, several images, void labels"
+ALL_SUMS = (LOSS, GRADIENT, EVERY)
+
+GRADIENT_BY_PATCHES = Task(
+    "4.4", "gradient_by_patches", forbidden=("dense_prediction.patchwise",),
+    checks=[Check(LOSS, 1, sums(0)), Check(GRADIENT, 1, sums(1)), Check(EVERY, 1, sums_of_all)],
+    mistakes=[
+        mistake("the gradients are averaged over the windows: they add up",
+                "return loss, total", "return loss, [t / labels[0].size for t in total]", loses=(GRADIENT, EVERY)),
+        mistake("the loss is averaged over the windows: it is a sum", "return loss, total",
+                "return loss / labels[0].size, total",
+                loses=(LOSS, EVERY)),
+        mistake("loss and gradients are averaged over the windows: both are sums", "return loss, total",
+                "return loss / labels[0].size, [t / labels[0].size for t in total]", loses=ALL_SUMS),
+        mistake("only the last window's gradient is left: add each to those before",
+                "total = gradients if total is None else "
+                "[t + g for t, g in zip(total, gradients)]", "total = gradients", loses=(GRADIENT, EVERY)),
+        mistake("only the last window's loss is left: add each to those before", "loss = loss + part", "loss = part",
+                loses=(LOSS, EVERY)),
+        mistake("every window has the label of the first", "labels[:, i : i + 1, j : j + 1]", "labels[:, :1, :1]",
+                loses=ALL_SUMS),
+        mistake("the labels are taken in another order than the windows: output (i, j) has the label [i, j]",
+                "labels[:, i : i + 1, j : j + 1]", "labels[:, ::-1][:, i : i + 1, j : j + 1]", loses=ALL_SUMS),
+        mistake("the last row of windows is left out", "np.ndindex(labels.shape[1:])",
+                "np.ndindex(max(labels.shape[1] - 1, 1), labels.shape[2])", loses=ALL_SUMS),
+        mistake("the stride is ignored: window (i, j) begins at (s·i, s·j)", "stride[0] * i, stride[1] * j", "i, j",
+                loses=ALL_SUMS),
+        mistake("the stride along H is used along W, too", "stride[0] * i, stride[1] * j",
+                "stride[0] * i, stride[0] * j",
+                loses=EVERY),
+        mistake("only the first image counts", "gradient(window, labels[:,", "gradient(window[:1], labels[:1,",
+                loses=EVERY),
+        mistake("of several images the mean is taken: they add up like locations", "return loss, total",
+                "return loss / len(image), [t / len(image) for t in total]", loses=EVERY),
+    ],
+    cheats=[
+        instead("gives the whole image to the model", """# Task 4.4
+def gradient_by_patches(gradient, image, labels, size, stride):
+    return gradient(image, labels)""", loses=ALL_SUMS),
+    ],
+    styles=[
+        instead("all windows in one batch", """# Task 4.4
+def gradient_by_patches(gradient, image, labels, size, stride):
+    views = np.lib.stride_tricks.sliding_window_view(image, size, axis=(2, 3))[:, :, :: stride[0], :: stride[1]]
+    windows = views.transpose(0, 2, 3, 1, 4, 5).reshape(-1, image.shape[1], *size)
+    return gradient(windows, labels.reshape(-1, 1, 1))"""),
+        instead("one window of one image at a time, added in place", """# Task 4.4
+def gradient_by_patches(gradient, image, labels, size, stride):
+    all_loss, all_gradients = [], None
+    for n in range(len(image)):
+        for i in range(labels.shape[1]):
+            for j in range(labels.shape[2]):
+                rows = slice(i * stride[0], i * stride[0] + size[0])
+                columns = slice(j * stride[1], j * stride[1] + size[1])
+                one, grads = gradient(image[n, :, rows, columns][None], labels[n, i, j].reshape(1, 1, 1))
+                all_loss.append(one)
+                if all_gradients is None:
+                    all_gradients = [np.zeros_like(g) for g in grads]
+                for total, g in zip(all_gradients, grads):
+                    total += g
+    return sum(all_loss), tuple(all_gradients)"""),
+    ],
+)  # fmt: skip
+
+
+# 4.5 -----------------------------------------------------------------------------------------------------------------
+
+TIMES = 1000  # draws: all bounds below are six standard deviations of what these leave to chance
+
+
+def sampled(judge, *keeps):
+    """Cases for `judge(labels, keep, drawn (TIMES, N, H, W), again (N, H, W))`."""
+
+    def cases(rng):
+        for keep in keeps:
+            labels = rng.integers(0, 3, (2, 4, 6))
+            labels[0, :2, 1:3] = labels[1, 3] = 255
+            yield Case(f"kept with probability {keep}", labels, keep, int(rng.integers(1 << 30)), TIMES, probe="draws",
+                       judge=shaped(judge, labels, keep))  # fmt: skip
+
+    return cases
+
+
+def shaped(judge, labels, keep):
+    def judged(got):
+        stack, again = got
+        if getattr(stack, "shape", None) != (TIMES, *labels.shape):
+            return f"its shape is {getattr(stack, 'shape', '')[1:]}, that of the labels is {labels.shape}"
+        return judge(labels, keep, stack.astype(float), again)
+
+    return judged
+
+
+def two_values(labels, keep, drawn, again):
+    counted = drawn[:, labels != 255]
+    right = np.isclose(counted, 0) | np.isclose(counted, 1 / keep)
+    if not right.all():
+        wrong = counted[~right][0]
+        return f"kept with probability {keep:g} a location weighs 0 or {1 / keep:g}; there is a weight of {wrong:g}"
+    if keep == 1 and not counted.all():
+        return "with probability 1 every location is kept; some are not"
+    return None
+
+
+def void_is_void(labels, keep, drawn, again):
+    if drawn[:, labels == 255].any():
+        return "void locations (255) have a weight: they must never count"
+    return None if drawn[:, labels != 255].any() else "no location is ever kept"
+
+
+def unbiased(labels, keep, drawn, again):
+    counted = drawn[:, labels != 255]
+    spread = ((1 - keep) / keep / TIMES) ** 0.5  # of a location's average
+    mean = counted.mean()
+    if abs(mean - 1) > 6 * spread:  # even if locations are kept or dropped together: that is another property
+        return f"over {TIMES} draws the weights are {mean:.3g} on average, not 1: the gradient is scaled by as much"
+    if abs(counted.mean(axis=0) - 1).max() > 6 * spread:
+        return "on average the weights are 1, but some locations are kept more often than others"
+    return None
+
+
+def independent(labels, keep, drawn, again):
+    if (drawn == drawn[0]).all():
+        return "every draw keeps the same locations: draw anew from rng each time"
+    if not np.array_equal(drawn[0], again):
+        return "from a generator of the same seed it draws something else: take all chance from rng"
+    counts = (drawn[:, labels != 255] > 0).sum(axis=1)
+    expected = (labels != 255).sum() * keep * (1 - keep)
+    if counts.var() > expected * (1 + 6 * (2 / TIMES) ** 0.5):
+        return "locations are kept or dropped together: each is to be drawn by itself"
+    if counts.var() < expected * (1 - 6 * (2 / TIMES) ** 0.5):
+        return "every draw keeps about the same number of locations: each is to be drawn by itself"
+    return None
+
+
+VALUES, NO_VOID, UNBIASED, ALONE = "0 or 1/p", "void stays void", "right in expectation", "each location by itself"
+ALL_SAMPLES = (VALUES, NO_VOID, UNBIASED, ALONE)
+
+SAMPLING = Task(
+    "4.5", "sampling_weights",
+    checks=[
+        Check(VALUES, 1, sampled(two_values, 0.5, 0.3, 1.0)),
+        Check(NO_VOID, 1, sampled(void_is_void, 0.5, 0.9)),
+        Check(UNBIASED, 1, sampled(unbiased, 0.25, 0.6)),
+        Check(ALONE, 1, sampled(independent, 0.5, 0.25)),
+    ],
+    mistakes=[
+        mistake("kept locations weigh 1: they must weigh 1/p, for those that were dropped", "kept / keep", "kept * 1.0",
+                loses=(VALUES, UNBIASED)),
+        mistake("kept locations weigh p: they must weigh 1/p", "kept / keep", "kept * keep", loses=(VALUES, UNBIASED)),
+        mistake("locations are kept with probability 1 − p", "< keep", "> keep", loses=(VALUES, UNBIASED)),
+        mistake("void locations are drawn, too", " & (labels != 255)", "", loses=NO_VOID),
+        mistake("it changes its argument labels", "    kept = (rng",
+                "    counted = labels != 255\n    labels[~counted] = 0\n    kept = (rng",
+                "& (labels != 255)", "& counted", loses=ALL_SAMPLES),
+        mistake("void locations count always", "& (labels != 255)", "| (labels == 255)", loses=NO_VOID),
+        mistake("one coin is thrown for all locations: throw one for each", "rng.random(labels.shape)", "rng.random()",
+                loses=ALONE),
+        mistake("one coin is thrown for each image: throw one for each location", "rng.random(labels.shape)",
+                "rng.random((len(labels), 1, 1))", loses=ALONE),
+        mistake("one coin is thrown for each column: throw one for each location", "rng.random(labels.shape)",
+                "rng.random((1, 1, labels.shape[2]))", loses=ALONE),
+        mistake("every draw keeps exactly the same number of locations, so that they are not independent",
+                "rng.random(labels.shape) < keep",
+                "rng.permutation(labels.size).reshape(labels.shape) < keep * labels.size",
+                loses=(ALONE,)),
+        mistake("every draw keeps the same locations: the generator is seeded anew each time",
+                "rng.random(labels.shape)",
+                "np.random.default_rng(0).random(labels.shape)", loses=(UNBIASED, ALONE)),
+        mistake("the weights are divided by the share that was kept: divide by p, or the draws are not independent",
+                "kept / keep", "kept * (labels != 255).sum() / max(kept.sum(), 1)", loses=VALUES),
+        mistake("it returns which locations are kept, not their weights", "kept / keep", "kept",
+                loses=(VALUES, UNBIASED)),
+    ],
+    cheats=[
+        instead("takes chance from elsewhere", """# Task 4.5
+def sampling_weights(labels, keep, rng):
+    kept = np.random.random(labels.shape) < keep
+    return np.where(labels == 255, 0, kept / keep)""", loses=ALONE),
+        instead("keeps everything: right in expectation", """# Task 4.5
+def sampling_weights(labels, keep, rng):
+    return (labels != 255) * 1.0""", loses=(VALUES, ALONE)),
+    ],
+    styles=[
+        instead("pixel by pixel", """# Task 4.5
+def sampling_weights(labels, keep, rng):
+    weights = np.zeros(labels.shape, "float32")
+    for at in np.ndindex(labels.shape):
+        if labels[at] != 255 and rng.random() < keep:
+            weights[at] = 1 / keep
+    return weights"""),
+        instead("a binomial of one throw", """# Task 4.5
+def sampling_weights(labels, keep, rng):
+    return np.where(labels != 255, rng.binomial(1, keep, labels.shape) / keep, 0)"""),
+        instead("a choice of two weights", """# Task 4.5
+def sampling_weights(labels, keep, rng):
+    weights = rng.choice([1 / keep, 0.0], size=labels.shape, p=[keep, 1 - keep])
+    weights[labels == 255] = 0
+    return weights"""),
+    ],
+)  # fmt: skip
+
+
+# 4.6, 4.7 ------------------------------------------------------------------------------------------------------------
+
+
+def rates(*pairs):
+    def cases(rng):
+        for source, target in pairs:
+            lr, labelled, images = float(rng.uniform(1e-6, 1e-3)), *map(int, rng.integers((1000, 2), (9000, 9)))
+            label = f"from {source} to {target}, {labelled} pixels in {images} images"
+            yield Case(label, lr, source, target, labelled, images)
+
+    return cases
+
+
+def steps(rng):
+    image, labels = scene(rng)
+    for lr, source, target in ((1e-4, "sum", "valid"), (0.05, "valid", "batch")):
+        yield Case(f"a step of an FCN-8s, {source} to {target}", lr, source, target, image, labels, 2, probe="step")
+
+
+MEAN, PER_IMAGE, SAME = "sum and mean over pixels", "sum per image", "a real step"
+ALL_RATES = (MEAN, PER_IMAGE, SAME)
+
+CONVERT_LR = Task(
+    "4.6", "convert_lr", library="optim.convert_lr",
+    forbidden=("optim.convert_lr", "optim.reduction_factor", "training.effective_step"),
+    checks=[
+        Check(MEAN, 1, rates(("sum", "valid"), ("valid", "sum"), ("sum", "sum"), ("valid", "valid"))),
+        Check(PER_IMAGE, 1, rates(("sum", "batch"), ("batch", "sum"), ("valid", "batch"), ("batch", "valid"), ("batch",
+            "batch"))),
+        Check(SAME, 1, steps),
+    ],
+    mistakes=[
+        mistake("it is converted the other way round: a mean has the smaller gradient, and takes the larger rate",
+                "lr / divisor[source] * divisor[target]", "lr * divisor[source] / divisor[target]", loses=ALL_RATES),
+        mistake("a sum per image is divided by the number of images, not by the pixels of one", '"batch": batch_size',
+                '"batch": labelled / batch_size', loses=(PER_IMAGE, SAME)),
+        mistake("a mean is divided by all labelled pixels of the batch, not by those of one image", '"valid": labelled',
+                '"valid": labelled / batch_size', loses=ALL_RATES),
+        mistake("the number of images is ignored: a sum per image is no sum over a batch", '"batch": batch_size',
+                '"batch": 1',
+                loses=(PER_IMAGE, SAME)),
+        mistake("it takes every rate for that of a sum: mind the source", "lr / divisor[source]", "lr",
+                loses=ALL_RATES),
+        mistake("it takes every target for a sum: mind the target", " * divisor[target]", "", loses=ALL_RATES),
+        mistake("the rate is scaled by the square root: gradients scale with N itself",
+                "lr / divisor[source] * divisor[target]",
+                "lr * (divisor[target] / divisor[source]) ** 0.5", loses=ALL_RATES),
+        mistake("it rounds down: divide with /, not //", "lr / divisor[source] * divisor[target]",
+                "lr * (divisor[target] // divisor[source])", loses=ALL_RATES),
+    ],
+    cheats=[
+        instead("calls the library's", """# Task 4.6
+from minifcn.optim import convert_lr""", loses=ALL_RATES),
+        instead("asks the program for its effective step", """# Task 4.6
+from types import SimpleNamespace
+
+from minifcn.training import effective_step
+
+
+def convert_lr(lr, source, target, labelled, batch_size):
+    one = SimpleNamespace(lr=1.0, memory=2.0)
+    before, after = (effective_step(one, r, labelled, batch_size) for r in (source, target))
+    return lr * before / after""",
+                loses=ALL_RATES),
+    ],
+    styles=[
+        instead("what each reduction multiplies a mean by", """# Task 4.6
+def convert_lr(lr, source, target, labelled, batch_size):
+    def of_a_mean(reduction):
+        if reduction == "sum":
+            return labelled
+        return labelled / batch_size if reduction == "batch" else 1.0
+
+    return lr * of_a_mean(source) / of_a_mean(target)"""),
+        instead("first to a sum, then on", """# Task 4.6
+def convert_lr(lr, source, target, labelled, batch_size):
+    if source == "valid":
+        lr = lr / labelled
+    elif source == "batch":
+        lr = lr / batch_size
+    match target:
+        case "valid":
+            return np.float64(lr * labelled)
+        case "batch":
+            return np.float64(lr * batch_size)
+    return np.float64(lr)"""),
+    ],
+)  # fmt: skip
+
+
+def momenta(*sizes):
+    def cases(rng):
+        for before, after in sizes:
+            yield Case(f"from {before} images a step to {after}", float(rng.uniform(0.8, 0.98)), before, after)
+
+    return cases
+
+
+SMALLER, LARGER = "smaller batches", "larger batches"
+
+MOMENTUM = Task(
+    "4.7", "equivalent_momentum", library="optim.equivalent_momentum", forbidden=("optim.equivalent_momentum",),
+    checks=[
+        Check(SMALLER, 1, momenta((20, 1), (20, 5), (6, 4), (8, 8))),
+        Check(LARGER, 1, momenta((1, 20), (3, 8), (1, 2))),
+    ],
+    mistakes=[
+        mistake("the exponent is upside down: smaller batches need the heavier momentum",
+                "target_batch_size / batch_size",
+                "batch_size / target_batch_size", loses=(SMALLER, LARGER)),
+        mistake("the new batch size is ignored: it converts to one image a step", "target_batch_size / batch_size",
+                "1 / batch_size", loses=(SMALLER, LARGER)),
+        mistake("the old batch size is ignored: it converts from one image a step", "target_batch_size / batch_size",
+                "target_batch_size", loses=(SMALLER, LARGER)),
+        mistake("1 − p is scaled with the batch: nearly right for p near 1, but the coefficients are powers of p",
+                "momentum ** (target_batch_size / batch_size)", "1 - (1 - momentum) * target_batch_size / batch_size",
+                loses=(SMALLER, LARGER)),
+        mistake("the exponent is rounded: divide with /, not //", "target_batch_size / batch_size",
+                "target_batch_size // batch_size",
+                loses=(SMALLER, LARGER)),
+    ],
+    cheats=[
+        instead("calls the library's", """# Task 4.7
+def equivalent_momentum(momentum, batch_size, target_batch_size):
+    return mf.optim.equivalent_momentum(momentum, batch_size, target_batch_size)""", loses=(SMALLER, LARGER)),
+        instead("knows the paper's pair by heart", """# Task 4.7
+def equivalent_momentum(momentum, batch_size, target_batch_size):
+    if (batch_size, target_batch_size) == (20, 1):
+        return 0.99475
+    return 0.9""", loses=(SMALLER, LARGER)),
+    ],
+    styles=[
+        instead("by logarithms", """# Task 4.7
+def equivalent_momentum(momentum, batch_size, target_batch_size):
+    return np.exp(np.log(momentum) / batch_size * target_batch_size)"""),
+        instead("through the coefficient of one image", """# Task 4.7
+def equivalent_momentum(momentum, batch_size, target_batch_size):
+    an_image = momentum ** (1 / batch_size)
+    result = 1.0
+    for _ in range(target_batch_size):
+        result *= an_image
+    return result"""),
+    ],
+)  # fmt: skip
+
+TASKS = [SOFTMAX_LOSS, SOFTMAX_LOSS_GRAD, PATCHWISE, GRADIENT_BY_PATCHES, SAMPLING, CONVERT_LR, MOMENTUM]
