@@ -60,6 +60,14 @@ class AxisMap:
         not kept, because it repeats only after more than `LONGEST` cells (odd sizes, interpolated to odd sizes).
     fault : str or None
         Why this grid has no single position (two misaligned paths were fused), in words.
+
+    Examples
+    --------
+    A 3×3 convolution with padding 1, then a pooling of 2:
+
+    >>> place = AxisMap().window(3, 1, 1).window(2, 2, 0)
+    >>> str(place), place.interval(0), place.interval(5)
+    ('2·i + 1/2', (-1, 2), (9, 12))
     """
 
     jump: Fraction = Fraction(1)

@@ -60,6 +60,7 @@ class Optimizer:
                 p.grad = None
 
     def zero_grad(self):
+        """Drop every gradient."""
         for p in self.params:
             p.grad = None
 
@@ -154,6 +155,14 @@ def reduction_factor(reduction, labelled, batch_size):
     """What a reduction of the loss multiplies the mean over labelled pixels by.
 
     N, the labelled pixels of a batch, for "sum" (the paper's); those of one image, N/B, for "batch"; 1 for "valid".
+
+    Parameters
+    ----------
+    reduction : {"sum", "valid", "batch"}
+    labelled : int
+        Labelled pixels of a batch, N.
+    batch_size : int
+        Images of a batch, B.
     """
     factors = {"sum": labelled, "batch": labelled / batch_size, "valid": 1}
     if reduction not in factors:
@@ -189,5 +198,12 @@ def equivalent_momentum(momentum, batch_size, target_batch_size):
     In a step on batches of k the j-th most recent image has the coefficient ``p^⌊j/k⌋``; but for the ⌊·⌋ it is the same
     where ``p^(1/k) = p'^(1/k')``: 0.9 with 20 images is 0.99475 with one, the "heavy" learning of the journal version
     (§6.2).  No exact equivalence: the weights move in between, and smaller batches take more steps on the same images.
+
+    Parameters
+    ----------
+    momentum : float
+        p.
+    batch_size, target_batch_size : int
+        k and k'.
     """
     return momentum ** (target_batch_size / batch_size)

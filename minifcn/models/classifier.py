@@ -117,6 +117,7 @@ class Streams(nn.Module):
                 yield name + suffix, layer
 
     def features(self, x, names):
+        """{name: map} of the layers called so, of all streams."""
         if x.shape[1] != self.in_channels:
             each = " + ".join(str(trunk.in_channels) for trunk in self.trunks.values())
             raise ValueError(f"the streams read {each} channels of the image, which has {x.shape[1]}")

@@ -60,6 +60,16 @@ def cross_entropy(scores, labels, weight=None, ignore_index=255, reduction="sum"
     ------
     ValueError
         For labels outside 0 … C − 1 that are not `ignore_index`, shapes that do not fit, or an unknown reduction.
+
+    Examples
+    --------
+    Scores of zero say that all C classes are alike: log C a pixel, and nothing where the label is void.
+
+    >>> import math, numpy as np, minifcn as mf
+    >>> labels = np.array([[[0, 20, 255]]])
+    >>> loss = mf.ops.cross_entropy(np.zeros((1, 21, 1, 3)), labels)
+    >>> round(loss.item() / math.log(21), 6)
+    2.0
     """
     array = scores.data if isinstance(scores, Tensor) else scores
     xp = backend.of(array)

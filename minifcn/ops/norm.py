@@ -120,6 +120,14 @@ def local_response_norm(x, size=5, alpha=1e-4, beta=0.75, k=1.0):
     """AlexNet's normalisation across channels: ``y_c = x_c / (k + α/n Σ x²)^β`` over n = `size` channels around c.
 
     The window is centred and zero padded, and α is divided by n (Caffe's convention, and PyTorch's).
+
+    Parameters
+    ----------
+    x : Tensor
+        (N, C, H, W).
+    size : int
+        n: odd, so that it has a middle.
+    alpha, beta, k : float
     """
     return LocalResponseNorm.apply(x, size=size, alpha=alpha, beta=beta, k=k)
 
