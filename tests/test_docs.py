@@ -174,3 +174,12 @@ def test_what_the_reference_shows_says_what_it_does_and_what_it_takes():
             if not key.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):
                 told = inspect.getdoc(getattr(public, key)) or re.search(rf"\b{key}\b", text or "")
                 assert told or hasattr(public, "formula"), f"{name}.{key}"
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *(ROOT / "docs").glob("*.md")], ids=lambda page: page.stem)
+def test_the_code_on_a_page_is_python_and_what_it_names_exists(page):
+    text = page.read_text(encoding="utf-8")
+    for block in re.findall(r"```python\n(.*?)```", text, re.S):
+        ast.parse(block)
+    for name in re.findall(r"\bmf\.([\w.]*\w)", text):
+        assert reduce(getattr, name.split("."), minifcn), name
