@@ -112,11 +112,15 @@ class LiveTraining(Callback):
         if len(losses) > 10:
             mean = np.convolve(losses, np.ones(10) / 10, "valid")
             curves.plot(np.arange(9, len(losses)), mean, color=CYCLE[0])
-        curves.set(title="loss per pixel", xlabel="step", ylim=(0, None))
+        # axes as of all that is known: in the animation they stay, and the curves grow
+        limits = dict(xlim=(0, max(len(self.losses), 10)), ylim=(0, 1.05 * max(self.losses, default=1)))
+        curves.set(title="loss per pixel", xlabel="step", **limits)
         for k, (name, key) in enumerate({"pixel acc.": "pixel_accuracy", "mean IU": "mean_iu"}.items()):
             values = [row[key] for row in rows if key in row]
             measures.plot(range(1, len(values) + 1), values, "o-", color=CYCLE[k + 1], label=name)
-        measures.set(title="validation", xlabel="epoch", ylim=(0, 1))
+        known = max(len(self._rows), 1)
+        measures.set(title="validation", xlabel="epoch", xlim=(0.5, known + 0.5), ylim=(0, 1))
+        measures.xaxis.get_major_locator().set_params(integer=True)
         if any("mean_iu" in row for row in rows):
             measures.legend(fontsize=7, loc="center right")
         image, label = self.example[:2]

@@ -117,7 +117,9 @@ class Explorer:
 
         def draw(figure, choice):
             self.draw(figure, **choice)
-            figure.suptitle(self.title(**choice), x=0.01, ha="left", fontsize=8, family="monospace")
+            title = self.title(**choice)
+            size = min(8, 1000 / max(len(title), 1))  # a long formula fits the line
+            figure.suptitle(title, x=0.01, ha="left", fontsize=size, family="monospace")
 
         return animation(self.size, scenes[:: -(-len(scenes) // most)], draw)
 
