@@ -21,12 +21,13 @@ html_title = "minifcn"
 html_static_path = ["_static"]
 html_css_files = ["minifcn.css"]
 html_show_sourcelink = False
+html_context = {"default_mode": "auto"}
 html_theme_options = dict(
     navbar_end=["theme-switcher"], secondary_sidebar_items=["page-toc"], show_prev_next=True,
     footer_start=["copyright"],
     footer_end=[], pygments_light_style="friendly", show_toc_level=2, header_links_before_dropdown=5,
 )  # fmt: skip
-html_sidebars = {"api/*": ["sidebar-nav-bs"], "notebooks/*": [], "[!a]*": []}  # notebooks: 120 columns of code
+html_sidebars = {"**": []}  # lines are long: 120 columns of code, signatures
 
 mathjax_path = "mathjax.js"
 mathjax3_config = {"chtml": {"scale": 0.9}, "svg": {"scale": 0.9}}  # beside the theme's letters

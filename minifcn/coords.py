@@ -170,11 +170,14 @@ def blamed(place, axis, paths, meeting, root):
     Parameters
     ----------
     place : AxisMap
-        Of an operation's output, along `axis` (0: h, 1: w) of `root`.
+        Of an operation's output.
+    axis : int
+        0: h, 1: w.
     paths : list of (str, (AxisMap, AxisMap))
         The operation's inputs: what they are called, and where they lie.
     meeting : str
         What the operation is called.
+    root : Root
     """
     maps = [(name, m[axis]) for name, m in paths]
     if not place.fault or any(m.fault for _, m in maps):

@@ -197,6 +197,8 @@ def losses_of(model, inputs, labels, weight=None, reduction="sum"):
     inputs : Tensor
     labels : array or dict of {str: array}
         (N, H, W); a dict has one for each head.
+    weight, reduction
+        See :func:`minifcn.ops.cross_entropy`.
 
     Returns
     -------

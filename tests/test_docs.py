@@ -169,7 +169,10 @@ def test_what_the_reference_shows_says_what_it_does_and_what_it_takes():
         text = inspect.getdoc(public)
         assert text or hasattr(public, "formula"), name
         if inspect.isfunction(public) and inspect.signature(public).parameters and ".kernels.reference." not in name:
-            assert "\n\n" not in text or re.search(r"^Parameters\n-+$", text, re.M), f"{name}: no parameters"
+            section = re.search(r"^Parameters\n-+\n(.*?)(?=^\w+\n---|\Z)", text, re.M | re.S)
+            assert section or "\n\n" not in text, f"{name}: no parameters"
+            named = re.findall(r"\w+", " ".join(re.findall(r"^\S[^:\n]*", section[1], re.M))) if section else ()
+            assert not section or set(inspect.signature(public).parameters) <= set(named), name
         for key, member in vars(public).items() if inspect.isclass(public) else ():
             if not key.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):
                 told = inspect.getdoc(getattr(public, key)) or re.search(rf"\b{key}\b", text or "")

@@ -15,6 +15,8 @@ def crop_offset(a, b, inside=False):
 
     Parameters
     ----------
+    a, b : Tensor
+        (N, C, h, w), computed from the same image.
     inside : bool
         Also require that all of b lies over a.
 

@@ -26,6 +26,8 @@ class Classifier(nn.Sequential):
         The first layer that an FCN does without.
     taps : dict of {int: str}
         The layers whose maps a skip may score, by their stride.
+    in_channels : int
+        Of its images.
     pad : int, optional
         Of the first layer in the reference FCN, so that images of any size have scores; None: as in the classifier.
     bias_mults : (float, float)

@@ -45,6 +45,8 @@ def cross_entropy(scores, labels, weight=None, ignore_index=255, reduction="sum"
         a device; then they are checked there, and nothing waits for the device.
     weight : array, optional
         (C,) a weight for each class.  It scales loss and gradient; "valid" still divides by the number of locations.
+    ignore_index : int
+        The label that means void.
     mask : array of bool, optional
         (N, H, W): which locations count (loss sampling, §3.4, is a random mask).
     reduction : {"sum", "valid", "batch", "none"}

@@ -145,6 +145,8 @@ def batch_norm(x, gamma, beta, mean=None, var=None, eps=1e-5):
         (C,) fixed statistics (evaluation, or a frozen layer).  Without them the batch's own are used, and their
         gradients are part of the operation: every output then depends on every pixel of the batch, and the
         equivalence of whole images and patches (§3.4) is lost.
+    eps : float
+        ε.
     """
     if (mean is None) != (var is None):
         raise ValueError("batch_norm takes both mean and var (fixed statistics), or neither (the batch's own)")
