@@ -8,7 +8,8 @@ from . import kernels as K
 from .core import no_grad
 
 __all__ = [
-    "SGD", "Adam", "constant", "convert_lr", "equivalent_momentum", "poly", "reduction_factor", "step_down",
+    "SGD", "Adam", "Optimizer", "constant", "convert_lr", "equivalent_momentum", "poly", "reduction_factor",
+    "step_down",
 ]  # fmt: skip
 
 
@@ -87,6 +88,14 @@ class SGD(Optimizer):
         torch    V ← μV + g                 w ← w − lr·lr_mult·V
 
     The two are the same while lr stays; when it drops, Caffe's V still carries the old one (reference code, §4.3).
+
+    Parameters
+    ----------
+    params, lr, weight_decay
+        As :class:`Optimizer` takes them.
+    momentum : float
+        μ.
+    form : {"caffe", "torch"}
     """
 
     def __init__(self, params, lr, momentum=0.9, weight_decay=0.0, form="caffe"):
@@ -112,6 +121,15 @@ class Adam(Optimizer):
 
     ``m ← β₁m + (1 − β₁)g,  v ← β₂v + (1 − β₂)g²,  w ← w − lr·lr_mult·(m̂/(√v̂ + ε) + λ·decay_mult·w)``
     with ``m̂ = m/(1 − β₁ᵗ)``, ``v̂ = v/(1 − β₂ᵗ)``.
+
+    Parameters
+    ----------
+    params, lr, weight_decay
+        As :class:`Optimizer` takes them.
+    betas : (float, float)
+        β₁ and β₂.
+    eps : float
+        ε.
     """
 
     memory = 1.0  # a step is about lr whatever the gradient's scale
