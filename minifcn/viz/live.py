@@ -109,6 +109,7 @@ class LiveTraining(Callback):
         axes = figure.subplots(1, 5, width_ratios=[1.5, 1.3, 1, 1, 1], gridspec_kw=margins)
         curves, measures, *pictures = axes
         curves.plot(losses, lw=0.8, alpha=0.5)
+        curves.plot(range(steps)[-1:], losses[-1:], "o", color=CYCLE[0])  # where it stands
         if len(losses) > 10:
             mean = np.convolve(losses, np.ones(10) / 10, "valid")
             curves.plot(np.arange(9, len(losses)), mean, color=CYCLE[0])
