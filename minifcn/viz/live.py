@@ -106,8 +106,7 @@ class LiveTraining(Callback):
         steps, epochs, prediction = frame
         losses, rows = self.losses[:steps], self._rows[:epochs]
         margins = dict(left=0.045, right=0.99, top=0.84, bottom=0.17, wspace=0.3)  # fixed: quick, and nothing jumps
-        axes = figure.subplots(1, 5, width_ratios=[1.5, 1.3, 1, 1, 1], gridspec_kw=margins)
-        curves, measures, *pictures = axes
+        curves, measures, *pictures = figure.subplots(1, 5, width_ratios=[1.5, 1.3, 1, 1, 1], gridspec_kw=margins)
         curves.plot(losses, lw=0.8, alpha=0.5)
         curves.plot(range(steps)[-1:], losses[-1:], "o", color=CYCLE[0])  # where it stands
         if len(losses) > 10:
