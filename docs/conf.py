@@ -21,23 +21,29 @@ html_title = "minifcn"
 html_static_path = ["_static"]
 html_css_files = ["minifcn.css"]
 html_show_sourcelink = False
+html_context = {"default_mode": "auto"}
 html_theme_options = dict(
     navbar_end=["theme-switcher"], secondary_sidebar_items=["page-toc"], show_prev_next=True,
     footer_start=["copyright"],
-    footer_end=[], pygments_light_style="friendly", show_toc_level=2, header_links_before_dropdown=7,
+    footer_end=[], pygments_light_style="friendly", show_toc_level=2, header_links_before_dropdown=5,
 )  # fmt: skip
-html_sidebars = {"api/*": ["sidebar-nav-bs"], "notebooks/*": ["sidebar-nav-bs"], "[!an]*": []}
+html_sidebars = {"**": []}  # lines are long: 120 columns of code, signatures
 
 mathjax_path = "mathjax.js"
+mathjax3_config = {"chtml": {"scale": 0.9}, "svg": {"scale": 0.9}}  # beside the theme's letters
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"
 nb_ipywidgets_js = {}
-nb_mime_priority_overrides = [("html", "text/html", 0), ("html", "image/svg+xml", 1)]
+nb_merge_streams = True
+nb_render_markdown_format = "myst"  # with formulas and tables: what `explain()` shows
+nb_mime_priority_overrides = [("html", t, k) for k, t in enumerate(("text/html", "image/svg+xml", "image/png"))]
 suppress_warnings = ["mystnb.unknown_mime_type"]  # widgets, beside the animation that stands for them here
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
+autodoc_inherit_docstrings = False  # what a class inherits is told once, where it is defined
+highlight_language = "none"
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 

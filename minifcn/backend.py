@@ -13,6 +13,11 @@ import numpy as np
 def of(*arrays):
     """The array module (``numpy`` or ``cupy``) that owns all of `arrays`.
 
+    Parameters
+    ----------
+    *arrays : array
+        All of one library.
+
     Raises
     ------
     ValueError
@@ -56,6 +61,11 @@ def device(array):
 def to_device(array, device):
     """`array` on `device` (``"cpu"``, ``"cuda"`` or ``"cuda:i"``); the array itself if it is there already.
 
+    Parameters
+    ----------
+    array : array
+    device : str
+
     Raises
     ------
     RuntimeError
@@ -98,6 +108,10 @@ def cupy():
 
 def beside(array, other):
     """`array`, which may lie on the host, where `other` lies.
+
+    Parameters
+    ----------
+    array, other : array
 
     Raises
     ------

@@ -27,12 +27,14 @@ class Progress(Callback):
             self.say(self.line(row))
 
     def say(self, text):
+        """Print a line above the bar."""
         self.bar.clear()
         print(text, file=self.out, flush=True)
         self.bar.refresh()
 
     @staticmethod
     def line(row):
+        """A row of the log, in columns."""
         keys = ("loss", "val_loss", "pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu")
         numbers = "  ".join(f"{row[k]:9.4f}" if k in row else " " * 9 for k in keys)
         return f"{row['epoch']:>9}  {numbers}  {row['seconds']:9.1f}"
@@ -63,6 +65,7 @@ class StopOnSignal(Callback):
             self.previous = signal.signal(signal.SIGINT, lambda *_: self.ask(t))
 
     def ask(self, t):
+        """Stop after the step in progress; asked again, at once."""
         if t.stopping:
             raise KeyboardInterrupt
         t.stopping = True

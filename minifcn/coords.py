@@ -60,6 +60,14 @@ class AxisMap:
         not kept, because it repeats only after more than `LONGEST` cells (odd sizes, interpolated to odd sizes).
     fault : str or None
         Why this grid has no single position (two misaligned paths were fused), in words.
+
+    Examples
+    --------
+    A 3×3 convolution with padding 1, then a pooling of 2:
+
+    >>> place = AxisMap().window(3, 1, 1).window(2, 2, 0)
+    >>> str(place), place.interval(0), place.interval(5)
+    ('2·i + 1/2', (-1, 2), (9, 12))
     """
 
     jump: Fraction = Fraction(1)
@@ -162,11 +170,14 @@ def blamed(place, axis, paths, meeting, root):
     Parameters
     ----------
     place : AxisMap
-        Of an operation's output, along `axis` (0: h, 1: w) of `root`.
+        Of an operation's output.
+    axis : int
+        0: h, 1: w.
     paths : list of (str, (AxisMap, AxisMap))
         The operation's inputs: what they are called, and where they lie.
     meeting : str
         What the operation is called.
+    root : Root
     """
     maps = [(name, m[axis]) for name, m in paths]
     if not place.fault or any(m.fault for _, m in maps):

@@ -45,7 +45,12 @@ def scope(name):
 
 def watch(forward=None, backward=None):
     """Inside, ``forward(node, inputs, output)`` is called after every operation, and ``backward(node, gy, gradients)``
-    after its gradients, before what it saved is dropped."""
+    after its gradients, before what it saved is dropped.
+
+    Parameters
+    ----------
+    forward, backward : callable, optional
+    """
     return _setting(_watchers, (*_watchers.get(), (forward, backward)))
 
 
@@ -62,6 +67,8 @@ class Tensor:
 
     Attributes
     ----------
+    shape, ndim, size, dtype, device
+        Those of the array; ``device`` is ``"cpu"`` or ``"cuda:i"``.
     data, grad : array
         Raw arrays.  ``grad`` has the shape and dtype of ``data``, or is None.
     creator : Function or None
@@ -258,9 +265,11 @@ class Function(Described):
         return cls.make(**parameters)(*inputs)
 
     def forward(self, *arrays):
+        """The output's array."""
         raise TypeError(f"{type(self).__name__} must define forward(*arrays) -> array")
 
     def backward(self, gy):
+        """The inputs' gradients, given the output's."""
         raise TypeError(f"{type(self).__name__} must define backward(gy) -> array or tuple of arrays")
 
     def infer(self, *shapes):

@@ -18,6 +18,12 @@ NAMES = {"gx", "gy", "gA", "gB", "gY", "cols", "scores", "label"}
 def latex(formula):
     """A formula as it stands in the code, in LaTeX.
 
+    Parameters
+    ----------
+    formula : str
+
+    Examples
+    --------
     >>> latex("y[i] = Σ_{u} w[u] · x[i − u]")
     'y_{i} = \\\\sum_{u} w_{u} \\\\cdot x_{i - u}'
     """
@@ -87,7 +93,10 @@ class Explanation:
 
 
 class Described:
-    """What an operation says of itself, from its hyper-parameters and the shapes of its last call."""
+    """What an operation says of itself, from its hyper-parameters and the shapes of its last call.
+
+    Its `parameters`, `saved_bytes`, `macs` and `flops` are told at :class:`~minifcn.core.Function`.
+    """
 
     @property
     def parameters(self):

@@ -31,6 +31,16 @@ class ConfusionMatrix:
     ----------
     matrix : ndarray of int64, shape (num_classes, num_classes)
         ``n_ij``; rows are the truth.  Matrices of several processes may simply be added.
+
+    Examples
+    --------
+    >>> import numpy as np, minifcn as mf
+    >>> truth, prediction = np.array([0, 0, 0, 1, 255]), np.array([0, 0, 1, 1, 1])
+    >>> confusion = mf.metrics.ConfusionMatrix(2).update(truth, prediction)
+    >>> confusion.matrix.tolist()
+    [[2, 1], [0, 1]]
+    >>> confusion.pixel_accuracy, round(confusion.mean_iu, 3)
+    (0.75, 0.583)
     """
 
     def __init__(self, num_classes, present_only=False):

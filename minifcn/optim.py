@@ -8,7 +8,8 @@ from . import kernels as K
 from .core import no_grad
 
 __all__ = [
-    "SGD", "Adam", "constant", "convert_lr", "equivalent_momentum", "poly", "reduction_factor", "step_down",
+    "SGD", "Adam", "Optimizer", "constant", "convert_lr", "equivalent_momentum", "poly", "reduction_factor",
+    "step_down",
 ]  # fmt: skip
 
 
@@ -60,6 +61,7 @@ class Optimizer:
                 p.grad = None
 
     def zero_grad(self):
+        """Drop every gradient."""
         for p in self.params:
             p.grad = None
 
@@ -86,6 +88,14 @@ class SGD(Optimizer):
         torch    V ← μV + g                 w ← w − lr·lr_mult·V
 
     The two are the same while lr stays; when it drops, Caffe's V still carries the old one (reference code, §4.3).
+
+    Parameters
+    ----------
+    params, lr, weight_decay
+        As :class:`Optimizer` takes them.
+    momentum : float
+        μ.
+    form : {"caffe", "torch"}
     """
 
     def __init__(self, params, lr, momentum=0.9, weight_decay=0.0, form="caffe"):
@@ -111,6 +121,15 @@ class Adam(Optimizer):
 
     ``m ← β₁m + (1 − β₁)g,  v ← β₂v + (1 − β₂)g²,  w ← w − lr·lr_mult·(m̂/(√v̂ + ε) + λ·decay_mult·w)``
     with ``m̂ = m/(1 − β₁ᵗ)``, ``v̂ = v/(1 − β₂ᵗ)``.
+
+    Parameters
+    ----------
+    params, lr, weight_decay
+        As :class:`Optimizer` takes them.
+    betas : (float, float)
+        β₁ and β₂.
+    eps : float
+        ε.
     """
 
     memory = 1.0  # a step is about lr whatever the gradient's scale
@@ -154,6 +173,14 @@ def reduction_factor(reduction, labelled, batch_size):
     """What a reduction of the loss multiplies the mean over labelled pixels by.
 
     N, the labelled pixels of a batch, for "sum" (the paper's); those of one image, N/B, for "batch"; 1 for "valid".
+
+    Parameters
+    ----------
+    reduction : {"sum", "valid", "batch"}
+    labelled : int
+        Labelled pixels of a batch, N.
+    batch_size : int
+        Images of a batch, B.
     """
     factors = {"sum": labelled, "batch": labelled / batch_size, "valid": 1}
     if reduction not in factors:
@@ -189,5 +216,12 @@ def equivalent_momentum(momentum, batch_size, target_batch_size):
     In a step on batches of k the j-th most recent image has the coefficient ``p^⌊j/k⌋``; but for the ⌊·⌋ it is the same
     where ``p^(1/k) = p'^(1/k')``: 0.9 with 20 images is 0.99475 with one, the "heavy" learning of the journal version
     (§6.2).  No exact equivalence: the weights move in between, and smaller batches take more steps on the same images.
+
+    Parameters
+    ----------
+    momentum : float
+        p.
+    batch_size, target_batch_size : int
+        k and k'.
     """
     return momentum ** (target_batch_size / batch_size)

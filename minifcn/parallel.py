@@ -30,6 +30,7 @@ class Alone:
     rank, size = 0, 1
 
     def all_reduce(self, array):
+        """The array itself."""
         return array
 
 
@@ -54,6 +55,7 @@ class MPI:
         sys.excepthook = self._end_all
 
     def all_reduce(self, array):
+        """Add an array over all ranks, in place; the array."""
         if isinstance(array, np.ndarray):
             self.comm.Allreduce(self.mpi.IN_PLACE, array)
         elif self.nccl:
@@ -175,6 +177,12 @@ def uniform(shape, dtype="float64"):
     """Random numbers in [0, 1) from ``backend.rng()``, (n, …) for the n images that are here.
 
     They are drawn for the whole batch, and the part's are kept: N ranks have those of one, and go on alike.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (n, …).
+    dtype : dtype
     """
     own = part()
     if own is None:
@@ -188,6 +196,11 @@ def sum_gradients(ranks, parameters):
     """Replace the gradients of every rank by their sum: one buffer, one message.
 
     Where no rank has a gradient there is none afterwards; a rank that has none beside others adds zeros.
+
+    Parameters
+    ----------
+    ranks : Alone or MPI
+    parameters : list of Parameter
     """
     if ranks.size == 1:
         return

@@ -41,6 +41,12 @@ RECIPES = {
 def recipe(name, model):
     """The settings by which the paper trains the net called `model`.
 
+    Parameters
+    ----------
+    name : str
+        One of `RECIPES`.
+    model : str
+
     Returns
     -------
     dict

@@ -197,6 +197,8 @@ def losses_of(model, inputs, labels, weight=None, reduction="sum"):
     inputs : Tensor
     labels : array or dict of {str: array}
         (N, H, W); a dict has one for each head.
+    weight, reduction
+        See :func:`minifcn.ops.cross_entropy`.
 
     Returns
     -------
@@ -227,6 +229,14 @@ def record_step(t, losses, labels):
 
     Returns the share in the batch's loss that the loss of this rank's part has: 1 of a sum, and of a mean what the part
     has of all that it is over.
+
+    Parameters
+    ----------
+    t : Training
+    losses : list of float
+        Of the heads, reduced as the training does.
+    labels : array
+        (n, H, W) of this rank's part.
     """
     over = {"sum": 1, "valid": int((labels < t.model.num_classes).sum()), "batch": len(labels)}
     own = over[t.reduction]
@@ -322,6 +332,11 @@ def class_weights(dataset, power):
 
     0: all 1.  ½: between natural and balanced.  1: every class contributes alike.  A class that never occurs weighs 0.
 
+    Parameters
+    ----------
+    dataset : data set
+    power : float
+
     Returns
     -------
     ndarray of float32, (C,)
@@ -345,6 +360,14 @@ def effective_step(optimizer, reduction, pixels, batch_size):
 
     N is what the reduction multiplies a mean over pixels by: the labelled pixels of a batch for "sum" (the paper's
     1e-10 · 187,500 / (1 − 0.99) = 1.9e-3), those of one image for "batch", 1 for "valid".
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    reduction : {"sum", "valid", "batch"}
+    pixels : int
+        Labelled pixels of a batch.
+    batch_size : int
     """
     factor = 1 if optimizer.memory == 1 else reduction_factor(reduction, pixels, batch_size)
     return optimizer.lr * optimizer.memory * factor

@@ -1,6 +1,9 @@
 """The documents: what they name exists, and what they say is still so."""
 
 import ast
+import doctest
+import importlib
+import inspect
 import json
 import re
 from functools import reduce
@@ -14,6 +17,12 @@ from minifcn.core import watch
 from minifcn.experiments import EXPERIMENTS
 
 ROOT = Path(__file__).parent.parent
+PACKAGE = Path(minifcn.__file__).parent
+API = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs/api").glob("*.rst"))
+MODULES = re.findall(r"automodule:: (\S+)\n   :members:", API)  # shown whole
+PACKAGES = ["minifcn", *(f"minifcn.{name}" for name in minifcn.__all__ if hasattr(getattr(minifcn, name), "__all__"))]
+COUNTS = {path: len(re.findall(r"^ *>>> ", path.read_text(encoding="utf-8"), re.M)) for path in PACKAGE.rglob("*.py")}
+EXAMPLES = {path: count for path, count in COUNTS.items() if count}
 
 
 def claims():
@@ -119,3 +128,61 @@ def test_the_first_lines_of_the_quick_start_give_what_they_say():
     names = {}
     exec(compile(re.search(r"```python\n(.*?)```", text, re.S)[1], "start.md", "exec"), names)
     assert names["x"].grad[0, 0].tolist()[0] == [4, 6, 6, 4] and names["x"].grad[0, 0, 1, 1] == 9
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_the_examples_in_the_docstrings_give_what_they_say(path):
+    name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+    result = doctest.testmod(importlib.import_module(name))
+    assert result.attempted == EXAMPLES[path] and not result.failed
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_public_name_is_on_a_page_of_the_reference(package):
+    """By the name that a user types, or in a module that is shown whole."""
+    module = importlib.import_module(package)
+    for name in module.__all__:
+        public = getattr(module, name)
+        if inspect.isfunction(public) or inspect.isclass(public):
+            listed = re.search(rf":: {re.escape(f'{package}.{name}')}$", API, re.M)
+            assert listed or public.__module__ in MODULES, f"{package}.{name}"
+
+
+def shown():
+    """(name, function or class) of all there is on the pages of the reference."""
+    for name in MODULES:
+        for key, value in vars(importlib.import_module(name)).items():
+            if not key.startswith("_") and getattr(value, "__module__", None) == name:
+                yield f"{name}.{key}", value
+    for name in re.findall(r"auto(?:class|function|exception):: (\S+)", API):
+        module, _, key = name.rpartition(".")
+        yield name, getattr(importlib.import_module(module), key)
+
+
+def test_what_the_reference_shows_says_what_it_does_and_what_it_takes():
+    """A function has a section on its parameters unless one paragraph says it all; of a class, all methods are told."""
+    names = dict(shown())
+    assert len(names) > 250
+    for name, public in names.items():
+        if ".kernels.shapes." in name:
+            continue  # the contract of a kernel stands once, in reference.py
+        text = inspect.getdoc(public)
+        assert text or hasattr(public, "formula"), name
+        if inspect.isfunction(public) and inspect.signature(public).parameters and ".kernels.reference." not in name:
+            section = re.search(r"^Parameters\n-+\n(.*?)(?=^\w+\n---|\Z)", text, re.M | re.S)
+            assert section or "\n\n" not in text, f"{name}: no parameters"
+            named = re.findall(r"\w+", " ".join(re.findall(r"^\S[^:\n]*", section[1], re.M))) if section else ()
+            assert not section or set(inspect.signature(public).parameters) <= set(named), name
+        for key, member in vars(public).items() if inspect.isclass(public) else ():
+            if not key.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):
+                told = inspect.getdoc(getattr(public, key)) or re.search(rf"\b{key}\b", text or "")
+                assert told or hasattr(public, "formula"), f"{name}.{key}"
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *(ROOT / "docs").glob("*.md")], ids=lambda page: page.stem)
+def test_the_code_on_a_page_is_python_and_what_it_names_exists(page):
+    text = page.read_text(encoding="utf-8")
+    for block in re.findall(r"```python\n(.*?)```", text, re.S):
+        ast.parse(block)
+    for name in re.findall(r"\bmf\.([\w.]*\w)", text):
+        assert reduce(getattr, name.split("."), minifcn), name

@@ -1,6 +1,5 @@
 """Where tensors lie: sizes, receptive fields and crops derived from live operations, against the published numbers."""
 
-import doctest
 from contextlib import ExitStack
 from fractions import Fraction
 
@@ -19,7 +18,6 @@ from minifcn.geometry import (
     crop_offset,
     effective_receptive_field,
     extent,
-    fields,
     fields_by_phase,
     minimal_padding,
     receptive_field,
@@ -233,7 +231,6 @@ def test_positions_do_not_grow_with_constants_or_irregular_sizes():
 def test_filters_compose_by_the_rule_of_the_paper():
     """f_ks ∘ g_k's' = (f∘g)_{k' + (k−1)s', s·s'}."""
     assert Filter(7, 3) @ Filter(5, 2) == Filter(5 + 6 * 2, 6)
-    assert doctest.testmod(fields).failed == 0
     for k, s in ((0, 1), (3, 0), (2.5, 1), (3, -1)):
         with pytest.raises(ValueError, match="at least 1"):
             Filter(k, s)

@@ -93,14 +93,3 @@ def test_nothing_runs_what_a_file_says():
         assert "allow_pickle=True" not in text and "shell=True" not in text, path
         for node in ast.walk(ast.parse(text)):
             assert not (isinstance(node, ast.Call) and ast.unparse(node.func) in forbidden), f"{path}: {node.lineno}"
-
-
-def test_doctests_of_the_front_page():
-    import doctest
-
-    from minifcn.kernels import table
-
-    for module in (minifcn, table):
-        result = doctest.testmod(module)
-        assert result.attempted
-        assert not result.failed

@@ -145,6 +145,8 @@ def test_live_training_can_be_stopped_and_leaves_a_model_that_can_be_used():
     assert t.step == 5 and len(live.losses) == 5 and t.epoch < 500
     assert model.predict(val[0][0]).shape == (24, 32)
     assert live.png()[:4] == b"\x89PNG"
+    page = live._repr_mimebundle_()["text/html"]  # it is over: a page without a kernel can step through it
+    assert page.count("data:image/png;base64") == 2 and "http" not in page
 
 
 def test_what_goes_wrong_in_live_training_is_raised_where_it_is_waited_for():

@@ -1,8 +1,6 @@
 """The record of a run: what it holds is what was computed, and what it says of itself is true."""
 
-import doctest
 import re
-import sys
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -149,12 +147,6 @@ def test_every_formula_is_typeset_with_balanced_braces_and_no_sign_that_latex_la
         text = explain.latex(cls.formula)
         assert text.count("{") == text.count("}"), text
         assert not set("·−²ᵀΣ√") & set(re.sub(r"\\text\{[^}]*\}", "", text)), text
-
-
-def test_doctests():
-    for module in (sys.modules["minifcn.trace"], explain):
-        result = doctest.testmod(module)
-        assert result.attempted and not result.failed
 
 
 def test_a_table_prints_numbers_with_three_digits_and_ranges():

@@ -72,13 +72,13 @@ def _draw(results, path):
         picture.savefig(partial, format="png")
 
 
-COLUMNS = f"{'case':<24}{'minifcn':>11}{'other':>11}{'ratio':>8}   {'least … most':<14}{'GFLOP/s':>8}{'of peak':>9}"
+COLUMNS = f"{'case':<29}{'minifcn':>11}{'other':>11}{'ratio':>8}   {'least … most':<14}{'GFLOP/s':>8}{'of peak':>9}"
 
 
 def line(row, peak):
     """One row of the table."""
     if "skipped" in row:
-        return f"{row['case']:<24}skipped: {row['skipped']}"
+        return f"{row['case']:<29}skipped: {row['skipped']}"
     unit, own, other = ("MB", "mb", "other_mb") if "mb" in row else ("ms", "ms", "other_ms")
 
     def number(name):
@@ -88,7 +88,7 @@ def line(row, peak):
     ratio = f"{row['ratio']:.2f}" if "ratio" in row else "–"
     spread = f"{row['ratio_least']:.2f} … {row['ratio_most']:.2f}" if "ratio_least" in row else ""
     speed = f"{row['gflops']:>8.0f}{row['gflops'] / peak:>9.0%}" if "gflops" in row else ""
-    return f"{row['case']:<24}{number(own):>11}{number(other):>11}{ratio:>8}   {spread:<14}{speed}".rstrip()
+    return f"{row['case']:<29}{number(own):>11}{number(other):>11}{ratio:>8}   {spread:<14}{speed}".rstrip()
 
 
 def _opponent(name):

@@ -16,6 +16,10 @@ def read_image(path):
 
     Grey, palette and CMYK images become RGB; transparency is dropped; 16-bit grey keeps its upper 8 bits.
 
+    Parameters
+    ----------
+    path : path-like
+
     Returns
     -------
     ndarray of uint8, shape (H, W, 3)
@@ -36,6 +40,10 @@ def read_image(path):
 
 def read_mask(path):
     """Read a mask of class ids, exactly as they are stored: a palette is never turned into colours.
+
+    Parameters
+    ----------
+    path : path-like
 
     Returns
     -------

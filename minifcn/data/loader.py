@@ -151,6 +151,11 @@ def prefetch(items, ahead=AHEAD):
     """Iterate over `items`, computing up to `ahead` of them beforehand in a background thread.
 
     An exception in `items` is raised here.  The thread ends when the iteration does, however that happens.
+
+    Parameters
+    ----------
+    items : iterable
+    ahead : int
     """
     ready, stop, end = queue.Queue(ahead), threading.Event(), object()
 

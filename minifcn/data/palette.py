@@ -12,6 +12,11 @@ def voc_colour_map(n=256):
 
     ``r |= (id >> 0 & 1) << (7 − i)``, likewise g with bit 1 and b with bit 2, then ``id >>= 3``; i = 0 .. 7.
 
+    Parameters
+    ----------
+    n : int
+        Colours.
+
     Returns
     -------
     ndarray of uint8, shape (n, 3)

@@ -15,6 +15,8 @@ def crop_offset(a, b, inside=False):
 
     Parameters
     ----------
+    a, b : Tensor
+        (N, C, h, w), computed from the same image.
     inside : bool
         Also require that all of b lies over a.
 
@@ -23,6 +25,17 @@ def crop_offset(a, b, inside=False):
     GeometryError
         If the two share no root, step differently, are a fraction of a cell apart, or (`inside`) b reaches outside a;
         or if one of them is the sum of misaligned paths.
+
+    Examples
+    --------
+    An upsampling by two, cropped to the image that its input was pooled from:
+
+    >>> import numpy as np, minifcn as mf
+    >>> image = mf.Tensor(np.zeros((1, 1, 8, 8)))
+    >>> half = mf.ops.max_pool2d(image, 2)
+    >>> larger = mf.ops.conv_transpose2d(half, np.ones((1, 1, 4, 4)), stride=2)
+    >>> larger.shape, mf.geometry.crop_offset(larger, image)
+    ((1, 1, 10, 10), (1, 1))
     """
     shared = [root for root in a.where if root in b.where]
     if not shared:

@@ -110,6 +110,14 @@ def receptive_field(y, x):
     GeometryError
         If `y` has no position on `x` (it was flattened, say), or two misaligned paths lead to it; the message names
         both.
+
+    Examples
+    --------
+    >>> import numpy as np, minifcn as mf
+    >>> image = mf.Tensor(np.zeros((1, 3, 32, 32)))
+    >>> hidden = mf.nn.Conv2d(3, 4, 3, padding=1)(image)
+    >>> mf.geometry.receptive_field(mf.ops.max_pool2d(hidden, 2), image)
+    ReceptiveField(size=(4, 4), jump=(2, 2), start=(0.5, 0.5), padding=(1, 1))
     """
     maps = _maps(y, x)
     seen = [[s for s in _phases(m) if s is not None] for m in maps]
@@ -126,6 +134,11 @@ def fields_by_phase(y, x):
 
     Behind an upsampling neighbouring units see differently much.  FCN-32s: 436 pixels for all; FCN-16s: 436 and 468
     half and half; FCN-8s: 468 for three pixels out of four.
+
+    Parameters
+    ----------
+    y, x : Tensor
+        As in :func:`receptive_field`.
 
     Returns
     -------

@@ -12,6 +12,10 @@ def atomic(path):
     Whenever the writing ends, by an error or a power cut, `path` holds the old contents or the new, never a part.
     The partial file lies beside it, under the same name with ``.partial``; one that a crash left is overwritten.
 
+    Parameters
+    ----------
+    path : path-like
+
     Yields
     ------
     Path

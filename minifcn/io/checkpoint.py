@@ -16,6 +16,13 @@ from .atomic import atomic
 def save_checkpoint(path, arrays, record):
     """Write `arrays` ({name: array}) and `record` (a JSON value) to `path`, all or nothing.
 
+    Parameters
+    ----------
+    path : path-like
+    arrays : dict of {str: array}
+    record : JSON value
+        dicts, lists, strings, numbers, booleans, None.
+
     Raises
     ------
     UserError
@@ -32,6 +39,15 @@ def save_checkpoint(path, arrays, record):
 def load_checkpoint(path):
     """The arrays and the record of a checkpoint.
 
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    arrays : dict of {str: ndarray}
+    record : JSON value
+
     Raises
     ------
     UserError
@@ -46,6 +62,10 @@ def load_checkpoint(path):
 
 def load_record(path):
     """What a checkpoint says beside its arrays: a dict, empty for a file of weights alone.
+
+    Parameters
+    ----------
+    path : path-like
 
     Raises
     ------

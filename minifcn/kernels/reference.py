@@ -110,7 +110,7 @@ def channel_sums(x):
 
 
 def relu(x):
-    """y = max(x, 0)"""
+    """y = max(x, 0), elementwise."""
     return np.array([max(v, 0) for v in x.flat], x.dtype).reshape(x.shape)
 
 

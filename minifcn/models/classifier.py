@@ -26,6 +26,8 @@ class Classifier(nn.Sequential):
         The first layer that an FCN does without.
     taps : dict of {int: str}
         The layers whose maps a skip may score, by their stride.
+    in_channels : int
+        Of its images.
     pad : int, optional
         Of the first layer in the reference FCN, so that images of any size have scores; None: as in the classifier.
     bias_mults : (float, float)
@@ -117,6 +119,7 @@ class Streams(nn.Module):
                 yield name + suffix, layer
 
     def features(self, x, names):
+        """{name: map} of the layers called so, of all streams."""
         if x.shape[1] != self.in_channels:
             each = " + ".join(str(trunk.in_channels) for trunk in self.trunks.values())
             raise ValueError(f"the streams read {each} channels of the image, which has {x.shape[1]}")

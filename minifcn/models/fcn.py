@@ -56,6 +56,7 @@ class FCN(nn.Module):
         return {name: head(maps, image) for name, head in heads.items()}
 
     def forward(self, image):
+        """Scores (N, num_classes, H, W) of images (N, C, H, W): those of the first head."""
         return self._scores(image, {self.first: self.heads[self.first]})[self.first]
 
     def outputs(self, image):
@@ -180,7 +181,16 @@ def fcn_conv(trunk, num_classes=21, aux=True, image_size=None, **trunk_options):
 def build_trunk(name, pad=None, streams=None, **options):
     """The trunk called `name`; a classifier's is what it has below its scores, as a fully convolutional net.
 
-    `streams`, a sequence of suffixes, makes as many trunks side by side, each on channels of its own (late fusion, §5).
+    Parameters
+    ----------
+    name : str
+        One of `TRUNKS`.
+    pad : int, optional
+        Of the first layer; None: the net's own.
+    streams : sequence of str, optional
+        Suffixes of the layers' names: as many trunks side by side, each on channels of its own (late fusion, §5).
+    **options
+        Of the trunk: ``width``, ``in_channels`` …
     """
     if streams:
         return Streams({suffix: build_trunk(name, pad, **options) for suffix in streams})

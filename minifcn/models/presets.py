@@ -121,6 +121,11 @@ def fcn32s_googlenet(**options):
     """FCN-GoogLeNet (§4.1), without its average pooling: 6 million parameters.
 
     Never released by the authors; padded by 20 every image down to 1×1 has scores for all its pixels.
+
+    Parameters
+    ----------
+    **options
+        As :func:`minifcn.models.fcn` takes them.
     """
     return fcn("googlenet", stride=32, **options)
 
@@ -176,6 +181,17 @@ __all__ = [*MODELS, "MODELS", "build", "load"]
 
 def build(name, **options):
     """The model called `name`.
+
+    Parameters
+    ----------
+    name : str
+        One of `MODELS`.
+    **options
+        As :func:`minifcn.models.fcn` takes them.
+
+    Returns
+    -------
+    FCN
 
     Raises
     ------

@@ -24,6 +24,12 @@ def describe(model):
 def load_model(path, build):
     """The model that a checkpoint holds, in evaluation mode, and the checkpoint's record.
 
+    Parameters
+    ----------
+    path : path-like
+    build : callable
+        ``build(name, **options) -> model``.
+
     Raises
     ------
     UserError

@@ -53,6 +53,11 @@ def bilinear_filter(size):
     """The 1-D filter of linear interpolation, (size,): ``w[m] = 1 − |m − c|/F``.
 
     ``F = ⌈k/2⌉``; ``c = F − 1`` for odd k, else ``F − ½``.  For upsampling by f take ``k = 2f − f mod 2``.
+
+    Parameters
+    ----------
+    size : int
+        k.
     """
     factor = (size + 1) // 2
     centre = factor - 1 if size % 2 else factor - 0.5
@@ -67,6 +72,12 @@ def bilinear(shape):
     ----------
     shape : (C, 1, k, k) for ``groups=C``, or (C, C, k, k)
         In the full form the filter stands on the diagonal, zeros elsewhere (filling all pairs would sum the channels).
+
+    Examples
+    --------
+    >>> from minifcn.nn import init
+    >>> init.bilinear((1, 1, 4, 4))[0, 0].tolist()[1]
+    [0.1875, 0.5625, 0.5625, 0.1875]
     """
     if len(shape) != 4 or shape[2] != shape[3] or shape[1] not in (1, shape[0]):
         raise ValueError(f"a bilinear filter has shape (C, 1, k, k) or (C, C, k, k), got {tuple(shape)}")

@@ -20,7 +20,7 @@ class Parameter(Tensor):
         Factor on the weight decay (the reference nets: 1 for weights, 0 for biases).
     """
 
-    where = property(lambda self: {})  # a kernel is no picture: it lies nowhere
+    where = property(lambda self: {}, doc="Empty: a kernel is no picture, it lies nowhere.")
 
     def __init__(self, data, lr_mult=1.0, decay_mult=1.0):
         super().__init__(data, requires_grad=lr_mult != 0)
@@ -35,7 +35,7 @@ class Parameter(Tensor):
 class Buffer(Tensor):
     """State that is saved with a module but not learned: running statistics."""
 
-    where = property(lambda self: {})
+    where = property(lambda self: {}, doc="Empty: it lies nowhere.")
 
 
 class Module:
@@ -66,6 +66,7 @@ class Module:
             module.name = module.name or name
 
     def forward(self, *inputs):
+        """What it computes: tensors in, a tensor out."""
         raise TypeError(f"{type(self).__name__} must define forward(*inputs)")
 
     def __call__(self, *inputs):
@@ -154,14 +155,17 @@ class Module:
         return self
 
     def train(self, mode=True):
+        """Training mode for this module and all inside; the module itself."""
         for module in self.modules():
             module.training = mode
         return self
 
     def eval(self):
+        """Evaluation mode: no dropout, running statistics; the module itself."""
         return self.train(False)
 
     def zero_grad(self):
+        """Drop every gradient."""
         for p in self.parameters():
             p.grad = None
 
@@ -195,6 +199,10 @@ def evaluating(model):
     """Evaluation mode inside; afterwards every module is in the mode it was in.
 
     The mode is the module's own, for all threads: let no other one train or run the model meanwhile.
+
+    Parameters
+    ----------
+    model : Module
     """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

@@ -17,10 +17,12 @@ class Summary(list):
 
     @property
     def parameters(self):
+        """Of all layers together."""
         return sum(row["parameters"] for row in self)
 
     @property
     def macs(self):
+        """Multiply-adds of all layers together."""
         return sum(row["macs"] for row in self)
 
     def __str__(self):

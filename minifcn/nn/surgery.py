@@ -41,6 +41,14 @@ def convolutionalize(classifier, input_size=None, channels=None):
     ------
     ValueError
         If the classifier does not take images of that size, or something else than Linear reads flattened maps.
+
+    Examples
+    --------
+    >>> import minifcn as mf
+    >>> with mf.shapes_only():
+    ...     net = mf.nn.surgery.convolutionalize(mf.models.lenet())
+    ...     net.c5.weight.shape, net.summary(64, channels=1)[-1]["output"]
+    ((120, 16, 5, 5), (1, 10, 9, 9))
     """
     if not classifier.parameters():
         raise ValueError("a net without parameters has no fully connected layer to convolutionalize")
@@ -171,6 +179,11 @@ def fold_batchnorm(model):
     Folded is what follows a convolution directly in a Sequential; it leaves an empty place under its name, where a head
     reads the same map as before (the convolution's own map is no longer there to be read).  A convolution that is used
     in several places keeps its batch norms: they differ.
+
+    Parameters
+    ----------
+    model : Module
+        It stays as it is.
 
     Returns
     -------

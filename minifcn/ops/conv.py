@@ -174,6 +174,14 @@ def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
     ------
     ValueError
         If channels, groups or sizes do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np, minifcn as mf
+    >>> x = np.arange(16.0).reshape(1, 1, 4, 4)
+    >>> y = mf.ops.conv2d(x, np.array([[[[1.0, 0.0], [0.0, -1.0]]]]), stride=2)  # minus the diagonal neighbour
+    >>> y.numpy()[0, 0].tolist()
+    [[-5.0, -5.0], [-5.0, -5.0]]
     """
     inputs = (x, w) if b is None else (x, w, b)
     return Conv2d.apply(*inputs, stride=stride, padding=padding, dilation=dilation, groups=groups)
@@ -207,6 +215,15 @@ def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0, groups
     ------
     ValueError
         If channels, groups or sizes do not fit.
+
+    Examples
+    --------
+    A number becomes a copy of the kernel; copies add up where they overlap.
+
+    >>> import numpy as np, minifcn as mf
+    >>> y = mf.ops.conv_transpose2d(np.array([[[[1.0, 10.0]]]]), np.array([[[[1.0, 2.0, 3.0]]]]), stride=(1, 2))
+    >>> y.numpy().tolist()
+    [[[[1.0, 2.0, 13.0, 20.0, 30.0]]]]
     """
     inputs = (x, w) if b is None else (x, w, b)
     parameters = dict(stride=stride, padding=padding, output_padding=output_padding, groups=groups, dilation=dilation)
@@ -222,6 +239,20 @@ def col2im(cols, size, kernel_size, stride=1, padding=0, dilation=1):
     """Every column added where its window lay on an image of `size`: (N, C·kh·kw, OH·OW) -> (N, C, H, W).
 
     The adjoint of :func:`im2col`, not its inverse: cells that several windows share receive a sum.
+
+    Parameters
+    ----------
+    cols : Tensor
+        (N, C·kh·kw, OH·OW).
+    size : (int, int)
+        H and W of the image.
+    kernel_size, stride, padding, dilation : int or (h, w)
+        Those of the windows.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many columns as windows.
     """
     parameters = dict(kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation)
     return Col2im.apply(cols, size=size, **parameters)

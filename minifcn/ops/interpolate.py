@@ -37,6 +37,13 @@ def linear_weights(xp, n, m, dtype):
     """The (m, n) matrix of linear interpolation from n cells to m, half-pixel centres, clamped at the border.
 
     Output cell i has its centre at ``(i + ½)·n/m − ½`` of the input.
+
+    Parameters
+    ----------
+    xp : module
+        numpy or cupy.
+    n, m : int
+    dtype : dtype
     """
     centre = (xp.arange(m) + 0.5) * (n / m) - 0.5
     centre = xp.clip(centre, 0, n - 1)
@@ -49,5 +56,12 @@ def interpolate(x, size):
 
     Unlike a transposed convolution with a bilinear kernel, it does not fade to zero at the border; inside the two are
     equal for whole factors (PyTorch's ``interpolate(mode="bilinear", align_corners=False)``).
+
+    Parameters
+    ----------
+    x : Tensor
+        (N, C, H, W).
+    size : (int, int)
+        Rows and columns of the output.
     """
     return Interpolate.apply(x, size=size)

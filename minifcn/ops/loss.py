@@ -45,6 +45,8 @@ def cross_entropy(scores, labels, weight=None, ignore_index=255, reduction="sum"
         a device; then they are checked there, and nothing waits for the device.
     weight : array, optional
         (C,) a weight for each class.  It scales loss and gradient; "valid" still divides by the number of locations.
+    ignore_index : int
+        The label that means void.
     mask : array of bool, optional
         (N, H, W): which locations count (loss sampling, §3.4, is a random mask).
     reduction : {"sum", "valid", "batch", "none"}
@@ -60,6 +62,16 @@ def cross_entropy(scores, labels, weight=None, ignore_index=255, reduction="sum"
     ------
     ValueError
         For labels outside 0 … C − 1 that are not `ignore_index`, shapes that do not fit, or an unknown reduction.
+
+    Examples
+    --------
+    Scores of zero say that all C classes are alike: log C a pixel, and nothing where the label is void.
+
+    >>> import math, numpy as np, minifcn as mf
+    >>> labels = np.array([[[0, 20, 255]]])
+    >>> loss = mf.ops.cross_entropy(np.zeros((1, 21, 1, 3)), labels)
+    >>> round(loss.item() / math.log(21), 6)
+    2.0
     """
     array = scores.data if isinstance(scores, Tensor) else scores
     xp = backend.of(array)

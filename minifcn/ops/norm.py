@@ -120,6 +120,14 @@ def local_response_norm(x, size=5, alpha=1e-4, beta=0.75, k=1.0):
     """AlexNet's normalisation across channels: ``y_c = x_c / (k + α/n Σ x²)^β`` over n = `size` channels around c.
 
     The window is centred and zero padded, and α is divided by n (Caffe's convention, and PyTorch's).
+
+    Parameters
+    ----------
+    x : Tensor
+        (N, C, H, W).
+    size : int
+        n: odd, so that it has a middle.
+    alpha, beta, k : float
     """
     return LocalResponseNorm.apply(x, size=size, alpha=alpha, beta=beta, k=k)
 
@@ -137,6 +145,8 @@ def batch_norm(x, gamma, beta, mean=None, var=None, eps=1e-5):
         (C,) fixed statistics (evaluation, or a frozen layer).  Without them the batch's own are used, and their
         gradients are part of the operation: every output then depends on every pixel of the batch, and the
         equivalence of whole images and patches (§3.4) is lost.
+    eps : float
+        ε.
     """
     if (mean is None) != (var is None):
         raise ValueError("batch_norm takes both mean and var (fixed statistics), or neither (the batch's own)")

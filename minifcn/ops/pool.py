@@ -85,6 +85,17 @@ def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fal
     -------
     Tensor
         (N, C, OH, OW) with ``OH = ⌊(H + 2p − d(kh − 1) − 1)/s⌋ + 1``, or ⌈·⌉ in ceil mode.
+
+    Examples
+    --------
+    The 9 lies in no whole window of two: it is lost where sizes are rounded down.
+
+    >>> import numpy as np, minifcn as mf
+    >>> row = np.array([[[[4.0, 1.0, 3.0, 2.0, 9.0]]]])
+    >>> mf.ops.max_pool2d(row, (1, 2)).numpy().tolist()
+    [[[[4.0, 3.0]]]]
+    >>> mf.ops.max_pool2d(row, (1, 2), ceil_mode=True).numpy().tolist()
+    [[[[4.0, 3.0, 9.0]]]]
     """
     parameters = dict(kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
     return MaxPool2d.apply(x, **parameters)

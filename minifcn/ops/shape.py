@@ -189,6 +189,7 @@ def crop(x, like=None, offset=None, size=None):
 
     Parameters
     ----------
+    x : Tensor
     like : Tensor
         Cut out what lies over this tensor: the offset is *derived* from where the two lie on the image they both came
         from (``mf.geometry.crop_offset``), never typed in.

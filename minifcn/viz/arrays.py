@@ -63,6 +63,7 @@ def heading(name, shape, padding=(0, 0)):
 
 def draw_map(axes, title, values, marked=(), colour=CYCLE[1], padding=(0, 0), numbers=True):
     """A map with its numbers, its padding around it, and the marked cells outlined."""
+    from matplotlib.collections import PolyCollection
     from matplotlib.patches import Rectangle
 
     (h, w), (ph, pw), finite = values.shape, padding, values[np.isfinite(values)]
@@ -77,15 +78,18 @@ def draw_map(axes, title, values, marked=(), colour=CYCLE[1], padding=(0, 0), nu
     size = 8 if max(h + 2 * ph, w + 2 * pw) <= 10 else 6
     longest = max((len(short(value)) for value in finite.flat), default=1)
     size *= min(1, 4.5 / longest)  # a cell is that many characters wide
-    for row in range(-ph, h + ph):
-        for column in range(-pw, w + pw):
-            inside = 0 <= row < h and 0 <= column < w
-            style = dict(edgecolor="#c9ccd0" if inside else "#e3e5e8", linewidth=0.8, linestyle="-" if inside else ":")
-            axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, **style))
-            value = values[row, column] if inside else 0.0
-            if numbers and not np.isnan(value):
-                ink = "black" if inside else GREY
-                axes.text(column, row, short(value), ha="center", va="center", fontsize=size, color=ink)
+    cells = [(row, column) for row in range(-ph, h + ph) for column in range(-pw, w + pw)]
+    inside = [0 <= row < h and 0 <= column < w for row, column in cells]
+    corners = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)])
+    for which, ink, line in ((True, "#c9ccd0", "-"), (False, "#e3e5e8", ":")):
+        squares = [corners + np.array([column, row]) for (row, column), there in zip(cells, inside) if there == which]
+        style = dict(facecolors="none", edgecolors=ink, linewidths=0.8, linestyles=line)
+        axes.add_collection(PolyCollection(squares, **style), autolim=False)  # one artist: a patch a cell is slow
+    for (row, column), there in zip(cells, inside):
+        value = values[row, column] if there else 0.0
+        if numbers and not np.isnan(value):
+            ink = "black" if there else GREY
+            axes.text(column, row, short(value), ha="center", va="center", fontsize=size, color=ink)
     for row, column in marked:
         axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=colour, lw=2.4))
 

@@ -82,6 +82,12 @@ def feature_maps(tensors, columns=3):
 def filters(weight, most=64):
     """The kernels of a convolution's weight, (O, C, kh, kw): in colour where C = 3.
 
+    Parameters
+    ----------
+    weight : Tensor or array
+    most : int
+        Show only so many kernels.
+
     Returns
     -------
     matplotlib.figure.Figure

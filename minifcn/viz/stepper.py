@@ -18,6 +18,29 @@ SIGNS = {
 }  # fmt: skip
 
 
+@styled()
+def animation(size, frames, draw):
+    """An animation in HTML that asks nobody: ``draw(figure, frame)`` into an empty figure of `size`, for each frame."""
+    from matplotlib.animation import FuncAnimation
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, dpi=DPI * 0.9)
+    FigureCanvasAgg(figure).draw_idle = lambda: None  # else each picture is drawn twice: on the canvas, and to be saved
+
+    def show(frame):
+        figure.clear()
+        draw(figure, frame)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about clearing a figure that is being animated
+        animated = FuncAnimation(figure, show, frames=frames, init_func=lambda: None, save_count=len(frames))
+        html = animated.to_jshtml(default_mode="once")
+    # the buttons' icons would come from another place; letters ask nobody
+    html = re.sub(r'<link rel="stylesheet"\s+href="https?://[^"]*">', "", html)
+    return re.sub(r'<i class="fa (fa-[^"]*)"></i>', lambda icon: SIGNS.get(icon[1], icon[1]), html)
+
+
 class Explorer:
     """A picture with controls.  Subclasses define ``controls()``, ``draw(figure, ...)`` and ``title(...)``.
 
@@ -88,29 +111,17 @@ class Explorer:
         show()
         return w.VBox([*controls.values(), text, picture])
 
-    @styled()
     def to_jshtml(self, most=40):
         """The scenes as an animation in HTML, to be stepped without a kernel; at most so many of them."""
-        from matplotlib.animation import FuncAnimation
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        scenes = self.scenes()
 
-        figure, scenes = Figure(figsize=self.size, dpi=DPI * 0.75), self.scenes()
-        FigureCanvasAgg(figure)
-        scenes = scenes[:: -(-len(scenes) // most)]
-
-        def show(choice):
-            figure.clear()
+        def draw(figure, choice):
             self.draw(figure, **choice)
-            figure.suptitle(self.title(**choice), x=0.01, ha="left", fontsize=8, family="monospace")
+            title = self.title(**choice)
+            size = min(8, 1000 / max(len(title), 1))  # a long formula fits the line
+            figure.suptitle(title, x=0.01, ha="left", fontsize=size, family="monospace")
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about clearing a figure that is being animated
-            animation = FuncAnimation(figure, show, frames=scenes, init_func=lambda: None, save_count=len(scenes))
-            html = animation.to_jshtml(default_mode="once")
-        # the buttons' icons would come from another place; letters ask nobody
-        html = re.sub(r'<link rel="stylesheet"\s+href="https?://[^"]*">', "", html)
-        return re.sub(r'<i class="fa (fa-[^"]*)"></i>', lambda icon: SIGNS.get(icon[1], icon[1]), html)
+        return animation(self.size, scenes[:: -(-len(scenes) // most)], draw)
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         bundle = {"text/plain": repr(self), "text/html": self.to_jshtml()}
