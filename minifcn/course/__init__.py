@@ -4,6 +4,8 @@ A student needs :func:`check` alone.  ``python -m minifcn.course build OUT`` wri
 ``python -m minifcn.grade`` judges what they hand in; how it all goes together is told in docs/course.md.
 """
 
+import io
+
 __all__ = ["check"]
 
 
@@ -45,10 +47,15 @@ def _where(error):
 
 
 def _display(shown):
+    """Show what a test returned, where there is a notebook; a figure as a picture, whether or not pyplot knows it."""
     try:
         from IPython import get_ipython
-        from IPython.display import display
+        from IPython.display import Image, display
     except ImportError:
         return
     if get_ipython():
+        if hasattr(shown, "savefig"):
+            picture = io.BytesIO()
+            shown.savefig(picture, format="png")
+            shown = Image(picture.getvalue(), retina=shown.dpi >= 140)
         display(shown)
