@@ -4,6 +4,7 @@ The notebooks are shown as they were executed: ``MINIFCN_EXECUTED=docs/notebooks
 this finds them; without it the site has no notebooks.  The site asks nobody: MathJax and all scripts are in it.
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -48,8 +49,18 @@ numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 
 
+def lead_to_pages(app, page, source):
+    """Links to the repository's notebooks lead to their pages here, where they were executed."""
+
+    def page_of(link):
+        return f"({link[1]})" if (HERE / link[1]).exists() else link[0]
+
+    source[0] = re.sub(r"\(\.\./(notebooks/\w+\.ipynb)\)", page_of, source[0])
+
+
 def setup(app):
     """A folder for the notebooks, if they were not executed."""
+    app.connect("source-read", lead_to_pages)
     if not (HERE / "notebooks").is_dir():
         (HERE / "notebooks").mkdir()
         (HERE / "notebooks" / "README.md").write_text(
