@@ -50,12 +50,12 @@ numpydoc_xref_param_type = False
 
 
 def lead_to_pages(app, page, source):
-    """Links to the repository's notebooks lead to their pages here, where they were executed."""
+    """Links to the repository's notebooks lead to their pages here; nowhere, if they were not executed."""
 
-    def page_of(link):
-        return f"({link[1]})" if (HERE / link[1]).exists() else link[0]
+    def linked(link):
+        return f"[{link[1]}]({link[2]})" if (HERE / link[2]).exists() else link[1]
 
-    source[0] = re.sub(r"\(\.\./(notebooks/\w+\.ipynb)\)", page_of, source[0])
+    source[0] = re.sub(r"\[([^]]*)\]\(\.\./(notebooks/\w+\.ipynb)\)", linked, source[0])
 
 
 def setup(app):
