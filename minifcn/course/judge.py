@@ -104,16 +104,16 @@ class Process:
             raise
         self.problems, self.missing = reply["problems"], reply["missing"]
 
-    def ask(self, probe, args):
+    def ask(self, probe, args, seconds=None):
         """What becomes of the probe with the submission's answer: {"value", "changed"} or {"error", "kind"}."""
         self.functions = {f"function {i}": a for i, a in enumerate(args) if callable(a)}
         sent = [Named(f"function {i}") if callable(a) else a for i, a in enumerate(args)]
-        return self._exchange({"probe": probe, "args": sent})
+        return self._exchange({"probe": probe, "args": sent}, seconds)
 
-    def _exchange(self, message):
+    def _exchange(self, message, seconds=None):
         """Send (unless None) and receive; calls of the judge's own functions are answered on the way."""
-        late = threading.Event()
-        timer = threading.Timer(self.timeout, lambda: (late.set(), self._kill()))
+        late, seconds = threading.Event(), seconds or self.timeout
+        timer = threading.Timer(seconds, lambda: (late.set(), self._kill()))
         timer.start()
         try:
             while True:
@@ -131,7 +131,7 @@ class Process:
             raise Ended(f"it sent {error}") from None
         except Ended:
             if late.is_set():
-                raise Ended(f"it took more than {self.timeout:g} seconds and was stopped") from None
+                raise Ended(f"it took more than {seconds:g} seconds and was stopped") from None
             raise
         finally:
             timer.cancel()
@@ -212,7 +212,7 @@ class Examiner:
                 if process.missing:
                     outcome.says.append(f"the submission has no {' and no '.join(process.missing)}")
                     continue
-                self._judge(process, task, check, outcome)
+                self._judge(process, task, check, outcome, {s for c in result.checks for s in c.says})
             except Ended as ended:
                 outcome.says.append(f"{ended}{getattr(ended, 'label', '')}")
                 ends, process = ends + 1, process and process.close()
@@ -241,12 +241,12 @@ class Examiner:
                 result.says += [p for p in process.problems if p not in result.says]
                 return process
 
-    def _judge(self, process, task, check, outcome):
-        """Try the cases of a check; its points are for all of them."""
+    def _judge(self, process, task, check, outcome, said):
+        """Try the cases of a check; its points are for all of them.  `said` is what was found in the checks before."""
         wrong = []
         for number, case in enumerate(check.cases(np.random.default_rng([self.seed, *map(ord, task.number + check.title)]))):
             try:
-                reply = process.ask(case.probe, list(case.args))
+                reply = process.ask(case.probe, list(case.args), case.seconds)
             except Ended as ended:
                 ended.label = f" (at: {case.label})"
                 raise
@@ -256,7 +256,7 @@ class Examiner:
         if not wrong:
             outcome.points = outcome.out_of
             return
-        if known := self._known(task, check, wrong):
+        if known := self._known(task, check, wrong, said):
             outcome.says.append(known)
         number, case, reply, says, arrays = wrong[0]
         outcome.says.append(f"{case.label}: {says}")
@@ -268,9 +268,10 @@ class Examiner:
     def _verdict(self, task, check, number, case, reply):
         """(what is wrong, or None; got; right)."""
         if "error" in reply:
-            return (None if case.raises and reply["kind"] != "NotImplementedError" else f"it raises {reply['error']}",)
+            meant = reply["kind"] == case.raises or case.raises is True and reply["kind"] != "NotImplementedError"
+            return (None if meant else f"it raises {reply['error']}",)
         if case.raises:
-            return ("it raises nothing, where it should",)
+            return (f"it raises {'nothing' if case.raises is True else f'no {case.raises}'}, where it should",)
         if reply["changed"]:
             return (f"it changes its argument number {reply['changed'][0] + 1} in place",)
         if case.judge:
@@ -286,9 +287,9 @@ class Examiner:
                 self._right[key] = getattr(probes, case.probe)(own, *_copies(case.args))
             return self._right[key]
 
-    def _known(self, task, check, wrong):
-        """The sentence of the mistake that does just what the submission did; None."""
-        for variant in task.mistakes:
+    def _known(self, task, check, wrong, said):
+        """The sentence of the mistake that does just what the submission did, if may be one that was `said`; None."""
+        for variant in sorted(task.mistakes, key=lambda variant: variant.what not in said):
             if check.title in variant.loses and all(
                 self._same(task, variant, check, number, case, reply) for number, case, reply, *_ in wrong
             ):

@@ -42,13 +42,61 @@ def network(answer, replaces, image, labels, seed):
     return scores.data, loss.data, *(p.grad for p in model.parameters() if p.grad is not None)
 
 
-def fcn(labels, seed):
+def fcn(labels, seed, **options):
     """A small FCN-8s in float64 whose scores are not zero."""
     mf.manual_seed(seed)
-    model = mf.models.fcn8s_mini(num_classes=int(labels[labels != 255].max()) + 1, width=0.125)
+    model = mf.models.fcn8s_mini(num_classes=int(labels[labels != 255].max()) + 1, width=0.125, **options)
     rng = np.random.default_rng(seed)
     for p in model.parameters():
         p.data = p.data.astype("float64")
         if not p.data.any():
             p.data = 0.1 * rng.standard_normal(p.shape)
     return model
+
+
+def numbers(answer, *args):
+    """Several numbers, whether whole, broken (Fraction) or NumPy's."""
+    return tuple(map(float, answer(*args)))
+
+
+def whole(answer, *args):
+    """A whole number, of whatever type; what is none comes back as it is."""
+    value = answer(*args)
+    return int(value) if value == int(value) else float(value)
+
+
+def sliding(answer, images, first, second, channels, size):
+    """Two fully connected layers on maps (channels, *size), as convolutions that slide over images of them."""
+    maps = mf.ops.relu(mf.ops.conv2d(images, answer(first, channels, size)))
+    return mf.ops.conv2d(maps, answer(second, len(first), (1, 1))).data
+
+
+def on_maps(answer, image, path_a, path_b):
+    """An answer to two maps of one image, each computed along a path: its output, and the image's gradient."""
+    image = mf.Tensor(image, requires_grad=True, name="image")
+    y = answer(follow(image, path_a), follow(image, path_b))
+    y.backward(y.data)
+    return y.data, image.grad
+
+
+def follow(x, path):
+    """A map of `x` (N, 1, H, W), along (operation, kernel, stride, padding)."""
+    for operation, kernel, stride, padding in path:
+        if operation == "pool":
+            x = mf.ops.max_pool2d(x, kernel, stride, padding, ceil_mode=True)
+            continue
+        h, w = (kernel, kernel) if isinstance(kernel, int) else kernel
+        weight = np.cos(np.arange(1.0, h * w + 1)).reshape(1, 1, h, w)
+        convolution = mf.ops.conv2d if operation == "conv" else mf.ops.conv_transpose2d
+        x = convolution(x, weight, stride=stride, padding=padding)
+    return x
+
+
+def cropping(answer, image, labels, seed, pad):
+    """A small FCN-8s whose head crops with the answer: scores, loss and every gradient."""
+    model = fcn(labels, seed, pad=pad)
+    model.heads[""].crop = answer
+    scores = model(mf.Tensor(image))
+    loss = mf.ops.cross_entropy(scores, labels)
+    loss.backward()
+    return scores.data, loss.data, *(p.grad for p in model.parameters() if p.grad is not None)
