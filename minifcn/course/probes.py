@@ -100,3 +100,72 @@ def cropping(answer, image, labels, seed, pad):
     loss = mf.ops.cross_entropy(scores, labels)
     loss.backward()
     return scores.data, loss.data, *(p.grad for p in model.parameters() if p.grad is not None)
+
+
+def parts(answer, stride, num_classes):
+    """What a head on a small trunk is made of: {name: (numbers it starts with, whether it learns)}."""
+    head = answer(mf.models.build_trunk("mini", width=0.125), stride, num_classes)
+    return {name: (p.data, p.requires_grad) for name, p in head.named_parameters()}
+
+
+def headed(answer, stride, num_classes, image, labels, seed):
+    """A head on a small trunk, every number drawn by its name: scores, loss, the gradients of all that may learn."""
+    trunk = mf.models.build_trunk("mini", width=0.125, dropout=0)
+    model = mf.models.FCN(trunk, {"": answer(trunk, stride, num_classes)})
+    parameters = dict(sorted(model.named_parameters()))
+    for name, p in parameters.items():
+        p.data = 0.3 * np.random.default_rng([seed, *map(ord, name)]).standard_normal(p.shape)
+    scores = model(mf.Tensor(image))
+    loss = mf.ops.cross_entropy(scores, labels)
+    loss.backward()
+    learn = (p for name, p in parameters.items() if not name.startswith("upscore"))
+    return scores.data, loss.data, *(p.data * 0 if p.grad is None else p.grad for p in learn)
+
+
+def update(answer, w, g, velocity, *rest):
+    """An answer that changes w and velocity in place: what they are afterwards."""
+    w, velocity = w.copy(), velocity.copy()
+    answer(w, g, velocity, *rest)
+    return w, velocity
+
+
+def stepping(answer, image, labels, seed, form):
+    """Three steps of a small FCN-8s with the answer as its optimiser's kernel: its weights."""
+    model = fcn(labels, seed)
+    optimizer = mf.optim.SGD(model.parameters(), lr=1e-4, momentum=0.8, weight_decay=0.1, form=form)
+    with mf.override(sgd=answer):
+        for _ in range(3):
+            mf.ops.cross_entropy(model(mf.Tensor(image)), labels).backward()
+            optimizer.step()
+            optimizer.lr /= 2
+    return tuple(p.data for p in model.parameters())
+
+
+class Pairs:
+    """Images and labels in memory, as a data set."""
+
+    def __init__(self, images, labels, num_classes):
+        self.images, self.labels, self.num_classes = images, labels, num_classes
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, i):
+        return self.images[i], self.labels[i]
+
+
+def fitting(answer, images, labels, num_classes, epochs, training):
+    """A small FCN-8s trained by the answer: the loss of each epoch, its weights and running statistics."""
+    mf.manual_seed(0)
+    model = mf.models.fcn8s_mini(num_classes=num_classes, width=0.125, dropout=0).to(dtype="float64").train(training)
+    loader = mf.data.Loader(Pairs(images, labels, num_classes), 2, shuffle=True)
+    optimizer = mf.optim.SGD(model.parameters(), lr=1e-4, momentum=0.5)
+    losses = answer(model, loader, optimizer=optimizer, epochs=epochs)
+    losses = [row["loss"] for row in losses.rows] if hasattr(losses, "rows") else losses  # mf.fit's
+    return tuple(map(float, losses)), *model.state_dict().values()
+
+
+def learned(answer, images, labels, num_classes, unseen):
+    """What a model that the answer trained says of images that it has not seen: their labels."""
+    mf.manual_seed(0)
+    return answer(images, labels, num_classes).predict(unseen)
