@@ -19,7 +19,7 @@ import minifcn
 
 from . import probes, wire
 from .child import attempt, run_cells
-from .differences import difference
+from .differences import called, difference
 from .guard import resolve
 
 MEMORY = 2 << 30  # bytes that a submission may take beyond what the framework takes
@@ -275,7 +275,10 @@ class Examiner:
         if reply["changed"]:
             return (f"it changes its argument number {reply['changed'][0] + 1} in place",)
         if case.judge:
-            return (case.judge(reply["value"]),)
+            try:
+                return (case.judge(reply["value"]),)
+            except Exception:  # what came is not what was asked for, and nothing that the judge counts with
+                return (f"it returns {called(reply['value'])}, which is not what it should return",)
         return difference(reply["value"], self._value(task, check, number, case), case.rtol) or (None,)
 
     def _value(self, task, check, number, case):

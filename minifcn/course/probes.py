@@ -4,6 +4,8 @@ Nothing here says what is right.  ``answer`` is what the task asks for by name; 
 a dict of them.  Arrays come in, arrays go out.
 """
 
+from numbers import Number
+
 import numpy as np
 
 import minifcn as mf
@@ -62,7 +64,7 @@ def numbers(answer, *args):
 def whole(answer, *args):
     """A whole number, of whatever type; what is none comes back as it is."""
     value = answer(*args)
-    return int(value) if value == int(value) else float(value)
+    return int(value) if isinstance(value, Number) and value == int(value) else value
 
 
 def sliding(answer, images, first, second, channels, size):
@@ -103,9 +105,10 @@ def cropping(answer, image, labels, seed, pad):
 
 
 def parts(answer, stride, num_classes):
-    """What a head on a small trunk is made of: {name: (numbers it starts with, whether it learns)}."""
+    """What a head on a small trunk is made of: (name, numbers it starts with, whether it learns) of each part."""
+    mf.manual_seed(0)
     head = answer(mf.models.build_trunk("mini", width=0.125), stride, num_classes)
-    return {name: (p.data, p.requires_grad) for name, p in head.named_parameters()}
+    return tuple((name, p.data, p.requires_grad) for name, p in sorted(head.named_parameters()))
 
 
 def headed(answer, stride, num_classes, image, labels, seed):
@@ -156,8 +159,7 @@ class Pairs:
 
 def fitting(answer, images, labels, num_classes, epochs, training):
     """A small FCN-8s trained by the answer: the loss of each epoch, its weights and running statistics."""
-    mf.manual_seed(0)
-    model = mf.models.fcn8s_mini(num_classes=num_classes, width=0.125, dropout=0).to(dtype="float64").train(training)
+    model = fcn(labels, 0, dropout=0).train(training)
     loader = mf.data.Loader(Pairs(images, labels, num_classes), 2, shuffle=True)
     optimizer = mf.optim.SGD(model.parameters(), lr=1e-4, momentum=0.5)
     losses = answer(model, loader, optimizer=optimizer, epochs=epochs)

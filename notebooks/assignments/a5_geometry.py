@@ -41,16 +41,16 @@ def alexnet(pad):
 # %% [markdown]
 # ## Task 5.1: What a unit sees (4 points)
 #
-# Cell $i$ of a layer reads the cells $s\,i - p + d\,u$, $u = 0 \dots k-1$, of its input: their middle is $s\,i +
-# \tfrac{d(k-1)}{2} - p$. If cell $i$ of the *input* is centred at pixel $j\,i + b$, then cell $i$ of the output is
-# centred at
+# Cell $i$ of a layer reads the cells $s\,i - p + d\,u$, $u = 0 \dots k-1$, of its input: their middle is
+# $s\,i + \tfrac{d(k-1)}{2} - p$. If cell $i$ of the *input* is centred at pixel $j\,i + b$, then cell $i$ of the
+# output is centred at
 #
 # $$j\left(s\,i + \tfrac{d(k-1)}{2} - p\right) + b = j'\,i + b', \qquad j' = j\,s, \quad
 # b' = b + \left(\tfrac{d(k-1)}{2} - p\right) j .$$
 #
 # The outermost of the $k$ cells it reads are $d(k-1)$ cells apart, that is $d(k-1)\,j$ pixels, and each of them sees
-# a field of the size $r$: so $r' = r + d(k-1)\,j$. This is the paper's rule for $f_{ks} \circ g_{k's'}$ (§3), $k' +
-# (k-1)\,s'$, with $r$ and $j$ in the place of $k'$ and $s'$. An image is a map with $r = 1$, $j = 1$, $b = 0$.
+# a field of the size $r$: so $r' = r + d(k-1)\,j$. This is the paper's rule for $f_{ks} \circ g_{k's'}$ (§3),
+# $k' + (k-1)\,s'$, with $r$ and $j$ in the place of $k'$ and $s'$. An image is a map with $r = 1$, $j = 1$, $b = 0$.
 
 
 # %%
@@ -130,8 +130,8 @@ def test_gradient_stays_in_the_field():
 # ## Task 5.2: A fully connected layer is a convolution (3 points)
 #
 # A classifier flattens its last maps, $(C, h, w)$, in C order into $C\,h\,w$ numbers, and a fully connected layer
-# takes a weighted sum of them, $y_k = \sum_m W_{k,m}\, x_m$. Undo the flattening in $W$: with $m = (c\,h + u)\,w +
-# v$,
+# takes a weighted sum of them, $y_k = \sum_m W_{k,m}\, x_m$. Undo the flattening in $W$: with
+# $m = (c\,h + u)\,w + v$,
 #
 # $$y_k = \sum_{c,u,v} W_{k,\,(c h + u) w + v}\; x_{c,u,v} :$$
 #
@@ -395,8 +395,8 @@ def test_fcn_runs_on_my_crop():
 # ## Task 5.5: Why a padding of 100? (3 points)
 #
 # fc6 takes 6 cells of 32 pixels off the map. Without padding a small image has no scores at all, and a large one none
-# along its border. Padding by $P$ instead of 0 moves every later map by $P$ pixels, so the last crop offset is $P +
-# o$, with $o$ the one without padding: $P - 81$ for FCN-32s, $P - 73$ for 16s, $P - 69$ for 8s, $P - 82$ for
+# along its border. Padding by $P$ instead of 0 moves every later map by $P$ pixels, so the last crop offset is
+# $P + o$, with $o$ the one without padding: $P - 81$ for FCN-32s, $P - 73$ for 16s, $P - 69$ for 8s, $P - 82$ for
 # FCN-AlexNet. A net takes an image of $H$ pixels if
 #
 # - every kernel fits: a convolution needs $n + 2p \ge k$;
