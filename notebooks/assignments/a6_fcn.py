@@ -373,13 +373,14 @@ def test_fit_learns_shapes():
 # Blue Marble with their labels (ocean, lake, and five climates), and return a model; it is judged on tiles of other
 # places:
 #
-# - its **mean IU** over the seven classes must reach 0.32;
-# - within two pixels of a shore it must tell **land from water** in at least 64 % of the pixels. That needs skips:
+# - the climates are hard to tell apart from so few tiles, but with water (ocean and lake), ice (polar) and all other
+#   land as three classes its **mean IU** must reach 0.70;
+# - within eight pixels of a **shore** it must tell land from water in at least 76 % of the pixels. That needs skips:
 #   FCN-32s sees the same, but draws blobs.
 #
 # `KERNELS` may hold kernels of your own, from A2 to A4 (paste them into a cell above): `{"conv2d": conv2d, …}`. They
 # are used here *and* when this is graded. The grader gives you 96 tiles of 64×64 pixels, some turned and mirrored,
-# one thread, the textbook's kernels or yours, and 60 seconds. There the library's data sets cannot be read: learn
+# one thread, the textbook's kernels or yours, and two minutes. There the library's data sets cannot be read: learn
 # from what you are given.
 #
 # What is known to work: the small trunk with `width=0.5` and `dropout=0`, batches of 8, a rate of 2e-6 for the summed
@@ -431,20 +432,21 @@ def test_earth():
     """6.5 Trained on 96 tiles of the Earth, it knows other places"""
     try:
         images, labels = earth_tiles("train", 96)
-        unseen, truth = earth_tiles("val", 64)
+        unseen, truth = earth_tiles("val", 104)
     except mf.data.MissingExtra as missing:
         print(missing)
         return None
     mf.manual_seed(0)
     predictions = earth_model(images, labels, 7).predict(unseen)
 
-    water = np.where(truth == VOID, VOID, truth > 1).astype(np.uint8)
-    shore = np.stack([mf.metrics.boundary_band(w, 2) for w in water])
-    mean_iu = mf.metrics.ConfusionMatrix(7).update(truth, predictions).mean_iu
+    group = np.array([0, 0, 1, 1, 1, 1, 2] + [VOID] * 249, np.uint8)  # of each label: water, land, ice, void
+    mean_iu = mf.metrics.ConfusionMatrix(3).update(group[truth], group[predictions]).mean_iu
+    land = np.where(truth == VOID, VOID, truth > 1).astype(np.uint8)
+    shore = np.stack([mf.metrics.boundary_band(one, 8) for one in land])
     outlines = mf.metrics.ConfusionMatrix(2).update(shore, (predictions > 1).astype(int)).pixel_accuracy
-    print(f"   mean IU {mean_iu:.3f}; land from water, within two pixels of a shore: {outlines:.3f}")
-    assert mean_iu >= 0.32, f"the mean IU is {mean_iu:.3f}, it should reach 0.32"
-    assert outlines >= 0.64, f"at the shores {outlines:.3f} of the pixels are right, 0.64 is asked"
+    print(f"   water, land, ice: a mean IU of {mean_iu:.3f}; land from water near a shore: {outlines:.3f}")
+    assert mean_iu >= 0.70, f"the mean IU of water, land and ice is {mean_iu:.3f}, it should reach 0.70"
+    assert outlines >= 0.76, f"within eight pixels of a shore {outlines:.3f} are right, 0.76 is asked"
     rows = np.argsort(-(shore != VOID).sum(axis=(1, 2)))[[1, 5, 12]]  # tiles with long shores
     return mf.viz.samples(unseen[rows], truth[rows], predictions[rows], mf.data.Earth.classes, mf.data.Earth.palette)
 

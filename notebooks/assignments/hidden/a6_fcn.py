@@ -394,8 +394,8 @@ FIT = Task(
                 loses=ALL_LOOPS),
         mistake("the images are not preprocessed", "model.preprocessing(images)",
                 'images.transpose(0, 3, 1, 2).astype("float32")', loses=ALL_LOOPS),
-        mistake("the sums of an epoch go on into the next: begin each with zero",
-                "        total, pixels = 0.0, 0\n", "", "losses = []", "losses, total, pixels = [], 0.0, 0", loses=MORE),
+        mistake("the sums of an epoch go on into the next: begin each with zero", "        total, pixels = 0.0, 0\n",
+                "", "losses = []", "losses, total, pixels = [], 0.0, 0", loses=MORE),
         mistake("only the first batch of an epoch is used", "        losses.append",
                 "            break\n        losses.append", loses=ALL_LOOPS),
     ],
@@ -446,7 +446,7 @@ def tiles(rng, split, count, size=64):
 
 def on_earth(rng, measure):
     """Train on some tiles, predict others; `measure` says of the predictions (what, what it should reach, value)."""
-    unseen, truth = tiles(rng, "val", 64)
+    unseen, truth = tiles(rng, "val", 104)
 
     def judge(value):
         if not isinstance(value, np.ndarray) or value.shape != truth.shape or value.dtype.kind not in "iu":
@@ -454,20 +454,21 @@ def on_earth(rng, measure):
         what, least, found = measure(truth, value)
         return None if found >= least else f"the {what} is {found:.3f}, it should reach {least}"
 
-    yield Case("96 tiles of the Earth", *tiles(rng, "train", 96), 7, unseen, probe="learned", judge=judge, seconds=60)
+    yield Case("96 tiles of the Earth", *tiles(rng, "train", 96), 7, unseen, probe="learned", judge=judge, seconds=120)
 
 
 def classes(truth, predictions):
-    # an honest training reaches 0.37 … 0.43
-    return "mean IU on tiles of other places", 0.32, mf.metrics.ConfusionMatrix(7).update(truth, predictions).mean_iu
+    """Of three classes: the mean IU of seven varies by a third with the tiles that are drawn."""
+    group = np.array([0, 0, 1, 1, 1, 1, 2] + [VOID] * 249, np.uint8)
+    confusion = mf.metrics.ConfusionMatrix(3).update(group[truth], group[np.clip(predictions, 0, 6)])
+    return "mean IU of water, land and ice", 0.70, confusion.mean_iu
 
 
 def outlines(truth, predictions):
-    # with skips 0.66 … 0.71, without 0.59 … 0.62
-    water = np.where(truth == VOID, VOID, truth > 1).astype(np.uint8)
-    shore = np.stack([mf.metrics.boundary_band(w, 2) for w in water])
+    land = np.where(truth == VOID, VOID, truth > 1).astype(np.uint8)
+    shore = np.stack([mf.metrics.boundary_band(one, 8) for one in land])
     right = mf.metrics.ConfusionMatrix(2).update(shore, (predictions > 1).astype(int)).pixel_accuracy
-    return "share of pixels within two of a shore that are right, land or water,", 0.64, right
+    return "share of right pixels, land or water, within eight of a shore", 0.76, right
 
 
 WHAT, WHERE = "it knows the classes", "it sees the outlines"
