@@ -533,6 +533,9 @@ PADDING = Task(
                 "for size in [max(sizes)])", loses=(MANY, ALEX)),
         mistake("a padding that suits any of the sizes is taken: it must suit all", "while not all(", "while not any(",
                 loses=(MANY, ALEX)),
+        mistake("it does not ask whether every kernel fits: a map without cells becomes one with cells again",
+                '            if operation == "conv" and n + 2 * p < k:\n                return False\n', "",
+                loses=ALL_PADDINGS),
         mistake("it is one too many", "    return padding\n", "    return padding + 1\n", loses=ALL_PADDINGS),
     ],
     cheats=[

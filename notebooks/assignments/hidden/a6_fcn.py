@@ -458,17 +458,18 @@ def on_earth(rng, measure):
 
 
 def classes(truth, predictions):
-    """Of three classes: the mean IU of seven varies by a third with the tiles that are drawn."""
+    """Of three classes, 0.83 … 0.88: the mean IU of seven varies by a third with the tiles that are drawn."""
     group = np.array([0, 0, 1, 1, 1, 1, 2] + [VOID] * 249, np.uint8)
     confusion = mf.metrics.ConfusionMatrix(3).update(group[truth], group[np.clip(predictions, 0, 6)])
     return "mean IU of water, land and ice", 0.70, confusion.mean_iu
 
 
 def outlines(truth, predictions):
+    """Near shores: with skips 0.83 … 0.88, without 0.72 … 0.78."""
     land = np.where(truth == VOID, VOID, truth > 1).astype(np.uint8)
     shore = np.stack([mf.metrics.boundary_band(one, 8) for one in land])
     right = mf.metrics.ConfusionMatrix(2).update(shore, (predictions > 1).astype(int)).pixel_accuracy
-    return "share of right pixels, land or water, within eight of a shore", 0.76, right
+    return "share of right pixels, land or water, within eight of a shore", 0.80, right
 
 
 WHAT, WHERE = "it knows the classes", "it sees the outlines"
