@@ -203,21 +203,23 @@ class Examiner:
         result = TaskResult(task.number, title, [CheckResult(c.title, 0, c.points) for c in task.checks])
         process = None
         ends = 0
-        for check, outcome in zip(task.checks, result.checks):
-            if ends > 1:
-                outcome.says.append("not tried any more")
-                continue
-            try:
-                process = process or self._start(cells, task, result)
-                if process.missing:
-                    outcome.says.append(f"the submission has no {' and no '.join(process.missing)}")
+        try:
+            for check, outcome in zip(task.checks, result.checks):
+                if ends > 1:
+                    outcome.says.append("not tried any more")
                     continue
-                self._judge(process, task, check, outcome, {s for c in result.checks for s in c.says})
-            except Ended as ended:
-                outcome.says.append(f"{ended}{getattr(ended, 'label', '')}")
-                ends, process = ends + 1, process and process.close()
-        if process:
-            process.close()
+                try:
+                    process = process or self._start(cells, task, result)
+                    if process.missing:
+                        outcome.says.append(f"the submission has no {' and no '.join(process.missing)}")
+                        continue
+                    self._judge(process, task, check, outcome, {s for c in result.checks for s in c.says})
+                except Ended as ended:
+                    outcome.says.append(f"{ended}{getattr(ended, 'label', '')}")
+                    ends, process = ends + 1, process and process.close()
+        finally:  # whatever cannot be had for a case: the maps of the Earth, say
+            if process:
+                process.close()
         return result
 
     def _start(self, cells, task, result):
