@@ -13,8 +13,8 @@ from pathlib import Path
 
 BLOCKED = {
     "torch", "torchvision", "tensorflow", "jax", "keras", "scipy", "sklearn", "skimage", "cv2", "cupy", "cupyx", "numba",
-    "mlxtend", "mxnet", "chainer", "subprocess", "multiprocessing", "ctypes", "socket", "nbgrader", "safetensors", "h5py",
-    "pyarrow",
+    "mlxtend", "mxnet", "chainer", "subprocess", "multiprocessing", "ctypes", "socket", "nbgrader", "safetensors",
+    "h5py", "pyarrow",
 }  # fmt: skip
 DENIED = (
     "subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.startfile", "os.kill", "os.remove",

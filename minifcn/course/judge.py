@@ -293,7 +293,7 @@ class Examiner:
             return self._right[key]
 
     def _known(self, task, check, wrong, said):
-        """The sentence of the mistake that does just what the submission did, if may be one that was `said`; None."""
+        """The sentence of the mistake that does what the submission did, one that was `said` before if it fits; None."""
         for variant in sorted(task.mistakes, key=lambda variant: variant.what not in said):
             if check.title in variant.loses and all(
                 self._same(task, variant, check, number, case, reply) for number, case, reply, *_ in wrong
