@@ -236,3 +236,17 @@ def test_a_model_built_for_its_shapes_can_be_given_weights():
         give(model)
         np.testing.assert_array_equal(model(x).numpy(), donor(x).numpy())
         assert not any(np.shares_memory(a, b) for a, b in zip(model.state_dict().values(), donor.state_dict().values()))
+
+
+def test_a_heads_crop_can_be_replaced():
+    model, cropped = mf.models.fcn8s_mini(num_classes=2, width=0.125).eval(), []
+    image = mf.Tensor(np.random.default_rng(0).standard_normal((1, 3, 40, 52)).astype("float32"))
+    right = model(image).numpy()
+
+    def crop(x, like):
+        cropped.append(x.name)
+        return mf.ops.crop(x, like=like)
+
+    model.heads[""].crop = crop
+    np.testing.assert_array_equal(model(image).numpy(), right)
+    assert cropped == ["upscore2", "upscore_pool4", "upscore8"]

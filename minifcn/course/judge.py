@@ -20,7 +20,7 @@ import minifcn
 
 from . import probes, wire
 from .child import attempt, run_cells
-from .differences import difference
+from .differences import called, difference
 from .guard import resolve
 
 MEMORY = 2 << 30  # bytes that a submission may take beyond what the framework takes
@@ -108,21 +108,21 @@ class Process:
         self.problems = [str(problem)[:500] for problem in reply["problems"]]
         self.missing = [name for name in order["answers"] if name in reply["missing"]]
 
-    def ask(self, probe, args):
+    def ask(self, probe, args, seconds=None):
         """What becomes of the probe with the submission's answer: {"value", "changed"} or {"error", "kind"}."""
         self.functions = {f"function {i}": a for i, a in enumerate(args) if callable(a)}
         sent = [Named(f"function {i}") if callable(a) else a for i, a in enumerate(args)]
-        reply = self._exchange({"probe": probe, "args": sent})
+        reply = self._exchange({"probe": probe, "args": sent}, seconds)
         if _has(reply, error=str, kind=str):
             return {"error": reply["error"][:500], "kind": reply["kind"]}
         if not _has(reply, value=object, changed=list):
             raise Ended("it sent something that is no answer")
         return reply
 
-    def _exchange(self, message):
+    def _exchange(self, message, seconds=None):
         """Send (unless None) and receive; calls of the judge's own functions are answered on the way."""
-        late = threading.Event()
-        timer = threading.Timer(self.timeout, lambda: (late.set(), self._kill()))
+        late, seconds = threading.Event(), seconds or self.timeout
+        timer = threading.Timer(seconds, lambda: (late.set(), self._kill()))
         timer.start()
         try:
             while True:
@@ -140,7 +140,7 @@ class Process:
             raise Ended(f"it sent {error}") from None
         except Ended:
             if late.is_set():
-                raise Ended(f"it took more than {self.timeout:g} seconds and was stopped") from None
+                raise Ended(f"it took more than {seconds:g} seconds and was stopped") from None
             raise
         finally:
             timer.cancel()
@@ -213,21 +213,23 @@ class Examiner:
         result = TaskResult(task.number, title, [CheckResult(c.title, 0, c.points) for c in task.checks])
         process = None
         ends = 0
-        for check, outcome in zip(task.checks, result.checks):
-            if ends > 1:
-                outcome.says.append("not tried any more")
-                continue
-            try:
-                process = process or self._start(cells, task, result)
-                if process.missing:
-                    outcome.says.append(f"the submission has no {' and no '.join(process.missing)}")
+        try:
+            for check, outcome in zip(task.checks, result.checks):
+                if ends > 1:
+                    outcome.says.append("not tried any more")
                     continue
-                self._judge(process, task, check, outcome, result)
-            except Ended as ended:
-                outcome.says.append(f"{ended}{getattr(ended, 'label', '')}")
-                ends, process = ends + 1, process and process.close()
-        if process:
-            process.close()
+                try:
+                    process = process or self._start(cells, task, result)
+                    if process.missing:
+                        outcome.says.append(f"the submission has no {' and no '.join(process.missing)}")
+                        continue
+                    self._judge(process, task, check, outcome, result)
+                except Ended as ended:
+                    outcome.says.append(f"{ended}{getattr(ended, 'label', '')}")
+                    ends, process = ends + 1, process and process.close()
+        finally:  # whatever cannot be had for a case: the maps of the Earth, say
+            if process:
+                process.close()
         return result
 
     def _start(self, cells, task, result):
@@ -259,7 +261,7 @@ class Examiner:
         rng = np.random.default_rng([self.seed, *map(ord, task.number + check.title)])
         for number, case in enumerate(check.cases(rng)):
             try:
-                reply = process.ask(case.probe, list(case.args))
+                reply = process.ask(case.probe, list(case.args), case.seconds)
             except Ended as ended:
                 ended.label = f" (at: {case.label})"
                 raise
@@ -284,13 +286,17 @@ class Examiner:
     def _verdict(self, task, check, number, case, reply):
         """(what is wrong, or None; got; right)."""
         if "error" in reply:
-            return (None if case.raises and reply["kind"] != "NotImplementedError" else f"it raises {reply['error']}",)
+            meant = reply["kind"] == case.raises or case.raises is True and reply["kind"] != "NotImplementedError"
+            return (None if meant else f"it raises {reply['error']}",)
         if case.raises:
-            return ("it raises nothing, where it should",)
+            return (f"it raises {'nothing' if case.raises is True else f'no {case.raises}'}, where it should",)
         if reply["changed"]:
             return (f"it changes its argument number {reply['changed'][0]} in place",)
         if case.judge:
-            return (case.judge(reply["value"]),)
+            try:
+                return (case.judge(reply["value"]),)
+            except Exception:  # what came is not what was asked for, and nothing that the judge counts with
+                return (f"it returns {called(reply['value'])}, which is not what it should return",)
         return difference(reply["value"], self._value(task, check, number, case), case.rtol) or (None,)
 
     def _value(self, task, check, number, case):

@@ -32,15 +32,17 @@ class Case:
     judge : callable, optional
         ``judge(result) -> None or a sentence`` on what is wrong.  By default the result must be close to what the probe
         gives for the library's own answer.
-    raises : bool
-        Whether the answer shall raise: a test of the student's, given something wrong.
+    raises : bool or str
+        Whether the answer shall raise: a test of the student's, given something wrong.  Or the name of the error.
     rtol : float
         Allowed difference, relative to the largest right value.
+    seconds : float, optional
+        For the answer, where it is more than the grader's own limit.
     """
 
-    def __init__(self, label, *args, probe="call", judge=None, raises=False, rtol=1e-6):
+    def __init__(self, label, *args, probe="call", judge=None, raises=False, rtol=1e-6, seconds=None):
         self.label, self.args, self.probe, self.judge = label, args, probe, judge
-        self.raises, self.rtol = raises, rtol
+        self.raises, self.rtol, self.seconds = raises, rtol, seconds
 
 
 def close_to(right, part=None, rtol=1e-6):

@@ -2,9 +2,9 @@
 
 from .alexnet import alexnet, alexnet_torchvision, caffenet
 from .classifier import Classifier, Trunk
-from .fcn import CLASSIFIERS, FCN, TRUNKS, fcn
+from .fcn import CLASSIFIERS, FCN, TRUNKS, build_trunk, fcn, with_reference_rates
 from .googlenet import googlenet
-from .heads import fuse
+from .heads import SkipHead, fuse
 from .lenet import lenet, lenet_caffe
 from .names import torchvision_names
 from .presets import *  # noqa: F403  the named nets: its __all__
@@ -13,7 +13,7 @@ from .resnet import resnet18, resnet50
 from .vgg import vgg11, vgg16, vgg19
 
 __all__ = [
-    "CLASSIFIERS", "FCN", "MODELS", "TRUNKS", "Classifier", "Trunk", "alexnet", "alexnet_torchvision", "build",
-    "caffenet", "fcn", "fuse", "googlenet", "lenet", "lenet_caffe", "load", "resnet18", "resnet50",
-    "torchvision_names", "vgg11", "vgg16", "vgg19", *MODELS,
+    "CLASSIFIERS", "FCN", "MODELS", "TRUNKS", "Classifier", "SkipHead", "Trunk", "alexnet", "alexnet_torchvision",
+    "build", "build_trunk", "caffenet", "fcn", "fuse", "googlenet", "lenet", "lenet_caffe", "load", "resnet18",
+    "resnet50", "torchvision_names", "vgg11", "vgg16", "vgg19", "with_reference_rates", *MODELS,
 ]  # fmt: skip

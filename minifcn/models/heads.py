@@ -7,7 +7,7 @@ lie on the image.  Layers carry the reference nets' names.
 
 from .. import nn, ops
 from ..core import scope
-from ..geometry import GeometryError, crop_offset
+from ..geometry import GeometryError
 
 
 class SkipHead(nn.Module):
@@ -107,8 +107,12 @@ class SkipHead(nn.Module):
         for upsample, name, tap in self.skips:
             up, skip = self._layer(upsample)(score), self._score(maps, name, tap)
             with scope(f"fuse_{name}{self.suffix}"):
-                score = fuse(up, skip)
-        return ops.crop(self._layer(self.last)(score), like=image)
+                score = fuse(up, skip, self.crop)
+        return self.crop(self._layer(self.last)(score), image)
+
+    def crop(self, x, like):
+        """What of `x` lies over `like`; to see what it does, put another in its place: ``head.crop = mine``."""
+        return ops.crop(x, like)
 
 
 class ConvHead(nn.Module):
@@ -171,17 +175,17 @@ def upsampling_kernel(here, factor, target):
     raise GeometryError(f"no bilinear kernel upsamples cells at {here} by {factor} onto cells at {target}")
 
 
-def fuse(up, skip):
-    """The sum of two score maps over the extent of the smaller; where they lie tells which one that is."""
-    offset = crop_offset(skip, up)
-    if all(o >= 0 and o + n <= m for o, n, m in zip(offset, up.shape[2:], skip.shape[2:])):
-        return up + _cropped(skip, up)
-    return _cropped(up, skip) + skip
+def fuse(up, skip, crop=None):
+    """The sum of two score maps over the extent of the smaller; `crop` is `ops.crop` or works as it does."""
+    crop = crop or ops.crop
+    if all(n <= m for n, m in zip(up.shape[2:], skip.shape[2:])):
+        return up + _cropped(crop, skip, up)
+    return _cropped(crop, up, skip) + skip
 
 
-def _cropped(x, like):
+def _cropped(crop, x, like):
     with scope(f"{x.name}c"):  # the reference nets' name: score_pool4c
-        return ops.crop(x, like=like)
+        return crop(x, like)
 
 
 def _axis(tensor):

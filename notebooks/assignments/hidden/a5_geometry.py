@@ -1,0 +1,579 @@
+"""A5's hidden tests: fields, converted classifiers, crops and paddings, judged by the library's own geometry."""
+
+from functools import lru_cache
+
+import numpy as np
+
+import minifcn as mf
+from minifcn.course.differences import difference
+from minifcn.course.tasks import Case, Check, Task, instead, mistake
+
+
+def place(path):
+    """Where a map lies along one axis, after layers (operation, kernel, stride, padding[, dilation])."""
+    at = mf.coords.AxisMap()
+    for operation, *layer in path:
+        at = at.spread(*layer) if operation == "deconv" else at.window(*layer)
+    return at
+
+
+def offset(path_a, path_b):
+    """Where cell 0 of b lies in a; None if nowhere."""
+    a, b = place(path_a), place(path_b)
+    shift = (b.start - a.start) / a.jump
+    return int(shift) if a.jump == b.jump and shift.denominator == 1 else None
+
+
+def vgg16(pad):
+    stages = [[("conv", 3, 1, 1)] * count + [("pool", 2, 2, 0)] for count in (2, 2, 3, 3, 3)]
+    layers = [layer for stage in stages for layer in stage]
+    return [("conv", 3, 1, pad), *layers[1:], ("conv", 7, 1, 0), ("conv", 1, 1, 0), ("conv", 1, 1, 0)]
+
+
+def alexnet(pad):
+    pool, conv = ("pool", 3, 2, 0), ("conv", 3, 1, 1)
+    layers = [("conv", 11, 4, pad), pool, ("conv", 5, 1, 2), pool, conv, conv, conv, pool]
+    return [*layers, ("conv", 6, 1, 0), ("conv", 1, 1, 0), ("conv", 1, 1, 0)]
+
+
+def drawn(rng, *among):
+    return int(rng.choice(among))
+
+
+# 5.1 -----------------------------------------------------------------------------------------------------------------
+
+
+def field_case(label, layers, *parts):
+    """A case that looks at some of size, jump, start."""
+    at = place([("conv", *layer) for layer in layers])
+    (low, high) = at.interval(0)
+    right = dict(size=high - low + 1, jump=float(at.jump), start=float(at.start))
+
+    def judge(value):
+        if not isinstance(value, tuple) or len(value) != 3:
+            return "it does not return three numbers: size, jump, start"
+        pairs = [(part, got) for part, got in zip(right, value) if part in parts and got != right[part]]
+        return "; ".join(f"its {part} is {got:g}, it should be {right[part]:g}" for part, got in pairs) or None
+
+    return Case(label, layers, probe="numbers", judge=judge)
+
+
+def some_layers(rng, dilations=(1,), kernels=(1, 2, 3, 4, 5), count=6):
+    layers = [
+        (drawn(rng, *kernels), drawn(rng, 1, 2, 3), drawn(rng, 0, 1, 2), drawn(rng, *dilations)) for _ in range(count)
+    ]
+    return [*layers, (3, 2, 1, dilations[-1]), (4, 1, 0, dilations[-1])]  # an even kernel behind a stride, at least
+
+
+def sizes_and_jumps(rng):
+    yield field_case("one 3×3 convolution", [(3, 1, 0, 1)], "size", "jump")
+    yield field_case("no layer at all", [], "size", "jump")
+    yield field_case("eight layers, some with strides", some_layers(rng), "size", "jump")
+    yield field_case("eight others", some_layers(rng), "size", "jump")
+
+
+def starts(rng):
+    yield field_case("one 2×2 pooling", [(2, 2, 0, 1)], "start")
+    yield field_case("padding behind a stride", [(2, 2, 0, 1), (3, 1, 1, 1), (5, 1, 2, 1), (2, 2, 1, 1)], "start")
+    yield field_case("eight layers", some_layers(rng), "start")
+
+
+def dilated(rng):
+    yield field_case("a 3×3 convolution dilated by 2", [(3, 1, 0, 2)], "size", "jump", "start")
+    yield field_case("eight layers, some dilated", some_layers(rng, (1, 2, 4)), "size", "jump", "start")
+
+
+SIZE, START, DILATED = ALL_FIELDS = "size and jump", "where it starts", "dilation"
+
+FIELD = Task(
+    "5.1", "receptive_field",
+    forbidden=("geometry.receptive_field", "geometry.Filter", "coords.AxisMap"),
+    checks=[Check(SIZE, 2, sizes_and_jumps), Check(START, 1, starts), Check(DILATED, 1, dilated)],
+    mistakes=[
+        mistake("the stride of a layer is applied before its own kernel: its taps are one jump of its *input* apart",
+                "        size += reach", "        jump *= stride\n        size += reach",
+                "        jump *= stride\n    return", "    return", loses=(SIZE, START, DILATED)),
+        mistake("the dilation is ignored: the taps are d cells apart", "dilation * (kernel - 1)", "kernel - 1",
+                loses=DILATED),
+        mistake("the padding is not counted in pixels: p cells of the input are p·jump pixels",
+                "(Fraction(reach, 2) - padding) * jump", "Fraction(reach, 2) * jump - padding", loses=(START, DILATED)),
+        mistake("the padding is left out: it moves the first unit towards the outside", " - padding)", ")",
+                loses=(START, DILATED)),
+        mistake("half cells are rounded down: an even kernel moves the centre by half a cell", "Fraction(reach, 2)",
+                "reach // 2", loses=(START, DILATED)),
+        mistake("the kernel counts k cells, where only k − 1 are new: neighbours overlap",
+                "size += reach * jump", "size += (reach + 1) * jump", loses=(SIZE, DILATED)),
+        mistake("a kernel of k is taken to be as wide as k pixels: its taps lie a jump apart",
+                "size += reach * jump", "size += reach", loses=(SIZE, DILATED)),
+        mistake("its layers are taken from the last to the first", "in layers", "in layers[::-1]",
+                loses=(SIZE, START, DILATED)),
+    ],
+    cheats=[
+        instead("knows the visible answers", """# Task 5.1
+def receptive_field(layers):
+    if len(layers) == 2:
+        return 4, 2, 1.5
+    return (404, 32, 12.5) if len(layers) > 15 else (355, 32, 13)""", loses=ALL_FIELDS),
+        instead("asks the library's geometry on a tensor", """# Task 5.1
+def receptive_field(layers):
+    x = image = mf.Tensor(np.zeros((1, 1, 4000, 4000), "float32"))
+    with mf.shapes_only():
+        for k, s, p, d in layers:
+            x = mf.ops.conv2d(x, np.zeros((1, 1, k, k), "float32"), stride=s, padding=p, dilation=d)
+        found = mf.geometry.receptive_field(x, image)
+    return found.size[0], found.jump[0], found.start[0]""", loses=ALL_FIELDS),
+    ],
+    styles=[
+        instead("follows the first unit's outermost cells back through the layers, in floats", """# Task 5.1
+def receptive_field(layers):
+    def back(i):
+        low = high = i
+        for k, s, p, d in reversed(layers):
+            low, high = low * s - p, high * s - p + d * (k - 1)
+        return low, high
+
+    (low, high), (after, _) = back(0), back(1)
+    return high - low + 1, after - low, (low + high) / 2"""),
+        instead("composes pairs of layers, the paper's f∘g, as NumPy numbers", """# Task 5.1
+from functools import reduce
+
+
+def composed(g, f):
+    return np.array([g[0] + (f[0] - 1) * g[1], f[1] * g[1], g[2] + f[2] * g[1]])
+
+
+def receptive_field(layers):
+    rows = [np.array([d * (k - 1) + 1, s, d * (k - 1) / 2 - p]) for k, s, p, d in layers]
+    return reduce(composed, rows, np.array([1, 1, 0.0]))"""),
+    ],
+)  # fmt: skip
+
+
+# 5.2 -----------------------------------------------------------------------------------------------------------------
+
+
+def filters_case(label, rng, outputs, channels, size, dtype="float64"):
+    weight = rng.standard_normal((outputs, channels * size[0] * size[1])).astype(dtype)
+    right = weight.reshape(outputs, channels, *size)
+    return Case(label, weight, channels, size, judge=equal_to(right))
+
+
+def equal_to(right):
+    return lambda value: (difference(value, right, 1e-9) or (None,))[0]
+
+
+def square_filters(rng):
+    yield filters_case("two outputs, three maps of 2×2", rng, 2, 3, (2, 2))
+    yield filters_case("as many outputs as inputs", rng, 12, 3, (2, 2))
+    yield filters_case("maps of 1×1, float32", rng, 4, 5, (1, 1), "float32")
+
+
+def oblong_filters(rng):
+    yield filters_case("maps of 2×3", rng, 4, 2, (2, 3))
+    yield filters_case("maps of 4×1", rng, 3, 2, (4, 1))
+
+
+def slid(images, first, second, channels, size):
+    """What the two layers say of every window, one after the other."""
+    h, w = (n - k + 1 for n, k in zip(images.shape[2:], size))
+    out = np.empty((len(images), len(second), h, w))
+    for i in range(h):
+        for j in range(w):
+            window = images[:, :, i : i + size[0], j : j + size[1]].reshape(len(images), -1)
+            out[:, :, i, j] = np.maximum(window @ first.T, 0) @ second.T
+    return out
+
+
+def classifiers(rng):
+    for label, channels, size, extent in (("windows of 3×3", 2, (3, 3), (5, 6)), ("of 2×4", 3, (2, 4), (6, 6))):
+        images = rng.standard_normal((2, channels, *extent))
+        first, second = rng.standard_normal((5, channels * size[0] * size[1])), rng.standard_normal((4, 5))
+        args = images, first, second, channels, size
+        yield Case(f"a classifier that slides, {label}", *args, probe="sliding", judge=equal_to(slid(*args)))
+
+
+SQUARE, OBLONG, SLIDES = ALL_FILTERS = "numbers in their places", "maps that are not square", "a classifier that slides"
+
+CONVERTED = Task(
+    "5.2", "fully_connected_as_convolution",
+    forbidden=("nn.surgery.convolutionalize", "nn.surgery._as_convolution", "nn.surgery.transplant"),
+    checks=[Check(SQUARE, 1, square_filters), Check(OBLONG, 1, oblong_filters), Check(SLIDES, 1, classifiers)],
+    mistakes=[
+        mistake("the maps stand last, as in (h, w, C): here they are flattened in the order C, h, w",
+                "weight.reshape(len(weight), channels, *size)",
+                "weight.reshape(len(weight), *size, channels).transpose(0, 3, 1, 2)", loses=ALL_FILTERS),
+        mistake("h and w are swapped", "*size)", "*size[::-1]).swapaxes(2, 3)", loses=ALL_FILTERS),
+        mistake("the filters are turned round: the framework's convolution does not flip them",
+                "*size)", "*size)[:, :, ::-1, ::-1]", loses=ALL_FILTERS),
+        mistake("it takes the maps to be square", "*size)", "size[0], -1)[:, :, :, : size[0]]",
+                loses=(OBLONG, SLIDES)),
+        mistake("outputs and inputs are swapped: weight is (K, C·h·w)", "weight.reshape(len(weight)",
+                "weight.T.reshape(len(weight)", loses=ALL_FILTERS),
+    ],
+    cheats=[
+        instead("has the library convert a Linear", """# Task 5.2
+def fully_connected_as_convolution(weight, channels, size):
+    linear = mf.nn.Linear(weight.shape[1], weight.shape[0])
+    linear.weight.data = weight
+    net = mf.nn.Sequential(flatten=mf.nn.Flatten(), fc=linear)
+    return mf.nn.surgery.convolutionalize(net, size, channels).fc.weight.data""", loses=ALL_FILTERS),
+    ],
+    styles=[
+        instead("number by number, from the formula", """# Task 5.2
+def fully_connected_as_convolution(weight, channels, size):
+    h, w = size
+    filters = np.zeros((len(weight), channels, h, w), weight.dtype)
+    for c in range(channels):
+        for u in range(h):
+            for v in range(w):
+                filters[:, c, u, v] = weight[:, (c * h + u) * w + v]
+    return filters"""),
+    ],
+)  # fmt: skip
+
+
+# 5.3 -----------------------------------------------------------------------------------------------------------------
+
+
+def crop_case(label, a, b):
+    right = offset(a, b)
+    if right is None:
+        return Case(label, a, b, probe="whole", raises="GeometryError")
+
+    return Case(label, a, b, probe="whole", judge=is_number(right))
+
+
+def is_number(right):
+    return lambda value: None if value == right else f"it says {value:g}, it should be {right}"
+
+
+def papers_nets(rng):
+    pad = int(rng.integers(101, 140))
+    net = vgg16(pad)
+    upscore2 = [*net, ("deconv", 4, 2, 0)]
+    upscore_pool4 = [*upscore2, ("deconv", 4, 2, 0)]
+    yield crop_case(f"FCN-32s-VGG16 padded by {pad}, to the image", [*net, ("deconv", 64, 32, 0)], [])
+    yield crop_case("FCN-8s, score_pool4 to upscore2", net[:14], upscore2)
+    yield crop_case(f"FCN-8s padded by {pad}, to the image", [*upscore_pool4, ("deconv", 16, 8, 0)], [])
+    yield crop_case(f"FCN-AlexNet padded by {pad}, to the image", [*alexnet(pad), ("deconv", 63, 32, 0)], [])
+
+
+def some_paths(rng):
+    """Paths drawn until they can be aligned; the second is longer by an upsampling."""
+
+    def layer(stride):
+        return str(rng.choice(["conv", "pool"])), drawn(rng, 2, 3, 4, 5), stride, drawn(rng, 0, 1)
+
+    pooled, conv = [("pool", 2, 2, 0)], ("conv", 4, 1, 0)
+    yield crop_case("two convolutions of 4×4 behind a pooling", pooled, [*pooled, conv, conv])
+    found = 0
+    while found < 4:
+        trunk, factor = [layer(drawn(rng, 1, 2, 3)) for _ in range(3)], drawn(rng, 2, 3, 4)
+        up = ("deconv", drawn(rng, 2, 3, 4, 5, 6, 8), factor, drawn(rng, 0, 1, 2))
+        longer = [*trunk, layer(factor), up]
+        jump = place(trunk).jump
+        if offset(trunk, longer) is not None and jump > 1:
+            found += 1
+            yield crop_case(f"two maps with a cell every {jump} pixels", trunk, longer)
+            yield crop_case("the same, the other way round: a negative offset is right", longer, trunk)
+
+
+def misfits(rng):
+    pad = int(rng.integers(90, 120))
+    yield crop_case("FCN-AlexNet with an even upsampling kernel", [*alexnet(pad), ("deconv", 64, 32, 0)], [])
+    yield crop_case("a 2×2 convolution and its image", [("conv", 2, 1, 0)], [])
+    yield crop_case("negative, and half a cell too much", [], [("conv", 4, 1, 3)])
+    yield crop_case("a pooled map and its image", [("pool", 3, 2, 1)], [])
+    yield crop_case("upsampled by 3 where 2 were lost", [("pool", 2, 2, 0), ("deconv", 3, 3, 0)], [])
+
+
+NETS, PATHS, MISFITS = ALL_CROPS = "the paper's nets", "any two maps", "what cannot be aligned"
+
+OFFSET = Task(
+    "5.3", "crop_offset", forbidden=("geometry.crop_offset", "ops.crop", "coords.AxisMap", "geometry.receptive_field"),
+    checks=[Check(NETS, 2, papers_nets), Check(PATHS, 1, some_paths), Check(MISFITS, 2, misfits)],
+    mistakes=[
+        mistake("its sign is wrong: it says where a's first cell lies in b", "(start_b - start_a)",
+                "(start_a - start_b)", loses=(NETS, PATHS)),
+        mistake("the offset is in pixels: a crop is in cells, divide by the jump", "(start_b - start_a) / jump_a",
+                "(start_b - start_a)", loses=(NETS, PATHS)),
+        mistake("a transposed convolution is taken for a convolution: its jump shrinks, its kernel reaches out",
+                "start -= reach * jump", "start += reach * jump", loses=(NETS, PATHS)),
+        mistake("the kernel of a transposed convolution lies on its output's cells: use the jump after it",
+                "                jump /= stride\n                start -= reach * jump",
+                "                start -= reach * jump\n                jump /= stride", loses=(NETS, PATHS, MISFITS)),
+        mistake("half cells are rounded away, where no crop aligns the maps: raise a GeometryError",
+                "if offset.denominator != 1", "if False", loses=MISFITS),
+        mistake("maps with different jumps are cropped, though their cells do not coincide: raise a GeometryError",
+                "if jump_a != jump_b", "if False", loses=MISFITS),
+        mistake("the padding is ignored", " - padding", "", loses=(NETS, PATHS)),
+        mistake("half cells are lost on the way: an even kernel moves the centre by half a cell",
+                "Fraction(kernel - 1, 2)", "(kernel - 1) // 2", loses=(NETS, PATHS, MISFITS)),
+    ],
+    cheats=[
+        instead("knows the visible answers", """# Task 5.3
+def crop_offset(path_a, path_b):
+    known = {(22, 0): 19, (14, 22): 5, (23, 0): 27, (10, 23): 9, (24, 0): 31, (12, 0): 18}
+    if len(path_a) == 1 or path_a[-1][1] == 64 and len(path_a) == 12:
+        raise mf.GeometryError("no")
+    return known.get((len(path_a), len(path_b)), 19)""", loses=ALL_CROPS),
+        instead("has ops.crop tell", """# Task 5.3
+def crop_offset(path_a, path_b):
+    image = mf.Tensor(np.zeros((1, 1, 800, 800), "float32"))
+    maps = []
+    with mf.shapes_only():
+        for path in (path_a, path_b):
+            x = image
+            for op, k, s, p in path:
+                w = np.zeros((1, 1, k, k), "float32")
+                x = (mf.ops.conv_transpose2d if op == "deconv" else mf.ops.conv2d)(x, w, stride=s, padding=p)
+            maps.append(x)
+        return mf.geometry.crop_offset(*maps)[0]""", loses=(NETS, PATHS, MISFITS)),
+    ],
+    styles=[
+        instead("Caffe's form: scale and shift from the map to the image, in floats", """# Task 5.3
+def to_image(path):
+    scale, shift = 1.0, 0.0  # a map's cell i lies at scale·i + shift
+    for op, k, s, p in path:
+        a, b = (s, (k - 1) / 2 - p) if op != "deconv" else (1 / s, (p - (k - 1) / 2) / s)
+        scale, shift = scale * a, scale * b + shift
+    return scale, shift
+
+
+def crop_offset(path_a, path_b):
+    (a, b), (c, d) = to_image(path_a), to_image(path_b)
+    offset = (d - b) / a
+    if abs(a - c) > 1e-9 * a or abs(offset - round(offset)) > 1e-6:
+        raise mf.GeometryError(f"scales {a} and {c}, {offset} cells apart")
+    return round(offset)"""),
+    ],
+)  # fmt: skip
+
+
+# 5.4 -----------------------------------------------------------------------------------------------------------------
+
+
+def on_maps(label, rng, size, a, b, **options):
+    return Case(label, rng.standard_normal((2, 1, *size)), a, b, probe="on_maps", **options)
+
+
+def plain_crops(rng):
+    conv, pool = ("conv", 3, 1, 0), ("pool", 2, 2, 0)
+    yield on_maps("an image over what a convolution leaves of it", rng, (7, 9), [], [conv, conv])
+    yield on_maps("behind a pooling: a cell is two pixels", rng, (14, 12), [pool], [pool, ("conv", 5, 1, 0)])
+    yield on_maps("an upsampled map, and one that was not pooled", rng, (10, 12), [pool, ("deconv", 4, 2, 0)], [])
+    yield on_maps("nothing to cut off at the top", rng, (10, 7), [("pool", 3, 3, 0), ("deconv", 3, 3, 0)], [])
+    yield on_maps("nothing to cut off", rng, (5, 6), [], [("conv", 3, 1, 1)])
+
+
+def oblong_crops(rng):
+    yield on_maps("further from the top than from the left", rng, (9, 8), [], [("conv", (5, 3), 1, 0)])
+    yield on_maps("only from the left and right", rng, (6, 9), [], [("conv", (3, 5), 1, (1, 0))])
+    pool = ("pool", (2, 3), (2, 3), 0)
+    yield on_maps("upsampled by 2 along h, by 3 along w", rng, (8, 10), [pool, ("deconv", (4, 3), (2, 3), 0)], [])
+    yield on_maps("cells of 2×3 pixels", rng, (16, 16), [pool], [pool, ("conv", (5, 3), 1, 0)])
+
+
+def refused_crops(rng):
+    refused = dict(raises="GeometryError")
+    yield on_maps("`like` begins before x", rng, (8, 8), [("conv", 3, 1, 0)], [], **refused)
+    yield on_maps("`like` ends behind x", rng, (9, 9), [("conv", 2, 2, 0)], [("pool", 2, 2, 0)], **refused)
+    yield on_maps("half a cell apart", rng, (8, 8), [], [("conv", 2, 1, 0)], **refused)
+    yield on_maps("different jumps, along w only", rng, (8, 8), [], [("pool", (1, 2), (1, 2), 0)], **refused)
+
+
+def nets_that_crop(rng):
+    for label, size, pad in (("an image of 24×24", (24, 24), 1), ("29×40, padded by 21", (29, 40), 21)):
+        labels = rng.integers(0, 3, (1, *size))
+        labels[0, :2] = 255
+        labels[0, 2, :3] = 0, 1, 2
+        yield Case(f"FCN-8s, {label}", rng.standard_normal((1, 3, *size)), labels, 1, pad, probe="cropping")
+
+
+PLAIN, APART, REFUSED, IN_NET = ALL = "in its place", "h and w apart", "what cannot be cropped", "in an FCN-8s"
+
+CROP = Task(
+    "5.4", "crop", library="ops.crop", forbidden=("ops.crop", "geometry.crop_offset"),
+    checks=[
+        Check(PLAIN, 1, plain_crops), Check(APART, 1, oblong_crops), Check(REFUSED, 1, refused_crops),
+        Check(IN_NET, 2, nets_that_crop),
+    ],
+    mistakes=[
+        mistake("it cuts out the top left corner, wherever `like` lies",
+                "top : top + h, left : left + w", ":h, :w", loses=(PLAIN, APART, IN_NET)),
+        mistake("it cuts out the middle: the place follows from jump and start, not from the sizes", "= offset, like",
+                "= [(n - m) // 2 for n, m in zip(x.shape[2:], like.shape[2:])], like", loses=(PLAIN, APART, IN_NET)),
+        mistake("the offset of w is that of h", "(top, left), (h, w) = offset,", "top, (h, w) = offset[0],",
+                "left : left + w", "top : top + w", loses=APART),
+        mistake("h and w are swapped", "(top, left), (h, w) = offset,", "(left, top), (h, w) = offset,", loses=APART),
+        mistake("the offset is in pixels, not in cells: divide by the jump", "(b - a) / jump", "(b - a) / 1",
+                loses=(PLAIN, APART, IN_NET)),
+        mistake("what reaches outside is cut out all the same, and comes out too small: raise a GeometryError",
+                "if shift < 0 or shift + m > n:", "if False:", loses=REFUSED),
+        mistake("half cells are rounded away: raise a GeometryError", "if shift.denominator != 1:", "if False:",
+                loses=REFUSED),
+        mistake("no gradient flows back: it cuts the array, not the Tensor",
+                "return x[:, :, top : top + h, left : left + w]",
+                "return mf.Tensor(x.data[:, :, top : top + h, left : left + w], requires_grad=True)",
+                loses=(PLAIN, APART, IN_NET)),
+    ],
+    cheats=[
+        instead("calls the library's crop", """# Task 5.4
+def crop(x, like):
+    return mf.ops.crop(x, like=like)""", loses=ALL),
+        instead("keeps the library's before the grader looks", """# Task 5.4
+from minifcn.ops.shape import crop as cut
+
+
+def crop(x, like):
+    return cut(x, like)""", loses=ALL),
+        instead("catches every error and hands out something", """# Task 5.4
+def crop(x, like):
+    try:
+        (a, b), (c, d) = grid(x), grid(like)
+        top, left = int((c[1] - a[1]) / a[0]), int((d[1] - b[1]) / b[0])
+        return x[:, :, top : top + like.shape[2], left : left + like.shape[3]]
+    except Exception:
+        return x""", loses=REFUSED),
+    ],
+    styles=[
+        instead("a Function of its own", """# Task 5.4
+class Cut(mf.Function):
+    def __init__(self, corner, size):
+        self.window = (..., *(slice(c, c + n) for c, n in zip(corner, size)))
+        self.corner, self.size = corner, size
+
+    def forward(self, x):
+        self.save(x.shape)
+        return x[self.window]
+
+    def backward(self, gy):
+        gx = np.zeros(self.saved[0], gy.dtype)
+        gx[self.window] = gy
+        return gx
+
+    def locate(self, axis, place):
+        return place.shift(self.corner[axis])
+
+
+def crop(x, like):
+    corner = []
+    for mine, other in zip(grid(x), grid(like)):
+        cells = float(other[1] - mine[1]) / float(mine[0])
+        if mine[0] != other[0] or cells % 1:
+            raise mf.GeometryError("they do not coincide")
+        corner.append(int(cells))
+    if min(corner) < 0 or any(c + m > n for c, m, n in zip(corner, like.shape[2:], x.shape[2:])):
+        raise mf.GeometryError("it reaches outside")
+    return Cut(corner, like.shape[2:])(x)"""),
+    ],
+)  # fmt: skip
+
+
+# 5.5 -----------------------------------------------------------------------------------------------------------------
+
+FCN32S = [*vgg16(0), ("deconv", 64, 32, 0)]
+FCN16S = [*vgg16(0), ("deconv", 4, 2, 0), ("deconv", 32, 16, 0)]
+FCN8S = [*vgg16(0), ("deconv", 4, 2, 0), ("deconv", 4, 2, 0), ("deconv", 16, 8, 0)]
+FCN_ALEXNET = [*alexnet(0), ("deconv", 63, 32, 0)]
+NETWORKS = {  # library's trunk and stride, layers, offset without padding
+    "FCN-32s": ("vgg16", 32, FCN32S, -81), "FCN-16s": ("vgg16", 16, FCN16S, -73), "FCN-8s": ("vgg16", 8, FCN8S, -69),
+    "FCN-AlexNet": ("caffenet", 32, FCN_ALEXNET, -82),
+}  # fmt: skip
+
+
+@lru_cache
+def least(net, sizes):
+    """The least padding, of the library's own net."""
+    trunk, stride, *_ = NETWORKS[net]
+    return mf.geometry.minimal_padding(lambda pad: mf.models.fcn(trunk, stride, 2, pad, width=0.05), *sizes)
+
+
+def padding_case(net, *sizes):
+    _, _, layers, o = NETWORKS[net]
+    right = least(net, sizes)
+    label = f"{net}, images of {' and '.join(map(str, sizes))} pixels"
+    return Case(label, layers, o, list(sizes), probe="whole", judge=is_number(right))
+
+
+def one_size(rng):
+    yield padding_case("FCN-32s", 500)
+    yield padding_case("FCN-32s", int(rng.integers(2, 30)))
+    yield padding_case("FCN-16s", int(rng.integers(2, 30)))
+    yield padding_case("FCN-8s", 1)
+    yield padding_case("FCN-8s", 10)
+
+
+def many_sizes(rng):
+    yield padding_case("FCN-32s", 1, 60, 500)
+    yield padding_case("FCN-8s", 300, 7, 20)
+
+
+def another_net(rng):
+    for sizes in ((10,), (91,), (97,), (10, 97), (91, 97), (97, 127)):  # the last: 83 suits one, 82 the other, 84 both
+        yield padding_case("FCN-AlexNet", *sizes)
+
+
+ONE, MANY, ALEX = ALL_PADDINGS = "one size", "several sizes", "FCN-AlexNet"
+
+PADDING = Task(
+    "5.5", "smallest_padding",
+    forbidden=("geometry.minimal_padding", "geometry.crop_offset", "ops.crop", "models.fcn"),
+    checks=[Check(ONE, 1, one_size), Check(ALEX, 1, another_net), Check(MANY, 1, many_sizes)],
+    mistakes=[
+        mistake("only the corner is looked at: the crop must end inside, too",
+                "padding + offset >= 0 and padding + offset + size <= n", "padding + offset >= 0", loses=ALEX),
+        mistake("poolings are rounded down: Caffe's are rounded up", 'whole + 1 + (operation == "pool" and rest > 0)',
+                "whole + 1", loses=ALL_PADDINGS),
+        mistake("convolutions are rounded up, as if they were poolings", 'operation == "pool" and rest > 0',
+                "rest > 0", loses=ALEX),
+        mistake("only the smallest image is looked at: what suits it need not suit a larger one",
+                "for size in sizes)", "for size in [min(sizes)])", loses=ALEX),
+        mistake("only the largest image is looked at: small ones need more", "for size in sizes)",
+                "for size in [max(sizes)])", loses=(MANY, ALEX)),
+        mistake("a padding that suits any of the sizes is taken: it must suit all", "while not all(", "while not any(",
+                loses=(MANY, ALEX)),
+        mistake("it does not ask whether every kernel fits: a map without cells becomes one with cells again",
+                '            if operation == "conv" and n + 2 * p < k:\n                return False\n', "",
+                loses=ALL_PADDINGS),
+        mistake("it is one too many", "    return padding\n", "    return padding + 1\n", loses=ALL_PADDINGS),
+    ],
+    cheats=[
+        instead("asks the library", """# Task 5.5
+def smallest_padding(layers, offset, sizes):
+    trunk, stride = {-81: ("vgg16", 32), -73: ("vgg16", 16), -69: ("vgg16", 8), -82: ("caffenet", 32)}[offset]
+    build = lambda pad: mf.models.fcn(trunk, stride, 2, pad, width=0.05)
+    return mf.geometry.minimal_padding(build, *sizes)""", loses=ALL_PADDINGS),
+        instead("the reference nets' 100, whatever is asked", """# Task 5.5
+def smallest_padding(layers, offset, sizes):
+    return 100""", loses=ALL_PADDINGS),
+    ],
+    styles=[
+        instead("the least for each size, raised until all agree", """# Task 5.5
+from math import ceil, floor
+
+
+def last_size(layers, padding, n):
+    for index, (op, k, s, p) in enumerate(layers):
+        p = padding if index == 0 else p
+        if op == "conv":
+            if n + 2 * p < k:
+                return -1
+            n = floor((n + 2 * p - k) / s) + 1
+        elif op == "pool":
+            n = ceil((n + 2 * p - k) / s) + 1
+        else:
+            n = s * (n - 1) + k - 2 * p
+    return n
+
+
+def smallest_padding(layers, offset, sizes):
+    padding = max(0, -offset)
+    for _ in range(1000):
+        if all(last_size(layers, padding, size) >= padding + offset + size for size in sizes):
+            return padding
+        padding += 1"""),
+    ],
+)  # fmt: skip
+
+TASKS = [FIELD, CONVERTED, OFFSET, CROP, PADDING]
