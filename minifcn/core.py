@@ -197,7 +197,7 @@ def _propagate(tensor, gy, order):
     arrived = {tensor.creator: gy}  # per node: the gradient of its output, as far as it has arrived
     if tensor.creator is None:
         return _accumulate(tensor, gy.copy())
-    for node in order(tensor.creator):
+    for node in [*order(tensor.creator)]:  # all of it first: a visited node forgets its inputs
         if node not in arrived:
             continue  # its output's users had no gradient to give
         gy = arrived.pop(node)

@@ -58,13 +58,20 @@ def _compile(cell, number):
 
 def attempt(probe, answer, args, cells):
     """What became of ``probe(answer, *args)``: its value, or the error; and which arguments it changed in place."""
-    before = [np.copy(a) if isinstance(a, np.ndarray) else None for a in args]
+    before = [_bytes(a) for a in args]
     try:
         value = probe(answer, *args)
     except Exception as error:  # whatever it is, it is the submission's
         return {"error": described(error, cells), "kind": type(error).__name__}
-    changed = [i for i, a in enumerate(before) if a is not None and a.tobytes() != args[i].tobytes()]
+    changed = [i for i, a in enumerate(before) if a != _bytes(args[i])]
     return {"value": plain(value), "changed": changed}
+
+
+def _bytes(value):
+    """What arrays hold, those in tuples and lists, too."""
+    if isinstance(value, tuple | list):
+        return [_bytes(v) for v in value]
+    return value.tobytes() if isinstance(value, np.ndarray) else None
 
 
 def plain(value):

@@ -243,7 +243,7 @@ class Examiner:
 
     def _judge(self, process, task, check, outcome):
         """Try the cases of a check; its points are for all of them."""
-        wrong = []
+        tried, wrong = [], []
         for number, case in enumerate(check.cases(np.random.default_rng([self.seed, *map(ord, task.number + check.title)]))):
             try:
                 reply = process.ask(case.probe, list(case.args))
@@ -251,12 +251,13 @@ class Examiner:
                 ended.label = f" (at: {case.label})"
                 raise
             says, *arrays = self._verdict(task, check, number, case, reply)
+            tried.append((number, case, reply))
             if says:
                 wrong.append((number, case, reply, says, arrays))
         if not wrong:
             outcome.points = outcome.out_of
             return
-        if known := self._known(task, check, wrong):
+        if known := self._known(task, check, tried, [w[:3] for w in wrong]):
             outcome.says.append(known)
         number, case, reply, says, arrays = wrong[0]
         outcome.says.append(f"{case.label}: {says}")
@@ -286,14 +287,14 @@ class Examiner:
                 self._right[key] = getattr(probes, case.probe)(own, *_copies(case.args))
             return self._right[key]
 
-    def _known(self, task, check, wrong):
-        """The sentence of the mistake that does just what the submission did; None."""
-        for variant in task.mistakes:
-            if check.title in variant.loses and all(
-                self._same(task, variant, check, number, case, reply) for number, case, reply, *_ in wrong
-            ):
-                return variant.what
-        return None
+    def _known(self, task, check, tried, wrong):
+        """The sentence of the mistake that does what the submission did, in all wrong cases and most others; None."""
+
+        def alike(variant, cases):
+            return [self._same(task, variant, check, *c) for c in cases]
+
+        known = [v for v in task.mistakes if check.title in v.loses and all(alike(v, wrong))]
+        return max(known, key=lambda v: sum(alike(v, tried))).what if known else None
 
     def _same(self, task, variant, check, number, case, reply):
         """Whether a mistake gives the reply that the submission gave."""
@@ -305,9 +306,15 @@ class Examiner:
                 self._mistaken[key] = attempt(getattr(probes, case.probe), answer, _copies(case.args), [])
             own = self._mistaken[key]
         if "error" in own or "error" in reply:
-            return own.get("kind") == reply.get("kind")
+            kinds = own.get("kind"), reply.get("kind")
+            said = own.get("error"), reply.get("error", "").partition(", at `")[0]
+            return kinds[0] == kinds[1] and (kinds[0] == "AssertionError" or said[0] == said[1])
         return own["changed"] == reply["changed"] and difference(reply["value"], own["value"], case.rtol) is None
 
 
 def _copies(args):
-    return [a.copy() if isinstance(a, np.ndarray) else a for a in args]
+    if isinstance(args, tuple | list):
+        return type(args)(map(_copies, args))
+    if isinstance(args, np.ndarray):
+        return args.copy() if args.flags.c_contiguous else wire.hollow(args)
+    return args

@@ -83,9 +83,12 @@ def _array(dtype, shape, data, contiguous):
     if dtype.kind not in KINDS:
         raise ValueError("an array of something else")
     array = np.frombuffer(base64.b64decode(data), dtype).reshape(shape).copy()
-    if contiguous:
-        return array
-    wide = np.zeros((*array.shape[:-1], 2 * array.shape[-1]), dtype)[..., ::2]  # as hollow as it was
+    return array if contiguous else hollow(array)
+
+
+def hollow(array):
+    """A copy whose numbers do not lie one beside the other in memory."""
+    wide = np.zeros((*array.shape[:-1], 2 * array.shape[-1]), array.dtype)[..., ::2]
     wide[...] = array
     return wide
 
