@@ -5,11 +5,15 @@ submission is read, in a process that lives for one task.  What is on the disk i
 which Python cannot take off again.
 """
 
+import _posixsubprocess
 import inspect
 import os
+import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
+
+import numpy.testing  # noqa: F401  students' tests use it, and when nothing can be read any more it is too late
 
 BLOCKED = {
     "torch", "torchvision", "tensorflow", "jax", "keras", "scipy", "sklearn", "skimage", "cv2", "cupy", "cupyx", "numba",
@@ -124,11 +128,6 @@ def lock():
                 refuse(f"import no {args[0]}")
         elif event.startswith(DENIED):
             refuse(f"do nothing like {event}")
-
-    import _posixsubprocess
-    import subprocess
-
-    import numpy.testing  # noqa: F401  students' tests use it; it imports subprocess, so that no import is left to refuse
 
     _posixsubprocess.fork_exec = subprocess._fork_exec = lambda *args: refuse("start no process")
     sys.addaudithook(hook)

@@ -17,7 +17,8 @@ import numpy as np
 
 import minifcn
 
-from . import probes, wire
+from ..cuda_on_cpu.compiler import CompileError
+from . import cuda, probes, wire
 from .child import attempt, run_cells
 from .differences import difference
 from .guard import resolve
@@ -149,7 +150,7 @@ class Process:
         except subprocess.TimeoutExpired:
             return "it closed the line to the grader"
         if code == -signal.SIGKILL or code == -signal.SIGSEGV:
-            return f"it was ended by the system (signal {-code}; out of memory?)"
+            return f"it was ended by the system (signal {-code}; out of memory, or outside an array?)"
         return f"its process ended, with exit code {code}, before it answered"
 
     def _kill(self):
@@ -200,6 +201,8 @@ class Examiner:
     def grade_task(self, cells, task):
         """The result of one task; cells that end the process are left out from then on."""
         title = self.assignment.headings[task.number]
+        if task.cuda and not cuda.available():
+            return TaskResult(task.number, title, [], ["not graded: compiling CUDA C++ takes g++, which is not installed here"])
         result = TaskResult(task.number, title, [CheckResult(c.title, 0, c.points) for c in task.checks])
         process = None
         ends = 0
@@ -239,7 +242,21 @@ class Examiner:
                 cells[ended.cell] = ""
             else:
                 result.says += [p for p in process.problems if p not in result.says]
-                return process
+                return self._compiled(process, task, order) if task.cuda and not process.missing else process
+
+    def _compiled(self, process, task, order):
+        """A process that has the kernel whose source the submission gives in `process`, and nothing else of it."""
+        reply = process.ask("call", [])
+        process.close()
+        if "error" in reply:
+            raise Ended(f"it raises {reply['error']}")
+        with tempfile.TemporaryDirectory(prefix="grade-") as room:
+            library = Path(room, "kernel.so")
+            try:
+                cuda.build(task.library, reply["value"], library)
+            except CompileError as error:
+                raise Ended(f"it does not compile: {error}") from None
+            return Process({**order, "cells": [], "given": {}, "kernel": [task.library, str(library)]}, self.timeout)
 
     def _judge(self, process, task, check, outcome):
         """Try the cases of a check; its points are for all of them."""
@@ -303,6 +320,7 @@ class Examiner:
             if key not in self._mistaken:
                 cells, _ = run_cells(self.assignment.solution(task.number, variant.change))
                 answer = cells[task.answers[0]] if len(task.answers) == 1 else {n: cells[n] for n in task.answers}
+                answer = cuda.Kernel(task.library, answer()) if task.cuda else answer
                 self._mistaken[key] = attempt(getattr(probes, case.probe), answer, _copies(case.args), [])
             own = self._mistaken[key]
         if "error" in own or "error" in reply:

@@ -116,6 +116,9 @@ class Task:
         task's answer while the other tasks are judged.
     forbidden : tuple of str
         The library's own that raise while the task is judged.
+    cuda : bool
+        Whether the answer is a function that gives the source, in CUDA C++, of a kernel that stands in for `library`:
+        it is compiled, and the probes are given that kernel.
     mistakes : list of Variant
         What is recognised in a wrong answer, and said.
     cheats, styles : list of Variant
@@ -127,6 +130,7 @@ class Task:
     checks: list
     library: str | None = None
     forbidden: tuple = ()
+    cuda: bool = False
     mistakes: list = field(default_factory=list)
     cheats: list = field(default_factory=list)
     styles: list = field(default_factory=list)
