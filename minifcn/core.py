@@ -51,7 +51,8 @@ def watch(forward=None, backward=None):
 def newest_first(last):
     """All nodes that node `last` was computed from, and `last`, each once: every node after those that use its output.
 
-    A node can only be made when its inputs are there, so the order of birth, backwards, is such an order.
+    A node may only pass its gradient on when every use of its output has reported: with ``b = a + a; c = b + b`` a naive
+    recursion would pass b's on twice, half finished.  Inputs are older than what is made of them: this is such an order.
     """
     found, waiting = {last}, [last]
     while waiting:
@@ -156,9 +157,6 @@ class Tensor:
     def backward(self, gy=None, create_graph=False, order=None):
         """Add ∂(self)/∂(leaf), weighted by `gy`, to ``.grad`` of every leaf that requires it.
 
-        Why nodes are visited newest first: a node may only pass its gradient on when every use of its output has
-        reported.  With ``b = a + a; c = b + b`` a naive recursion would pass b's gradient on twice, half finished.
-
         Parameters
         ----------
         gy : array, optional
@@ -170,8 +168,7 @@ class Tensor:
         ------
         RuntimeError
             If there is nothing to differentiate, if the graph was freed by an earlier backward, if a saved array was
-            changed in place since, if `order` leaves out or comes too early to a node that a gradient reaches, or for
-            ``create_graph=True`` (no double backward).
+            changed in place since, if `order` is no such order, or for ``create_graph=True`` (no double backward).
         ValueError
             If `gy` is missing for a non-scalar, or has another shape.
         """
@@ -219,8 +216,7 @@ def _propagate(tensor, gy, order):
                 told(node, gy, gradients)
         node.free()
     if arrived:
-        names = ", ".join(node.name for node in arrived)
-        raise RuntimeError(f"the order of backward left a gradient with {names}: visit each node once, after its users")
+        raise RuntimeError("`order` left a gradient behind: it must give each node once, after all that use its output")
 
 
 def _accumulate(leaf, gx):

@@ -118,6 +118,7 @@ def _roomy(array, xp, fresh=False):
 
 
 def max_pool2d(launch, x, kernel_size, stride, padding, dilation, ceil_mode):
+    """The library's kernel of that name, by a launch of a student's; without dilation."""
     _undilated(dilation)
     out = pool_sizes(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
     shape = (*x.shape[:2], *out)
@@ -127,6 +128,7 @@ def max_pool2d(launch, x, kernel_size, stride, padding, dilation, ceil_mode):
 
 
 def max_pool2d_grad(launch, gy, index, x_shape, kernel_size, stride, padding, dilation, ceil_mode):
+    """The library's kernel of that name, by a launch of a student's; without dilation."""
     _undilated(dilation)
     read = [gy.astype("f4"), index.astype("u1")]
     (gx,) = launch(read, (("f4", x_shape),), *x_shape[2:], *gy.shape[2:], *kernel_size, *stride, *padding)
@@ -194,6 +196,7 @@ def build(name, source, library):
 
 
 def main(source, library):
+    """Compile a file, with limits; exit with what the compiler says."""
     import resource  # not on Windows, where students import this module, too
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))

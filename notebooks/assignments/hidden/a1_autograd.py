@@ -29,6 +29,11 @@ def in_fcn(name):
     return cases
 
 
+def methods(*operations):
+    """What an operation of the library does, by name; the class stays, for the student's to override."""
+    return [f"ops.{name}.{method}" for name in operations for method in ("forward", "backward")]
+
+
 # 1.1 -----------------------------------------------------------------------------------------------------------------
 
 
@@ -48,7 +53,7 @@ VALUES, ZERO, NET = RELU_ALL = ("values and gradients", "at zero", "in a network
 
 RELU = Task(
     "1.1", "ReLU", library="ops.activation.ReLU",
-    forbidden=("relu", "relu_grad", "ops.activation.ReLU", "ops.activation.PReLU"),
+    forbidden=("relu", "relu_grad", *methods("activation.ReLU", "activation.PReLU")),
     checks=[Check(VALUES, 1, relu_values), Check(ZERO, 1, relu_at_zero), Check(NET, 1, in_fcn("ReLU"))],
     mistakes=[
         mistake("the gradient passes where x is 0: there it is 0, too", "x > 0", "x >= 0", loses=ZERO),
@@ -122,7 +127,7 @@ def broadcast(shapes):
 EQUAL, FRONT, ONES, NET = ADD_ALL = ("equal shapes", "axes that are missing", "axes of length 1", "in a network")
 
 ADD = Task(
-    "1.2", "Add", library="ops.arithmetic.Add", forbidden=("ops.arithmetic.Add", "ops.arithmetic.unbroadcast"),
+    "1.2", "Add", library="ops.arithmetic.Add", forbidden=(*methods("arithmetic.Add"), "ops.arithmetic.unbroadcast"),
     checks=[
         Check(EQUAL, 1, equal_shapes),
         Check(FRONT, 1, broadcast([((4, 3), (3,)), ((3,), (2, 4, 3)), ((2, 3), ()), ((), (2, 3, 2))])),
