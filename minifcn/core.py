@@ -51,8 +51,8 @@ def watch(forward=None, backward=None):
 def newest_first(last):
     """All nodes that node `last` was computed from, and `last`, each once: every node after those that use its output.
 
-    A node may only pass its gradient on when every use of its output has reported: with ``b = a + a; c = b + b`` a naive
-    recursion would pass b's on twice, half finished.  Inputs are older than what is made of them: this is such an order.
+    A node may only pass its gradient on when every use of its output has reported: with ``b = a + a; c = b + b`` a
+    naive recursion would pass b's on twice, half finished.  What is made of a tensor is younger than its creator.
     """
     found, waiting = {last}, [last]
     while waiting:

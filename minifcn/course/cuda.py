@@ -2,7 +2,7 @@
 
 What a student hands in here runs as native code, which no audit hook can hold.  So the grader compiles it in a process
 of its own (``python -m minifcn.course.cuda SOURCE LIBRARY``), and a second one, without any of the student's Python,
-loads the library, gives up opening files, and runs it (see ``judge.py`` and ``child.py``).
+confines itself, loads the library and runs it (see ``judge.py``, ``child.py`` and ``confine.py``).
 """
 
 import os
@@ -208,14 +208,16 @@ def main(source, library):
 
 
 def load(name, library):
-    """The kernel in a compiled library, in a process that from here on opens no file and takes limited time."""
+    """The kernel in a compiled library, in a process that from here on computes for a limited time, and no more."""
     import resource
 
     from ..cuda_on_cpu.host import Library
+    from .confine import confine
 
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+    confine(may_load=True)  # first: a library's first lines run while it is loaded
     kernel = Kernel(name, Library(library))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+    confine(may_load=False)
     return kernel
 
 

@@ -68,7 +68,7 @@ def graph(links):
 
 
 def visits(answer, links):
-    """The numbers, in :func:`graph`, of the nodes that the answer gives for the last one; −1 for what is no node of it."""
+    """The numbers, in :func:`graph`, of the nodes that the answer gives for the last one; −1 for what is none."""
     tensors = graph(links)
     number = {tensor.creator: i for i, tensor in enumerate(tensors) if i}
     return np.array([number.get(node, -1) for node in answer(tensors[-1].creator)], int)

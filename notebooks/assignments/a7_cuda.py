@@ -1,10 +1,10 @@
 # %% [markdown]
 # # A7 · A kernel of your own, in CUDA (bonus)
 #
-# On a GPU a layer is a *kernel*: a small function in CUDA C++ that thousands of threads run at once, each for one element.
-# You will write max pooling, forwards and backwards, and run both inside an FCN. No GPU is needed: minifcn compiles CUDA
-# C++ for the CPU, with g++, and runs the threads one after the other, in any order you like. Where CuPy and a GPU are,
-# the same source runs there. Notebook 15 shows how it is done, step by step.
+# On a GPU a layer is a *kernel*: a small function in CUDA C++ that thousands of threads run at once, each for one
+# element. You will write max pooling, forwards and backwards, and run both inside an FCN. No GPU is needed: minifcn
+# compiles CUDA C++ for the CPU, with g++, and runs the threads one after the other, in any order you like. Where CuPy
+# and a GPU are, the same source runs there. Notebook 15 shows how it is done, step by step.
 #
 # Each task asks for a function that returns a *source*, as text: one kernel with the parameters given, and whatever
 # `__device__` functions you want beside it. A thread learns its number, and finds its element by it:
@@ -17,8 +17,8 @@
 # Three rules make a kernel right, whatever the GPU does. Threads run in **no order**. No two threads write **the same
 # element**. And memory that is written comes **filled with rubbish**: who adds to it adds to rubbish.
 #
-# An array of shape (N, C, H, W) is one row of numbers: element $(n, c, i, j)$ is number $((n\,C + c)\,H + i)\,W + j$. So, from
-# the last axis to the first, division and remainder give the place back: `e % W`, `e / W % H`, `e / W / H`.
+# An array of shape (N, C, H, W) is one row of numbers: element $(n, c, i, j)$ is number $((n\,C + c)\,H + i)\,W + j$.
+# So, from the last axis to the first, division and remainder give the place back: `e % W`, `e / W % H`, `e / W / H`.
 
 # %%
 # Setup
@@ -63,8 +63,8 @@ def loss_and_gradients(model, image, labels):
 #                                       int OH, int OW, int kh, int kw, int sh, int sw, int ph, int pw)
 # ```
 #
-# x is (N, C, H, W), y and index are (N, C, OH, OW), and total = N · C · OH · OW is the number of cells. The last windows
-# may stick out of the image at the end (`ceil_mode`); OH and OW are given.
+# x is (N, C, H, W), y and index are (N, C, OH, OW), and total = N · C · OH · OW is the number of cells. The last
+# windows may stick out of the image at the end (`ceil_mode`); OH and OW are given.
 
 
 # %%
@@ -138,10 +138,10 @@ def test_fcn_pools_with_my_kernel():
 # %% [markdown]
 # ## Task 7.2: Backwards, and who may write (4 points)
 #
-# The gradient of a window goes to the pixel that was its maximum. The obvious kernel has a thread an *output* cell, which
-# adds its gradient where its index points: it *scatters*. But a pixel can be the maximum of several windows, whenever
-# they overlap; then several threads read, add and write one element, and additions are lost. (Atomic additions lose
-# none, but come in another order, with other last digits, in every run.)
+# The gradient of a window goes to the pixel that was its maximum. The obvious kernel has a thread an *output* cell,
+# which adds its gradient where its index points: it *scatters*. But a pixel can be the maximum of several windows,
+# whenever they overlap; then several threads read, add and write one element, and additions are lost. (Atomic
+# additions lose none, but come in another order, with other last digits, in every run.)
 #
 # So turn it round, and *gather*: a thread an **input** pixel, which asks all windows that see it whether it was their
 # maximum, and adds up. It alone writes its element, once:
@@ -153,8 +153,8 @@ def test_fcn_pools_with_my_kernel():
 # $s_h$, not negative, and $i < OH$. A pixel that no window saw has the gradient 0, and this too has to be written.
 #
 # ```
-# extern "C" __global__ void max_pool2d_grad(const float* gy, const unsigned char* index, float* gx, int total,
-#                                            int H, int W, int OH, int OW, int kh, int kw, int sh, int sw, int ph, int pw)
+# extern "C" __global__ void max_pool2d_grad(const float* gy, const unsigned char* index, float* gx, int total, int H,
+#                                            int W, int OH, int OW, int kh, int kw, int sh, int sw, int ph, int pw)
 # ```
 #
 # gy and index are (N, C, OH, OW), gx is (N, C, H, W), and total = N · C · H · W is the number of pixels.
@@ -166,8 +166,8 @@ def max_pool2d_grad_source():
     """The source of the kernel max_pool2d_grad."""
     ### BEGIN SOLUTION
     return r"""
-extern "C" __global__ void max_pool2d_grad(const float* gy, const unsigned char* index, float* gx, int total,
-                                           int H, int W, int OH, int OW, int kh, int kw, int sh, int sw, int ph, int pw) {
+extern "C" __global__ void max_pool2d_grad(const float* gy, const unsigned char* index, float* gx, int total, int H,
+                                           int W, int OH, int OW, int kh, int kw, int sh, int sw, int ph, int pw) {
     int e = blockIdx.x * blockDim.x + threadIdx.x;
     if (e >= total) return;
     int q = e % W, r = e / W % H, map = e / W / H * OH * OW;
@@ -196,7 +196,9 @@ def test_a_peak_collects():
     where = (3, 3), (1, 1), (0, 0), (1, 1), False
     _, index = mf.kernels.reference.max_pool2d(x, *where)
     gx = kernel(np.ones((1, 1, 3, 3), "float32"), index, x.shape, *where)
-    assert not np.isnan(gx).any(), "some elements were never written, or added to before they were: memory comes filled with NaN"
+    assert not np.isnan(gx).any(), (
+        "some elements were never written, or added to before they were: memory comes filled with NaN"
+    )
     assert gx[0, 0, 2, 2] == 9, f"the peak's gradient is {gx[0, 0, 2, 2]}, it should be 9"
     assert gx.sum() == 9, f"the others' should be 0; all together they are {gx.sum()}, not 9"
 
@@ -227,14 +229,16 @@ def test_fcn_trains_on_my_kernels():
     right = loss_and_gradients(model, image, labels)
     with mf.override(**mine):
         ours = loss_and_gradients(model, image, labels)
-    assert all(np.allclose(a, b, rtol=1e-3, atol=1e-3 * abs(b).max()) for a, b in zip(ours, right)), "a gradient differs"
+    assert all(np.allclose(a, b, rtol=1e-3, atol=1e-3 * abs(b).max()) for a, b in zip(ours, right)), (
+        "a gradient differs"
+    )
 
 
 # %% [markdown]
 # ## On a GPU
 #
-# With CuPy and a GPU the very same sources run there, compiled by NVIDIA's compiler; without them this check has nothing
-# to do. (`python -m minifcn.cuda_on_cpu run python a7_cuda.py` runs it on CuPy without a GPU.)
+# With CuPy and a GPU the very same sources run there, compiled by NVIDIA's compiler; without them this check has
+# nothing to do. (`python -m minifcn.cuda_on_cpu run python a7_cuda.py` runs it on CuPy without a GPU.)
 
 
 # %%
@@ -251,4 +255,6 @@ def test_on_a_gpu():
     right = loss_and_gradients(model, image, labels)
     with mf.override(**mine):
         ours = loss_and_gradients(model.to("cuda"), image.to("cuda"), labels)
-    assert all(np.allclose(a, b, rtol=1e-3, atol=1e-3 * abs(b).max()) for a, b in zip(ours, right)), "a gradient differs"
+    assert all(np.allclose(a, b, rtol=1e-3, atol=1e-3 * abs(b).max()) for a, b in zip(ours, right)), (
+        "a gradient differs"
+    )

@@ -1,4 +1,4 @@
-"""A1's hidden tests: two operations, the order of backward, the numerical gradient, the checker, and a student's test."""
+"""A1's hidden tests: two operations, the order of backward, numerical gradients, the checker, and a student's test."""
 
 import numpy as np
 
@@ -57,7 +57,8 @@ RELU = Task(
     checks=[Check(VALUES, 1, relu_values), Check(ZERO, 1, relu_at_zero), Check(NET, 1, in_fcn("ReLU"))],
     mistakes=[
         mistake("the gradient passes where x is 0: there it is 0, too", "x > 0", "x >= 0", loses=ZERO),
-        mistake("the gradient passes everywhere: it must be 0 where x was negative", "gy * positive", "gy", loses=RELU_ALL),
+        mistake("the gradient passes everywhere: it must be 0 where x was negative", "gy * positive", "gy",
+                loses=RELU_ALL),
         mistake("backward returns the slope alone: it must be multiplied by the gradient that arrives, gy",
                 "gy * positive", "positive.astype(gy.dtype)", loses=RELU_ALL),
         mistake("the gradient is cut where gy is negative, too: ReLU looks at the sign of x alone", "gy * positive",
@@ -66,8 +67,10 @@ RELU = Task(
                 "np.maximum(gy, 0)", loses=RELU_ALL),
         mistake("it changes its input: a network needs that array again", "np.maximum(x, 0)", "np.maximum(x, 0, out=x)",
                 loses=(VALUES, ZERO)),
-        mistake("negative numbers pass, turned round: max(x, 0) is not |x|", "np.maximum(x, 0)", "abs(x)", loses=RELU_ALL),
-        mistake("the result is float64 where the input is float32", "np.maximum(x, 0)", "np.maximum(x, np.zeros(x.shape))",
+        mistake("negative numbers pass, turned round: max(x, 0) is not |x|", "np.maximum(x, 0)", "abs(x)",
+                loses=RELU_ALL),
+        mistake("the result is float64 where the input is float32", "np.maximum(x, 0)",
+                "np.maximum(x, np.zeros(x.shape))",
                 loses=VALUES),
     ],
     cheats=[
@@ -131,24 +134,31 @@ ADD = Task(
     checks=[
         Check(EQUAL, 1, equal_shapes),
         Check(FRONT, 1, broadcast([((4, 3), (3,)), ((3,), (2, 4, 3)), ((2, 3), ()), ((), (2, 3, 2))])),
-        Check(ONES, 1, broadcast([((2, 3, 4), (3, 1)), ((3, 1), (1, 4)), ((2, 1, 3, 4), (2, 5, 1, 1)), ((1,), (3, 2))])),
+        Check(ONES, 1, broadcast([
+            ((2, 3, 4), (3, 1)), ((3, 1), (1, 4)), ((2, 1, 3, 4), (2, 5, 1, 1)), ((1,), (3, 2)),
+        ])),
         Check(NET, 1, in_fcn("Add")),
     ],
     mistakes=[
         mistake("the gradient of a repeated operand is not summed: it has gy's shape, not the operand's",
-                "gradients.append(gy.sum(axis=tuple(repeated)).reshape(shape))", "gradients.append(gy)", loses=(FRONT, ONES)),
-        mistake("the gradient of a repeated operand is the mean over its uses: it must be the sum", "gy.sum(", "gy.mean(",
+                "gradients.append(gy.sum(axis=tuple(repeated)).reshape(shape))", "gradients.append(gy)",
+                loses=(FRONT, ONES)),
+        mistake("the gradient of a repeated operand is the mean over its uses: it must be the sum", "gy.sum(",
+                "gy.mean(",
                 loses=(FRONT, ONES)),
         mistake("axes of length 1 are not summed: only those that the operand does not have",
-                "[*range(new), *(new + axis for axis, n in enumerate(shape) if n == 1)]", "list(range(new))", loses=ONES),
-        mistake("axes that the operand does not have are not summed: only those of length 1", "repeated = [*range(new), *",
+                "[*range(new), *(new + axis for axis, n in enumerate(shape) if n == 1)]", "list(range(new))",
+                loses=ONES),
+        mistake("axes that the operand does not have are not summed: only those of length 1",
+                "repeated = [*range(new), *",
                 "repeated = [*", loses=(FRONT, ONES)),
         mistake("only the second operand can be the smaller one: the first one's gradient is not summed",
                 "return tuple(gradients)", "return gy, gradients[1]", loses=(FRONT, ONES)),
         mistake("of the uses of a repeated operand only the first counts: sum over them",
                 "gy.sum(axis=tuple(repeated))",
                 "gy[tuple(0 if i in repeated else slice(None) for i in range(gy.ndim))]", loses=(FRONT, ONES)),
-        mistake("the gradient is split between the operands: each gets all of it", "gy.sum(", "0.5 * gy.sum(", loses=ADD_ALL),
+        mistake("the gradient is split between the operands: each gets all of it", "gy.sum(", "0.5 * gy.sum(",
+                loses=ADD_ALL),
         mistake("the gradient of b has the wrong sign", "return tuple(gradients)", "return gradients[0], -gradients[1]",
                 loses=ADD_ALL),
     ],
@@ -309,8 +319,8 @@ def backward_order(last):
             order.append(node)
             waiting += [x.creator for x in node.inputs if x.creator is not None]
     return order""", loses=(AFTER, NET)),
-        instead("nodes are taken when they are first met, row by row from the last: a node must wait for the longest way to "
-                "it, not the shortest", """# Task 1.3
+        instead("nodes are taken when they are first met, row by row from the last: a node must wait for the longest "
+                "way to it, not the shortest", """# Task 1.3
 def backward_order(last):
     order = [last]
     for node in order:
@@ -409,15 +419,21 @@ def cubic_and_mixed(x):
 
 
 def differences(rng):
-    yield Case("x² at step 0.5 (central differences are exact)", square, rng.standard_normal(3), rng.standard_normal(3), 0.5)
+    yield Case(
+        "x² at step 0.5 (central differences are exact)", square, rng.standard_normal(3), rng.standard_normal(3), 0.5
+    )
     yield Case("x² at step 0.01", square, rng.standard_normal((2, 2)), rng.standard_normal((2, 2)), 0.01)
     yield Case("exp at the default step", np.exp, rng.standard_normal(3), rng.standard_normal(3))
 
 
 def cotangents(rng):
-    yield Case("three outputs that mix the inputs", cubic_and_mixed, rng.standard_normal((2, 2)), rng.standard_normal(3))
+    yield Case(
+        "three outputs that mix the inputs", cubic_and_mixed, rng.standard_normal((2, 2)), rng.standard_normal(3)
+    )
     w = rng.standard_normal((4, 2))
-    yield Case("a matrix product, (2, 3) -> (4, 3)", lambda x: w @ x, rng.standard_normal((2, 3)), rng.standard_normal((4, 3)))
+    yield Case(
+        "a matrix product, (2, 3) -> (4, 3)", lambda x: w @ x, rng.standard_normal((2, 3)), rng.standard_normal((4, 3))
+    )
     yield Case("one output", lambda x: (x**2).sum(), rng.standard_normal(4), np.array(2.0))
 
 
@@ -453,7 +469,8 @@ NUMERICAL = Task(
                 "        at = np.ravel_multi_index(index, x.shape) if index else 0\n"
                 "        flat[at] += h\n        above = x.copy()\n        flat[at] -= 2 * h\n        below = x.copy()\n"
                 "        flat[at] = keep[index]\n", loses=POINTS),
-        mistake("all elements move at once: this is the derivative along (1, …, 1), not a gradient", "above[index] += h",
+        mistake("all elements move at once: this is the derivative along (1, …, 1), not a gradient",
+                "above[index] += h",
                 "above += h", "below[index] -= h", "below -= h", loses=DIFFERENCES_ALL),
     ],
     cheats=[
@@ -589,7 +606,9 @@ def trap_pairs(rng):
     yield pair("NaN in one element", rng, False, np.sin, lambda gy: np.cos(x) * gy * [1, np.nan, 1], x)
     yield pair("NaN everywhere", rng, False, np.sin, lambda gy: np.nan * gy, x)
     row = rng.standard_normal((1, 3))
-    yield pair("shape (2, 3) for a row that is repeated", rng, False, lambda r: r + np.zeros((2, 3)), lambda gy: gy, row)
+    yield pair(
+        "shape (2, 3) for a row that is repeated", rng, False, lambda r: r + np.zeros((2, 3)), lambda gy: gy, row
+    )
     yield pair("its sum, of shape (3,)", rng, False, lambda r: r + np.zeros((2, 3)), lambda gy: gy.sum(0), row)
     yield pair("its sum, of shape (1, 3)", rng, True, lambda r: r + np.zeros((2, 3)), lambda gy: gy.sum(0)[None], row)
 
@@ -605,13 +624,13 @@ CHECKER = Task(
         Check(SCALE, 1, scaled_pairs), Check(TRAPS, 1, trap_pairs),
     ],
     mistakes=[
-        mistake("the cotangent is all ones: a softmax's outputs add up to 1, so that it cannot see any gradient of a softmax",
+        mistake("the cotangent is all ones: a softmax's outputs add up to 1, so that its gradient is not seen",
                 "rng.standard_normal(y.shape), rng", "np.ones(y.shape), rng", loses=RANDOM),
         mistake("the direction is all ones: it sees the sum of a gradient, not its elements",
                 "rng.standard_normal(x.shape)", "np.ones(x.shape)", loses=(RANDOM, EVERY)),
         mistake("it compares with an absolute tolerance: a wrong gradient of a small function passes",
                 "1e-5 * abs(gradient * d).sum() + rounding", "1e-6 * abs(analytic) + 1e-7", loses=SCALE),
-        mistake("NaN is accepted: a comparison with NaN is False, so ask whether they are close, not whether they are far",
+        mistake("NaN is accepted: comparing with NaN is False, so ask whether numbers are close, not whether far",
                 "return bool(abs(analytic - numeric) <= 1e-5 * abs(gradient * d).sum() + rounding)",
                 "return not bool(abs(analytic - numeric) > 1e-5 * abs(gradient * d).sum() + rounding)", loses=TRAPS),
         mistake("a gradient of another shape than x is broadcast, not refused", "if gradient.shape != x.shape:",
@@ -785,7 +804,8 @@ RIGHT = {
     "the fast kernel": mf.kernels.max_pool2d.choose(np.zeros(1)), "a kernel whose index is int64": wide_index,
 }  # fmt: skip
 WRONG_VALUES = {
-    "the minimum": minimum, "the mean": mean, "the largest without its sign": largest_size, "pads with 0": padded_with_zero,
+    "the minimum": minimum, "the mean": mean, "the largest without its sign": largest_size,
+    "pads with 0": padded_with_zero,
 }  # fmt: skip
 WRONG_GEOMETRY = {
     "ignores the stride": geometry(stride=lambda g: (1, 1)),
@@ -816,7 +836,10 @@ def kernels(wrong):
     """Right kernels, which must pass, and wrong ones, in an order nobody knows."""
 
     def cases(rng):
-        both = [Case(f"a right kernel is refused: {label}", kernel, judge=lambda result: None) for label, kernel in RIGHT.items()]
+        both = [
+            Case(f"a right kernel is refused: {label}", kernel, judge=lambda result: None)
+            for label, kernel in RIGHT.items()
+        ]
         both += [Case(f"a wrong kernel passes: {label}", kernel, raises=True) for label, kernel in wrong.items()]
         rng.shuffle(both)
         yield from both
@@ -833,16 +856,18 @@ DRAWN = "(rng.standard_normal((2, 2, 6, 7)) - 1, -1.0 * rng.integers(1, 3, (2, 2
 TEST = Task(
     "1.6", "examine_max_pool", forbidden=("max_pool2d",),
     checks=[
-        Check(VALUE, 1, kernels(WRONG_VALUES)), Check(PLACE, 2, kernels(WRONG_GEOMETRY)), Check(CEIL, 1, kernels(WRONG_CEIL)),
-        Check(INDEX, 1, kernels(WRONG_INDEX)), Check(MAPS, 1, kernels(WRONG_MAPS)),
+        Check(VALUE, 1, kernels(WRONG_VALUES)), Check(PLACE, 2, kernels(WRONG_GEOMETRY)),
+        Check(CEIL, 1, kernels(WRONG_CEIL)), Check(INDEX, 1, kernels(WRONG_INDEX)), Check(MAPS, 1, kernels(WRONG_MAPS)),
     ],
     mistakes=[
         mistake("no window lies over the border with only negative numbers in it: padding with 0 goes unseen", DRAWN,
                 "(abs(rng.standard_normal((2, 2, 6, 7))), 1.0 * rng.integers(1, 3, (2, 2, 6, 7)))", loses=VALUE),
         mistake("no two numbers of a window are equal: which of several maxima is taken goes unseen", DRAWN,
                 "(rng.standard_normal((2, 2, 6, 7)) - 1,)", loses=INDEX),
-        mistake("the index is not looked at", 'assert (index == first).all()', 'assert (index == index).all()', loses=INDEX),
-        mistake("one image of one channel: what happens to the others goes unseen", "(2, 2, 6, 7)", "(1, 1, 6, 7)", loses=MAPS),
+        mistake("the index is not looked at", 'assert (index == first).all()', 'assert (index == index).all()',
+                loses=INDEX),
+        mistake("one image of one channel: what happens to the others goes unseen", "(2, 2, 6, 7)", "(1, 1, 6, 7)",
+                loses=MAPS),
         mistake("ceil_mode is never tried", ", True)", ", False)", loses=CEIL),
         mistake("padding and dilation are never tried", "(1, 0), (1, 1)", "(0, 0), (1, 1)", "(1, 1), (1, 1), True",
                 "(0, 0), (1, 1), True", "(0, 1), (2, 1)", "(0, 0), (1, 1)", "(0, 0), (1, 2)", "(0, 0), (1, 1)",
@@ -919,8 +944,9 @@ def examine_max_pool(max_pool2d):
     expect(-ramp, ((1, 1), (2, 3), (0, 0), one, True), [[[[1, 4], [9, 12]]]], np.zeros((1, 1, 2, 2)))
     expect(np.zeros((1, 1, 2, 3)), ((2, 3), one, (0, 0), one, False), [[[[0]]]], [[[[0]]]])
     expect([[[[-1, -3], [-5, -2]]]], ((2, 2), one, (0, 0), one, False), [[[[-1]]]], [[[[0]]]])
-    expect([[[[1, 3], [5, 5]]], [[[9, 8], [7, 9]]]], ((2, 2), one, (0, 0), one, False), [[[[5]]], [[[9]]]], [[[[2]]], [[[0]]]])
-    expect([[[[1, 3], [2, 2]], [[4, 4], [6, 5]]]], ((2, 2), one, (0, 0), one, False), [[[[3]], [[6]]]], [[[[1]], [[2]]]])
+    plain = ((2, 2), one, (0, 0), one, False)
+    expect([[[[1, 3], [5, 5]]], [[[9, 8], [7, 9]]]], plain, [[[[5]]], [[[9]]]], [[[[2]]], [[[0]]]])
+    expect([[[[1, 3], [2, 2]], [[4, 4], [6, 5]]]], plain, [[[[3]], [[6]]]], [[[[1]], [[2]]]])
     expect([[[[-7, 2], [3, 1]]]], ((2, 2), one, (0, 0), one, False), [[[[3]]]], [[[[2]]]])"""),
     ],
 )  # fmt: skip

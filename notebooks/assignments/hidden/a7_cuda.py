@@ -68,10 +68,10 @@ def checks(kernel, draw):
     ]
 
 
-FIRST = 'extern "C" __global__ void max_pool2d(const float* x, float* y, unsigned char* index, int total, int H, int W, ' \
-        "int OH, int OW, int kh, int kw, int sh, int sw, int ph, int pw) {"  # fmt: skip
-SECOND = 'extern "C" __global__ void max_pool2d_grad(const float* gy, const unsigned char* index, float* gx, int total, ' \
-         "int H, int W, int OH, int OW, int kh, int kw, int sh, int sw, int ph, int pw) {"  # fmt: skip
+SIZES = "int total, int H, int W, int OH, int OW, int kh, int kw, int sh, int sw, int ph, int pw"
+KERNEL = 'extern "C" __global__ void '
+FIRST = KERNEL + f"max_pool2d(const float* x, float* y, unsigned char* index, {SIZES}) {{"
+SECOND = KERNEL + f"max_pool2d_grad(const float* gy, const unsigned char* index, float* gx, {SIZES}) {{"
 THREAD = "\n    int e = blockIdx.x * blockDim.x + threadIdx.x;\n    if (e >= total) return;\n"
 
 
@@ -97,7 +97,8 @@ POOL = Task(
         mistake("the size of a block is taken for granted: it is blockDim.x", "blockDim.x", "256", loses=ORDERS),
         mistake("the stride of H is used along W, too", "sw * j", "sh * j", loses=(WHERE, ORDERS)),
         mistake("the padding is ignored", " - ph", "", " - pw", "", loses=(WHERE, ORDERS)),
-        mistake("rows are as long as the map is high: it works for square maps only", "map[row * W", "map[row * H", loses=ALL),
+        mistake("rows are as long as the map is high: it works for square maps only", "map[row * W", "map[row * H",
+                loses=ALL),
         mistake("the tap is numbered column by column: it is u·kw + v", "at = u * kw + v", "at = v * kh + u",
                 loses=ALL),
         mistake("the tap is numbered u·kh + v: right for square windows only", "at = u * kw + v", "at = u * kh + v",
@@ -112,7 +113,8 @@ POOL = Task(
     cheats=[
         instead("hands in the library's own file", """# Task 7.1
 def max_pool2d_source():
-    return mf.kernels.gpu.launch.source("pool.cu").replace("MF_REAL", "float").replace("MF_INDEX", "int")""", loses=ALL),
+    source = mf.kernels.gpu.launch.source("pool.cu")
+    return source.replace("MF_REAL", "float").replace("MF_INDEX", "int")""", loses=ALL),
         instead("runs for ever", forward("    while (true) y[e] += 1;"), loses=ALL),
         instead("crashes", forward("    *(volatile float*)8 = 1;"), loses=ALL),
         instead("ends the process with a smile", forward("    _exit(0);"), loses=ALL),
@@ -125,7 +127,8 @@ def max_pool2d_source():
     for (int u = 0; u < kh; ++u)
         for (int v = 0; v < kw; ++v) {
             int r = sh * i - ph + u, q = sw * j - pw + v;
-            if (r >= 0 && r < H && q >= 0 && q < W && (at < 0 || map[r * W + q] > y[e])) y[e] = map[r * W + q], at = u * kw + v;
+            if (r < 0 || r >= H || q < 0 || q >= W) continue;
+            if (at < 0 || map[r * W + q] > y[e]) y[e] = map[r * W + q], at = u * kw + v;
         }
     index[e] = at;""", "#define NOTHING"), loses=ALL),
         instead("does the work in Python", """# Task 7.1
@@ -143,9 +146,11 @@ def max_pool2d_source():
                 index[e] = (r - top) * kw + q - left;
             }
     y[e] = best;""", """struct Place { int map, i, j; };
-__device__ Place place(int e, int width, int height) { return {e / width / height, e / width % height, e % width}; }""")),
-        instead("from the last tap to the first, with >=; a loop over elements", '# Task 7.1\ndef max_pool2d_source():\n'
-                '    return r"""\n' + FIRST + """
+__device__ Place place(int e, int width, int height) {
+    return {e / width / height, e / width % height, e % width};
+}""")),
+        instead("from the last tap to the first, with >=; a loop over elements",
+                '# Task 7.1\ndef max_pool2d_source():\n    return r"""\n' + FIRST + """
     for (int e = blockIdx.x * blockDim.x + threadIdx.x; e < total; e += gridDim.x * blockDim.x) {
         int map = e / (OH * OW), i = e % (OH * OW) / OW, j = e % OW, first = 0;
         float best = -1e38f;
@@ -175,8 +180,8 @@ GRADIENT = Task(
                 " || top % sh || left % sw", "", loses=ALL),
         mistake("there are only OH × OW windows: i and j must stay below", "if (i >= OH || j >= OW) continue;", "",
                 loses=(WINDOWS, WHERE)),
-        mistake("the padding is subtracted: row r lies under tap u of the window that begins at r + p − u", "r + ph - u",
-                "r - ph - u", "q + pw - v", "q - pw - v", loses=(WHERE, ORDERS)),
+        mistake("the padding is subtracted: row r lies under tap u of the window that begins at r + p − u",
+                "r + ph - u", "r - ph - u", "q + pw - v", "q - pw - v", loses=(WHERE, ORDERS)),
         mistake("the tap is numbered column by column: it is u·kw + v", "u * kw + v", "v * kh + u", loses=ALL),
         mistake("threads beyond the last element write, too: blocks have a fixed size, and the last one sticks out",
                 "if (e >= total) return;", "", loses=ORDERS),
@@ -184,7 +189,8 @@ GRADIENT = Task(
                 "e / W / H * H * W", loses=ALL),
         mistake("a pixel that is no maximum is left as it is: memory comes filled with rubbish, so 0 must be written",
                 "gx[e] = sum;", "if (sum != 0) gx[e] = sum;", loses=ALL),
-        instead("it scatters: many threads add to one pixel, which nobody set to 0 before", backward("""    int cells = total / W / H * OH * OW;
+        instead("it scatters: many threads add to one pixel, which nobody set to 0 before", backward("""
+    int cells = total / W / H * OH * OW;
     if (e >= cells) return;
     int j = e % OW, i = e / OW % OH, map = e / OW / OH, tap = index[e];
     gx[(map * H + sh * i - ph + tap / kw) * W + sw * j - pw + tap % kw] += gy[e];"""), loses=ALL),
@@ -198,7 +204,8 @@ GRADIENT = Task(
     cheats=[
         instead("one thread does everything, at the end", backward("""    if (e != total - 1) return;
     for (int g = 0; g < total; ++g) gx[g] = gy[g % OW];"""), loses=ALL),
-        instead("assumes that threads run in ascending order", backward("""    if (e == 0) for (int g = 0; g < total; ++g) gx[g] = 0;
+        instead("assumes that threads run in ascending order", backward("""
+    if (e == 0) for (int g = 0; g < total; ++g) gx[g] = 0;
     int plane = H * W, map = e / plane;
     if (e % plane) return;
     for (int c = 0; c < OH * OW; ++c) {
@@ -209,7 +216,8 @@ GRADIENT = Task(
     gx[e] = 0;""", 'extern "C" int PyRun_SimpleString(const char*);'), loses=ALL),
     ],
     styles=[
-        instead("over the windows that see the pixel, first to last", backward("""    const int q = e % W, r = (e / W) % H, map = e / (W * H);
+        instead("over the windows that see the pixel, first to last", backward("""
+    const int q = e % W, r = (e / W) % H, map = e / (W * H);
     const int i0 = max(0, (r + ph - kh + sh) / sh), i1 = min(OH - 1, (r + ph) / sh);
     const int j0 = max(0, (q + pw - kw + sw) / sw), j1 = min(OW - 1, (q + pw) / sw);
     float all = 0.f;
