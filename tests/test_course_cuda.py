@@ -87,7 +87,7 @@ def test_a_compilers_error_is_one_line_of_feedback(assignment, source):
 
 @pytest.mark.host
 def test_native_code_computes_and_does_nothing_else(assignment, source, tmp_path):
-    """While it is loaded, and while it runs, it can start nothing and write no file; its answer is right all the same."""
+    """While it is loaded, and while it runs, it can start nothing and write no file; its answer still counts."""
     mark = tmp_path / "mark"
     early = f'static int early = system("touch {mark}");'
     late = f'if (e == 0) system("touch {mark}"), fork();'

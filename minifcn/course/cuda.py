@@ -88,7 +88,10 @@ class Kernel:
             if xp is np:
                 from ..cuda_on_cpu.host import Module
 
-                self.module = Module(self.source)
+                try:
+                    self.module = Module(self.source)
+                except CompileError as error:
+                    raise CompileError(_first_error(str(error))) from None
             else:
                 self.module = xp.RawModule(code=self.source, options=("--std=c++17",))
             self.function, self.owner = self.module.get_function(self.name), xp
@@ -191,8 +194,13 @@ def build(name, source, library):
     except subprocess.TimeoutExpired:
         raise CompileError(f"the compiler took more than {2 * SECONDS} seconds") from None
     if done.returncode:
-        said = re.search(r"kernel\.cu:(\d+):(?:\d+:)? (?:fatal )?error: (.*)", done.stderr)
-        raise CompileError(f"line {said[1]}: {said[2]}" if said else "the compiler gave up")
+        raise CompileError(_first_error(done.stderr))
+
+
+def _first_error(text):
+    """Of all that the compiler said, the line to begin with."""
+    said = re.search(r"kernel\.cu:(\d+):(?:\d+:)? (?:fatal )?error: (.*)", text)
+    return f"line {said[1]}: {said[2]}" if said else "the compiler gave up"
 
 
 def main(source, library):

@@ -202,7 +202,7 @@ class Examiner:
         """The result of one task; cells that end the process are left out from then on."""
         title = self.assignment.headings[task.number]
         if task.cuda and not cuda.available():
-            return TaskResult(task.number, title, [], ["not graded: compiling CUDA C++ takes g++, which is not installed here"])
+            return TaskResult(task.number, title, [], ["not graded: it takes g++, which is not installed here"])
         result = TaskResult(task.number, title, [CheckResult(c.title, 0, c.points) for c in task.checks])
         process = None
         ends = 0
@@ -246,8 +246,10 @@ class Examiner:
 
     def _compiled(self, process, task, order):
         """A process that has the kernel whose source the submission gives in `process`, and nothing else of it."""
-        reply = process.ask("call", [])
-        process.close()
+        try:
+            reply = process.ask("call", [])
+        finally:
+            process.close()
         if "error" in reply:
             raise Ended(f"it raises {reply['error']}")
         with tempfile.TemporaryDirectory(prefix="grade-") as room:

@@ -464,7 +464,8 @@ NUMERICAL = Task(
         mistake("it changes x in place, and does not put back just what was there", "above, below = x.copy(), x.copy()",
                 "below = x.copy()\n        above = x", loses=DIFFERENCES_ALL),
         mistake("x is moved in a copy of its numbers that f never sees: reshape and ravel copy what is not contiguous",
-                "    gradient = np.zeros_like(x)", "    gradient, flat = np.zeros_like(x), x.ravel()\n    keep = x.copy()",
+                "    gradient = np.zeros_like(x)",
+                "    gradient, flat = np.zeros_like(x), x.ravel()\n    keep = x.copy()",
                 "        above, below = x.copy(), x.copy()\n        above[index] += h\n        below[index] -= h\n",
                 "        at = np.ravel_multi_index(index, x.shape) if index else 0\n"
                 "        flat[at] += h\n        above = x.copy()\n        flat[at] -= 2 * h\n        below = x.copy()\n"
