@@ -358,7 +358,7 @@ def test_backward_agrees_with_differences():
 
 
 # %% [markdown]
-# ## Task 1.5: The gradient checker (4 points)
+# ## Task 1.5: The gradient checker (5 points)
 #
 # Element by element, a layer with a million weights takes two million forward passes. One direction is enough, if it is
 # random: with $v$ and $d$ drawn from `rng`,
@@ -446,7 +446,7 @@ def test_checker_on_operations():
 
 
 # %% [markdown]
-# ## Task 1.6: A test of your own (6 points)
+# ## Task 1.6: A test of your own (7 points)
 #
 # Max pooling, which makes the paper's maps coarse, is easily almost right. Write the test that tells: a function that
 # is given an implementation, tries it, and raises an AssertionError (with `assert`) if it is wrong. It will be given
@@ -531,7 +531,7 @@ def test_my_test_passes_right_kernels():
 
 @check
 def test_my_test_catches_wrong_kernels():
-    """1.6 My test catches a minimum, and a kernel that ignores the padding (the hidden ones are twenty-three)"""
+    """1.6 My test catches a minimum, and a kernel that ignores the padding (the hidden ones are twenty-four)"""
     kernel = mf.kernels.textbook.max_pool2d
 
     def minimum(x, *geometry):

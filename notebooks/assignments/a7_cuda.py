@@ -31,10 +31,10 @@ from minifcn.course import check, cuda
 def scene():
     """A small FCN-8s, an image, and its labels, of the size 32×48."""
     mf.manual_seed(0)
-    model = mf.models.fcn8s_mini(num_classes=6, width=0.125, dropout=0.0)
+    model, rng = mf.models.fcn8s_mini(num_classes=6, width=0.125, dropout=0.0), np.random.default_rng(0)
     for p in model.parameters():
-        if not p.data.any():
-            p.data = p.data + np.float32(0.05)
+        if not p.data.any():  # weights of 0 would send no gradient down
+            p.data = 0.1 * rng.standard_normal(p.shape, "float32")
     image, labels = mf.data.Shapes(size=(32, 48))[0]
     return model, mf.Tensor(model.preprocessing(image[None])), labels[None]
 

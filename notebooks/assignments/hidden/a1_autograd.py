@@ -804,19 +804,20 @@ RIGHT = {
     "the vectorised kernel": mf.kernels.textbook.max_pool2d, "the kernel in loops": mf.kernels.reference.max_pool2d,
     "the fast kernel": mf.kernels.max_pool2d.choose(np.zeros(1)), "a kernel whose index is int64": wide_index,
 }  # fmt: skip
-WRONG_VALUES = {
-    "the minimum": minimum, "the mean": mean, "the largest without its sign": largest_size,
-    "pads with 0": padded_with_zero,
-}  # fmt: skip
-WRONG_GEOMETRY = {
+WRONG_VALUES = {"the minimum": minimum, "the mean": mean}
+WRONG_NEGATIVES = {"the largest without its sign": largest_size, "pads with 0": padded_with_zero}
+WRONG_WINDOWS = {
     "ignores the stride": geometry(stride=lambda g: (1, 1)),
     "swaps the stride's h and w": geometry(stride=lambda g: g["stride"][::-1]),
     "steps by the window, whatever the stride": geometry(stride=lambda g: g["size"]),
     "swaps the window's h and w": geometry(size=lambda g: g["size"][::-1]),
     "swaps H and W altogether": transposed,
+}
+WRONG_PLACES = {
     "ignores the padding": geometry(padding=lambda g: (0, 0)),
     "swaps the padding's h and w": geometry(padding=lambda g: g["padding"][::-1]),
     "ignores the dilation": geometry(dilation=lambda g: (1, 1)),
+    "swaps the dilation's h and w": geometry(dilation=lambda g: g["dilation"][::-1]),
 }
 WRONG_CEIL = {
     "ignores ceil_mode": geometry(ceil=lambda g: False),
@@ -848,8 +849,9 @@ def kernels(wrong):
     return cases
 
 
-VALUE, PLACE, CEIL, INDEX, MAPS = TEST_ALL = (
-    "catches wrong values", "catches wrong geometry", "catches a wrong ceil_mode", "catches a wrong index",
+VALUE, NEGATIVE, WINDOW, PLACE, CEIL, INDEX, MAPS = TEST_ALL = (
+    "catches wrong values", "catches what is wrong for negative numbers", "catches a wrong window or stride",
+    "catches wrong padding or dilation", "catches a wrong ceil_mode", "catches a wrong index",
     "catches wrong channels and images",
 )  # fmt: skip
 DRAWN = "(rng.standard_normal((2, 2, 6, 7)) - 1, -1.0 * rng.integers(1, 3, (2, 2, 6, 7)))"
@@ -857,12 +859,13 @@ DRAWN = "(rng.standard_normal((2, 2, 6, 7)) - 1, -1.0 * rng.integers(1, 3, (2, 2
 TEST = Task(
     "1.6", "examine_max_pool", forbidden=("max_pool2d",),
     checks=[
-        Check(VALUE, 1, kernels(WRONG_VALUES)), Check(PLACE, 2, kernels(WRONG_GEOMETRY)),
+        Check(VALUE, 1, kernels(WRONG_VALUES)), Check(NEGATIVE, 1, kernels(WRONG_NEGATIVES)),
+        Check(WINDOW, 1, kernels(WRONG_WINDOWS)), Check(PLACE, 1, kernels(WRONG_PLACES)),
         Check(CEIL, 1, kernels(WRONG_CEIL)), Check(INDEX, 1, kernels(WRONG_INDEX)), Check(MAPS, 1, kernels(WRONG_MAPS)),
     ],
     mistakes=[
         mistake("no window lies over the border with only negative numbers in it: padding with 0 goes unseen", DRAWN,
-                "(abs(rng.standard_normal((2, 2, 6, 7))), 1.0 * rng.integers(1, 3, (2, 2, 6, 7)))", loses=VALUE),
+                "(abs(rng.standard_normal((2, 2, 6, 7))), 1.0 * rng.integers(1, 3, (2, 2, 6, 7)))", loses=NEGATIVE),
         mistake("no two numbers of a window are equal: which of several maxima is taken goes unseen", DRAWN,
                 "(rng.standard_normal((2, 2, 6, 7)) - 1,)", loses=INDEX),
         mistake("the index is not looked at", 'assert (index == first).all()', 'assert (index == index).all()',
@@ -874,7 +877,7 @@ TEST = Task(
                 "(0, 0), (1, 1), True", "(0, 1), (2, 1)", "(0, 0), (1, 1)", "(0, 0), (1, 2)", "(0, 0), (1, 1)",
                 loses=PLACE),
         mistake("only the shape is looked at", 'assert (y == right).all(), "the maxima"', "",
-                'assert (index == first).all(), "the index of the first maximum"', "", loses=(VALUE, INDEX, MAPS)),
+                'assert (index == first).all(), "the index of the first maximum"', "", loses=(VALUE, NEGATIVE, INDEX, MAPS)),
         mistake("it asks for the last maximum: right kernels fail", "x[n, c, row, column] > y[n, c, i, j]",
                 "x[n, c, row, column] >= y[n, c, i, j]", loses=TEST_ALL),
     ],
