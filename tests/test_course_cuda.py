@@ -44,8 +44,9 @@ def test_a_source_is_held_against_what_is_asked_for(source):
     }.items():
         with pytest.raises(CompileError, match=says):
             cuda.check("max_pool2d", wrong)
-    with pytest.raises(CompileError, match="no text"):
-        cuda.check("max_pool2d", None)
+    for wrong in (None, "\ud800", " " * 30_000):
+        with pytest.raises(CompileError, match="no text"):
+            cuda.check("max_pool2d", wrong)
     cuda.check("max_pool2d", source)
 
 

@@ -6,6 +6,7 @@ confines itself, loads the library and runs it (see ``judge.py``, ``child.py`` a
 """
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -28,12 +29,13 @@ SIGNATURES = {
 MARGIN = 1 << 12  # elements around each array, in which a kernel that leaves it is seen
 LAUNCHES = ((0, 256), (1, 96), (2, 32), (3, 256))  # (order of threads, threads a block)
 FILES = re.compile(r"(#|%:|\?\?=)\s*(include|import|embed)|\b_*asm_*\b|##|%:%:")
+LONGEST = 20_000  # characters of a source
 MEMORY, SECONDS = 2 << 30, 60  # of the compiler
 
 
 def available():
     """Whether kernels can be compiled for the CPU here."""
-    return bool(shutil.which("g++"))
+    return sys.platform == "linux" and platform.machine() == "x86_64" and bool(shutil.which("g++"))
 
 
 class Kernel:
@@ -154,8 +156,8 @@ def check(name, source):
     CompileError
         If it has no such kernel, if its parameters have other types, or if it reaches for files of the computer.
     """
-    if not isinstance(source, str):
-        raise CompileError("the source is no text")
+    if not isinstance(source, str) or len(source) > LONGEST or re.search("[\ud800-\udfff]", source):
+        raise CompileError(f"the source is no text of at most {LONGEST} characters")
     plain = re.sub(r"//[^\n]*|/\*.*?\*/", "", source.replace("\\\n", ""), flags=re.S)
     if FILES.search(plain):
         raise CompileError(
@@ -163,8 +165,8 @@ def check(name, source):
         )
     if name not in KERNEL.findall(plain) or not re.search(r'extern\s+"C"', plain):
         raise CompileError(f'there is no extern "C" __global__ void {name}(...) in it')
-    own = re.search(rf"__global__[^{{;]*?\b{name}\s*\(([^)]*)\)", plain)[1]
-    if _types(own) != _types(SIGNATURES[name]):
+    own = re.search(rf"__global__[^{{;]*?\b{name}\s*\(([^)]*)\)", plain)
+    if not own or _types(own[1]) != _types(SIGNATURES[name]):
         raise CompileError(f"the parameters of {name} should be ({SIGNATURES[name]})")
 
 

@@ -202,7 +202,7 @@ class Examiner:
         """The result of one task; cells that end the process are left out from then on."""
         title = self.assignment.headings[task.number]
         if task.cuda and not cuda.available():
-            return TaskResult(task.number, title, [], ["not graded: it takes g++, which is not installed here"])
+            return TaskResult(task.number, title, [], ["not graded: it takes g++, and Linux on x86-64"])
         result = TaskResult(task.number, title, [CheckResult(c.title, 0, c.points) for c in task.checks])
         process = None
         ends = 0

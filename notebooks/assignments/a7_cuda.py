@@ -98,7 +98,7 @@ extern "C" __global__ void max_pool2d(const float* x, float* y, unsigned char* i
 # %%
 def compiled(name, source):
     """The kernel, to be called as the library's own is."""
-    assert cuda.available(), "compiling for the CPU takes g++, which is not installed here"
+    assert cuda.available(), "compiling for the CPU takes g++, and Linux on x86-64"
     return cuda.Kernel(name, source())
 
 
