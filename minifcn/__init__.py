@@ -12,7 +12,7 @@ from . import data, dense_prediction, geometry, io, kernels, metrics, models, nn
 from .backend import manual_seed
 from .coords import GeometryError
 from .core import Function, Tensor, no_grad
-from .gradcheck import GradcheckError, adjoint_check, gradcheck
+from .gradcheck import GradcheckError, adjoint_check, gradcheck, numerical_gradient
 from .kernels import override, shapes_only
 from .trace import trace
 from .training import fit
@@ -21,6 +21,6 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Function", "GeometryError", "GradcheckError", "Tensor", "adjoint_check", "data", "dense_prediction", "fit",
-    "geometry", "gradcheck", "io", "kernels", "manual_seed", "metrics", "models", "nn", "no_grad", "ops", "optim",
-    "override", "shapes_only", "trace", "viz",
+    "geometry", "gradcheck", "io", "kernels", "manual_seed", "metrics", "models", "nn", "no_grad",
+    "numerical_gradient", "ops", "optim", "override", "shapes_only", "trace", "viz",
 ]  # fmt: skip

@@ -5,7 +5,6 @@ A Function instance *is* the graph node: hyper-parameters in ``__init__``, raw a
 ``backward()`` walks the nodes from the newest to the oldest, each once, and frees what each saved as it passes.
 """
 
-import heapq
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import count
@@ -52,6 +51,21 @@ def watch(forward=None, backward=None):
     forward, backward : callable, optional
     """
     return _setting(_watchers, (*_watchers.get(), (forward, backward)))
+
+
+def newest_first(last):
+    """All nodes that node `last` was computed from, and `last`, each once: every node after those that use its output.
+
+    A node may only pass its gradient on when every use of its output has reported: with ``b = a + a; c = b + b`` a
+    naive recursion would pass b's on twice, half finished.  What is made of a tensor is younger than its creator.
+    """
+    found, waiting = {last}, [last]
+    while waiting:
+        for x in waiting.pop().inputs:
+            if x.creator is not None and x.creator not in found:
+                found.add(x.creator)
+                waiting.append(x.creator)
+    return sorted(found, key=lambda node: node.born, reverse=True)
 
 
 class Tensor:
@@ -147,22 +161,21 @@ class Tensor:
         """A leaf with these values on `device`: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` (RuntimeError without CuPy)."""
         return Tensor(backend.to_device(self.data, device), self.requires_grad, self.name)
 
-    def backward(self, gy=None, create_graph=False):
+    def backward(self, gy=None, create_graph=False, order=None):
         """Add ∂(self)/∂(leaf), weighted by `gy`, to ``.grad`` of every leaf that requires it.
-
-        Why nodes are visited newest first: a node may only pass its gradient on when every use of its output has
-        reported.  With ``b = a + a; c = b + b`` a naive recursion would pass b's gradient on twice, half finished.
 
         Parameters
         ----------
         gy : array, optional
             The gradient arriving from above, of this tensor's shape; needed unless the tensor is a scalar.
+        order : callable, optional
+            From the last node to the nodes in the order in which they are visited; by default :func:`newest_first`.
 
         Raises
         ------
         RuntimeError
             If there is nothing to differentiate, if the graph was freed by an earlier backward, if a saved array was
-            changed in place since, or for ``create_graph=True`` (no double backward).
+            changed in place since, if `order` is no such order, or for ``create_graph=True`` (no double backward).
         ValueError
             If `gy` is missing for a non-scalar, or has another shape.
         """
@@ -181,16 +194,16 @@ class Tensor:
         backend.of(gy, self.data)
         if gy.shape != self.shape:
             raise ValueError(f"gy has shape {gy.shape}, the tensor {self.shape}")
-        _propagate(self, gy.astype(self.dtype, copy=False))
+        _propagate(self, gy.astype(self.dtype, copy=False), order or newest_first)
 
 
-def _propagate(tensor, gy):
+def _propagate(tensor, gy, order):
     arrived = {tensor.creator: gy}  # per node: the gradient of its output, as far as it has arrived
     if tensor.creator is None:
         return _accumulate(tensor, gy.copy())
-    queue = [(-tensor.creator.born, tensor.creator)]
-    while queue:
-        _, node = heapq.heappop(queue)
+    for node in [*order(tensor.creator)]:  # all of it first: a visited node forgets its inputs
+        if node not in arrived:
+            continue  # its output's users had no gradient to give
         gy = arrived.pop(node)
         gradients = node.gradients(gy)
         held = (gy, *node.saved, *gradients)
@@ -205,11 +218,12 @@ def _propagate(tensor, gy):
                 arrived[x.creator] = arrived[x.creator] + gx
             else:
                 arrived[x.creator] = gx
-                heapq.heappush(queue, (-x.creator.born, x.creator))
         for _, told in _watchers.get():
             if told:
                 told(node, gy, gradients)
         node.free()
+    if arrived:
+        raise RuntimeError("`order` left a gradient behind: it must give each node once, after all that use its output")
 
 
 def _accumulate(leaf, gx):

@@ -224,6 +224,32 @@ def _verdict(where, analytic, numeric):
     )
 
 
+def numerical_gradient(f, x, v, h=1e-5):
+    """The gradient of φ(x) = ⟨v, f(x)⟩, element by element: (φ(x + h·e) − φ(x − h·e)) / 2h.
+
+    Parameters
+    ----------
+    f : callable
+        Of one array; it returns an array.
+    x, v : array
+        The point, float64; the cotangent, of the shape of f(x).
+    h : float
+        The step.  The quotient is wrong by O(h²) for the bend of f, and by O(ε/h) for rounding.
+
+    Returns
+    -------
+    array
+        Of the shape of `x`.
+    """
+    xp = backend.of(x)
+    gradient = xp.empty_like(x)
+    for index in np.ndindex(x.shape):
+        step = xp.zeros_like(x)
+        step[index] = h
+        gradient[index] = (v * (f(x + step) - f(x - step))).sum() / (2 * h)
+    return gradient
+
+
 def adjoint_check(fn, adjoint, *shapes, draws=3, rtol=1e-12, seed=0):
     """Check ⟨Ax, y⟩ = ⟨x, Aᵀy⟩ for a linear `fn` and its `adjoint`: no differences, so twelve digits.
 

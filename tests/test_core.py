@@ -37,6 +37,32 @@ def test_b_is_a_plus_a_c_is_b_plus_b():
     assert a.grad == 4
 
 
+def test_backward_takes_an_order_of_nodes_and_says_when_it_is_none():
+    def graph():
+        a = mf.Tensor(np.ones(2), requires_grad=True)
+        first = ops.exp(a)
+        return a, ops.exp(ops.exp(first)) + first
+
+    a, y = graph()
+    y.backward(np.ones(2))
+    b, y = graph()
+    assert core.newest_first(y.creator)[-1] is where_they_part(y)
+    y.backward(np.ones(2), order=lambda last: iter(core.newest_first(last)))
+    assert (a.grad == b.grad).all()
+
+    _, y = graph()
+    with pytest.raises(RuntimeError, match="left a gradient behind"):
+        y.backward(np.ones(2), order=lambda last: core.newest_first(last)[:-1])
+    _, y = graph()
+    with pytest.raises(RuntimeError, match="left a gradient behind"):  # the first node comes before one of its users
+        y.backward(np.ones(2), order=lambda last: [last, where_they_part(y), *core.newest_first(last)[1:-1]])
+
+
+def where_they_part(y):
+    """The node where the long way and the short one part."""
+    return y.creator.inputs[1].creator
+
+
 @pytest.mark.parametrize("depth", [1, 18, 60])
 def test_each_node_is_visited_once(depth):
     """A ladder of diamonds has 2^depth paths; walking every path would not come back."""

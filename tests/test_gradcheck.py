@@ -164,3 +164,14 @@ def test_adjoint_check_sees_twelve_digits_and_shapes():
         mf.adjoint_check(lambda x: a @ x, lambda y: y, (3,))
     with pytest.raises(mf.GradcheckError, match="not to"):
         mf.adjoint_check(lambda x: a @ x, lambda y: a.T @ y, (3,), (5,))
+
+
+def test_the_numerical_gradient_is_that_of_backward():
+    rng = np.random.default_rng(0)
+    x, w, v = rng.standard_normal((1, 1, 3, 4)), rng.standard_normal((2, 1, 2, 2)), rng.standard_normal((1, 2, 2, 3))
+    t = mf.Tensor(x.copy(), requires_grad=True)
+    ops.conv2d(ops.exp(t), w).backward(v)
+    gradient = mf.numerical_gradient(lambda x: ops.conv2d(np.exp(x), w).numpy(), x, v)
+    np.testing.assert_allclose(gradient, t.grad, rtol=1e-7, atol=1e-9)
+    assert (x == t.data).all()
+    assert mf.numerical_gradient(np.sin, np.array(0.5), np.array(2.0)).shape == ()

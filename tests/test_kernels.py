@@ -488,3 +488,9 @@ def test_winograd_sees_a_little_outside_its_cells_and_float64_does_not():
 def test_padding_never_wins_a_maximum():
     y, _ = K.max_pool2d(np.full((1, 1, 3, 3), -5.0), (3, 3), (2, 2), (1, 1), (1, 1), False)
     assert (y == -5).all()
+
+
+def test_relu_of_a_number_goes_back():
+    x = mf.Tensor(np.array(1.5), requires_grad=True)
+    mf.ops.relu(x).backward()
+    assert x.grad.shape == () and x.grad == 1

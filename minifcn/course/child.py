@@ -11,7 +11,7 @@ import types
 
 import numpy as np
 
-from . import guard, probes, wire
+from . import cuda, guard, probes, wire
 
 
 def main(reader, writer):
@@ -21,12 +21,13 @@ def main(reader, writer):
     guard.forbid(order["forbidden"])
     limit_memory(order["memory"])
     given = {name: guard.resolve(path) for name, path in order["given"].items()}
+    kernel = cuda.load(*order["kernel"]) if order.get("kernel") else None
     guard.lock()
 
     answers, problems = run_cells(order["cells"], judge.send)
-    missing = [name for name in order["answers"] if name not in answers]
+    missing = [name for name in order["answers"] if name not in answers and not kernel]
     answers |= given
-    wanted = [answers.get(name) for name in order["answers"]]
+    wanted = [kernel] if kernel else [answers.get(name) for name in order["answers"]]
     judge.send({"problems": problems, "missing": missing})
     while request := judge.receive():
         probe, args = request["probe"], request["args"]

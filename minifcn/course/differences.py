@@ -70,7 +70,7 @@ def close(a, b, rtol, least=0.0):
         rtol = max(rtol, 1e-4)
     allowed = max(rtol * _largest(b), least)
     with np.errstate(invalid="ignore"):
-        return bool(((abs(a - b) <= allowed) | (a == b) | (a != a) & (b != b)).all())
+        return bool(((abs(a - b) <= allowed) | (a == b) | ((a != a) & (b != b))).all())
 
 
 def _largest(value):

@@ -5,17 +5,21 @@ submission is read, in a process that lives for one task.  What is on the disk i
 which Python cannot take off again.
 """
 
+import _posixsubprocess
 import inspect
 import os
+import subprocess
 import sys
 from collections import defaultdict
 from functools import reduce
 from pathlib import Path
 
+import numpy.testing  # noqa: F401  students' tests use it, and when nothing can be read any more it is too late
+
 BLOCKED = {
     "torch", "torchvision", "tensorflow", "jax", "keras", "scipy", "sklearn", "skimage", "cv2", "cupy", "cupyx",
-    "numba", "mlxtend", "mxnet", "chainer", "subprocess", "multiprocessing", "ctypes", "socket", "nbgrader",
-    "safetensors", "h5py", "pyarrow",
+    "numba", "mlxtend", "mxnet", "chainer", "subprocess", "_posixsubprocess", "multiprocessing", "ctypes", "socket",
+    "nbgrader", "safetensors", "h5py", "pyarrow",
 }  # fmt: skip
 DENIED = (
     "subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.startfile", "os.kill",
@@ -79,7 +83,8 @@ def resolve(path):
     path = path if "." in path else f"kernels.{path}"
     found = minifcn
     for part in path.split("."):
-        found = getattr(found, part)
+        # a module before a function that hides it: gradcheck.gradcheck
+        found = sys.modules.get(f"{getattr(found, '__name__', '')}.{part}") or getattr(found, part)
     return found
 
 
@@ -144,4 +149,5 @@ def lock():
         elif event.startswith(denied):
             refuse(f"do nothing like {event}")
 
+    _posixsubprocess.fork_exec = subprocess._fork_exec = lambda *args: refuse("start no process")
     sys.addaudithook(hook)

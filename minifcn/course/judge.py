@@ -18,7 +18,8 @@ import numpy as np
 
 import minifcn
 
-from . import probes, wire
+from ..cuda_on_cpu.compiler import CompileError
+from . import cuda, probes, wire
 from .child import attempt, run_cells
 from .differences import called, difference
 from .guard import resolve
@@ -158,7 +159,7 @@ class Process:
         except subprocess.TimeoutExpired:
             return "it closed the line to the grader"
         if code == -signal.SIGKILL or code == -signal.SIGSEGV:
-            return f"it was ended by the system (signal {-code}; out of memory?)"
+            return f"it was ended by the system (signal {-code}; out of memory, or outside an array?)"
         return f"its process ended, with exit code {code}, before it answered"
 
     def _kill(self):
@@ -210,6 +211,8 @@ class Examiner:
     def grade_task(self, cells, task):
         """The result of one task; cells that end the process are left out from then on."""
         title = self.assignment.headings[task.number]
+        if task.cuda and not cuda.available():
+            return TaskResult(task.number, title, [], ["not graded: it takes g++, and Linux on x86-64"])
         result = TaskResult(task.number, title, [CheckResult(c.title, 0, c.points) for c in task.checks])
         process = None
         ends = 0
@@ -253,7 +256,23 @@ class Examiner:
                 cells[ended.cell] = ""
             else:
                 result.says += [p for p in process.problems if p not in result.says]
-                return process
+                return self._compiled(process, task, order) if task.cuda and not process.missing else process
+
+    def _compiled(self, process, task, order):
+        """A process that has the kernel whose source the submission gives in `process`, and nothing else of it."""
+        try:
+            reply = process.ask("call", [])
+        finally:
+            process.close()
+        if "error" in reply:
+            raise Ended(f"it raises {reply['error']}")
+        with tempfile.TemporaryDirectory(prefix="grade-") as room:
+            library = Path(room, "kernel.so")
+            try:
+                cuda.build(task.library, reply["value"], library)
+            except CompileError as error:
+                raise Ended(f"it does not compile: {error}") from None
+            return Process({**order, "cells": [], "given": {}, "kernel": [task.library, str(library)]}, self.timeout)
 
     def _judge(self, process, task, check, outcome, result):
         """Try the cases of a check; its points are for all of them."""
@@ -286,7 +305,7 @@ class Examiner:
     def _verdict(self, task, check, number, case, reply):
         """(what is wrong, or None; got; right)."""
         if "error" in reply:
-            meant = reply["kind"] == case.raises or case.raises is True and reply["kind"] != "NotImplementedError"
+            meant = reply["kind"] == case.raises or (case.raises is True and reply["kind"] != "NotImplementedError")
             return (None if meant else f"it raises {reply['error']}",)
         if case.raises:
             return (f"it raises {'nothing' if case.raises is True else f'no {case.raises}'}, where it should",)
@@ -324,7 +343,10 @@ class Examiner:
         """Whether a mistake gives the reply that the submission gave."""
         own = self._of(task, variant, check, number, case)
         if "error" in own or "error" in reply:
-            return "error" in own and reply.get("error", "").startswith(own["error"][:500])  # less the line it was on
+            said = reply.get("error", "").partition(", at `")[0]  # less the line it was on
+            return own.get("kind") == reply.get("kind") and (
+                own["kind"] == "AssertionError" or said == own["error"][:500]
+            )
         return own["changed"] == reply["changed"] and difference(reply["value"], own["value"], case.rtol) is None
 
     def _is_wrong(self, task, variant, check, number, case):
@@ -337,6 +359,7 @@ class Examiner:
             if key not in self._mistaken:
                 cells, _ = run_cells(self.assignment.solution(task.number, variant.change))
                 answer = cells[task.answers[0]] if len(task.answers) == 1 else {n: cells[n] for n in task.answers}
+                answer = cuda.Kernel(task.library, answer()) if task.cuda else answer
                 textbook = dict.fromkeys(minifcn.kernels.KERNELS, "textbook")  # as where students' run
                 with minifcn.override(**textbook), np.errstate(all="ignore"):
                     self._mistaken[key] = attempt(getattr(probes, case.probe), answer, _copies(list(case.args)), [])
@@ -359,7 +382,7 @@ def points(name, number, sources):
 def _copies(args):
     """Arguments as a submission's process would get them."""
     if isinstance(args, tuple | list):
-        return [_copies(a) for a in args] if isinstance(args, list) else tuple(map(_copies, args))
+        return type(args)(map(_copies, args))
     if not isinstance(args, np.ndarray):
         return args
     return args.copy() if args.flags.c_contiguous else wire.hollow(args)

@@ -219,3 +219,42 @@ def learned(answer, images, labels, num_classes, unseen):
     """What a model that the answer trained says of images that it has not seen: their labels."""
     mf.manual_seed(0)
     return answer(images, labels, num_classes).predict(unseen)
+
+
+def seeded(answer, seed, *args):
+    """The answer, called with a generator of random numbers as its last argument."""
+    return answer(*args, np.random.default_rng(seed))
+
+
+def graph(links):
+    """A leaf, and the tensors that are computed from it: link (i,) negates tensor i, link (i, j) adds i and j."""
+    tensors = [mf.Tensor(np.arange(1.0, 4.0), requires_grad=True)]
+    for link in links:
+        tensors.append((mf.ops.neg if len(link) == 1 else mf.ops.add)(*(tensors[i] for i in link)))
+    return tensors
+
+
+def visits(answer, links):
+    """The numbers, in :func:`graph`, of the nodes that the answer gives for the last one; −1 for what is none."""
+    tensors = graph(links)
+    number = {tensor.creator: i for i, tensor in enumerate(tensors) if i}
+    return np.array([number.get(node, -1) for node in answer(tensors[-1].creator)], int)
+
+
+def backward(answer, links, gy):
+    """The gradient of the leaf of :func:`graph`, with the nodes visited in the answer's order."""
+    tensors = graph(links)
+    tensors[-1].backward(gy, order=answer)
+    return tensors[0].grad
+
+
+def network_backward(answer, image, labels, seed):
+    """Every gradient of a small FCN-8s, with the nodes visited in the answer's order."""
+    model = fcn(labels, seed)
+    mf.ops.cross_entropy(model(mf.Tensor(image)), labels).backward(order=answer)
+    return tuple(p.grad for p in model.parameters() if p.grad is not None)
+
+
+def in_every_order(answer, *args):
+    """A kernel in CUDA C++, run with its threads in several orders (the library's own, once)."""
+    return getattr(answer, "in_every_order", answer)(*args)

@@ -132,6 +132,9 @@ class Task:
         task's answer while the other tasks are judged.  Where it has none, a function to compare with alone.
     forbidden : tuple of str
         The library's own that raise while the task is judged.
+    cuda : bool
+        Whether the answer is a function that gives the source, in CUDA C++, of a kernel that stands in for `library`:
+        it is compiled, and the probes are given that kernel.
     mistakes : list of Variant
         What is recognised in a wrong answer, and said.
     cheats, styles : list of Variant
@@ -143,6 +146,7 @@ class Task:
     checks: list
     library: object = None
     forbidden: tuple = ()
+    cuda: bool = False
     mistakes: list = field(default_factory=list)
     cheats: list = field(default_factory=list)
     styles: list = field(default_factory=list)

@@ -18,30 +18,18 @@ from . import folder
 from .compiler import ROOM, compile_cuda
 
 
-class Module:
-    """CUDA C++ compiled for the host.
+class Library:
+    """Kernels that were compiled for the host, by ``compiler.compile_cuda``.
 
     Parameters
     ----------
-    code : str
-    options : sequence of str
-        ``-D`` and ``-I`` as for NVRTC.
-    sanitize : sequence of str
-        Further flags for g++, such as ``-fsanitize=address,undefined``.
+    file : path
     order : int
         The order in which blocks and threads run: 0 ascending, 1 descending, beyond: shuffled by this seed.
     """
 
-    def __init__(self, code, options=(), sanitize=(), order=0):
-        if not shutil.which("g++"):
-            raise UserError("running CUDA kernels on the CPU takes g++: install it (Debian, Ubuntu: apt install g++)")
-        key = (code, *options, *sanitize, (ROOM / "cuda.h").read_text(encoding="utf-8"))
-        kernels = folder() / "kernels"
-        kernels.mkdir(parents=True, exist_ok=True)
-        library = kernels / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.so"
-        if not library.exists():
-            compile_cuda(code, options, library, sanitize=sanitize)
-        self.library, self.order = ctypes.CDLL(str(library)), order
+    def __init__(self, file, order=0):
+        self.library, self.order = ctypes.CDLL(str(file)), order
         self.library.cuda_launch.restype = ctypes.c_char_p
 
     def get_function(self, name):
@@ -57,6 +45,32 @@ class Module:
                 raise RuntimeError(f"{name}: {error.decode()}")
 
         return run
+
+
+class Module(Library):
+    """CUDA C++ compiled for the host.
+
+    Parameters
+    ----------
+    code : str
+    options : sequence of str
+        ``-D`` and ``-I`` as for NVRTC.
+    sanitize : sequence of str
+        Further flags for g++, such as ``-fsanitize=address,undefined``.
+    order : int
+        See :class:`Library`.
+    """
+
+    def __init__(self, code, options=(), sanitize=(), order=0):
+        if not shutil.which("g++"):
+            raise UserError("running CUDA kernels on the CPU takes g++: install it (Debian, Ubuntu: apt install g++)")
+        key = (code, *options, *sanitize, (ROOM / "cuda.h").read_text(encoding="utf-8"))
+        kernels = folder() / "kernels"
+        kernels.mkdir(parents=True, exist_ok=True)
+        library = kernels / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.so"
+        if not library.exists():
+            compile_cuda(code, options, library, sanitize=sanitize)
+        super().__init__(library, order)
 
 
 @contextmanager

@@ -73,7 +73,7 @@ def relu_grad(gy, y):
         np.greater(y, 0, out=positive)
         np.multiply(gy.view(bits), positive, out=gx.view(bits))  # the bits times 0 or 1: an infinite gy leaves no NaN
 
-    in_pieces(piece, np.ascontiguousarray(gy), np.ascontiguousarray(y), gx)
+    in_pieces(piece, np.asarray(gy, order="C"), np.asarray(y, order="C"), gx)
     return gx
 
 
@@ -95,7 +95,7 @@ def channel_sums(x):
     N, C, H, W = x.shape
     if x.itemsize < 4 or not x.size:
         return textbook.channel_sums(x)
-    rows = np.ascontiguousarray(x).reshape(N * C, H * W)
+    rows = np.asarray(x, order="C").reshape(N * C, H * W)
     sums = workers.run(lambda share: dots(rows[slice(*share)]), workers.shares(N * C), moved=x.size)
     return np.concatenate(sums).reshape(N, C).sum(axis=0)
 

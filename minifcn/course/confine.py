@@ -1,0 +1,66 @@
+"""A filter in Linux's kernel on what this process may ask of it: native code computes, and can do nothing else.
+
+An audit hook sees what Python does; a library in C++ asks the system itself, and its first lines run while it is
+loaded.  Seccomp cannot be taken off again.  Linux on x86-64 only, as the emulation of CUDA is.
+"""
+
+import ctypes
+import errno
+import os
+import platform
+
+COMPUTING = {
+    "read": 0, "write": 1, "close": 3, "stat": 4, "fstat": 5, "lstat": 6, "poll": 7, "lseek": 8, "mmap": 9,
+    "mprotect": 10, "munmap": 11, "brk": 12, "rt_sigaction": 13, "rt_sigprocmask": 14, "rt_sigreturn": 15,
+    "ioctl": 16, "pread64": 17, "readv": 19, "writev": 20, "access": 21, "sched_yield": 24, "mremap": 25,
+    "madvise": 28, "getpid": 39, "exit": 60, "uname": 63, "fcntl": 72, "getcwd": 79, "readlink": 89,
+    "gettimeofday": 96, "getrlimit": 97, "getrusage": 98, "sysinfo": 99, "getuid": 102, "geteuid": 107,
+    "sigaltstack": 131, "gettid": 186, "futex": 202, "sched_getaffinity": 204, "getdents64": 217,
+    "clock_gettime": 228, "clock_getres": 229, "exit_group": 231, "newfstatat": 262, "readlinkat": 267,
+    "getrandom": 318, "statx": 332,
+}  # fmt: skip
+LOADING = {"openat": 257, "prctl": 157}  # files to be read, and a second filter
+X86_64 = 0xC000003E
+LOAD, EQUAL, ANY_BIT, RETURN = 0x20, 0x15, 0x45, 0x06  # of the filter's machine
+ALLOW, REFUSE, KILL = 0x7FFF0000, 0x00050000 | errno.EPERM, 0x80000000
+NUMBER, ARCHITECTURE, FLAGS = 0, 4, 32  # where they stand; FLAGS: openat's third argument
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+class _Line(ctypes.Structure):
+    _fields_ = (("code", ctypes.c_ushort), ("yes", ctypes.c_ubyte), ("no", ctypes.c_ubyte), ("value", ctypes.c_uint))
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("lines", ctypes.POINTER(_Line)))
+
+
+def confine(may_load):
+    """From here on this process computes; the system refuses all else: to write files, start processes, connect.
+
+    Parameters
+    ----------
+    may_load : bool
+        Whether files may still be opened for reading, and the process be confined further.
+
+    Raises
+    ------
+    OSError
+        If the system has no such filter.
+    """
+    if platform.machine() != "x86_64":
+        raise OSError("native code can be confined on Linux on x86-64 only")
+    allowed = {**COMPUTING, **(LOADING if may_load else {})}
+    lines = [
+        (LOAD, 0, 0, ARCHITECTURE), (EQUAL, 1, 0, X86_64), (RETURN, 0, 0, KILL),
+        (LOAD, 0, 0, NUMBER), (EQUAL, 0, 4, LOADING["openat"] if may_load else 0xFFFFFFFF),
+        (LOAD, 0, 0, FLAGS), (ANY_BIT, 0, 1, WRITING), (RETURN, 0, 0, REFUSE), (RETURN, 0, 0, ALLOW),
+    ]  # fmt: skip
+    for number in allowed.values():
+        lines += [(EQUAL, 0, 1, number), (RETURN, 0, 0, ALLOW)]
+    lines.append((RETURN, 0, 0, REFUSE))
+    program = _Program(len(lines), (_Line * len(lines))(*lines))
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    no_new_privileges, seccomp, by_filter = 38, 22, 2
+    if prctl(no_new_privileges, 1, 0, 0, 0) or prctl(seccomp, by_filter, ctypes.byref(program), 0, 0):
+        raise OSError(ctypes.get_errno(), "this system does not let a process be confined (seccomp)")

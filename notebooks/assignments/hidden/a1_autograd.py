@@ -1,0 +1,959 @@
+"""A1's hidden tests: two operations, the order of backward, numerical gradients, the checker, and a student's test."""
+
+import numpy as np
+
+import minifcn as mf
+from minifcn.course.tasks import Case, Check, Task, instead, mistake
+from minifcn.kernels.shapes import pool_sizes
+from minifcn.kernels.textbook import pad_to_windows, sliding_windows
+
+
+def scene(rng):
+    """An image of random numbers and its labels, some of them void."""
+    labels = rng.integers(0, 3, (1, 24, 24))
+    labels[0, :3] = 255
+    labels[0, 3, :3] = 0, 1, 2
+    return rng.standard_normal((1, 3, 24, 24)), labels
+
+
+def operation(label, rng, *arrays):
+    """A Function, and an upstream gradient as large as its output."""
+    gy = rng.standard_normal(np.broadcast_shapes(*(a.shape for a in arrays))).astype(arrays[0].dtype)
+    return Case(label, {}, arrays, gy, probe="function")
+
+
+def in_fcn(name):
+    def cases(rng):
+        yield Case(f"an FCN-8s on your {name}, forwards and backwards", name, *scene(rng), 1, probe="network")
+
+    return cases
+
+
+def methods(*operations):
+    """What an operation of the library does, by name; the class stays, for the student's to override."""
+    return [f"ops.{name}.{method}" for name in operations for method in ("forward", "backward")]
+
+
+# 1.1 -----------------------------------------------------------------------------------------------------------------
+
+
+def relu_values(rng):
+    yield operation("a row of numbers", rng, rng.standard_normal(7))
+    yield operation("maps, (2, 3, 4, 5)", rng, rng.standard_normal((2, 3, 4, 5)))
+    yield operation("float32", rng, rng.standard_normal((3, 4)).astype("float32"))
+    yield operation("no axes", rng, np.array(1.5))
+
+
+def relu_at_zero(rng):
+    yield operation("many exact zeros", rng, rng.integers(-1, 2, (4, 5)).astype(float))
+    yield operation("zeros alone", rng, np.zeros((2, 3)))
+
+
+VALUES, ZERO, NET = RELU_ALL = ("values and gradients", "at zero", "in a network")
+
+RELU = Task(
+    "1.1", "ReLU", library="ops.activation.ReLU",
+    forbidden=("relu", "relu_grad", *methods("activation.ReLU", "activation.PReLU")),
+    checks=[Check(VALUES, 1, relu_values), Check(ZERO, 1, relu_at_zero), Check(NET, 1, in_fcn("ReLU"))],
+    mistakes=[
+        mistake("the gradient passes where x is 0: there it is 0, too", "x > 0", "x >= 0", loses=ZERO),
+        mistake("the gradient passes everywhere: it must be 0 where x was negative", "gy * positive", "gy",
+                loses=RELU_ALL),
+        mistake("backward returns the slope alone: it must be multiplied by the gradient that arrives, gy",
+                "gy * positive", "positive.astype(gy.dtype)", loses=RELU_ALL),
+        mistake("the gradient is cut where gy is negative, too: ReLU looks at the sign of x alone", "gy * positive",
+                "np.maximum(gy, 0) * positive", loses=RELU_ALL),
+        mistake("the gradient is cut by the sign of gy, not by that of x: save what forward saw", "gy * positive",
+                "np.maximum(gy, 0)", loses=RELU_ALL),
+        mistake("it changes its input: a network needs that array again", "np.maximum(x, 0)", "np.maximum(x, 0, out=x)",
+                loses=(VALUES, ZERO)),
+        mistake("negative numbers pass, turned round: max(x, 0) is not |x|", "np.maximum(x, 0)", "abs(x)",
+                loses=RELU_ALL),
+        mistake("the result is float64 where the input is float32", "np.maximum(x, 0)",
+                "np.maximum(x, np.zeros(x.shape))",
+                loses=VALUES),
+    ],
+    cheats=[
+        instead("inherits the library's", """# Task 1.1
+class ReLU(mf.ops.activation.ReLU):
+    pass""", loses=RELU_ALL),
+        instead("is a leaky ReLU that does not leak", """# Task 1.1
+class ReLU(mf.Function):
+    def forward(self, x):
+        return mf.ops.leaky_relu(x, 0).numpy()
+
+    def backward(self, gy):
+        return gy""", loses=RELU_ALL),
+    ],
+    styles=[
+        instead("np.where, and the output saved", """# Task 1.1
+class ReLU(mf.Function):
+    def forward(self, x):
+        y = np.where(x > 0, x, 0).astype(x.dtype)
+        self.save(y)
+        return y
+
+    def backward(self, gy):
+        gx = gy.copy()
+        gx[self.saved[0] <= 0] = 0
+        return (gx,)"""),
+        instead("half of x and |x|; attributes instead of save", """# Task 1.1
+class ReLU(mf.Function):
+    def forward(self, x):
+        self.x = x
+        return (x + abs(x)) / 2
+
+    def backward(self, gy):
+        return [np.heaviside(self.x, 0) * gy]"""),
+    ],
+)  # fmt: skip
+
+
+# 1.2 -----------------------------------------------------------------------------------------------------------------
+
+
+def equal_shapes(rng):
+    yield operation("(2, 3) + (2, 3)", rng, *rng.standard_normal((2, 2, 3)))
+    yield operation("maps, (2, 1, 3, 4)", rng, *rng.standard_normal((2, 2, 1, 3, 4)))
+    yield operation("two numbers", rng, *map(np.array, rng.standard_normal(2)))
+
+
+def broadcast(shapes):
+    def cases(rng):
+        for pair in shapes:
+            label = " + ".join(str(shape) for shape in pair)
+            yield operation(label, rng, *(rng.standard_normal(shape) for shape in pair))
+
+    return cases
+
+
+EQUAL, FRONT, ONES, NET = ADD_ALL = ("equal shapes", "axes that are missing", "axes of length 1", "in a network")
+
+ADD = Task(
+    "1.2", "Add", library="ops.arithmetic.Add", forbidden=(*methods("arithmetic.Add"), "ops.arithmetic.unbroadcast"),
+    checks=[
+        Check(EQUAL, 1, equal_shapes),
+        Check(FRONT, 1, broadcast([((4, 3), (3,)), ((3,), (2, 4, 3)), ((2, 3), ()), ((), (2, 3, 2))])),
+        Check(ONES, 1, broadcast([
+            ((2, 3, 4), (3, 1)), ((3, 1), (1, 4)), ((2, 1, 3, 4), (2, 5, 1, 1)), ((1,), (3, 2)),
+        ])),
+        Check(NET, 1, in_fcn("Add")),
+    ],
+    mistakes=[
+        mistake("the gradient of a repeated operand is not summed: it has gy's shape, not the operand's",
+                "gradients.append(gy.sum(axis=tuple(repeated)).reshape(shape))", "gradients.append(gy)",
+                loses=(FRONT, ONES)),
+        mistake("the gradient of a repeated operand is the mean over its uses: it must be the sum", "gy.sum(",
+                "gy.mean(",
+                loses=(FRONT, ONES)),
+        mistake("axes of length 1 are not summed: only those that the operand does not have",
+                "[*range(new), *(new + axis for axis, n in enumerate(shape) if n == 1)]", "list(range(new))",
+                loses=ONES),
+        mistake("axes that the operand does not have are not summed: only those of length 1",
+                "repeated = [*range(new), *",
+                "repeated = [*", loses=(FRONT, ONES)),
+        mistake("only the second operand can be the smaller one: the first one's gradient is not summed",
+                "return tuple(gradients)", "return gy, gradients[1]", loses=(FRONT, ONES)),
+        mistake("of the uses of a repeated operand only the first counts: sum over them",
+                "gy.sum(axis=tuple(repeated))",
+                "gy[tuple(0 if i in repeated else slice(None) for i in range(gy.ndim))]", loses=(FRONT, ONES)),
+        mistake("the gradient is split between the operands: each gets all of it", "gy.sum(", "0.5 * gy.sum(",
+                loses=ADD_ALL),
+        mistake("the gradient of b has the wrong sign", "return tuple(gradients)", "return gradients[0], -gradients[1]",
+                loses=ADD_ALL),
+    ],
+    cheats=[
+        instead("runs the library's node by hand", """# Task 1.2
+class Add(mf.Function):
+    def forward(self, a, b):
+        self.node = mf.ops.arithmetic.Add()
+        return self.node.forward(a, b)
+
+    def backward(self, gy):
+        return self.node.backward(gy)""", loses=ADD_ALL),
+        instead("lets the library's subtraction do it", """# Task 1.2
+class Add(mf.Function):
+    def forward(self, a, b):
+        self.node = mf.ops.arithmetic.Sub()
+        return self.node.forward(a, -b)
+
+    def backward(self, gy):
+        ga, gb = self.node.backward(gy)
+        return ga, -gb""", loses=ADD_ALL),
+    ],
+    styles=[
+        instead("axis by axis, from the last", """# Task 1.2
+class Add(mf.Function):
+    def forward(self, a, b):
+        self.a, self.b = a.shape, b.shape
+        return np.add(a, b)
+
+    def backward(self, gy):
+        return self.fit(gy, self.a), self.fit(gy, self.b)
+
+    def fit(self, g, shape):
+        while g.ndim > len(shape):
+            g = g.sum(0)
+        for axis in range(len(shape)):
+            if shape[axis] == 1:
+                g = g.sum(axis, keepdims=True)
+        return g"""),
+        instead("one number at a time", """# Task 1.2
+class Add(mf.Function):
+    def forward(self, a, b):
+        self.save(a, b)
+        return a + b
+
+    def backward(self, gy):
+        ga, gb = (np.zeros(x.shape) for x in self.saved)
+        for at in np.ndindex(gy.shape):
+            for g in (ga, gb):
+                own = at[len(at) - g.ndim :]
+                g[tuple(0 if n == 1 else i for i, n in zip(own, g.shape))] += gy[at]
+        return ga, gb"""),
+    ],
+)  # fmt: skip
+
+
+# 1.3 -----------------------------------------------------------------------------------------------------------------
+# A graph is a list of links: tensor 0 is the leaf, link k computes tensor k + 1 (probes.graph).
+
+
+def doubling(n):
+    """b = a + a; c = b + b; ..."""
+    return [(k, k) for k in range(n)]
+
+
+SKIP = [(0,), (1,), (2,), (3,), (1, 4), (2, 5)]  # two short ways past a long one
+DIAMOND = [(0,), (1,), (1,), (3,), (2, 4)]
+ASIDE = [(0,), (1,), (0,), (1, 3), (2, 2)]  # 3, 4 and their ways are not needed for the last
+
+
+def random_graph(rng, n=14):
+    links = [(0,)]
+    for k in range(1, n):
+        recent = [int(k - rng.integers(0, min(k, 5))) for _ in range(2)]
+        links.append(tuple(recent[: 1 + int(rng.random() < 0.7)]))
+    return links
+
+
+def is_order(links):
+    """A judge of an order: every node that the last one needs, once, after its users; nothing else."""
+    users, needed = {}, {len(links)}
+    for k in range(len(links), 0, -1):
+        if k in needed:
+            for i in set(links[k - 1]) - {0}:
+                needed.add(i)
+                users.setdefault(i, []).append(k)
+
+    def judge(result):
+        if not isinstance(result, np.ndarray) or result.dtype.kind != "i":
+            return "it gives no list of nodes"
+        order = result.tolist()
+        if -1 in order:
+            return "its order holds something that is no node of the graph (the creator of a leaf is None)"
+        for node in order:
+            if order.count(node) > 1:
+                return f"a node is visited {order.count(node)} times"
+            if node not in needed:
+                return "it visits a node that the last one was not computed from"
+        if len(order) < len(needed):
+            return f"it visits {len(order)} of {len(needed)} nodes"
+        at = {node: place for place, node in enumerate(order)}
+        early = [(node, user) for node in needed for user in users.get(node, ()) if at[node] < at[user]]
+        if early:
+            return f"{len(early)} times a node comes before another that uses its output"
+        return None
+
+    return judge
+
+
+def orders(graphs):
+    def cases(rng):
+        for label, links in graphs(rng).items():
+            yield Case(label, links, probe="visits", judge=is_order(links))
+
+    return cases
+
+
+def order_gradients(rng):
+    for label, links in {"b = a + a; c = b + b": doubling(2), "two skips": SKIP}.items():
+        yield Case(f"the gradient of {label}", links, rng.standard_normal(3), probe="backward")
+    yield Case("every gradient of an FCN-8s", *scene(rng), 1, probe="network_backward")
+
+
+ONCE, AFTER, DEEP, NET = ORDER_ALL = (
+    "each node once", "after all its users", "a chain of 3000 nodes", "gradients",
+)  # fmt: skip
+
+ORDER = Task(
+    "1.3", "backward_order", library="core.newest_first", forbidden=("core.newest_first",),
+    checks=[
+        Check(ONCE, 1, orders(lambda rng: {
+            "one node": [(0,)], "b = a + a; c = b + b": doubling(2), "seven such lines": doubling(7),
+        })),
+        Check(AFTER, 1, orders(lambda rng: {
+            "a diamond with unequal sides": DIAMOND, "two skips": SKIP, "nodes aside": ASIDE,
+            **{f"a random graph ({i})": random_graph(rng) for i in range(1, 4)},
+        })),
+        Check(DEEP, 1, orders(lambda rng: {"a chain": [(k,) for k in range(3000)]})),
+        Check(NET, 1, order_gradients),
+    ],
+    mistakes=[
+        instead("each use of a node is followed at once, so that a node with two users is visited twice (and its users "
+                "again, 2ⁿ times)", """# Task 1.3
+def backward_order(last):
+    order, waiting = [], [last]
+    while waiting:
+        node = waiting.pop(0)
+        order.append(node)
+        waiting += [x.creator for x in node.inputs if x.creator is not None]
+    return order""", loses=(ONCE, AFTER, NET)),
+        instead("nodes are taken when they are first met, going deep first: a node must wait for *all* its users",
+                """# Task 1.3
+def backward_order(last):
+    order, waiting = [], [last]
+    while waiting:
+        node = waiting.pop()
+        if node not in order:
+            order.append(node)
+            waiting += [x.creator for x in node.inputs if x.creator is not None]
+    return order""", loses=(AFTER, NET)),
+        instead("nodes are taken when they are first met, row by row from the last: a node must wait for the longest "
+                "way to it, not the shortest", """# Task 1.3
+def backward_order(last):
+    order = [last]
+    for node in order:
+        for x in node.inputs:
+            if x.creator is not None and x.creator not in order:
+                order.append(x.creator)
+    return order""", loses=(AFTER, NET)),
+        instead("it recurses: a chain of 3000 nodes ends Python's stack; keep a list of what waits", """# Task 1.3
+def backward_order(last):
+    order = []
+
+    def visit(node):
+        if node is not None and node not in order:
+            for x in node.inputs:
+                visit(x.creator)
+            order.append(node)
+
+    visit(last)
+    return order[::-1]""", loses=DEEP),
+        mistake("the nodes come in the order of the forward pass: backward begins with the last", "return order",
+                "return order[::-1]", loses=ORDER_ALL),
+        mistake("the last node itself is missing", "return order", "return order[1:]", loses=ORDER_ALL),
+        mistake("the creator of a leaf, None, is taken for a node", "    return order",
+                "    return [*order, *(x.creator for x in order[-1].inputs[:1])]", loses=(ONCE, AFTER, DEEP)),
+    ],
+    cheats=[
+        instead("takes the library's own, from where it is used", """# Task 1.3
+from minifcn.core import newest_first
+
+
+def backward_order(last):
+    own = newest_first or mf.core.newest_first
+    return own(last)""", loses=ORDER_ALL),
+        instead("lets backward do the walk, and watches it", """# Task 1.3
+from minifcn import core
+
+
+def backward_order(last):
+    order = []
+    y = mf.Tensor(np.zeros(last.out_shape), requires_grad=True)
+    y.creator = last
+    with core.watch(backward=lambda node, gy, gradients: order.append(node)):
+        y.backward(np.zeros(last.out_shape))
+    return order""", loses=ORDER_ALL),
+    ],
+    styles=[
+        instead("by birth, with a heap, as a generator", """# Task 1.3
+import heapq
+
+
+def backward_order(last):
+    heap, seen = [(-last.born, last)], {last}
+    while heap:
+        _, node = heapq.heappop(heap)
+        yield node
+        for x in node.inputs:
+            if x.creator and x.creator not in seen:
+                seen.add(x.creator)
+                heapq.heappush(heap, (-x.creator.born, x.creator))"""),
+        instead("depth first with a stack of its own, turned round", """# Task 1.3
+def backward_order(last):
+    finished, done, stack = [], set(), [(last, False)]
+    while stack:
+        node, ready = stack.pop()
+        if ready:
+            finished.append(node)
+        elif id(node) not in done:
+            done.add(id(node))
+            stack.append((node, True))
+            stack.extend((x.creator, False) for x in node.inputs if x.requires_grad and x.creator)
+    return finished[::-1]"""),
+        instead("the longest way from the last node, by repeated improvement", """# Task 1.3
+def backward_order(last):
+    depth, waiting = {last: 0}, [last]
+    while waiting:
+        node = waiting.pop(0)
+        for x in node.inputs:
+            if x.creator is not None and depth.get(x.creator, -1) <= depth[node]:
+                depth[x.creator] = depth[node] + 1
+                waiting.append(x.creator)
+    return sorted(depth, key=depth.get)"""),
+    ],
+)  # fmt: skip
+
+
+# 1.4 -----------------------------------------------------------------------------------------------------------------
+
+
+def square(x):
+    return x**2
+
+
+def cubic_and_mixed(x):
+    """Every output depends on several inputs."""
+    return np.stack([x.sum() ** 2, (x**3).sum(), x.ravel()[0] * x.ravel()[-1]])
+
+
+def differences(rng):
+    yield Case(
+        "x² at step 0.5 (central differences are exact)", square, rng.standard_normal(3), rng.standard_normal(3), 0.5
+    )
+    yield Case("x² at step 0.01", square, rng.standard_normal((2, 2)), rng.standard_normal((2, 2)), 0.01)
+    yield Case("exp at the default step", np.exp, rng.standard_normal(3), rng.standard_normal(3))
+
+
+def cotangents(rng):
+    yield Case(
+        "three outputs that mix the inputs", cubic_and_mixed, rng.standard_normal((2, 2)), rng.standard_normal(3)
+    )
+    w = rng.standard_normal((4, 2))
+    yield Case(
+        "a matrix product, (2, 3) -> (4, 3)", lambda x: w @ x, rng.standard_normal((2, 3)), rng.standard_normal((4, 3))
+    )
+    yield Case("one output", lambda x: (x**2).sum(), rng.standard_normal(4), np.array(2.0))
+
+
+def points(rng):
+    yield Case("x of four axes", np.sin, rng.standard_normal((1, 2, 2, 1)), rng.standard_normal((1, 2, 2, 1)))
+    hollow = rng.standard_normal((2, 4))[:, ::2]
+    yield Case("x that is not contiguous", np.sin, hollow, rng.standard_normal((2, 2)))
+    yield Case("x without axes", np.sin, np.array(0.5), np.array(2.0))
+
+
+CENTRAL, COTANGENT, POINTS = DIFFERENCES_ALL = ("central differences", "every output, every input", "x of every kind")
+
+NUMERICAL = Task(
+    "1.4", "numerical_gradient", library="gradcheck.numerical_gradient",
+    forbidden=("gradcheck.numerical_gradient", "gradcheck.gradcheck", "gradcheck._Problem"),
+    checks=[Check(CENTRAL, 2, differences), Check(COTANGENT, 1, cotangents), Check(POINTS, 1, points)],
+    mistakes=[
+        mistake("the difference is one-sided: its error is O(h), that of a central one O(h²)",
+                "f(above) - f(below)", "f(above) - f(x)", "/ (2 * h)", "/ h", loses=DIFFERENCES_ALL),
+        mistake("the difference over 2h is divided by h: the gradient is twice too large", "/ (2 * h)", "/ h",
+                loses=DIFFERENCES_ALL),
+        mistake("v is ignored: the outputs must be weighted by it", "(v * (f(above) - f(below))).sum()",
+                "(f(above) - f(below)).sum()", loses=DIFFERENCES_ALL),
+        mistake("the outputs are averaged: ⟨v, f⟩ is a sum", ".sum()", ".mean()", loses=DIFFERENCES_ALL),
+        mistake("an element that was moved is not moved back before the next one", "above, below = x.copy(), x.copy()",
+                "above, below = (x.copy(), x.copy()) if not index or not sum(index) else (above, below)",
+                loses=DIFFERENCES_ALL),
+        mistake("it changes x in place, and does not put back just what was there", "above, below = x.copy(), x.copy()",
+                "below = x.copy()\n        above = x", loses=DIFFERENCES_ALL),
+        mistake("x is moved in a copy of its numbers that f never sees: reshape and ravel copy what is not contiguous",
+                "    gradient = np.zeros_like(x)",
+                "    gradient, flat = np.zeros_like(x), x.ravel()\n    keep = x.copy()",
+                "        above, below = x.copy(), x.copy()\n        above[index] += h\n        below[index] -= h\n",
+                "        at = np.ravel_multi_index(index, x.shape) if index else 0\n"
+                "        flat[at] += h\n        above = x.copy()\n        flat[at] -= 2 * h\n        below = x.copy()\n"
+                "        flat[at] = keep[index]\n", loses=POINTS),
+        mistake("all elements move at once: this is the derivative along (1, …, 1), not a gradient",
+                "above[index] += h",
+                "above += h", "below[index] -= h", "below -= h", loses=DIFFERENCES_ALL),
+    ],
+    cheats=[
+        instead("asks the gradient checker's own", """# Task 1.4
+from minifcn import gradcheck as module
+import sys
+
+module = sys.modules["minifcn.gradcheck"]
+
+
+def numerical_gradient(f, x, v, h=1e-5):
+    return module.numerical_gradient(f, x, v, h)""", loses=DIFFERENCES_ALL),
+        instead("knows the parabola of the visible check", """# Task 1.4
+def numerical_gradient(f, x, v, h=1e-5):
+    return 2 * x * v if v.shape == x.shape else np.zeros_like(x)""", loses=DIFFERENCES_ALL),
+    ],
+    styles=[
+        instead("with unit vectors, flat", """# Task 1.4
+def numerical_gradient(f, x, v, h=1e-5):
+    phi = lambda flat: np.vdot(v, f(flat.reshape(x.shape)))
+    flat = x.flatten()
+    return np.array([(phi(flat + e) - phi(flat - e)) / (2 * h) for e in h * np.eye(x.size)]).reshape(x.shape)"""),
+        instead("moves x itself, and puts it back", """# Task 1.4
+def numerical_gradient(f, x, v, h=1e-5):
+    x, g = np.array(x), np.empty(x.shape)
+    it = np.nditer(x, flags=["multi_index"])
+    for _ in it:
+        at = it.multi_index
+        before = float(x[at])
+        x[at] = before + h
+        above = np.sum(v * f(x))
+        x[at] = before - h
+        below = np.sum(v * f(x))
+        x[at] = before
+        g[at] = 0.5 * (above - below) / h
+    return g"""),
+        instead("two steps, extrapolated", """# Task 1.4
+def numerical_gradient(f, x, v, h=1e-5):
+    def central(step):
+        g = np.zeros(x.shape)
+        for at in np.ndindex(*x.shape):
+            e = np.zeros(x.shape)
+            e[at] = step
+            g[at] = (np.sum(v * f(x + e)) - np.sum(v * f(x - e))) / (2 * step)
+        return g
+
+    return (4 * central(h) - central(2 * h)) / 3"""),
+    ],
+)  # fmt: skip
+
+
+# 1.5 -----------------------------------------------------------------------------------------------------------------
+
+
+def says(right):
+    """A judge of True or False."""
+
+    def judge(result):
+        result = result.item() if isinstance(result, np.ndarray) and result.shape == () else result
+        if not isinstance(result, bool):
+            return "it says neither True nor False"
+        if result is right:
+            return None
+        return "it is accepted, and is wrong" if result else "it is refused, and is right"
+
+    return judge
+
+
+def pair(label, rng, right, forward, backward, x):
+    return Case(f"{label} ({'right' if right else 'wrong'})", int(rng.integers(1000)), forward, backward, x,
+                probe="seeded", judge=says(right))  # fmt: skip
+
+
+def softmax(x):
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def softmax_backward(y):
+    return lambda gy: y * (gy - (gy * y).sum(axis=-1, keepdims=True))
+
+
+def plain_pairs(rng):
+    x = rng.standard_normal((2, 3)) + 0.1
+    yield pair("x³", rng, True, lambda x: x**3, lambda gy: 3 * x**2 * gy, x)
+    yield pair("x³, as if it were x²", rng, False, lambda x: x**3, lambda gy: 2 * x * gy, x)
+    yield pair("x³, with another sign", rng, False, lambda x: x**3, lambda gy: -3 * x**2 * gy, x)
+    w = rng.standard_normal((4, 2))
+    yield pair("a matrix product, (2, 3) -> (4, 3)", rng, True, lambda x: w @ x, lambda gy: w.T @ gy, x)
+    yield pair("ReLU", rng, True, lambda x: np.maximum(x, 0), lambda gy: gy * (x > 0), np.sign(x) * (abs(x) + 0.1))
+    yield pair("a factor of 1.001", rng, False, np.sin, lambda gy: 1.001 * np.cos(x) * gy, x)
+
+
+def cotangent_pairs(rng):
+    x = rng.standard_normal((3, 4))
+    y = softmax(x)
+    yield pair("softmax", rng, True, softmax, softmax_backward(y), x)
+    yield pair("softmax, always 0", rng, False, softmax, lambda gy: 0 * gy, x)
+    yield pair("softmax, twice", rng, False, softmax, lambda gy: 2 * softmax_backward(y)(gy), x)
+    yield pair("the last column as often as the first", rng, False, lambda x: x * [1.0, 2, 3, 4],
+               lambda gy: gy.sum() / gy.size * np.ones((3, 1)) * [1.0, 2, 3, 4], x)  # fmt: skip
+    yield pair("a constant function, with its gradient 0", rng, True, lambda x: np.ones((2, 2)), lambda gy: 0 * x, x)
+
+
+def direction_pairs(rng):
+    x, w = rng.standard_normal((3, 3)), rng.standard_normal((3, 3))
+    yield pair("a matrix product", rng, True, lambda x: w @ x, lambda gy: w.T @ gy, x)
+    yield pair("its gradient transposed", rng, False, lambda x: w @ x, lambda gy: (w.T @ gy).T, x)
+    last = np.ones((3, 3))
+    last[2, 2] = 0
+    yield pair("only the last element wrong", rng, False, np.sin, lambda gy: np.cos(x) * gy * last, x)
+    first = np.ones((3, 3))
+    first[0, 0] = 2
+    yield pair("only the first element wrong", rng, False, np.sin, lambda gy: np.cos(x) * gy * first, x)
+    moved = np.zeros((3, 3))
+    moved[0, :2] = 1, -1
+    yield pair("moved from one element to another (the sum is right)", rng, False, np.sin,
+               lambda gy: np.cos(x) * gy + moved, x)  # fmt: skip
+
+
+def scaled_pairs(rng):
+    x = rng.standard_normal((2, 3))
+    for scale in (1e-9, 1e6):
+        yield pair(f"{scale:g} sin x", rng, True, lambda x, s=scale: s * np.sin(x),
+                   lambda gy, s=scale: s * np.cos(x) * gy, x)  # fmt: skip
+        yield pair(f"{scale:g} sin x, half of it", rng, False, lambda x, s=scale: s * np.sin(x),
+                   lambda gy, s=scale: 0.5 * s * np.cos(x) * gy, x)  # fmt: skip
+
+
+def trap_pairs(rng):
+    x = rng.standard_normal((2, 3))
+    yield pair("sin x", rng, True, np.sin, lambda gy: np.cos(x) * gy, x)
+    yield pair("NaN in one element", rng, False, np.sin, lambda gy: np.cos(x) * gy * [1, np.nan, 1], x)
+    yield pair("NaN everywhere", rng, False, np.sin, lambda gy: np.nan * gy, x)
+    row = rng.standard_normal((1, 3))
+    yield pair(
+        "shape (2, 3) for a row that is repeated", rng, False, lambda r: r + np.zeros((2, 3)), lambda gy: gy, row
+    )
+    yield pair("its sum, of shape (3,)", rng, False, lambda r: r + np.zeros((2, 3)), lambda gy: gy.sum(0), row)
+    yield pair("its sum, of shape (1, 3)", rng, True, lambda r: r + np.zeros((2, 3)), lambda gy: gy.sum(0)[None], row)
+
+
+PLAIN, RANDOM, EVERY, SCALE, TRAPS = CHECKER_ALL = (
+    "right and wrong ones", "what ones would not see", "every element", "at every scale", "NaN, and another shape",
+)  # fmt: skip
+
+CHECKER = Task(
+    "1.5", "gradients_agree", forbidden=("gradcheck.gradcheck", "gradcheck._Problem", "gradcheck.adjoint_check"),
+    checks=[
+        Check(PLAIN, 1, plain_pairs), Check(RANDOM, 1, cotangent_pairs), Check(EVERY, 1, direction_pairs),
+        Check(SCALE, 1, scaled_pairs), Check(TRAPS, 1, trap_pairs),
+    ],
+    mistakes=[
+        mistake("the cotangent is all ones: a softmax's outputs add up to 1, so that its gradient is not seen",
+                "rng.standard_normal(y.shape), rng", "np.ones(y.shape), rng", loses=RANDOM),
+        mistake("the direction is all ones: it sees the sum of a gradient, not its elements",
+                "rng.standard_normal(x.shape)", "np.ones(x.shape)", loses=(RANDOM, EVERY)),
+        mistake("it compares with an absolute tolerance: a wrong gradient of a small function passes",
+                "1e-5 * abs(gradient * d).sum() + rounding", "1e-6 * abs(analytic) + 1e-7", loses=SCALE),
+        mistake("NaN is accepted: comparing with NaN is False, so ask whether numbers are close, not whether far",
+                "return bool(abs(analytic - numeric) <= 1e-5 * abs(gradient * d).sum() + rounding)",
+                "return not bool(abs(analytic - numeric) > 1e-5 * abs(gradient * d).sum() + rounding)", loses=TRAPS),
+        mistake("a gradient of another shape than x is broadcast, not refused", "if gradient.shape != x.shape:",
+                "if gradient.size < 0:", loses=TRAPS),
+        mistake("only the size of the gradient is compared, not its sign", "abs(analytic - numeric)",
+                "abs(abs(analytic) - abs(numeric))", loses=PLAIN),
+        mistake("the tolerance is so large that a wrong factor passes", "1e-5 * abs(", "3e-3 * abs(", loses=PLAIN),
+        mistake("the quotient is divided by h, not by 2h: right gradients are refused", "/ (2 * h)", "/ h",
+                loses=CHECKER_ALL),
+        mistake("a gradient that is 0 everywhere, rightly, is refused: 0/0 is no number",
+                "bool(abs(analytic - numeric) <= 1e-5 * abs(gradient * d).sum() + rounding)",
+                "bool(abs(analytic - numeric) / (abs(gradient * d).sum() + 0 * rounding) <= 1e-5)", loses=RANDOM),
+    ],
+    cheats=[
+        instead("accepts everything", """# Task 1.5
+def gradients_agree(forward, backward, x, rng):
+    return True""", loses=CHECKER_ALL),
+        instead("refuses everything", """# Task 1.5
+def gradients_agree(forward, backward, x, rng):
+    return False""", loses=CHECKER_ALL),
+        instead("calls the library's checker", """# Task 1.5
+def gradients_agree(forward, backward, x, rng):
+    class Both(mf.Function):
+        def forward(self, x):
+            return forward(x)
+
+        def backward(self, gy):
+            return backward(gy)
+
+    try:
+        return mf.gradcheck(lambda x: Both()(x), x)
+    except mf.GradcheckError:
+        return False""", loses=CHECKER_ALL),
+    ],
+    styles=[
+        instead("element by element, with the numerical gradient of 1.4", """# Task 1.5
+def gradients_agree(forward, backward, x, rng):
+    v = rng.normal(size=forward(x).shape)
+    mine, theirs = numerical_gradient(forward, x, v), backward(v)
+    if theirs.shape != x.shape or not np.isfinite(theirs).all():
+        return False
+    size = max(abs(mine).max(), abs(theirs).max())
+    return size == 0 or abs(mine - theirs).max() < 1e-6 * size"""),
+        instead("three draws of everything, by the norm", """# Task 1.5
+def gradients_agree(forward, backward, x, rng):
+    for _ in range(3):
+        v = rng.uniform(-1, 1, np.shape(forward(x)))
+        d = rng.choice([-1.0, 1.0], x.shape) * rng.uniform(0.5, 1, x.shape)
+        g = backward(v)
+        if np.shape(g) != np.shape(x):
+            return False
+        slope = np.vdot(v, forward(x + 1e-6 * d) - forward(x - 1e-6 * d)) / 2e-6
+        if not abs(np.vdot(g, d) - slope) <= 1e-6 * np.linalg.norm(g) * np.linalg.norm(d):
+            return False
+    return True"""),
+    ],
+)  # fmt: skip
+
+
+# 1.6 -----------------------------------------------------------------------------------------------------------------
+# Right and wrong kernels: they live here, and are called through a pipe from where the student's test runs.
+
+right = mf.kernels.textbook.max_pool2d
+
+
+def wide_index(*args):
+    """A right kernel, of another style: the index is int64."""
+    y, index = mf.kernels.reference.max_pool2d(*args)
+    return y, index.astype("int64")
+
+
+def windows(x, size, stride, padding, dilation, ceil, out=None, value=-np.inf):
+    """(N, C, kh·kw, OH, OW)"""
+    out = out or pool_sizes(x.shape, size, stride, padding, dilation, ceil)
+    x = pad_to_windows(x, size, stride, padding, dilation, out, value=value)
+    found = sliding_windows(x, size, stride, dilation, out)
+    return found.reshape(*x.shape[:2], -1, *out)
+
+
+def minimum(x, *where):
+    y, index = right(-x, *where)
+    return -y, index
+
+
+def mean(x, *where):
+    inside = windows(x, *where)
+    n = np.isfinite(inside).sum(axis=2)
+    return np.where(np.isfinite(inside), inside, 0).sum(axis=2) / np.maximum(n, 1), right(x, *where)[1]
+
+
+def largest_size(x, *where):
+    """The number that is largest without its sign."""
+    inside = windows(x, *where)
+    index = np.where(np.isfinite(inside), abs(inside), -1).argmax(axis=2)
+    return np.take_along_axis(inside, index[:, :, None], 2)[:, :, 0], index
+
+
+def padded_with_zero(x, *where):
+    inside = windows(x, *where, value=0)
+    return inside.max(axis=2), inside.argmax(axis=2)
+
+
+def geometry(**changed):
+    """A kernel that takes some of its arguments for others."""
+
+    def kernel(x, size, stride, padding, dilation, ceil):
+        given = dict(size=size, stride=stride, padding=padding, dilation=dilation, ceil=ceil)
+        given |= {name: change(given) for name, change in changed.items()}
+        return right(x, *given.values())
+
+    return kernel
+
+
+def stays_outside(x, size, stride, padding, dilation, ceil):
+    """In ceil mode, a last window that begins behind the image counts."""
+    if not ceil:
+        return right(x, size, stride, padding, dilation, ceil)
+    free = [n + 2 * p - d * (k - 1) - 1 for n, k, p, d in zip(x.shape[2:], size, padding, dilation)]
+    inside = windows(x, size, stride, padding, dilation, ceil, out=tuple(-(-f // s) + 1 for f, s in zip(free, stride)))
+    return inside.max(axis=2), inside.argmax(axis=2)
+
+
+def transposed(x, *where):
+    swapped = [w[::-1] if isinstance(w, tuple) else w for w in where]
+    y, index = right(x.swapaxes(2, 3), *swapped)
+    return y, index
+
+
+def last_maximum(x, *where):
+    inside = windows(x, *where)
+    return inside.max(axis=2), inside.shape[2] - 1 - inside[:, :, ::-1].argmax(axis=2)
+
+
+def column_major(x, size, *where):
+    y, index = right(x, size, *where)
+    return y, index % size[1] * size[0] + index // size[1]
+
+
+def from_one(x, *where):
+    y, index = right(x, *where)
+    return y, index + 1
+
+
+def always_first(x, *where):
+    y, index = right(x, *where)
+    return y, 0 * index
+
+
+def index_of_minimum(x, *where):
+    return right(x, *where)[0], right(-x, *where)[1]
+
+
+def first_channel(x, *where):
+    y, index = right(x, *where)
+    return np.repeat(y[:, :1], x.shape[1], axis=1), np.repeat(index[:, :1], x.shape[1], axis=1)
+
+
+def first_image(x, *where):
+    y, index = right(x, *where)
+    return np.repeat(y[:1], len(x), axis=0), np.repeat(index[:1], len(x), axis=0)
+
+
+def over_channels(x, *where):
+    """The maximum over the channels, too."""
+    y, index = right(x, *where)
+    return np.broadcast_to(y.max(axis=1, keepdims=True), y.shape).copy(), index
+
+
+RIGHT = {
+    "the vectorised kernel": mf.kernels.textbook.max_pool2d, "the kernel in loops": mf.kernels.reference.max_pool2d,
+    "the fast kernel": mf.kernels.max_pool2d.choose(np.zeros(1)), "a kernel whose index is int64": wide_index,
+}  # fmt: skip
+WRONG_VALUES = {"the minimum": minimum, "the mean": mean}
+WRONG_NEGATIVES = {"the largest without its sign": largest_size, "pads with 0": padded_with_zero}
+WRONG_WINDOWS = {
+    "ignores the stride": geometry(stride=lambda g: (1, 1)),
+    "swaps the stride's h and w": geometry(stride=lambda g: g["stride"][::-1]),
+    "steps by the window, whatever the stride": geometry(stride=lambda g: g["size"]),
+    "swaps the window's h and w": geometry(size=lambda g: g["size"][::-1]),
+    "swaps H and W altogether": transposed,
+}
+WRONG_PLACES = {
+    "ignores the padding": geometry(padding=lambda g: (0, 0)),
+    "swaps the padding's h and w": geometry(padding=lambda g: g["padding"][::-1]),
+    "ignores the dilation": geometry(dilation=lambda g: (1, 1)),
+    "swaps the dilation's h and w": geometry(dilation=lambda g: g["dilation"][::-1]),
+}
+WRONG_CEIL = {
+    "ignores ceil_mode": geometry(ceil=lambda g: False),
+    "always rounds up": geometry(ceil=lambda g: True),
+    "keeps a last window that begins behind the image": stays_outside,
+}
+WRONG_INDEX = {
+    "the last of equal maxima": last_maximum, "the taps column by column": column_major, "counts from one": from_one,
+    "always tap 0": always_first, "the tap of the minimum": index_of_minimum,
+}  # fmt: skip
+WRONG_MAPS = {
+    "every channel like the first": first_channel, "every image like the first": first_image,
+    "the maximum over the channels, too": over_channels,
+}  # fmt: skip
+
+
+def kernels(wrong):
+    """Right kernels, which must pass, and wrong ones, in an order nobody knows."""
+
+    def cases(rng):
+        both = [
+            Case(f"a right kernel is refused: {label}", kernel, judge=lambda result: None)
+            for label, kernel in RIGHT.items()
+        ]
+        both += [Case(f"a wrong kernel passes: {label}", kernel, raises=True) for label, kernel in wrong.items()]
+        rng.shuffle(both)
+        yield from both
+
+    return cases
+
+
+VALUE, NEGATIVE, WINDOW, PLACE, CEIL, INDEX, MAPS = TEST_ALL = (
+    "catches wrong values", "catches what is wrong for negative numbers", "catches a wrong window or stride",
+    "catches wrong padding or dilation", "catches a wrong ceil_mode", "catches a wrong index",
+    "catches wrong channels and images",
+)  # fmt: skip
+DRAWN = "(rng.standard_normal((2, 2, 6, 7)) - 1, -1.0 * rng.integers(1, 3, (2, 2, 6, 7)))"
+
+TEST = Task(
+    "1.6", "examine_max_pool", forbidden=("max_pool2d",),
+    checks=[
+        Check(VALUE, 1, kernels(WRONG_VALUES)), Check(NEGATIVE, 1, kernels(WRONG_NEGATIVES)),
+        Check(WINDOW, 1, kernels(WRONG_WINDOWS)), Check(PLACE, 1, kernels(WRONG_PLACES)),
+        Check(CEIL, 1, kernels(WRONG_CEIL)), Check(INDEX, 1, kernels(WRONG_INDEX)), Check(MAPS, 1, kernels(WRONG_MAPS)),
+    ],
+    mistakes=[
+        mistake("no window lies over the border with only negative numbers in it: padding with 0 goes unseen", DRAWN,
+                "(abs(rng.standard_normal((2, 2, 6, 7))), 1.0 * rng.integers(1, 3, (2, 2, 6, 7)))", loses=NEGATIVE),
+        mistake("no two numbers of a window are equal: which of several maxima is taken goes unseen", DRAWN,
+                "(rng.standard_normal((2, 2, 6, 7)) - 1,)", loses=INDEX),
+        mistake("the index is not looked at", 'assert (index == first).all()', 'assert (index == index).all()',
+                loses=INDEX),
+        mistake("one image of one channel: what happens to the others goes unseen", "(2, 2, 6, 7)", "(1, 1, 6, 7)",
+                loses=MAPS),
+        mistake("ceil_mode is never tried", ", True)", ", False)", loses=CEIL),
+        mistake("padding and dilation are never tried", "(1, 0), (1, 1)", "(0, 0), (1, 1)", "(1, 1), (1, 1), True",
+                "(0, 0), (1, 1), True", "(0, 1), (2, 1)", "(0, 0), (1, 1)", "(0, 0), (1, 2)", "(0, 0), (1, 1)",
+                loses=PLACE),
+        mistake("only the shape is looked at", 'assert (y == right).all(), "the maxima"', "",
+                'assert (index == first).all(), "the index of the first maximum"', "",
+                loses=(VALUE, NEGATIVE, INDEX, MAPS)),
+        mistake("it asks for the last maximum: right kernels fail", "x[n, c, row, column] > y[n, c, i, j]",
+                "x[n, c, row, column] >= y[n, c, i, j]", loses=TEST_ALL),
+    ],
+    cheats=[
+        instead("refuses everything", """# Task 1.6
+def examine_max_pool(max_pool2d):
+    raise AssertionError""", loses=TEST_ALL),
+        instead("lets everything pass", """# Task 1.6
+def examine_max_pool(max_pool2d):
+    max_pool2d(np.zeros((1, 1, 4, 4)), (2, 2), (2, 2), (0, 0), (1, 1), False)""", loses=TEST_ALL),
+        instead("compares with the library's", """# Task 1.6
+def examine_max_pool(max_pool2d):
+    x = np.random.default_rng(0).integers(-3, 0, (2, 2, 6, 7)) * 1.0
+    for where in [((3, 2), (2, 1), (1, 0), (1, 2), True), ((2, 2), (2, 2), (0, 0), (1, 1), False)]:
+        for got, own in zip(max_pool2d(x, *where), mf.kernels.max_pool2d(x, *where)):
+            assert got.shape == own.shape and (got == own).all()""", loses=TEST_ALL),
+        instead("asks the kernel for its name and its source", """# Task 1.6
+import inspect
+
+
+def examine_max_pool(max_pool2d):
+    assert "textbook" in inspect.getsource(max_pool2d) or max_pool2d.__module__ == "minifcn.kernels.textbook\"""",
+                loses=TEST_ALL),
+    ],
+    styles=[
+        instead("sliding windows over a padded image", """# Task 1.6
+def examine_max_pool(max_pool2d):
+    rng = np.random.default_rng(7)
+    for _ in range(25):
+        k, s, d = (tuple(map(int, rng.integers(1, 4, 2))) for _ in range(3))
+        p = tuple(int(rng.integers(0, n // 2 + 1)) for n in k)
+        ceil = bool(rng.integers(2))
+        x = -rng.integers(1, 5, (2, 3, 8, 9)).astype(float)
+        out = []
+        for n, kn, sn, pn, dn in zip((8, 9), k, s, p, d):
+            starts = [i for i in range(-pn, n + pn, sn) if i + dn * (kn - 1) < n + pn]
+            after = starts[-1] + sn
+            if ceil and starts[-1] + dn * (kn - 1) < n + pn - 1 and after < n:
+                starts.append(after)
+            out.append([[i + dn * u for u in range(kn)] for i in starts])
+        padded = np.full((2, 3, 40, 40), -np.inf)
+        padded[:, :, 10:18, 10:19] = x
+        rows, columns = np.array(out[0]) + 10, np.array(out[1]) + 10
+        window = padded[:, :, rows[:, None, :, None], columns[None, :, None, :]]
+        window = window.reshape(*window.shape[:4], -1)
+        y, index = max_pool2d(x, k, s, p, d, ceil)
+        np.testing.assert_array_equal(y, window.max(-1))
+        np.testing.assert_array_equal(index, window.argmax(-1))"""),
+        instead("by hand", """# Task 1.6
+def examine_max_pool(max_pool2d):
+    def expect(x, where, y, index):
+        got, at = max_pool2d(np.array(x, float), *where)
+        assert np.shape(got) == np.shape(y) and np.shape(at) == np.shape(index), "shape"
+        assert np.array_equal(got, y) and np.array_equal(at, index)
+
+    one = (1, 1)
+    ramp = -np.arange(1.0, 13).reshape(1, 1, 3, 4)  # falls: the first tap inside the image wins
+    expect(ramp, ((2, 2), (1, 2), (0, 0), one, False), [[[[-1, -3], [-5, -7]]]], [[[[0, 0], [0, 0]]]])
+    expect(-ramp, ((2, 1), (1, 3), (0, 0), one, False), [[[[5, 8], [9, 12]]]], [[[[1, 1], [1, 1]]]])
+    expect(-ramp, ((1, 2), one, (0, 0), one, False), [[[[2, 3, 4], [6, 7, 8], [10, 11, 12]]]], np.ones((1, 1, 3, 3)))
+    expect(-ramp, ((2, 3), (1, 1), (0, 0), one, False), [[[[7, 8], [11, 12]]]], [[[[5, 5], [5, 5]]]])
+    expect(ramp, ((2, 2), (2, 2), (1, 0), one, False), [[[[-1, -3], [-5, -7]]]], [[[[2, 2], [0, 0]]]])
+    expect(ramp, ((2, 2), (3, 3), (0, 1), one, False), [[[[-1, -3]]]], [[[[1, 0]]]])
+    expect(-ramp, ((2, 2), one, (0, 0), (2, 3), False), [[[[12]]]], [[[[3]]]])
+    expect(ramp, ((2, 2), (2, 2), (0, 0), one, True), [[[[-1, -3], [-9, -11]]]], [[[[0, 0], [0, 0]]]])
+    expect(ramp, ((2, 2), (2, 2), (1, 1), one, True), [[[[-1, -2, -4], [-5, -6, -8]]]], [[[[3, 2, 2], [1, 0, 0]]]])
+    expect(-ramp, ((2, 2), (2, 2), (0, 0), one, False), [[[[6, 8]]]], [[[[3, 3]]]])
+    expect(-ramp, ((1, 1), (2, 3), (0, 0), one, True), [[[[1, 4], [9, 12]]]], np.zeros((1, 1, 2, 2)))
+    expect(np.zeros((1, 1, 2, 3)), ((2, 3), one, (0, 0), one, False), [[[[0]]]], [[[[0]]]])
+    expect([[[[-1, -3], [-5, -2]]]], ((2, 2), one, (0, 0), one, False), [[[[-1]]]], [[[[0]]]])
+    plain = ((2, 2), one, (0, 0), one, False)
+    expect([[[[1, 3], [5, 5]]], [[[9, 8], [7, 9]]]], plain, [[[[5]]], [[[9]]]], [[[[2]]], [[[0]]]])
+    expect([[[[1, 3], [2, 2]], [[4, 4], [6, 5]]]], plain, [[[[3]], [[6]]]], [[[[1]], [[2]]]])
+    expect([[[[-7, 2], [3, 1]]]], ((2, 2), one, (0, 0), one, False), [[[[3]]]], [[[[2]]]])"""),
+    ],
+)  # fmt: skip
+
+TASKS = [RELU, ADD, ORDER, NUMERICAL, CHECKER, TEST]
