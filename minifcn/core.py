@@ -44,28 +44,20 @@ def scope(name):
 
 def watch(forward=None, backward=None):
     """Inside, ``forward(node, inputs, output)`` is called after every operation, and ``backward(node, gy, gradients)``
-    after its gradients, before what it saved is dropped.
-
-    Parameters
-    ----------
-    forward, backward : callable, optional
-    """
+    after its gradients, before what it saved is dropped."""
     return _setting(_watchers, (*_watchers.get(), (forward, backward)))
 
 
 def newest_first(last):
-    """All nodes that node `last` was computed from, and `last`, each once: every node after those that use its output.
-
-    A node may only pass its gradient on when every use of its output has reported: with ``b = a + a; c = b + b`` a
-    naive recursion would pass b's on twice, half finished.  What is made of a tensor is younger than its creator.
-    """
+    """All nodes that node `last` was computed from, and `last`, each once, after all that use its output: only then is
+    its gradient whole.  With ``b = a + a; c = b + b`` a naive recursion would pass b's on twice, half finished."""
     found, waiting = {last}, [last]
     while waiting:
         for x in waiting.pop().inputs:
             if x.creator is not None and x.creator not in found:
                 found.add(x.creator)
                 waiting.append(x.creator)
-    return sorted(found, key=lambda node: node.born, reverse=True)
+    return sorted(found, key=lambda node: node.born, reverse=True)  # what uses a node's output is younger
 
 
 class Tensor:
@@ -161,15 +153,15 @@ class Tensor:
         """A leaf with these values on `device`: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` (RuntimeError without CuPy)."""
         return Tensor(backend.to_device(self.data, device), self.requires_grad, self.name)
 
-    def backward(self, gy=None, create_graph=False, order=None):
+    def backward(self, gy=None, create_graph=False, order=newest_first):
         """Add ∂(self)/∂(leaf), weighted by `gy`, to ``.grad`` of every leaf that requires it.
 
         Parameters
         ----------
         gy : array, optional
             The gradient arriving from above, of this tensor's shape; needed unless the tensor is a scalar.
-        order : callable, optional
-            From the last node to the nodes in the order in which they are visited; by default :func:`newest_first`.
+        order : callable
+            From the last node to the nodes in the order in which they are visited.
 
         Raises
         ------
@@ -194,7 +186,7 @@ class Tensor:
         backend.of(gy, self.data)
         if gy.shape != self.shape:
             raise ValueError(f"gy has shape {gy.shape}, the tensor {self.shape}")
-        _propagate(self, gy.astype(self.dtype, copy=False), order or newest_first)
+        _propagate(self, gy.astype(self.dtype, copy=False), order)
 
 
 def _propagate(tensor, gy, order):
@@ -353,20 +345,15 @@ class Function(Described):
                     f"an array that {self.name} saved was changed in place between forward and backward: "
                     "its gradient would be wrong; compute out of place, or copy first"
                 )
-        gxs = self.backward(gy)
+        gxs, returned = self.backward(gy), f"{type(self).__name__}.backward returned"
         gxs = tuple(gxs) if isinstance(gxs, tuple | list) else (gxs,)
         if len(gxs) != len(self.inputs):
-            raise ValueError(
-                f"{type(self).__name__}.backward returned {len(gxs)} gradients for {len(self.inputs)} inputs"
-            )
+            raise ValueError(f"{returned} {len(gxs)} gradients for {len(self.inputs)} inputs")
         for i, (x, gx) in enumerate(zip(self.inputs, gxs)):
             if gx is not None and not hasattr(gx, "shape"):
-                raise TypeError(f"{type(self).__name__}.backward returned a {type(gx).__name__}, not an array")
+                raise TypeError(f"{returned} a {type(gx).__name__}, not an array")
             if gx is not None and gx.shape != x.shape:
-                raise ValueError(
-                    f"{type(self).__name__}.backward returned a gradient of shape {gx.shape} for input {i} of "
-                    f"shape {x.shape}"
-                )
+                raise ValueError(f"{returned} a gradient of shape {gx.shape} for input {i} of shape {x.shape}")
         return [_narrowed(gx, x.dtype) for x, gx in zip(self.inputs, gxs)]
 
     def free(self):

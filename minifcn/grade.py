@@ -52,10 +52,8 @@ def main(argv=None):
     args = parser().parse(argv)
     if os.name != "posix":
         raise UserError("grading takes Linux or macOS: a submission's memory cannot be limited here")
-    try:
-        from .course import feedback, judge, tasks
-    except ImportError as error:
-        raise UserError(f"grading needs the extra: pip install 'minifcn[course]' ({error})") from None
+    from .course import feedback, judge, tasks  # not on Windows
+
     known = tasks.assignments()
     tasks.require(args.task, known)
     handed_in = [submission(path, known) for path in found(args.paths)]

@@ -7,8 +7,6 @@ are comments.
 import re
 from dataclasses import dataclass
 
-import jupytext
-
 from ..errors import UserError
 
 
@@ -45,6 +43,10 @@ def read_cells(path):
 
 def read_notebook(path):
     """An ``.ipynb`` or a ``.py`` file as nbformat's notebook; UserError if it is neither."""
+    try:
+        import jupytext
+    except ImportError:
+        raise UserError("reading assignments needs the extra: pip install 'minifcn[course]'") from None
     try:
         text = path.read_text(encoding="utf-8")
         return jupytext.reads(text, fmt="ipynb" if path.suffix == ".ipynb" else "py:percent")

@@ -17,6 +17,7 @@ STYLE = """<style>
 .check p { margin: .25rem 0 0; overflow-wrap: anywhere; }
 .check figure { margin: .5rem 0; }
 .check figure img { margin: 0; }
+.found { font-weight: 600; }
 code { overflow-wrap: anywhere; }
 h2 b { float: right; font-weight: 500; }
 </style>
@@ -41,7 +42,7 @@ def page(student, title, results, notes=()):
 
 
 def _task(result):
-    notes = "".join(f"<p>{_text(says)}</p>" for says in result.says)
+    notes = "".join(f'<p class="found">{_text(says[:1].upper() + says[1:])}</p>' for says in result.says)
     checks = "".join(map(_check, result.checks))
     points = f"<b>{result.points} of {result.out_of}</b>"
     return f"<h2>{points}Task {result.number}: {escape(result.title)}</h2>\n{notes}{checks}"

@@ -153,6 +153,7 @@ class Task:
 
     @property
     def answers(self):
+        """The names it asks for, as a tuple."""
         return (self.answer,) if isinstance(self.answer, str) else self.answer
 
     def is_named_in(self, text):
@@ -161,6 +162,7 @@ class Task:
 
     @property
     def points(self):
+        """Of all checks."""
         return sum(check.points for check in self.checks)
 
 
