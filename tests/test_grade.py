@@ -265,7 +265,7 @@ def test_a_leak_is_found(tmp_path, a2):
 
 @pytest.mark.parametrize("source", sorted(tasks.folder().glob("a[0-9]_*.py")), ids=lambda p: p.stem)
 def test_the_visible_checks_accept_the_solution(source):
-    run = subprocess.run([sys.executable, source.name], cwd=source.parent, capture_output=True, text=True, timeout=5.0)
+    run = subprocess.run([sys.executable, source.name], cwd=source.parent, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
     assert "✗" not in run.stdout and "·" not in run.stdout, run.stdout
     assert run.stdout.count("✓") == source.read_text(encoding="utf-8").count("\n@check\n")

@@ -138,9 +138,10 @@ def inspect(assignment, path):
         raise UserError(f"{path} does not run: {problems[0]}")
     for task in assignment.tasks:
         case = next(iter(task.checks[0].cases(np.random.default_rng(0))))
+        probe, args = ("call", ()) if task.cuda else (case.probe, case.args)  # what is asked for gives a source
         wanted = [answers[name] for name in task.answers]
         answer = wanted[0] if len(wanted) == 1 else dict(zip(task.answers, wanted))
-        says = attempt(getattr(probes, case.probe), answer, list(case.args), []).get("error", "")
+        says = attempt(getattr(probes, probe), answer, list(args), []).get("error", "")
         if not says.startswith(f"NotImplementedError: Task {task.number}: "):
             raise UserError(
                 f"{path}: the blank of task {task.number} does not say so, but {says or 'gives an answer'!r}"
