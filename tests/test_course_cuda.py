@@ -13,6 +13,7 @@ from minifcn.course.judge import Examiner
 from minifcn.course.tasks import Assignment, folder
 from minifcn.cuda_on_cpu.compiler import CompileError
 
+pytestmark = pytest.mark.course
 WHERE = (2, 2), (2, 2), (0, 0), (1, 1), False
 
 
