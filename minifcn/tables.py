@@ -6,15 +6,18 @@ from html import escape
 class Table(list):
     """Rows, each a dict with the same keys."""
 
+    def _columns(self):
+        """(name, whether it holds numbers) of each."""
+        return [(name, all(isinstance(row[name], int | float | None) for row in self)) for name in self[0]]
+
     def __str__(self):
         if not self:
             return "(no rows)"
-        names = list(self[0])
-        cells = [[name.replace("_", " ") for name in names], *([text(row[name]) for name in names] for row in self)]
-        numbers = [all(isinstance(row[name], int | float | None) for row in self) for name in names]
-        widths = [max(len(row[i]) for row in cells) for i in range(len(names))]
+        columns = self._columns()
+        cells = [[name.replace("_", " ") for name in self[0]], *([text(v) for v in row.values()] for row in self)]
+        widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
         lines = (
-            "  ".join(c.rjust(w) if number else c.ljust(w) for c, w, number in zip(row, widths, numbers)).rstrip()
+            "  ".join(c.rjust(w) if n else c.ljust(w) for c, w, (_, n) in zip(row, widths, columns)).rstrip()
             for row in cells
         )
         return "\n".join(lines)
@@ -24,10 +27,11 @@ class Table(list):
     def _repr_html_(self):
         if not self:
             return "<p>(no rows)</p>"
-        names = list(self[0])
-        head = "".join(f"<th>{escape(name.replace('_', ' '))}</th>" for name in names)
+        columns = [(name, f' style="text-align: {"right" if n else "left"}"') for name, n in self._columns()]
+        head = "".join(f"<th{side}>{escape(name.replace('_', ' '))}</th>" for name, side in columns)
         body = "".join(
-            "<tr>" + "".join(f"<td>{escape(text(row[name]))}</td>" for name in names) + "</tr>" for row in self
+            "<tr>" + "".join(f"<td{side}>{escape(text(row[name]))}</td>" for name, side in columns) + "</tr>"
+            for row in self
         )
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
