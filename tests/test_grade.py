@@ -175,15 +175,15 @@ def test_differences_of_what_no_number_is_are_sentences():
 def test_the_judges_functions_are_called_with_little_and_tell_no_names():
     a1 = tasks.Assignment(tasks.folder() / "a1_autograd.py")
     texts = (
-        "kernel(np.ones((1, 1, 2000, 2000)), (200, 200), (1, 1), (0, 0), (1, 1), False)",
+        "kernel(np.ones((1, 1, 600, 600)), (200, 200), (1, 1), (0, 0), (1, 1), False)",
         "kernel(np.ones((1, 1, 500, 500)), (200, 200), (1, 1), (0, 0), (1, 1), False)",
         "kernel()",
     )
     for text in texts:
         sources = a1.solution("1.6", lambda _, text=text: f"# Task 1.6\ndef examine_max_pool(kernel):\n    {text}")
         (lost,) = judge.Examiner(a1, seed=1, timeout=4.0).grade(sources, ["1.6"])
-        says = [s.partition(": ")[2].partition(": ")[2] for c in lost.checks for s in c.says]
-        assert lost.points == 0 and len(set(says)) <= 2 and not any("max_pool2d()" in s for s in says)
+        says = [c.says[0].partition(": it raises ")[2] for c in lost.checks]
+        assert lost.points == 0 and len(set(says)) == 1 and not any("max_pool2d()" in s for s in says)
 
 
 def test_an_early_mistake_costs_its_own_task_alone(a2, examiner):
@@ -267,7 +267,7 @@ def test_a_class_is_graded_whatever_is_in_it(tmp_path, capsys, a2):
     args = [str(room), "--task", "2.1,2.3", "--out", str(out), "--json", str(table), "--seed", "3"]
     assert grade.main(args) == 0
     strange = ("eve", "ann_a2_convolution.py", "xxx")
-    rows = {row["student"]: row for row in scores(out) if not any(name in row["file"] for name in strange)}
+    rows = {row["student"]: row for row in scores(out) if not row["file"].rpartition("/")[2].startswith(strange)}
     points = {name: row["points"] for name, row in rows.items()}
     assert points == {"ann": "8", "bob": "0", "cat": "0", "dan": "4", "notes": "0"}
     assert len(scores(out)) == 8 and all(row["points"] == "0" for row in scores(out) if row["student"] not in rows)
