@@ -66,13 +66,15 @@ def main(argv=None):
             one.results = examiners[one.assignment.name].grade(one.sources, args.task)
         return one
 
+    pages = set()
     with ThreadPoolExecutor(args.workers) as pool:
         for one in tqdm(pool.map(grade, handed_in), total=len(handed_in), unit="submission", disable=None):
             if one.assignment:
                 html = feedback.page(
                     one.student, one.assignment.title, one.results, [*one.notes, f"Graded with seed {seed}."]
                 )
-                page_of(one, args.out).write_text(html, encoding="utf-8")
+                pages.add(page := page_of(one, args.out, pages))
+                page.write_text(html, encoding="utf-8", errors="replace")
     write_scores(args.out / "scores.csv", handed_in)
     out = sys.stderr if args.json == "-" else sys.stdout
     print(*(lines_of(one, detailed=len(handed_in) == 1) for one in handed_in), sep="\n", file=out)
@@ -86,7 +88,8 @@ def found(paths):
     files = []
     for path in paths:
         if path.is_dir():
-            inside = [p for p in sorted(path.rglob("*")) if p.suffix in SUFFIXES and p.is_file()]
+            # no links: what a student may not read would be handed in, and come back as feedback
+            inside = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file() and not p.is_symlink())
             files += [p for p in inside if not any(part.startswith((".", "__")) for part in p.relative_to(path).parts)]
         elif path.suffix not in SUFFIXES:
             raise UserError(f"{path} is no .ipynb, .py or folder of them")
@@ -121,12 +124,16 @@ def submission(path, known):
         assignment = next((a for a in known if any(t.number in numbers or t.is_named_in(text) for t in a.tasks)), None)
         if not assignment:
             notes.append("neither its name nor a cell that begins with `# Task N.M` says which assignment it answers")
+    student = os.fsencode(student).decode("utf-8", "replace")  # what is no UTF-8 can be written nowhere
     return Submission(path, student, assignment, [c.source for c in cells if c.kind == "code"], notes=notes)
 
 
-def page_of(one, folder):
-    """Where the feedback on a submission goes: named as its file, so that two never meet."""
-    return folder / f"{one.student}_{one.assignment.name}{'' if one.path.suffix == '.ipynb' else '_py'}.html"
+def page_of(one, folder, taken):
+    """Where the feedback on a submission goes: named as its file, and numbered where that is `taken`."""
+    student = one.student.encode()[:150].decode(errors="ignore")  # a system's names have 255 bytes
+    name = f"{student}_{one.assignment.name}{'' if one.path.suffix == '.ipynb' else '_py'}"
+    numbered = (folder / f"{name}{n}.html" for n in ("", *(f"_{i}" for i in range(2, len(taken) + 3))))
+    return next(path for path in numbered if path not in taken)
 
 
 def write_scores(path, handed_in):
@@ -136,10 +143,11 @@ def write_scores(path, handed_in):
         with open(path, newline="", encoding="utf-8") as file:
             rows = {row["file"]: row for row in csv.DictReader(file)}
     for one in handed_in:
-        rows[str(one.path)] = {
+        file = os.fsencode(one.path).decode("utf-8", "replace")
+        rows[file] = {
             "student": one.student, "assignment": one.assignment.name if one.assignment else "",
             **{t.number: t.points for t in one.results}, "points": one.points, "out_of": one.out_of,
-            "file": str(one.path), "note": " ".join(one.notes),
+            "file": file, "note": printable(" ".join(one.notes)),
         }  # fmt: skip
     first, last = ["student", "assignment"], ["points", "out_of", "file", "note"]
     tasks = sorted({name for row in rows.values() for name in row} - {*first, *last})
@@ -152,7 +160,7 @@ def write_scores(path, handed_in):
 def lines_of(one, detailed):
     """A submission in a line, or with each task and what was wrong with it."""
     if not one.results:
-        return f"{one.student:<20} not graded: {' '.join(one.notes)}"
+        return printable(f"{one.student:<20} not graded: {' '.join(one.notes)}")
     tasks = "  ".join(f"{t.number}: {t.points}/{t.out_of}" for t in one.results)
     lines = [f"{one.student:<20} {one.points:>3} of {one.out_of}   {tasks}"]
     for t in one.results if detailed else ():
@@ -160,13 +168,19 @@ def lines_of(one, detailed):
         for c in t.checks:
             lines += [f"  {'✓' if c.points == c.out_of else '✗'}  {c.title} ({c.points} of {c.out_of})"]
             lines += [f"      {says}" for says in c.says]
-    return "\n".join(lines)
+    return printable("\n".join(lines))
+
+
+def printable(text):
+    """A text of a student's without what would steer a terminal, or could not be written."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def as_json(one):
     """A submission as plain data."""
     return {
-        "student": one.student, "file": str(one.path), "assignment": one.assignment and one.assignment.name,
+        "student": one.student, "file": os.fsencode(one.path).decode("utf-8", "replace"),
+        "assignment": one.assignment and one.assignment.name,
         "points": one.points, "out_of": one.out_of, "notes": one.notes,
         "tasks": [
             {

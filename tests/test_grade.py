@@ -54,6 +54,12 @@ ATTACKS = {
     "replaces what answers are sent with": (
         "import minifcn.course.wire as wire\nwire.send = lambda file, _: file.write(b'null\\n') and file.flush()", 4,
     ),
+    "says for ever that a cell begins": (
+        "import os\nwhile True:\n  for fd in range(3, 30):\n    try: os.write(fd, b'{\"dict\": {\"cell\": 0}}\\n')\n"
+        "    except OSError: pass", 4,
+    ),
+    "raises half a surrogate": ("raise ValueError('\\ud800')", 4),
+    "changes builtins": ("import builtins\nbuiltins.any = builtins.set = lambda *_: True", 0),
 }  # fmt: skip
 
 
@@ -88,6 +94,24 @@ BODIES = {
     "the heap": "import gc\n    return [o for o in gc.get_objects() if getattr(o, '__name__', '') == 'im2col'][0](*a)",
     "a huge answer": "return np.zeros((1 << 27,))",
     "an array of objects": "return np.array([print, 1], dtype=object)",
+    "millions of lists": "return [[]] * 20_000_000",
+    "a large array of another shape": "return np.zeros((1 << 11, 1 << 11), bool)",
+    "a file read by readline": "import readline\n    readline.read_history_file('/etc/passwd')",
+    "another interpreter": "import _xxsubinterpreters as i\n    i.run_string(i.create(), '1')",
+    "Tcl": "import _tkinter\n    _tkinter.create(None, 'a', 'b', False, False, False).eval('open /etc/passwd')",
+    "a pipe with a name": "import os\n    os.mkfifo('minifcn-was-here')",
+    "memory that is nobody's": "import os\n    os.memfd_create('x')",
+    "a signal by another way": "import os, signal\n    signal.pidfd_send_signal(os.pidfd_open(os.getppid()), 0)",
+    "a function at an address": "import sys\n    sys.modules['ctypes'].CFUNCTYPE(None)(8)()",
+    "a library of SciPy's, by another name": "import importlib.util as u, glob\n"
+    "    path, = glob.glob(np.__file__.replace('numpy/__init__.py', 'scipy/ndimage/_nd_image.*.so'))\n"
+    "    u.module_from_spec(u.spec_from_file_location('_nd_image', path))",
+    "isinstance, replaced": "import builtins\n    keep, builtins.isinstance = builtins.isinstance, lambda *_: True\n"
+    "    try: return open('/etc/passwd').read()\n    finally: builtins.isinstance = keep",
+    "realpath, replaced": "import os\n    os.path.realpath.__code__ = (lambda f, *, strict=0: os.devnull).__code__\n"
+    "    return open('/etc/passwd').read()",
+    "a path of two minds": "import io\n    class P:\n        said = ['/dev/null', '/etc/passwd']\n"
+    "        def __fspath__(self): return self.said.pop()\n    return io.FileIO(P()).read()",
     "the module itself": "return mf",
     "nothing": "pass",
 }
@@ -120,6 +144,46 @@ def im2col(*a):
             pass"""
     (lost,) = examiner.grade(handed_in(a2, everywhere), ["2.1"])
     assert lost.points == 0
+
+
+REPLIES = (
+    '{"dict": [1]}', '{"array": ["<f8", [], "AAAAAAAAAAA=", false]}', '{"array": [{"a": 1}, [1], "", true]}',
+    f'{{"array": ["<f8", [{10**30}], "", true]}}', '{"dict": {"value": 1, "changed": [{"tuple": []}]}}',
+    f'{{"dict": {{"value": {10**400}, "changed": []}}}}', "[" * 100000,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("reply", REPLIES, ids=range(len(REPLIES)))
+def test_a_reply_of_the_submissions_own_making_scores_nothing(a2, examiner, reply):
+    """Written into the pipe, past all that sends answers."""
+    text = f"""# Task 2.1
+import os
+
+def im2col(*a):
+    for fd in range(3, 30):
+        try: os.write(fd, {reply!r}.encode() + b"\\n")
+        except OSError: pass
+    os._exit(0)"""
+    (lost,) = examiner.grade(handed_in(a2, text), ["2.1"])
+    assert lost.points == 0
+
+
+def test_differences_of_what_no_number_is_are_sentences():
+    assert difference(10**400, 1.5, 1e-6) and difference(np.zeros(3), None, 1e-6) and difference(np.zeros(3), "a", 1e-6)
+
+
+def test_the_judges_functions_are_called_with_little_and_tell_no_names():
+    a1 = tasks.Assignment(tasks.folder() / "a1_autograd.py")
+    texts = (
+        "kernel(np.ones((1, 1, 600, 600)), (200, 200), (1, 1), (0, 0), (1, 1), False)",
+        "kernel(np.ones((1, 1, 500, 500)), (200, 200), (1, 1), (0, 0), (1, 1), False)",
+        "kernel()",
+    )
+    for text in texts:
+        sources = a1.solution("1.6", lambda _, text=text: f"# Task 1.6\ndef examine_max_pool(kernel):\n    {text}")
+        (lost,) = judge.Examiner(a1, seed=1, timeout=4.0).grade(sources, ["1.6"])
+        says = [c.says[0].partition(": it raises ")[2] for c in lost.checks]
+        assert lost.points == 0 and len(set(says)) == 1 and not any("max_pool2d()" in s for s in says)
 
 
 def test_an_early_mistake_costs_its_own_task_alone(a2, examiner):
@@ -193,21 +257,31 @@ def test_a_class_is_graded_whatever_is_in_it(tmp_path, capsys, a2):
     (room / "dan_a2_convolution.py").write_text(text.replace("+= cols", "= cols"), encoding="utf-8")
     (room / "notes.py").write_text("x = 1", encoding="utf-8")
     out, table = tmp_path / "out", tmp_path / "scores.json"
+    strange = [{"cell_type": "code", "metadata": {}}, {"cell_type": "code", "source": 5, "metadata": {}}]
+    (room / "eve_a2_convolution.ipynb").write_text(
+        json.dumps({"cells": strange, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+    )
+    (room / "fay_a2_convolution.py").symlink_to(a2.source)  # a link to the solution: not followed
+    (room / "ann_a2_convolution.py").write_text("raise ValueError('\\ud800\\x1b[2J')")  # a page of ann's name
+    (room / f"{'x' * 240}_a2.py").write_text("# %%\n# Task 2.1\ndef im2col(): pass")
     args = [str(room), "--task", "2.1,2.3", "--out", str(out), "--json", str(table), "--seed", "3"]
     assert grade.main(args) == 0
-    rows = {row["student"]: row for row in scores(out)}
+    strange = ("eve", "ann_a2_convolution.py", "xxx")
+    rows = {row["student"]: row for row in scores(out) if not row["file"].rpartition("/")[2].startswith(strange)}
     points = {name: row["points"] for name, row in rows.items()}
     assert points == {"ann": "8", "bob": "0", "cat": "0", "dan": "4", "notes": "0"}
+    assert len(scores(out)) == 8 and all(row["points"] == "0" for row in scores(out) if row["student"] not in rows)
+    assert len(list(out.glob("*.html"))) == 7 and (out / "ann_a2_convolution_py_2.html").is_file()
     assert rows["bob"]["out_of"] == "8" and rows["notes"]["note"]
     saved = json.loads(table.read_text())
-    assert saved["seed"] == 3 and len(saved["submissions"]) == 5
+    assert saved["seed"] == 3 and len(saved["submissions"]) == 8
     page = (out / "dan_a2_convolution_py.html").read_text(encoding="utf-8")
     assert "they must add up" in page and "data:image/png" in page
     assert not [line for line in a2.solution() if line in page]
     capsys.readouterr()
     assert grade.main([str(room / "ann"), "--task", "2.1", "--out", str(out)]) == 0
     assert "✓  plain windows (1 of 1)" in capsys.readouterr().out
-    assert len(scores(out)) == 5  # the others' rows stay
+    assert len(scores(out)) == 8  # the others' rows stay
 
 
 @pytest.mark.parametrize(

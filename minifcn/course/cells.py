@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from ..errors import UserError
 
+SIZES = {".ipynb": 64 << 20, ".py": 1 << 20}  # the largest file that is read
+CELLS = 2000
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -38,7 +41,10 @@ class Cell:
 
 def read_cells(path):
     """The cells of an ``.ipynb`` or a ``.py`` file; UserError if it is neither."""
-    return [Cell(c.cell_type, c.source) for c in read_notebook(path).cells]
+    found = [Cell(c.get("cell_type", ""), c.get("source", "")) for c in read_notebook(path).cells]
+    if not all(isinstance(c.source, str) for c in found) or len(found) > CELLS:
+        raise UserError(f"{path} cannot be read as a notebook: a cell is no text, or there are more than {CELLS}")
+    return [Cell(c.kind, c.source.encode("utf-8", "replace").decode()) for c in found]
 
 
 def read_notebook(path):
@@ -48,8 +54,17 @@ def read_notebook(path):
     except ImportError:
         raise UserError("reading assignments needs the extra: pip install 'minifcn[course]'") from None
     try:
+        if path.stat().st_size > SIZES[path.suffix]:
+            raise UserError(f"{path} is larger than {SIZES[path.suffix] >> 20} MB")
         text = path.read_text(encoding="utf-8")
+        if path.suffix == ".py":
+            # a header in YAML is left out if it may repeat itself: what a small one stands for can be endless
+            text = re.sub(r"\A# ---\n(?:#.*\n)*?# ---\n", lambda head: "" if "&" in head[0] else head[0], text)
+            if text.count("# %%") > CELLS:
+                raise UserError(f"{path} has more than {CELLS} cells")
         return jupytext.reads(text, fmt="ipynb" if path.suffix == ".ipynb" else "py:percent")
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except Exception as error:  # nbformat and jupytext raise many kinds

@@ -22,7 +22,7 @@ def main(reader, writer):
     limit_memory(order["memory"])
     given = {name: guard.resolve(path) for name, path in order["given"].items()}
     kernel = cuda.load(*order["kernel"]) if order.get("kernel") else None
-    guard.lock()
+    guard.lock(native=bool(kernel))
 
     answers, problems = run_cells(order["cells"], judge.send)
     missing = [name for name in order["answers"] if name not in answers and not kernel]

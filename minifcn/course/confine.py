@@ -20,10 +20,13 @@ COMPUTING = {
     "getrandom": 318, "statx": 332,
 }  # fmt: skip
 LOADING = {"openat": 257, "prctl": 157}  # files to be read, and a second filter
+THREADS = {"set_robust_list": 273, "rseq": 334, "nanosleep": 35, "clock_nanosleep": 230}
+CLONE, CLONE3, THREAD = 56, 435, 0x10000  # clone's first argument says what is made; clone3's cannot be looked at
 X86_64 = 0xC000003E
 LOAD, EQUAL, ANY_BIT, RETURN = 0x20, 0x15, 0x45, 0x06  # of the filter's machine
 ALLOW, REFUSE, KILL = 0x7FFF0000, 0x00050000 | errno.EPERM, 0x80000000
-NUMBER, ARCHITECTURE, FLAGS = 0, 4, 32  # where they stand; FLAGS: openat's third argument
+UNKNOWN, NEVER = 0x00050000 | errno.ENOSYS, 0xFFFFFFFF  # told so, glibc takes clone
+NUMBER, ARCHITECTURE, FIRST, FLAGS = 0, 4, 16, 32  # where they stand; FIRST argument; FLAGS: openat's third argument
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -35,13 +38,15 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("lines", ctypes.POINTER(_Line)))
 
 
-def confine(may_load):
+def confine(may_load, threads=False):
     """From here on this process computes; the system refuses all else: to write files, start processes, connect.
 
     Parameters
     ----------
     may_load : bool
         Whether files may still be opened for reading, and the process be confined further.
+    threads : bool
+        Whether it may start threads.
 
     Raises
     ------
@@ -50,11 +55,14 @@ def confine(may_load):
     """
     if platform.machine() != "x86_64":
         raise OSError("native code can be confined on Linux on x86-64 only")
-    allowed = {**COMPUTING, **(LOADING if may_load else {})}
+    allowed = {**COMPUTING, **(LOADING if may_load else {}), **(THREADS if threads else {})}
     lines = [
         (LOAD, 0, 0, ARCHITECTURE), (EQUAL, 1, 0, X86_64), (RETURN, 0, 0, KILL),
-        (LOAD, 0, 0, NUMBER), (EQUAL, 0, 4, LOADING["openat"] if may_load else 0xFFFFFFFF),
+        (LOAD, 0, 0, NUMBER), (EQUAL, 0, 4, LOADING["openat"] if may_load else NEVER),
         (LOAD, 0, 0, FLAGS), (ANY_BIT, 0, 1, WRITING), (RETURN, 0, 0, REFUSE), (RETURN, 0, 0, ALLOW),
+        (EQUAL, 0, 4, CLONE if threads else NEVER),
+        (LOAD, 0, 0, FIRST), (ANY_BIT, 0, 1, THREAD), (RETURN, 0, 0, ALLOW), (RETURN, 0, 0, REFUSE),
+        (EQUAL, 0, 1, CLONE3), (RETURN, 0, 0, UNKNOWN),
     ]  # fmt: skip
     for number in allowed.values():
         lines += [(EQUAL, 0, 1, number), (RETURN, 0, 0, ALLOW)]

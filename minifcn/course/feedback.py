@@ -24,6 +24,9 @@ h2 b { float: right; font-weight: 500; }
 """
 
 
+LARGEST = 1 << 20  # numbers of a result that is drawn
+
+
 def page(student, title, results, notes=()):
     """The feedback on one submission, as HTML that needs no other file.
 
@@ -65,7 +68,7 @@ def _text(sentence):
 
 def _picture(picture):
     """A figure of (what it is, got, right); nothing for None."""
-    if picture is None:
+    if picture is None or picture[1].size > LARGEST:
         return ""
     label, got, right = picture
     buffer = io.BytesIO()
