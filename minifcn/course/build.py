@@ -29,7 +29,7 @@ README = """# Assignments
 
 Each is a notebook and, with the same text, a Python module: work in whichever you like, and hand in one of the two.
 
-    python3 -m venv .venv && .venv/bin/pip install 'minifcn[earth,notebooks]'
+    python3 -m venv .venv && .venv/bin/pip install 'minifcn[earth,notebooks]' pytest
     .venv/bin/jupyter lab {first}.ipynb            # or: .venv/bin/python -m pytest {first}.py
 
 Write what stands where `raise NotImplementedError("Task …")` is; keep the cells' first lines (`# Task 2.1`), by which
@@ -140,7 +140,8 @@ def inspect(assignment, path):
         case = next(iter(task.checks[0].cases(np.random.default_rng(0))))
         wanted = [answers[name] for name in task.answers]
         answer = wanted[0] if len(wanted) == 1 else dict(zip(task.answers, wanted))
-        says = attempt(getattr(probes, case.probe), answer, list(case.args), []).get("error", "")
+        probe, args = (probes.call, []) if task.cuda else (getattr(probes, case.probe), list(case.args))
+        says = attempt(probe, answer, args, []).get("error", "")  # in CUDA, the answer gives a source, of no arguments
         if not says.startswith(f"NotImplementedError: Task {task.number}: "):
             raise UserError(
                 f"{path}: the blank of task {task.number} does not say so, but {says or 'gives an answer'!r}"

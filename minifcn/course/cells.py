@@ -46,7 +46,7 @@ def read_cells(path):
 def read_notebook(path):
     """An ``.ipynb`` or a ``.py`` file as nbformat's notebook; UserError if it is neither."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
         return jupytext.reads(text, fmt="ipynb" if path.suffix == ".ipynb" else "py:percent")
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None

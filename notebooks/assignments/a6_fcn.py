@@ -315,7 +315,7 @@ def test_measures_of_a_net():
 # ## Task 6.4: The loop (4 points)
 #
 # Training is five lines, for every minibatch of every epoch: scores of the images, loss **summed** over all labelled
-# pixels (§3.1: the loss of an image is the sum of the losses of its patches), gradients, step. A batch of `train` is
+# pixels (§3: the loss of an image is the sum of the losses of its patches), gradients, step. A batch of `train` is
 # raw: `images` (N, H, W, 3) of bytes, `labels` (N, H, W) with 255 for void. `model.preprocessing(images)` makes (N,
 # 3, H, W) of them, and `mf.ops.cross_entropy` sums by default and leaves void out.
 #

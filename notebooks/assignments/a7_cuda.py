@@ -19,6 +19,8 @@
 #
 # An array of shape (N, C, H, W) is one row of numbers: element $(n, c, i, j)$ is number $((n\,C + c)\,H + i)\,W + j$.
 # So, from the last axis to the first, division and remainder give the place back: `e % W`, `e / W % H`, `e / W / H`.
+#
+# Each check below says ✓, ✗ or · (not yet). You may also run them all with `python -m pytest a7_cuda.py`.
 
 # %%
 # Setup
@@ -147,7 +149,7 @@ def test_fcn_pools_with_my_kernel():
 # maximum, and adds up. It alone writes its element, once:
 #
 # $$(g_x)_{n,c,r,q} = \sum_{(i,j):\; \text{index}_{n,c,i,j} = u k_w + v} (g_y)_{n,c,i,j},
-#   \qquad u = r + p_h - s_h i,\quad v = q + p_w - s_w j.$$
+#   \qquad u = r + p_h - s_h i,\quad v = q + p_w - s_w j,\qquad 0 \le u < k_h,\; 0 \le v < k_w.$$
 #
 # Pixel $r$ lies under tap $u$ of window $i$ where $s_h i = r + p_h - u$: there is such a window if that is divisible by
 # $s_h$, not negative, and $i < OH$. A pixel that no window saw has the gradient 0, and this too has to be written.
