@@ -67,7 +67,7 @@ def with_metadata(assignment):
 
     for cell in notebook.cells:
         number = Cell(cell.cell_type, cell.source).task
-        begins = cell.cell_type == "markdown" and HEADING.search(cell.source)
+        begins = cell.cell_type == "markdown" and cell.source.startswith("## ")  # a task, or what comes after the last
         if begins or (number and number != current):
             finish()
             current = None

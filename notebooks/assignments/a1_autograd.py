@@ -15,7 +15,8 @@
 #
 # In minifcn an operation is a `Function`: `forward` takes arrays and returns one array, and may keep with
 # `self.save(...)` what `backward` will need and finds in `self.saved`; `backward` takes $g_y$ and returns one
-# gradient an input. Leave your inputs, and $g_y$, as they are.
+# gradient an input. Arrays may be float32 or float64: an output has the type of the input. Leave your inputs, and
+# $g_y$, as they are.
 #
 # Each check below says ✓, ✗ or · (not yet). You may also run them all with `python -m pytest a1_autograd.py`.
 

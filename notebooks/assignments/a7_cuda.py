@@ -61,8 +61,9 @@ def loss_and_gradients(model, image, labels):
 # number $u\,k_w + v$ of the maximum, of the first one if several are equal.
 #
 # ```
-# extern "C" __global__ void max_pool2d(const float* x, float* y, unsigned char* index, int total, int H, int W,
-#                                       int OH, int OW, int kh, int kw, int sh, int sw, int ph, int pw)
+# extern "C" __global__ void max_pool2d(
+#     const float* x, float* y, unsigned char* index, int total,
+#     int H, int W, int OH, int OW, int kh, int kw, int sh, int sw, int ph, int pw)
 # ```
 #
 # x is (N, C, H, W), y and index are (N, C, OH, OW), and total = N · C · OH · OW is the number of cells. The last
@@ -155,8 +156,9 @@ def test_fcn_pools_with_my_kernel():
 # $s_h$, not negative, and $i < OH$. A pixel that no window saw has the gradient 0, and this too has to be written.
 #
 # ```
-# extern "C" __global__ void max_pool2d_grad(const float* gy, const unsigned char* index, float* gx, int total, int H,
-#                                            int W, int OH, int OW, int kh, int kw, int sh, int sw, int ph, int pw)
+# extern "C" __global__ void max_pool2d_grad(
+#     const float* gy, const unsigned char* index, float* gx, int total,
+#     int H, int W, int OH, int OW, int kh, int kw, int sh, int sw, int ph, int pw)
 # ```
 #
 # gy and index are (N, C, OH, OW), gx is (N, C, H, W), and total = N · C · H · W is the number of pixels.
