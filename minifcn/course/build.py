@@ -29,7 +29,7 @@ README = """# Assignments
 
 Each is a notebook and, with the same text, a Python module: work in whichever you like, and hand in one of the two.
 
-    python3 -m venv .venv && .venv/bin/pip install 'minifcn[earth,notebooks]'
+    python3 -m venv .venv && .venv/bin/pip install 'minifcn[earth,notebooks]' pytest
     .venv/bin/jupyter lab {first}.ipynb            # or: .venv/bin/python -m pytest {first}.py
 
 Write what stands where `raise NotImplementedError("Task …")` is; keep the cells' first lines (`# Task 2.1`), by which
@@ -67,7 +67,7 @@ def with_metadata(assignment):
 
     for cell in notebook.cells:
         number = Cell(cell.cell_type, cell.source).task
-        begins = cell.cell_type == "markdown" and HEADING.search(cell.source)
+        begins = cell.cell_type == "markdown" and cell.source.startswith("## ")  # a task, or what comes after the last
         if begins or (number and number != current):
             finish()
             current = None

@@ -56,7 +56,7 @@ def read_notebook(path):
     try:
         if path.stat().st_size > SIZES[path.suffix]:
             raise UserError(f"{path} is larger than {SIZES[path.suffix] >> 20} MB")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
         if path.suffix == ".py":
             # a header in YAML is left out if it may repeat itself: what a small one stands for can be endless
             text = re.sub(r"\A# ---\n(?:#.*\n)*?# ---\n", lambda head: "" if "&" in head[0] else head[0], text)

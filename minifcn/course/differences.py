@@ -112,9 +112,9 @@ def _permuted(a, b, rtol):
 def _values(a, b, rtol):
     """How arrays of one shape differ."""
     if a.dtype.kind == "f" and not np.isfinite(a).all() and np.isfinite(b).all():
-        return f"{int((~np.isfinite(a)).sum())} of its {a.size} values are not finite"
+        return f"{_share(~np.isfinite(a))} not finite"
     if a.ndim == 0:
-        return f"it is {_number(a.item())} where {_number(b.item())} is right"
+        return "it is {} where {} is right".format(*_apart(a.item(), b.item()))
     if not a.any():
         return "it is zero everywhere"
     for what, right in _relatives(b):
@@ -151,12 +151,13 @@ def _where(a, b, rtol):
     scale = rtol * float(abs(np.where(np.isfinite(b), b, 0)).max())
     with np.errstate(invalid="ignore"):
         wrong = ~((abs(a - b) <= scale) | (a == b))
-    share = f"{int(wrong.sum())} of its {a.size} values are wrong"
+    share = f"{_share(wrong)} wrong"
     if a.ndim == 4 and min(a.shape[2:]) > 2 and not wrong[:, :, 1:-1, 1:-1].any():
         return f"{share}, all of them at the border"
     for axis, name in enumerate(AXES.get(a.ndim, ())):
         right = ~wrong.any(axis=tuple(i for i in range(a.ndim) if i != axis))
-        if a.shape[axis] > 1 and right[0] and right.sum() == 1 and name in ("samples", "channels"):
+        most = 2 * wrong.sum() > a.size - a.size // a.shape[axis]  # of what is not in the first
+        if a.shape[axis] > 1 and right[0] and right.sum() == 1 and most and name in ("samples", "channels"):
             return f"{share}: only the first of the {name} is right"
     return share
 
@@ -166,8 +167,20 @@ def _worst(a, b):
         error = np.nan_to_num(abs(a.astype(float) - b), nan=np.inf, posinf=np.inf)
     at = np.unravel_index(error.argmax(), a.shape)
     place = ", ".join(map(str, map(int, at)))
-    return f"; the worst, at [{place}], is {_number(a[at].item())} where {_number(b[at].item())} is right"
+    return "; the worst, at [{}], is {} where {} is right".format(place, *_apart(a[at].item(), b[at].item()))
 
 
-def _number(value):
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _share(which):
+    """How many values of an array, up to the adjective: "3 of its 9 values are"."""
+    count = int(which.sum())
+    return f"{count} of its {which.size} values {'is' if count == 1 else 'are'}"
+
+
+def _apart(value, other):
+    """Two numbers in as many digits as it takes to tell them apart."""
+    digits = next((d for d in range(4, 17) if f"{value:.{d}g}" != f"{other:.{d}g}"), 17)
+    return _number(value, digits), _number(other, digits)
+
+
+def _number(value, digits=4):
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)

@@ -29,6 +29,7 @@ from .guard import resolve
 
 MEMORY = 2 << 30  # bytes that a submission may take beyond what the framework takes
 TIMEOUT = 10.0  # seconds for one answer
+ONE_AT_A_TIME = threading.Lock()  # of all examiners: the seed of random weights is one for the whole process
 READING = 6  # of them for all the cells
 LEFT_OUT = 4  # cells that may end the process, before a check is given up
 ROOM = 1 << 18  # numbers that a function of the judge's is called with
@@ -223,7 +224,7 @@ class Examiner:
 
     def __init__(self, assignment, seed, timeout=TIMEOUT):
         self.assignment, self.seed, self.timeout = assignment, seed, timeout
-        self._right, self._mistaken, self._one = {}, {}, threading.Lock()  # the seed of random weights is everybody's
+        self._right, self._mistaken = {}, {}
 
     def grade(self, sources, tasks=None):
         """The results of the tasks (all, or those numbers) for a submission's code cells."""
@@ -343,7 +344,7 @@ class Examiner:
     def _value(self, task, check, number, case):
         """What is right: the probe with the library's own answer."""
         key = task.number, check.title, number
-        with self._one:
+        with ONE_AT_A_TIME:
             if key not in self._right:
                 own = resolve(task.library) if isinstance(task.library, str) else task.library
                 own = None if case.probe == "network" else own
@@ -377,7 +378,7 @@ class Examiner:
     def _of(self, task, variant, check, number, case):
         """What becomes of a case with a mistake."""
         key = task.number, variant.what, check.title, number
-        with self._one:
+        with ONE_AT_A_TIME:
             if key not in self._mistaken:
                 cells, _ = run_cells(self.assignment.solution(task.number, variant.change))
                 answer = cells[task.answers[0]] if len(task.answers) == 1 else {n: cells[n] for n in task.answers}

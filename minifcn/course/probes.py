@@ -22,7 +22,7 @@ def function(answer, parameters, arrays, gy):
     inputs = [mf.Tensor(a, requires_grad=a.dtype.kind == "f") for a in arrays]
     y = answer(**parameters)(*inputs)
     y.backward(gy)
-    return y.data, *(x.grad for x in inputs)
+    return {"the output": y.data, **{f"the gradient of input {i}": x.grad for i, x in enumerate(inputs, 1)}}
 
 
 def network(answer, replaces, image, labels, seed):
@@ -101,7 +101,7 @@ def step(answer, lr, source, target, image, labels, seed):
     mf.ops.cross_entropy(model(mf.Tensor(image)), labels, reduction=target).backward()
     rate = float(answer(lr, source, target, labelled, len(labels)))
     mf.optim.SGD(model.parameters(), rate, momentum=0).step()
-    return tuple(p.data for p in model.parameters())
+    return {f"{name} after the step": p.data for name, p in model.named_parameters()}
 
 
 def numbers(answer, *args):
@@ -177,7 +177,7 @@ def update(answer, w, g, velocity, *rest):
     """An answer that changes w and velocity in place: what they are afterwards."""
     w, velocity = w.copy(), velocity.copy()
     answer(w, g, velocity, *rest)
-    return w, velocity
+    return {"w": w, "velocity": velocity}
 
 
 def stepping(answer, image, labels, seed, form):
@@ -189,7 +189,7 @@ def stepping(answer, image, labels, seed, form):
             mf.ops.cross_entropy(model(mf.Tensor(image)), labels).backward()
             optimizer.step()
             optimizer.lr /= 2
-    return tuple(p.data for p in model.parameters())
+    return {f"{name} after three steps": p.data for name, p in model.named_parameters()}
 
 
 class Pairs:
@@ -212,7 +212,8 @@ def fitting(answer, images, labels, num_classes, epochs, training):
     optimizer = mf.optim.SGD(model.parameters(), lr=1e-4, momentum=0.5)
     losses = answer(model, loader, optimizer=optimizer, epochs=epochs)
     losses = [row["loss"] for row in losses.rows] if hasattr(losses, "rows") else losses  # mf.fit's
-    return tuple(map(float, losses)), *model.state_dict().values()
+    learned = {f"{name} after training": array for name, array in model.state_dict().items()}
+    return {"the loss of each epoch": np.array(losses, float), **learned}
 
 
 def learned(answer, images, labels, num_classes, unseen):

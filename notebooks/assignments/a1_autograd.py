@@ -15,8 +15,10 @@
 #
 # In minifcn an operation is a `Function`: `forward` takes arrays and returns one array, and may keep with
 # `self.save(...)` what `backward` will need and finds in `self.saved`; `backward` takes $g_y$ and returns one
-# gradient an input. Leave your inputs, and $g_y$, as they are. Each check below says ✓, ✗ or · (not yet). You may
-# also run them all with `python -m pytest a1_autograd.py`.
+# gradient an input. Arrays may be float32 or float64: an output has the type of the input. Leave your inputs, and
+# $g_y$, as they are.
+#
+# Each check below says ✓, ✗ or · (not yet). You may also run them all with `python -m pytest a1_autograd.py`.
 
 # %%
 # Setup
@@ -174,10 +176,11 @@ def test_fcn_fuses_with_my_addition():
 # b = a + a;   c = b + b        so c = 4a
 # ```
 #
-# The naive recursion "take a gradient, run backward, pass the results on to the inputs" reaches b twice, and the
-# second time passes on once more what it had passed on already; with n such lines it makes $2^n$ steps. Visiting b
-# only at its first call would lose the second half. The right rule: **a node may run when every node that uses its
-# output has run.** An order like this exists because a graph of computations has no cycle.
+# The naive recursion "take a gradient, run backward, pass the results on to the inputs" reaches b twice, with half of
+# its gradient each time: with $n$ such lines it makes $2^n$ steps. Running b at its first visit only would lose the
+# second half; running it at each with all that has arrived so far would pass the first half on twice. The right rule:
+# **a node may run when every node that uses its output has run.** An order like this exists because a graph of
+# computations has no cycle.
 #
 # A node is a `Function`, and you can walk from it:
 #
@@ -251,6 +254,7 @@ def draw(order):
             ax.text(at[0], at[1] - (0.33 if at[1] else -0.33), node.name, ha="center", va="center", size=7)
         ax.set(xlim=(-max(column.values()) - 0.6, 0.6), ylim=(-max(rows.values()) - 0.6, 0.6))
         ax.axis("off")
+    plt.close(figure)
     return figure
 
 
@@ -354,6 +358,7 @@ def test_backward_agrees_with_differences():
         ax.loglog(steps[8:], 2.2e-16 / steps[8:], "--", lw=1, label="ε/h: rounding")
         ax.set(xlabel="step h", title="Error of the numerical gradient")
         ax.legend()
+    plt.close(figure)
     return figure
 
 

@@ -6,7 +6,7 @@
 #
 # $$y_{n,o,i,j} = \sum_{c,u,v} w_{o,c,u,v}\; x_{n,\,c,\,s\,i - p + d\,u,\;s\,j - p + d\,v}$$
 #
-# with stride $s$, padding $p$, dilation $d$; outside the image $x$ is zero. Written as loops this is six of them
+# with stride $s$, padding $p$, dilation $d$; outside the image $x$ is zero. Written as loops this is seven of them
 # deep. You will write it as **one matrix product**, find both gradients by asking where each product of the sum goes,
 # and run all of it inside a complete FCN.
 #

@@ -9,6 +9,9 @@
 # Pairs are (h, w); arrays are (N, C, H, W), float32 or float64, and your result has the type of the input. Leave your
 # inputs as they are. Where a task builds on an earlier one, call it by its name: if yours is not right yet, take the
 # library's (`mf.kernels.shapes.pool_size`) and go on. The grader, too, puts it in the place of yours.
+#
+# Each check below says ✓, ✗ or · (not yet). You may also run them all with
+# `python -m pytest a3_pooling_upsampling.py`.
 
 # %%
 # Setup
@@ -30,7 +33,7 @@ from minifcn.kernels.shapes import pair
 #
 # Rounding up has a catch: the last window could lie wholly outside, and its maximum would be $-\infty$. So in ceil
 # mode a window must **start inside the image or its leading padding**: if $(n' - 1)\,s \ge n + p$, there is one less.
-# One less is always enough.
+# One less is enough, as long as $p \le k_d$.
 #
 # The paper's nets were written in Caffe, which rounds poolings up (and convolutions down). That is how the 698 pixels
 # of a padded picture become 349, **175**, **88**, 44, 22 in FCN-VGG16, and not 349, 174, 87, 43, 21.

@@ -3,12 +3,14 @@
 #
 # "If the loss function is a sum over the spatial dimensions of the final layer […] its gradient will be a sum over
 # the gradients of each of its spatial components" (§3). From this one sentence follow: that training on whole images
-# *is* training on all their patches, that sampling patches is leaving terms out of a sum, and why the paper's
-# learning rate is $10^{-10}$. You will write the loss and its gradient, and then make each of these true in code.
+# *is* training on all their patches, that sampling patches is leaving terms out of a sum, and why the reference
+# nets' learning rate is $10^{-10}$. You will write the loss and its gradient, and then make each of these true in code.
 # Notebooks 05, 06, 12 and 13 show more of it.
 #
 # Scores are (N, C, H, W), labels (N, H, W); results have the type of the scores. Leave your inputs as they are. Each
 # task stands on its own: none calls another's answer.
+#
+# Each check below says ✓, ✗ or · (not yet). You may also run them all with `python -m pytest a4_loss.py`.
 
 # %%
 # Setup
@@ -379,7 +381,7 @@ def test_sampled_loss_trains():
 #
 # | reduction | the loss is |
 # |---|---|
-# | `"sum"` | $\sum \ell'$ (the paper) |
+# | `"sum"` | $\sum \ell'$ (the reference nets) |
 # | `"valid"` | $\sum \ell' / N$ |
 # | `"batch"` | $\sum \ell' / B$ |
 #

@@ -4,8 +4,8 @@
 # A fully convolutional net has no fixed size of image, so it has no fixed geometry either: its maps are larger or
 # smaller with the image, and to add two of them one must know which cell of one lies over which cell of the other.
 # All of it follows from one rule for one layer, composed. You will derive what a unit sees, turn the fully connected
-# layers of a classifier into convolutions, and find the crops 19 / 5, 27 / 5, 9, 31 of the paper's nets, and the
-# reason for their padding of 100. No number is guessed.
+# layers of a classifier into convolutions, and find the crops of the paper's nets (19 in FCN-32s; 5 and 27 in FCN-16s;
+# 5, 9 and 31 in FCN-8s) and the reason for their padding of 100. No number is guessed.
 #
 # Cells are counted from 0; the centre of pixel 0 is at 0. Positions are multiples of ½, so calculate with `Fraction`
 # (or with floats, which hold these exactly). Nothing here needs an earlier answer to be right.
@@ -81,7 +81,7 @@ def test_field_of_two_layers():
 
 @check
 def test_fields_of_the_papers_nets():
-    """5.1 The papers' nets: 404 pixels for VGG16's fc6, 355 for AlexNet's, 32 pixels apart"""
+    """5.1 The paper's nets: 404 pixels for VGG16's fc6, 355 for AlexNet's, 32 pixels apart"""
     for name, net, right in (("VGG16", vgg16, (404, 32, 12.5)), ("AlexNet", alexnet, (355, 32, 13))):
         field = receptive_field([(k, s, p, 1) for _, k, s, p in net(100)])
         assert tuple(field) == right, f"{name}, padded by 100: {tuple(map(float, field))}, it should be {right}"

@@ -19,6 +19,8 @@
 #
 # An array of shape (N, C, H, W) is one row of numbers: element $(n, c, i, j)$ is number $((n\,C + c)\,H + i)\,W + j$.
 # So, from the last axis to the first, division and remainder give the place back: `e % W`, `e / W % H`, `e / W / H`.
+#
+# Each check below says ✓, ✗ or · (not yet). You may also run them all with `python -m pytest a7_cuda.py`.
 
 # %%
 # Setup
@@ -59,8 +61,9 @@ def loss_and_gradients(model, image, labels):
 # number $u\,k_w + v$ of the maximum, of the first one if several are equal.
 #
 # ```
-# extern "C" __global__ void max_pool2d(const float* x, float* y, unsigned char* index, int total, int H, int W,
-#                                       int OH, int OW, int kh, int kw, int sh, int sw, int ph, int pw)
+# extern "C" __global__ void max_pool2d(
+#     const float* x, float* y, unsigned char* index, int total,
+#     int H, int W, int OH, int OW, int kh, int kw, int sh, int sw, int ph, int pw)
 # ```
 #
 # x is (N, C, H, W), y and index are (N, C, OH, OW), and total = N · C · OH · OW is the number of cells. The last
@@ -147,14 +150,15 @@ def test_fcn_pools_with_my_kernel():
 # maximum, and adds up. It alone writes its element, once:
 #
 # $$(g_x)_{n,c,r,q} = \sum_{(i,j):\; \text{index}_{n,c,i,j} = u k_w + v} (g_y)_{n,c,i,j},
-#   \qquad u = r + p_h - s_h i,\quad v = q + p_w - s_w j.$$
+#   \qquad u = r + p_h - s_h i,\quad v = q + p_w - s_w j,\qquad 0 \le u < k_h,\; 0 \le v < k_w.$$
 #
 # Pixel $r$ lies under tap $u$ of window $i$ where $s_h i = r + p_h - u$: there is such a window if that is divisible by
 # $s_h$, not negative, and $i < OH$. A pixel that no window saw has the gradient 0, and this too has to be written.
 #
 # ```
-# extern "C" __global__ void max_pool2d_grad(const float* gy, const unsigned char* index, float* gx, int total, int H,
-#                                            int W, int OH, int OW, int kh, int kw, int sh, int sw, int ph, int pw)
+# extern "C" __global__ void max_pool2d_grad(
+#     const float* gy, const unsigned char* index, float* gx, int total,
+#     int H, int W, int OH, int OW, int kh, int kw, int sh, int sw, int ph, int pw)
 # ```
 #
 # gy and index are (N, C, OH, OW), gx is (N, C, H, W), and total = N · C · H · W is the number of pixels.

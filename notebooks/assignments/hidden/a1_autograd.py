@@ -267,7 +267,7 @@ def is_order(links):
         at = {node: place for place, node in enumerate(order)}
         early = [(node, user) for node in needed for user in users.get(node, ()) if at[node] < at[user]]
         if early:
-            return f"{len(early)} times a node comes before another that uses its output"
+            return f"a node comes before one that uses its output ({len(early)} of them in this graph)"
         return None
 
     return judge
