@@ -29,7 +29,7 @@ from .guard import resolve
 
 MEMORY = 2 << 30  # bytes that a submission may take beyond what the framework takes
 TIMEOUT = 10.0  # seconds for one answer
-ONE_AT_A_TIME = threading.Lock()  # of all examiners: the seed of random weights is one for the whole process
+ONE_AT_A_TIME = threading.RLock()  # of all examiners: the seed of random weights is one for the whole process
 READING = 6  # of them for all the cells
 LEFT_OUT = 4  # cells that may end the process, before a check is given up
 ROOM = 1 << 18  # numbers that a function of the judge's is called with
@@ -301,7 +301,9 @@ class Examiner:
         """Try the cases of a check; its points are for all of them."""
         wrong, right = [], []
         rng = np.random.default_rng([self.seed, *map(ord, task.number + check.title)])
-        for number, case in enumerate(check.cases(rng)):
+        with ONE_AT_A_TIME:
+            cases = list(check.cases(rng))
+        for number, case in enumerate(cases):
             try:
                 reply = process.ask(case.probe, list(case.args), case.seconds)
             except Ended as ended:
@@ -336,7 +338,8 @@ class Examiner:
             return (f"it changes its argument number {reply['changed'][0]} in place",)
         if case.judge:
             try:
-                return (case.judge(reply["value"]),)
+                with ONE_AT_A_TIME:
+                    return (case.judge(reply["value"]),)
             except Exception:  # what came is not what was asked for, and nothing that the judge counts with
                 return (f"it returns {called(reply['value'])}, which is not what it should return",)
         return difference(reply["value"], self._value(task, check, number, case), case.rtol) or (None,)
