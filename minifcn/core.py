@@ -153,15 +153,15 @@ class Tensor:
         """A leaf with these values on `device`: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` (RuntimeError without CuPy)."""
         return Tensor(backend.to_device(self.data, device), self.requires_grad, self.name)
 
-    def backward(self, gy=None, create_graph=False, order=newest_first):
+    def backward(self, gy=None, create_graph=False, order=None):
         """Add ∂(self)/∂(leaf), weighted by `gy`, to ``.grad`` of every leaf that requires it.
 
         Parameters
         ----------
         gy : array, optional
             The gradient arriving from above, of this tensor's shape; needed unless the tensor is a scalar.
-        order : callable
-            From the last node to the nodes in the order in which they are visited.
+        order : callable, optional
+            From the last node to the nodes in the order in which they are visited; None: :func:`newest_first`.
 
         Raises
         ------
@@ -186,7 +186,7 @@ class Tensor:
         backend.of(gy, self.data)
         if gy.shape != self.shape:
             raise ValueError(f"gy has shape {gy.shape}, the tensor {self.shape}")
-        _propagate(self, gy.astype(self.dtype, copy=False), order)
+        _propagate(self, gy.astype(self.dtype, copy=False), order or newest_first)
 
 
 def _propagate(tensor, gy, order):

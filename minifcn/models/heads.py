@@ -175,8 +175,9 @@ def upsampling_kernel(here, factor, target):
     raise GeometryError(f"no bilinear kernel upsamples cells at {here} by {factor} onto cells at {target}")
 
 
-def fuse(up, skip, crop=ops.crop):
+def fuse(up, skip, crop=None):
     """The sum of two score maps over the extent of the smaller; `crop` is `ops.crop` or works as it does."""
+    crop = crop or ops.crop
     if all(n <= m for n, m in zip(up.shape[2:], skip.shape[2:])):
         return up + _cropped(crop, skip, up)
     return _cropped(crop, up, skip) + skip
