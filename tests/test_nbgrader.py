@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+pytest.importorskip("nbgrader", reason="pip install 'minifcn[course]'")
 nbformat = pytest.importorskip("nbformat", reason="pip install 'minifcn[course]'")
 tasks = pytest.importorskip("minifcn.course.tasks", reason="pip install 'minifcn[course]'")
 
