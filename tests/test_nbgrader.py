@@ -2,8 +2,10 @@
 
 import copy
 import csv
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -20,9 +22,10 @@ NAME = "a2_convolution"
 
 
 def nbgrader(room, *args):
-    run = subprocess.run(
-        [sys.executable, "-m", "nbgrader", *args], cwd=room, capture_output=True, text=True, timeout=500
-    )
+    # as in an activated environment: nbgrader calls its own tools by their names
+    env = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    command = [sys.executable, "-m", "nbgrader", *args]
+    run = subprocess.run(command, cwd=room, env=env, capture_output=True, text=True, timeout=500)
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout + run.stderr
 
