@@ -38,7 +38,7 @@ def parser():
         "paths", nargs="+", type=Path, metavar="FILE_OR_FOLDER", help="notebooks, modules, or folders of them"
     )
     p.add_argument("--task", type=numbers, metavar="N.M", help="grade these tasks only: 2.1,2.3")
-    p.add_argument("--out", type=Path, default=Path("graded"), metavar="DIR", help="where scores.csv and the pages go")
+    p.add_argument("--out", type=Path, metavar="DIR", help="for scores.csv and pages (graded, or graded-2.1 of a task)")
     p.add_argument("--json", type=json_file, metavar="OUT", help='write the results there, too ("-": standard output)')
     p.add_argument("--timeout", type=at_least(0.1, float), default=10.0, metavar="S", help="seconds for one answer")
     p.add_argument("--workers", type=at_least(1), default=os.cpu_count() or 1, help="submissions at a time")
@@ -59,28 +59,33 @@ def main(argv=None):
     handed_in = [submission(path, known) for path in found(args.paths)]
     seed = secrets.randbelow(2**32) if args.seed is None else args.seed
     examiners = {a.name: judge.Examiner(a, seed, args.timeout) for a in known}
-    args.out.mkdir(parents=True, exist_ok=True)
+    # the pages and rows of some tasks do not take the place of those of all
+    folder = args.out or Path("-".join(["graded", *(args.task or ())]))
+    folder.mkdir(parents=True, exist_ok=True)
 
     def grade(one):
         if one.assignment:
             one.results = examiners[one.assignment.name].grade(one.sources, args.task)
         return one
 
-    pages = set()
-    with ThreadPoolExecutor(args.workers) as pool:
+    graded, pages = [], set()
+    pool = ThreadPoolExecutor(args.workers)
+    try:
         for one in tqdm(pool.map(grade, handed_in), total=len(handed_in), unit="submission", disable=None):
+            graded.append(one)
             if one.assignment:
-                html = feedback.page(
-                    one.student, one.assignment.title, one.results, [*one.notes, f"Graded with seed {seed}."]
-                )
-                pages.add(page := page_of(one, args.out, pages))
+                notes = [*one.notes, f"Graded with seed {seed}."]
+                html = feedback.page(one.student, one.assignment.title, one.results, notes)
+                pages.add(page := page_of(one, folder, pages))
                 page.write_text(html, encoding="utf-8", errors="replace")
-    write_scores(args.out / "scores.csv", handed_in)
-    out = sys.stderr if args.json == "-" else sys.stdout
-    print(*(lines_of(one, detailed=len(handed_in) == 1) for one in handed_in), sep="\n", file=out)
-    print(f"{args.out / 'scores.csv'}, and a page of feedback each beside it", file=out)
+    finally:  # interrupted, it ends with those it is at, and keeps what it has
+        pool.shutdown(cancel_futures=True)
+        write_scores(folder / "scores.csv", graded)
+    screen = sys.stderr if args.json == "-" else sys.stdout
+    print(*(lines_of(one, detailed=len(graded) == 1) for one in graded), sep="\n", file=screen)
+    print(f"{folder / 'scores.csv'}, and a page of feedback each beside it", file=screen)
     if args.json:
-        write_json(args.json, {"seed": seed, "submissions": [as_json(one) for one in handed_in]})
+        write_json(args.json, {"seed": seed, "submissions": [as_json(one) for one in graded]})
 
 
 def found(paths):
@@ -143,11 +148,11 @@ def write_scores(path, handed_in):
         with open(path, newline="", encoding="utf-8") as file:
             rows = {row["file"]: row for row in csv.DictReader(file)}
     for one in handed_in:
-        file = os.fsencode(one.path).decode("utf-8", "replace")
+        file = cell(os.fsencode(one.path).decode("utf-8", "replace"))
         rows[file] = {
-            "student": one.student, "assignment": one.assignment.name if one.assignment else "",
+            "student": cell(one.student), "assignment": one.assignment.name if one.assignment else "",
             **{t.number: t.points for t in one.results}, "points": one.points, "out_of": one.out_of,
-            "file": file, "note": printable(" ".join(one.notes)),
+            "file": file, "note": cell(printable(" ".join(one.notes))),
         }  # fmt: skip
     first, last = ["student", "assignment"], ["points", "out_of", "file", "note"]
     tasks = sorted({name for row in rows.values() for name in row} - {*first, *last})
@@ -155,6 +160,11 @@ def write_scores(path, handed_in):
         writer = csv.DictWriter(file, [*first, *tasks, *last], restval="")
         writer.writeheader()
         writer.writerows(rows.values())
+
+
+def cell(text):
+    """A text as a spreadsheet shall show it: one that begins as a formula does would be worked out there."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def lines_of(one, detailed):

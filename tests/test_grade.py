@@ -5,6 +5,9 @@ import json
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -196,6 +199,64 @@ def test_a_missing_answer_is_named(a2, examiner):
     assert lost.points == 0 and lost.checks[0].says == ["the submission has no conv2d"]
 
 
+def test_a_blank_is_said_to_be_one_once(a2, examiner):
+    blank = '# Task 2.1\ndef im2col(*a):\n    raise NotImplementedError("Task 2.1: Columns")'
+    (lost,) = examiner.grade(handed_in(a2, blank), ["2.1"])
+    assert lost.points == 0 and lost.says == ["not answered"] and not any(c.says for c in lost.checks)
+
+
+def test_what_goes_wrong_in_a_cell_is_said_of_its_own_task(a2, examiner):
+    sources = handed_in(a2, "# Task 2.1\ndef im2col(:", before="1 / 0")
+    first, second = examiner.grade(sources, ["2.1", "2.2"])
+    assert [s.partition(":")[0] for s in first.says] == ["ZeroDivisionError", "SyntaxError"]
+    assert [s.partition(":")[0] for s in second.says] == ["ZeroDivisionError"]
+
+
+def test_damage_to_inputs_is_said_by_what_the_student_sees(examiner, a2):
+    task, case = a2.task("2.1"), tasks.Case("x", probe="network")
+    for probe, words in (("call", "its argument number 2"), ("network", "what it is given")):
+        case.probe = probe
+        (says,) = examiner._verdict(task, task.checks[0], 0, case, {"value": None, "changed": [2]})
+        assert says == f"it changes {words} in place"
+
+
+def test_several_submissions_at_a_time_get_what_each_would_alone():
+    """The seed of random weights is one for the whole process: drawing takes turns."""
+    known = [a for a in tasks.assignments() if a.name[:2] in ("a1", "a2", "a4", "a5")]
+    examiners = [judge.Examiner(a, seed=5) for a in known]
+    numbers = {"1.1", "1.2", "2.1", "2.2", "4.1", "5.4"}
+    with ThreadPoolExecutor(4) as pool:
+        graded = pool.map(lambda e: e.grade(e.assignment.solution(), numbers), examiners)
+        lost = [(t.number, c.title, c.says) for results in graded for t in results for c in t.checks if c.says]
+    assert not lost
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with the one that started it")
+def test_a_submission_ends_with_the_grader_that_was_killed():
+    program = """
+import subprocess, sys, threading
+from minifcn.course import process
+started = process.subprocess.Popen
+class Told(started):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        print(self.pid, flush=True)
+process.subprocess.Popen = Told
+order = {"cells": ["while True: pass"], "forbidden": [], "answers": [], "given": {}}
+process.Process(order, 100)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as grader:
+        child = Path(f"/proc/{int(grader.stdout.readline())}")
+        deadline = time.monotonic() + 30
+        while int(child.joinpath("stat").read_text().split()[13]) < 300:  # hundredths of a second: its loop runs
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        grader.kill()
+    while child.exists() and child.joinpath("stat").read_text().split()[2] != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def test_a_notebooks_magics_are_left_out(a2, examiner):
     (kept,) = examiner.grade(handed_in(a2, before="%matplotlib inline\n!ls\nimport math"), ["2.1"])
     assert kept.points == 4 and not kept.says
@@ -282,6 +343,7 @@ def test_a_class_is_graded_whatever_is_in_it(tmp_path, capsys, a2):
     assert grade.main([str(room / "ann"), "--task", "2.1", "--out", str(out)]) == 0
     assert "✓  plain windows (1 of 1)" in capsys.readouterr().out
     assert len(scores(out)) == 8  # the others' rows stay
+    assert grade.cell("=1+1") == "'=1+1" and grade.cell("ann") == "ann"
 
 
 @pytest.mark.parametrize(

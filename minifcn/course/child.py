@@ -12,10 +12,12 @@ import types
 import numpy as np
 
 from . import cuda, guard, probes, wire
+from .confine import end_with_parent
 
 
 def main(reader, writer):
     """Serve the judge over two pipes until it hangs up."""
+    end_with_parent()
     judge = Judge(os.fdopen(reader, "rb"), os.fdopen(writer, "wb"))
     order = judge.receive()
     guard.forbid(order["forbidden"])
@@ -46,7 +48,7 @@ def limit_memory(more):
 
 
 def run_cells(cells, tell=lambda message: None):
-    """({name: value}, [problem]) of a submission's cells, run one after the other; one that raises ends alone."""
+    """({name: value}, [(cell, problem)]) of a submission's cells, run in order; one that raises ends alone."""
     module = types.ModuleType("submission")
     sys.modules["submission"] = module  # dataclasses and the like look their module up
     problems = []
@@ -55,7 +57,7 @@ def run_cells(cells, tell=lambda message: None):
         try:
             exec(_compile(cell, number), vars(module))
         except Exception as error:  # whatever it is, it is the submission's
-            problems.append(described(error, cells))
+            problems.append((number, described(error, cells)))
     return vars(module), problems
 
 

@@ -8,6 +8,8 @@ import ctypes
 import errno
 import os
 import platform
+import signal
+import sys
 
 COMPUTING = {
     "read": 0, "write": 1, "close": 3, "stat": 4, "fstat": 5, "lstat": 6, "poll": 7, "lseek": 8, "mmap": 9,
@@ -28,6 +30,13 @@ ALLOW, REFUSE, KILL = 0x7FFF0000, 0x00050000 | errno.EPERM, 0x80000000
 UNKNOWN, NEVER = 0x00050000 | errno.ENOSYS, 0xFFFFFFFF  # told so, glibc takes clone
 NUMBER, ARCHITECTURE, FIRST, FLAGS = 0, 4, 16, 32  # where they stand; FIRST argument; FLAGS: openat's third argument
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+def end_with_parent():
+    """Have this process killed when the one that started it is no more, whatever it does then; on Linux only."""
+    parent_death_signal = 1
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL, 0, 0, 0)
 
 
 class _Line(ctypes.Structure):

@@ -30,7 +30,7 @@ MARGIN = 1 << 12  # elements around each array, in which a kernel that leaves it
 LAUNCHES = ((0, 256), (1, 96), (2, 32), (3, 256))  # (order of threads, threads a block)
 FILES = re.compile(r"(#|%:|\?\?=)\s*(include|import|embed)|\b_*asm_*\b|##|%:%:")
 LONGEST = 20_000  # characters of a source
-MEMORY, SECONDS = 2 << 30, 60  # of the compiler
+MEMORY, SECONDS, FILE = 2 << 30, 60, 32 << 20  # of the compiler: bytes, seconds, bytes of a file that it writes
 
 
 def available():
@@ -210,6 +210,7 @@ def main(source, library):
     import resource  # not on Windows, where students import this module, too
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (FILE, FILE))
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     try:
         compile_cuda(Path(source).read_text(encoding="utf-8"), (), library)

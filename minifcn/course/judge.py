@@ -4,16 +4,8 @@ A process lives for one task.  It is given the submission's cells and, one by on
 arrays.  What they should be is worked out here, by the library's own answer, and never leaves this process.
 """
 
-import math
-import os
-import re
-import signal
-import subprocess
-import sys
 import tempfile
 import threading
-import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,16 +15,18 @@ import minifcn
 
 from ..cuda_on_cpu.compiler import CompileError
 from . import cuda, probes, wire
+from .cells import Cell
 from .child import attempt, run_cells
 from .differences import called, difference
 from .guard import resolve
+from .process import Ended, Process
 
-MEMORY = 2 << 30  # bytes that a submission may take beyond what the framework takes
 TIMEOUT = 10.0  # seconds for one answer
 ONE_AT_A_TIME = threading.RLock()  # of all examiners: the seed of random weights is one for the whole process
-READING = 6  # of them for all the cells
+ANY_TEXT = {"AssertionError", "RecursionError"}  # whose texts are the student's, or say where it was
+DIRECT = {"call", "in_every_order"}  # probes that give an answer their own arguments
+BLANK, GIVEN_UP = "not answered", "not tried any more"
 LEFT_OUT = 4  # cells that may end the process, before a check is given up
-ROOM = 1 << 18  # numbers that a function of the judge's is called with
 
 
 @dataclass
@@ -57,157 +51,6 @@ class TaskResult:
 
     points = property(lambda self: sum(c.points for c in self.checks))
     out_of = property(lambda self: sum(c.out_of for c in self.checks))
-
-
-class Ended(Exception):
-    """The submission's process ended, or was ended, before it answered."""
-
-
-class Process:
-    """A process that runs a submission for one task.
-
-    Parameters
-    ----------
-    order : dict
-        The cells, what is forbidden, what stands in for other tasks' answers.
-    timeout : float
-        Seconds for reading the submission, and for each answer.
-
-    Raises
-    ------
-    Ended
-        With ``.cell``, the number of the cell that was running, if it did not get through them.
-    """
-
-    def __init__(self, order, timeout):
-        self.timeout, self.functions, self.room = timeout, {}, tempfile.TemporaryDirectory(prefix="grade-")
-        ours, theirs = os.pipe(), os.pipe()  # (read, write) of what it answers, and of what it is asked
-        environment = {
-            "PATH": os.environ.get("PATH", ""), "HOME": self.room.name, "TMPDIR": self.room.name,
-            "MPLCONFIGDIR": self.room.name,  # it is there: Matplotlib cannot make one
-            "PYTHONPATH": str(Path(minifcn.__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": "1", "MPLBACKEND": "agg",
-            "MINIFCN_THREADS": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
-        }  # fmt: skip
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", f"{__package__}.child", str(theirs[0]), str(ours[1])],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=self.room.name,
-            env=environment, pass_fds=(theirs[0], ours[1]), start_new_session=True,
-        )  # fmt: skip
-        os.close(theirs[0])
-        os.close(ours[1])
-        self.reader, self.writer = os.fdopen(ours[0], "rb"), os.fdopen(theirs[1], "wb")
-        try:
-            self._begin(order)
-        except Ended:
-            self.close()
-            raise
-
-    def _begin(self, order):
-        cell, cells = None, order["cells"]
-        try:
-            reply = self._exchange({**order, "memory": MEMORY})
-            end = time.monotonic() + READING * self.timeout
-            while _has(reply, cell=int) and (cell is None or cell < reply["cell"]) and reply["cell"] < len(cells):
-                cell = reply["cell"]
-                reply = self._exchange(None, min(self.timeout, max(end - time.monotonic(), 0.01)))
-            if not _has(reply, problems=list, missing=list):
-                raise Ended("it sent something that is no answer")
-        except Ended as ended:
-            ended.cell = cell
-            raise
-        self.problems = [str(problem)[:500] for problem in reply["problems"][: len(order["cells"])]]
-        self.missing = [name for name in order["answers"] if name in reply["missing"]]
-
-    def ask(self, probe, args, seconds=None):
-        """What becomes of the probe with the submission's answer: {"value", "changed"} or {"error", "kind"}."""
-        self.functions = {f"function {i}": a for i, a in enumerate(args) if callable(a)}
-        sent = [Named(f"function {i}") if callable(a) else a for i, a in enumerate(args)]
-        reply = self._exchange({"probe": probe, "args": sent}, seconds)
-        if _has(reply, error=str, kind=str):
-            return {"error": reply["error"][:500], "kind": reply["kind"]}
-        if not _has(reply, value=object, changed=list) or not all(type(i) is int for i in reply["changed"]):
-            raise Ended("it sent something that is no answer")
-        return reply
-
-    def _exchange(self, message, seconds=None):
-        """Send (unless None) and receive; calls of the judge's own functions are answered on the way."""
-        late, seconds = threading.Event(), seconds or self.timeout
-        timer = threading.Timer(seconds, lambda: (late.set(), self._kill()))
-        timer.start()
-        try:
-            while True:
-                if message is not None:
-                    wire.send(self.writer, message)
-                reply = wire.receive(self.reader)
-                if not isinstance(reply, dict):
-                    raise Ended(self._how())
-                if not _has(reply, call=str, args=tuple):
-                    return reply
-                message = self._called(reply)
-        except BrokenPipeError:
-            raise Ended(self._how()) from None
-        except wire.WireError as error:
-            raise Ended(f"it sent {error}") from None
-        except Ended:
-            if late.is_set():
-                raise Ended(f"it took more than {seconds:g} seconds and was stopped") from None
-            raise
-        finally:
-            timer.cancel()
-
-    def _called(self, request):
-        try:
-            if _numbers(request["args"]) > ROOM:
-                raise ValueError("the grader calls its functions with small arrays only")
-            return {"value": self.functions[request["call"]](*request["args"])}
-        except Exception as error:  # what a student calls it with is theirs; they are told, by a ValueError
-            said = re.sub(
-                r"[\w.<>]+\(\) (?=missing|takes|got)", "it ", str(error)
-            )  # a name could tell right from wrong
-            return {"error": said if type(error) is ValueError else f"{type(error).__name__}: {said}"}
-
-    def _how(self):
-        """How the process ended, in words."""
-        try:
-            code = self.process.wait(2)
-        except subprocess.TimeoutExpired:
-            return "it closed the line to the grader"
-        if code == -signal.SIGKILL or code == -signal.SIGSEGV:
-            return f"it was ended by the system (signal {-code}; out of memory, or outside an array?)"
-        return f"its process ended, with exit code {code}, before it answered"
-
-    def _kill(self):
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-
-    def close(self):
-        self._kill()
-        self.process.wait()
-        for file in (self.reader, self.writer):
-            with suppress(BrokenPipeError):
-                file.close()
-        self.room.cleanup()
-
-
-def _has(message, **types):
-    """Whether a message has just these fields."""
-    return message.keys() == types.keys() and all(isinstance(message[name], kind) for name, kind in types.items())
-
-
-def _numbers(value):
-    """How many numbers there are in a value: at least so many as its axes are long, without the empty ones."""
-    if isinstance(value, np.ndarray):
-        return math.prod(max(n, 1) for n in value.shape)
-    return (
-        sum(map(_numbers, value)) if isinstance(value, tuple | list) else len(value) if hasattr(value, "__len__") else 1
-    )
-
-
-class Named:
-    """A function of the judge's on its way to where it can only be called by name."""
-
-    def __init__(self, name):
-        self.wire_name = name
 
 
 class Examiner:
@@ -242,7 +85,7 @@ class Examiner:
         try:
             for check, outcome in zip(task.checks, result.checks):
                 if ends > 1:
-                    outcome.says.append("not tried any more")
+                    outcome.says.append(GIVEN_UP)
                     continue
                 try:
                     process = process or self._start(cells, task, result)
@@ -256,6 +99,10 @@ class Examiner:
         finally:  # whatever cannot be had for a case: the maps of the Earth, say
             if process:
                 process.close()
+        if not result.points and {s for c in result.checks for s in c.says} <= {BLANK, GIVEN_UP}:
+            result.says.append(BLANK)  # once is enough
+            for outcome in result.checks:
+                outcome.says.clear()
         return result
 
     def _start(self, cells, task, result):
@@ -273,12 +120,13 @@ class Examiner:
             except Ended as ended:
                 if ended.cell is None or not cells[ended.cell] or not left:  # it was left out, and does not help
                     raise
-                result.says.append(
-                    f"a cell was left out, because {ended}: `{cells[ended.cell].strip().split(chr(10))[0][:100]}` …"
-                )
+                if _concerns(cells[ended.cell], task):
+                    first = cells[ended.cell].strip().split("\n")[0][:100]
+                    result.says.append(f"a cell was left out, because {ended}: `{first}` …")
                 cells[ended.cell] = ""
             else:
-                result.says += [p for p in process.problems if p not in result.says]
+                said = [text for cell, text in process.problems if _concerns(cells[cell], task)]
+                result.says += [text for text in said if text not in result.says]
                 return self._compiled(process, task, order) if task.cuda and not process.missing else process
 
     def _compiled(self, process, task, order):
@@ -288,7 +136,7 @@ class Examiner:
         finally:
             process.close()
         if "error" in reply:
-            raise Ended(f"it raises {reply['error']}")
+            raise Ended(BLANK if _is_blank(reply, task) else f"it raises {reply['error']}")
         with tempfile.TemporaryDirectory(prefix="grade-") as room:
             library = Path(room, "kernel.so")
             try:
@@ -317,6 +165,9 @@ class Examiner:
         if not wrong:
             outcome.points = outcome.out_of
             return
+        if all(_is_blank(reply, task) for _, _, reply, *_ in wrong):
+            outcome.says.append(BLANK)
+            return
         known = self._known(task, check, wrong, right, result.says)
         if known and known not in result.says:
             result.says.append(known)
@@ -335,7 +186,8 @@ class Examiner:
         if case.raises:
             return (f"it raises {'nothing' if case.raises is True else f'no {case.raises}'}, where it should",)
         if reply["changed"]:
-            return (f"it changes its argument number {reply['changed'][0]} in place",)
+            number = f"its argument number {reply['changed'][0]}" if case.probe in DIRECT else "what it is given"
+            return (f"it changes {number} in place",)
         if case.judge:
             try:
                 with ONE_AT_A_TIME:
@@ -370,9 +222,8 @@ class Examiner:
         own = self._of(task, variant, check, number, case)
         if "error" in own or "error" in reply:
             said = reply.get("error", "").partition(", at `")[0]  # less the line it was on
-            return own.get("kind") == reply.get("kind") and (
-                own["kind"] == "AssertionError" or said == own["error"][:500]
-            )
+            same = own.get("kind") == reply.get("kind")
+            return same and (own["kind"] in ANY_TEXT or said == own["error"][:500])
         return own["changed"] == reply["changed"] and difference(reply["value"], own["value"], case.rtol) is None
 
     def _is_wrong(self, task, variant, check, number, case):
@@ -403,6 +254,16 @@ def points(name, number, sources):
     (result,) = examiner.grade([s for s in sources if not s.startswith("# Points of task")], [number])
     print(*result.says, *(f"{c.title}: {c.points} of {c.out_of}. {' '.join(c.says)}" for c in result.checks), sep="\n")
     return result.points
+
+
+def _is_blank(reply, task):
+    """Whether a task as it was handed out would give this reply."""
+    return reply.get("kind") == "NotImplementedError" and f"Task {task.number}:" in reply["error"]
+
+
+def _concerns(source, task):
+    """Whether a cell answers `task`, or no task: what goes wrong in another's is said there."""
+    return Cell("code", source).task in (None, task.number)
 
 
 def _copies(args):

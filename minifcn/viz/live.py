@@ -9,7 +9,7 @@ import numpy as np
 from ..training import Callback, fit
 from .figures import colour
 from .stepper import DPI, animation
-from .style import CYCLE, styled
+from .style import CYCLE, GREY, styled
 
 FRAMES = 20  # of the animation, evenly over the whole run
 SIZE = (9.6, 2.9)
@@ -123,6 +123,9 @@ class LiveTraining(Callback):
         measures.xaxis.get_major_locator().set_params(integer=True)
         if any("mean_iu" in row for row in rows):
             measures.legend(fontsize=7, loc="center right")
+        for axes, empty, words in ((curves, not losses, "about to begin"), (measures, not rows, "after each epoch")):
+            if empty:
+                axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", color=GREY, size=8)
         image, label = self.example[:2]
         palette = self.model.palette if getattr(self.model, "palette", None) is not None else self._data().palette
         shown = [("image", image), ("label", colour(label, palette))]
