@@ -12,7 +12,7 @@ import minifcn as mf
 from minifcn import kernels as K
 from minifcn import ops
 from minifcn.kernels import shapes
-from minifcn.kernels.cpu import banded, norm, plan, products, winograd, workers
+from minifcn.kernels.cpu import banded, channels_last, norm, plan, products, winograd, workers
 
 # the clipped, the dropped and the lonely: cases random drawing may miss
 STRIDE_BEYOND_KERNEL = Convolution((1, 1, 7, 9), (1, 1, 2, 1), (5, 3), (0, 0), (1, 1), 1)
@@ -185,6 +185,7 @@ def test_sizes_are_caffes_and_pytorchs():
 
 ALGORITHMS = {  # by name: a convolution that each is for
     "banded": Convolution((2, 4, 23, 17), (6, 2, 3, 3), (2, 2), (1, 1), (1, 1), 2),
+    "channels_last": Convolution((7, 5, 9, 8), (6, 5, 3, 3), (1, 2), (2, 1), (2, 1), 1),
     "pointwise": Convolution((3, 40, 23, 17), (30, 40, 1, 1), (1, 1), (0, 0), (1, 1), 1),
     "winograd": Convolution((3, 5, 23, 17), (6, 5, 3, 3), (1, 1), (1, 1), (1, 1), 1),
     "stationary": Convolution((2, 6, 9, 8), (40, 3, 5, 5), (1, 1), (1, 1), (1, 1), 2),
@@ -202,13 +203,14 @@ def three_kernels(c, dtype=np.float64):
     }
 
 
+@pytest.mark.parametrize("room", [700, 20000])  # a few rows a band; a few small samples
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_every_algorithm_is_right_and_repeatable_for_any_number_of_threads_and_bands(monkeypatch, threads, name):
+def test_every_algorithm_is_right_and_repeatable_for_any_number_of_threads_and_bands(monkeypatch, threads, name, room):
     monkeypatch.setattr(workers, "_threads", lambda: threads)
     monkeypatch.setattr(workers, "_queue", None)
-    monkeypatch.setattr(banded, "BAND_BYTES", 700)  # a few rows a band
-    monkeypatch.setattr(winograd, "BAND_BYTES", 700)
+    for module in (banded, channels_last, winograd):
+        monkeypatch.setattr(module, "BAND_BYTES", room)
     monkeypatch.setattr(winograd, "FEWEST", 3)
     monkeypatch.setattr(products, "SMALL", 7000)  # products in pieces
     for kernel, args in three_kernels(ALGORITHMS[name]).items():
@@ -252,15 +254,16 @@ def test_algorithms_do_not_change_what_they_are_given_and_take_any_layout():
         ((1, 512, 14, 14), (4096, 512, 7, 7), ((1, 1), (0, 0), (1, 1), 1), "stationary"),  # fc6
         ((1, 4096, 8, 8), (4096, 4096, 1, 1), ((1, 1), (0, 0), (1, 1), 1), "stationary"),  # fc7
         ((1, 512, 28, 28), (21, 512, 1, 1), ((1, 1), (0, 0), (1, 1), 1), "pointwise"),
+        ((8, 96, 8, 8), (96, 96, 3, 3), ((1, 1), (1, 1), (1, 1), 1), "channels_last"),  # conv5_2 of the small net
         ((1, 64, 55, 55), (64, 64, 3, 3), ((1, 1), (2, 2), (2, 2), 1), "banded"),  # dilated
         ((1, 64, 55, 55), (64, 64, 3, 3), ((2, 2), (1, 1), (1, 1), 1), "banded"),
         ((1, 64, 55, 55), (64, 1, 3, 3), ((1, 1), (1, 1), (1, 1), 64), "banded"),
     ],
 )
 def test_the_cost_rule_chooses_as_the_docs_say_and_only_float32_takes_winograd(x, w, parameters, algorithm):
-    cells = int(np.prod(Convolution(x, w, *parameters).y[2:])) * x[0]
-    assert plan._choose(w, np.dtype("f4"), cells, parameters).__name__.endswith(algorithm)
-    exact = plan._choose(w, np.dtype("f8"), cells, parameters).__name__
+    _, _, *cells = Convolution(x, w, *parameters).y
+    assert plan._choose(w, np.dtype("f4"), (x[0], *cells), parameters).__name__.endswith(algorithm)
+    exact = plan._choose(w, np.dtype("f8"), (x[0], *cells), parameters).__name__
     assert exact.endswith("banded" if algorithm == "winograd" else algorithm)
 
 

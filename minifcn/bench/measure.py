@@ -12,6 +12,7 @@ from .. import backend
 from ..kernels.cpu import workers
 
 SAMPLE = 0.03  # seconds a sample should take at least: short work is repeated
+PAUSE = 0.02  # seconds between samples: threads of one way look out for more work for some ms, on the other's cores
 
 
 def in_turns(ways, rounds, wait=lambda: None):
@@ -25,6 +26,7 @@ def in_turns(ways, rounds, wait=lambda: None):
     table = np.empty((rounds, len(ways)))
     for i in range(rounds):
         for k in range(len(ways))[:: 1 if i % 2 else -1]:
+            time.sleep(PAUSE)
             table[i, k] = _seconds(ways[k], repeats[k], wait)
     return table
 

@@ -51,10 +51,15 @@ def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
 
 
 def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
-    mirrored = tuple(d * (k - 1) - p for d, k, p in zip(dilation, w.shape[2:], padding))
-    if tuple(stride) == (1, 1) and min(mirrored) >= 0:
-        return conv2d(gy, flipped(w, groups), stride, mirrored, dilation, groups)
+    around = mirrored(w.shape[2:], padding, dilation)
+    if tuple(stride) == (1, 1) and min(around) >= 0:
+        return conv2d(gy, flipped(w, groups), stride, around, dilation, groups)
     return _scattered(gy, w, x_shape, stride, padding, dilation, groups)
+
+
+def mirrored(kernel_size, padding, dilation):
+    """The padding of the adjoint at stride 1."""
+    return tuple(d * (k - 1) - p for d, k, p in zip(dilation, kernel_size, padding))
 
 
 def flipped(w, groups):

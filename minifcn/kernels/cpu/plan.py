@@ -5,62 +5,70 @@ multiply-adds of a good matrix product (0.02 ns on a core; moving one number tak
 
 - ``pointwise``   C·O·n.  For k = 1: the image is its own columns.
 - ``banded``      k²·C·O·n + 15·k²·C·n.  Products, and the columns they need.
+- ``channels_last``  the same, with columns for less where the channels of a window are more than the cells of a row.
 - ``stationary``  the same, but the weights are read once, not once a band.
 - ``winograd``    2¼·C·O·n + 115·(C + O)·n + 1200·C·O.  A quarter of the products; tiles in and out; kernels.
 - ``phases``      k²·C·O·n + 15·(s²·C + 2·⌈k/s⌉²·O)·n.  Strided: no columns, but partial sums of the outputs.
 
 So 64 channels at 128² are Winograd's; three are not (their transforms cost more than they save), nor are few cells
-(they do not pay for the kernels' transform); and 512×7×7 → 4096 at 8×8 cells is a matter of reading 411 MB once.
+(they do not pay for the kernels' transform).  Small maps of several samples, too few tiles to fill Winograd's 36
+products, have their channels last.  And 512×7×7 → 4096 at 8×8 cells is a matter of reading 411 MB once.
 Winograd's rounding is ten times the definition's: only float32 ever takes it by itself.
 """
 
 from functools import wraps
+from math import prod
 
 import numpy as np
 
 from .. import shapes
 from ..shapes import conv_sizes
-from . import banded, phases, pointwise, stationary, winograd
+from . import banded, channels_last, phases, pointwise, stationary, winograd
 
-ALGORITHMS = dict(banded=banded, pointwise=pointwise, winograd=winograd, stationary=stationary, phases=phases)
+ALGORITHMS = dict(
+    banded=banded, channels_last=channels_last, pointwise=pointwise, winograd=winograd, stationary=stationary,
+    phases=phases,
+)  # fmt: skip
 TRANSFORM, KERNEL, COLUMN = 115, 1200, 15  # multiply-adds that moving a channel's cell, a kernel, a number cost
 HEAVY = 1 << 20  # weights of more than so many bytes are worth reading once
 
 
 def conv2d(x, w, stride, padding, dilation, groups):
-    n = np.prod(conv_sizes(x.shape, w.shape[2:], stride, padding, dilation)) * len(x)
     where = stride, padding, dilation, groups
     if phases.applies(w.shape[2:], *where) and _few_outputs(w.shape, stride, groups):
         return phases.conv2d(x, w, *where)
-    return _choose(w.shape, x.dtype, n, where).conv2d(x, w, *where)
+    out = len(x), *conv_sizes(x.shape, w.shape[2:], stride, padding, dilation)
+    return _choose(w.shape, x.dtype, out, where).conv2d(x, w, *where)
 
 
 def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
     where = stride, padding, dilation, groups
-    chosen = _choose(w.shape, gy.dtype, len(gy) * gy.shape[2] * gy.shape[3], where)
-    if chosen is banded and phases.applies(w.shape[2:], *where):
+    chosen = _choose(w.shape, gy.dtype, (len(gy), *gy.shape[2:]), where)
+    if chosen in (banded, channels_last) and phases.applies(w.shape[2:], *where):
         chosen = phases
     return chosen.conv2d_grad_input(gy, w, x_shape, *where)
 
 
 def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
     where = stride, padding, dilation, groups
-    chosen = _choose(w_shape, gy.dtype, len(gy) * gy.shape[2] * gy.shape[3], where)
+    chosen = _choose(w_shape, gy.dtype, (len(gy), *gy.shape[2:]), where)
     return chosen.conv2d_grad_weight(gy, x, w_shape, *where)
 
 
-def _choose(w_shape, dtype, n, where):
-    """The cheapest algorithm for n output cells, of those that serve all three kernels."""
-    (O, C), kernel_size, groups = w_shape[:2], w_shape[2:], where[3]
-    if O // groups > n and np.prod(w_shape) * dtype.itemsize > HEAVY:
+def _choose(w_shape, dtype, out, where):
+    """The cheapest algorithm for outputs on (N, OH, OW) cells, of those that serve all three kernels."""
+    (O, C), (kh, kw), groups, n = w_shape[:2], w_shape[2:], where[3], prod(out)
+    if O // groups > n and prod(w_shape) * dtype.itemsize > HEAVY:
         return stationary
-    if pointwise.applies(kernel_size, *where):
+    if pointwise.applies((kh, kw), *where):
         return pointwise
-    if winograd.applies(kernel_size, *where) and dtype == np.float32:
+    small = channels_last.pays(w_shape, out, groups, dtype.itemsize)
+    few = winograd.tiles(*out) < winograd.FEWEST
+    if winograd.applies((kh, kw), *where) and dtype == np.float32 and not (small and few):
         cost = C * O * (2.25 * n + KERNEL) + TRANSFORM * (C + O) * n
         if cost < 9 * C * n * (O + COLUMN):
             return winograd
-    return banded
+    return channels_last if small else banded
 
 
 def _few_outputs(w_shape, stride, groups):

@@ -57,6 +57,11 @@ def applies(kernel_size, stride, padding, dilation, groups):
     return (*kernel_size, *stride, *dilation, groups) == (3, 3, 1, 1, 1, 1, 1) and max(padding) <= 2
 
 
+def tiles(N, OH, OW):
+    """How many tiles the outputs on N maps have."""
+    return N * -(-OH // TILE) * -(-OW // TILE)
+
+
 def conv2d(x, w, stride, padding, dilation, groups):
     return _convolve(x, w, padding)
 
