@@ -7,7 +7,6 @@ import zlib
 from dataclasses import dataclass, field
 
 import numpy as np
-from tqdm import tqdm
 
 from . import backend, ops, parallel
 from .coords import GeometryError
@@ -310,6 +309,8 @@ def evaluate(model, data, weight=None, progress=False):
     loss : float
         Cross-entropy per labelled pixel; NaN if there are none.
     """
+    from tqdm import tqdm  # not with the package: it looks its own version up on the disk
+
     data = _loader(data)
     require_same_classes(model, data.dataset)
     confusion, total, labelled = ConfusionMatrix(model.num_classes), 0.0, 0

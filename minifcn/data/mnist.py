@@ -10,7 +10,6 @@ Credits: MNIST is Yann LeCun's and Corinna Cortes's (CC BY-SA 3.0), from NIST's 
 import gzip
 import zipfile
 import zlib
-from importlib import metadata
 from math import prod
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
+from .packaged import packaged
 
 SIZE = 28
 SPLITS = {"train": ("train", "train"), "val": ("t10k", "test")}  # of the IDX files, of the arrays in an npz
@@ -125,11 +125,8 @@ def _idx(path, ndim):
 def _from_package(split):
     """The same of the first installed package that has digits, found as a file: nothing is imported."""
     for package, file in PACKAGES.items():
-        try:
-            path = Path(metadata.distribution(package).locate_file(file))
-        except metadata.PackageNotFoundError:
-            continue
-        if not path.is_file():
+        path = packaged(package, file)
+        if path is None:
             continue
         with gzip.open(path, "rt") as lines:
             table = np.loadtxt(lines, delimiter=",")  # a digit a row, its label last
