@@ -1,16 +1,19 @@
 """``python -m minifcn.grade FILE...``: grade submissions to the course's assignments, offline."""
 
-import csv
 import os
+import re
 import secrets
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 
 from tqdm import tqdm
 
 from .cli import Parser, at_least, command, json_file, numbers, write_json
+from .course.scores import Scores, printable
 from .errors import UserError
 
 SUFFIXES = (".ipynb", ".py")
@@ -56,74 +59,89 @@ def main(argv=None):
 
     known = tasks.assignments()
     tasks.require(args.task, known)
-    handed_in = [submission(path, known) for path in found(args.paths)]
+    handed_in = [submission(path, known, inside) for path, inside in found(args.paths)]
+    several = Counter((one.student, one.assignment) for one in handed_in)
+    for one in handed_in:
+        if one.assignment and (files := several[one.student, one.assignment]) > 1:
+            one.notes.append(f"{one.student} handed in {files} files for this assignment")
     seed = secrets.randbelow(2**32) if args.seed is None else args.seed
     examiners = {a.name: judge.Examiner(a, seed, args.timeout) for a in known}
     # the pages and rows of some tasks do not take the place of those of all
     folder = args.out or Path("-".join(["graded", *(args.task or ())]))
     folder.mkdir(parents=True, exist_ok=True)
+    table = Scores(folder)
+    pages = {id(one): folder / table.page_for(one) for one in handed_in if one.assignment}
 
     def grade(one):
         if one.assignment:
-            one.results = examiners[one.assignment.name].grade(one.sources, args.task)
+            one.results = examiners[one.assignment.name].grade(one.sources, args.task, stop)
+            one.notes += dict.fromkeys(note for result in one.results for note in result.notes)
         return one
 
-    graded, pages = [], set()
-    pool = ThreadPoolExecutor(args.workers)
+    done, stop, pool = 0, Event(), ThreadPoolExecutor(args.workers)
     try:
-        for one in tqdm(pool.map(grade, handed_in), total=len(handed_in), unit="submission", disable=None):
-            graded.append(one)
+        jobs = [pool.submit(grade, one) for one in handed_in]
+        for job in tqdm(as_completed(jobs), total=len(jobs), unit="submission", disable=None):
+            one = job.result()
             if one.assignment:
                 notes = [*one.notes, f"Graded with seed {seed}."]
                 html = feedback.page(one.student, one.assignment.title, one.results, notes)
-                pages.add(page := page_of(one, folder, pages))
-                page.write_text(html, encoding="utf-8", errors="replace")
-    finally:  # interrupted, it ends with those it is at, and keeps what it has
+                pages[id(one)].write_text(html, encoding="utf-8", errors="replace")
+            table.enter(one, seed)
+            done += 1
+    except KeyboardInterrupt:
+        print(f"{done} of {len(handed_in)} graded, and kept in {table.path}", file=sys.stderr)
+        raise
+    finally:
+        stop.set()
         pool.shutdown(cancel_futures=True)
-        write_scores(folder / "scores.csv", graded)
     screen = sys.stderr if args.json == "-" else sys.stdout
-    print(*(lines_of(one, detailed=len(graded) == 1) for one in graded), sep="\n", file=screen)
-    print(f"{folder / 'scores.csv'}, and a page of feedback each beside it", file=screen)
+    print(*(lines_of(one, detailed=len(handed_in) == 1) for one in handed_in), sep="\n", file=screen)
+    print(f"{table.path}, and a page of feedback each beside it", file=screen)
     if args.json:
-        write_json(args.json, {"seed": seed, "submissions": [as_json(one) for one in graded]})
+        write_json(args.json, {"seed": seed, "submissions": [as_json(one) for one in handed_in]})
 
 
 def found(paths):
-    """The notebooks and modules that `paths` name or hold, in order."""
+    """The notebooks and modules that `paths` name or hold, in order; and whether each is in a folder of its own."""
     files = []
     for path in paths:
         if path.is_dir():
             # no links: what a student may not read would be handed in, and come back as feedback
             inside = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file() and not p.is_symlink())
-            files += [p for p in inside if not any(part.startswith((".", "__")) for part in p.relative_to(path).parts)]
+            parts = {p: p.relative_to(path).parts for p in inside}
+            files += [(p, len(parts[p]) > 1) for p in inside if not any(n.startswith((".", "__")) for n in parts[p])]
         elif path.suffix not in SUFFIXES:
             raise UserError(f"{path} is no .ipynb, .py or folder of them")
         elif not path.is_file():
             raise UserError(f"there is no file {path}; check the path")
         else:
-            files.append(path)
+            files.append((path, False))
     if not files:
         raise UserError(f"there is nothing to grade in {', '.join(map(str, paths))}: no .ipynb and no .py")
     return files
 
 
-def submission(path, known):
-    """A file as a submission: whose, and to which assignment.  What cannot be read answers nothing."""
+def submission(path, known, inside=False):
+    """A file as a submission: whose, and to which assignment.  What cannot be read answers nothing.
+
+    ann/a2.ipynb, ann/a2/a2.ipynb, ann/a2 (1).ipynb and ann_a2.py are ann's; so is ann/anything.py, if `inside` says
+    that ann is a folder of a class.
+    """
     from .course.cells import read_cells
 
     by_name = {a.name: a for a in known}
-    near = [
-        path.stem,
-        *(p.name for p in path.resolve().parents),
-    ]  # a2.ipynb, ann/a2.ipynb, ann/a2/a2.ipynb, ann_a2.ipynb
-    student = next(name for name in near if name not in by_name)
+    folder = next(p.name for p in path.resolve().parents if p.name not in by_name)
     assignment = next((a for name, a in by_name.items() if name in path.stem), None)
     if assignment:
-        student = student.replace(assignment.name, "").strip("_- ") or student
+        rest = re.sub(r"\(\d+\)|\b[Cc]opy( of)?\b", "", path.stem.replace(assignment.name, "")).strip("_- ")
+        student = rest if re.search(r"\w", rest) else folder
+    else:
+        student = folder if inside else path.stem
     try:
         cells, notes = read_cells(path), []
     except UserError as error:
-        cells, notes = [], [str(error)]
+        cells, notes = [], [str(error).replace(str(path), path.name)]
     if not assignment:
         numbers, text = {c.task for c in cells}, "\n".join(c.source for c in cells)
         assignment = next((a for a in known if any(t.number in numbers or t.is_named_in(text) for t in a.tasks)), None)
@@ -133,57 +151,18 @@ def submission(path, known):
     return Submission(path, student, assignment, [c.source for c in cells if c.kind == "code"], notes=notes)
 
 
-def page_of(one, folder, taken):
-    """Where the feedback on a submission goes: named as its file, and numbered where that is `taken`."""
-    student = one.student.encode()[:150].decode(errors="ignore")  # a system's names have 255 bytes
-    name = f"{student}_{one.assignment.name}{'' if one.path.suffix == '.ipynb' else '_py'}"
-    numbered = (folder / f"{name}{n}.html" for n in ("", *(f"_{i}" for i in range(2, len(taken) + 3))))
-    return next(path for path in numbered if path not in taken)
-
-
-def write_scores(path, handed_in):
-    """A row a submission: who, what, the points of each task and in all.  Rows of files graded earlier stay."""
-    rows = {}
-    if path.exists():
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = {row["file"]: row for row in csv.DictReader(file)}
-    for one in handed_in:
-        file = cell(os.fsencode(one.path).decode("utf-8", "replace"))
-        rows[file] = {
-            "student": cell(one.student), "assignment": one.assignment.name if one.assignment else "",
-            **{t.number: t.points for t in one.results}, "points": one.points, "out_of": one.out_of,
-            "file": file, "note": cell(printable(" ".join(one.notes))),
-        }  # fmt: skip
-    first, last = ["student", "assignment"], ["points", "out_of", "file", "note"]
-    tasks = sorted({name for row in rows.values() for name in row} - {*first, *last})
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*first, *tasks, *last], restval="")
-        writer.writeheader()
-        writer.writerows(rows.values())
-
-
-def cell(text):
-    """A text as a spreadsheet shall show it: one that begins as a formula does would be worked out there."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
-
-
 def lines_of(one, detailed):
     """A submission in a line, or with each task and what was wrong with it."""
     if not one.results:
         return printable(f"{one.student:<20} not graded: {' '.join(one.notes)}")
     tasks = "  ".join(f"{t.number}: {t.points}/{t.out_of}" for t in one.results)
-    lines = [f"{one.student:<20} {one.points:>3} of {one.out_of}   {tasks}"]
+    lines = [f"{one.student:<20} {one.points:>3} of {one.out_of}   {tasks}", *(one.notes if detailed else ())]
     for t in one.results if detailed else ():
         lines += ["", f"Task {t.number}: {t.title} ({t.points} of {t.out_of})", *(f"      {says}" for says in t.says)]
         for c in t.checks:
             lines += [f"  {'✓' if c.points == c.out_of else '✗'}  {c.title} ({c.points} of {c.out_of})"]
             lines += [f"      {says}" for says in c.says]
     return printable("\n".join(lines))
-
-
-def printable(text):
-    """A text of a student's without what would steer a terminal, or could not be written."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def as_json(one):

@@ -44,7 +44,7 @@ ATTACKS = {
     "prints results": ("print('{\"value\": 1, \"changed\": []}')", 4),
     "replaces minifcn": (
         "import sys, types\nfor name in [n for n in sys.modules if n.startswith('minifcn')]:\n"
-        "    sys.modules[name] = types.ModuleType(name)", 0,
+        "    sys.modules[name] = types.ModuleType(name)", 4,
     ),
     "writes results into every open pipe": (
         "import os\nfor fd in range(3, 30):\n    try: os.write(fd, b'{\"dict\": {\"value\": 1, \"changed\": []}}\\n')\n"
@@ -196,7 +196,22 @@ def test_an_early_mistake_costs_its_own_task_alone(a2, examiner):
 
 def test_a_missing_answer_is_named(a2, examiner):
     (lost,) = examiner.grade([""], ["2.2"])
-    assert lost.points == 0 and lost.checks[0].says == ["the submission has no conv2d"]
+    assert lost.points == 0 and lost.says == ["the submission has no conv2d"] and not any(c.says for c in lost.checks)
+    (lost,) = examiner.grade(["# Task 2.2\ndef convolve(): pass"], ["2.2"])
+    assert "the cell `# Task 2.2` is there, but names its answer otherwise" in lost.says[0]
+
+
+def test_setup_is_there_whatever_became_of_it(a2, examiner):
+    for setup in ("", "# Setup\n1 / 0"):
+        sources = [setup, *(s for s in a2.solution() if not s.startswith("# Setup"))]
+        assert [r.points for r in examiner.grade(sources, ["2.1", "2.2"])] == [4, 4]
+
+
+def test_what_a_package_can_do_without_it_may_ask_for(a2, examiner):
+    before = "try:\n    import pyarrow\nexcept ImportError:\n    pass\nimport pandas"
+    pytest.importorskip("pandas", reason="pip install pandas")
+    (kept,) = examiner.grade(handed_in(a2, before=before), ["2.1"])
+    assert kept.points == 4 and not kept.notes
 
 
 def test_a_blank_is_said_to_be_one_once(a2, examiner):
@@ -208,8 +223,8 @@ def test_a_blank_is_said_to_be_one_once(a2, examiner):
 def test_what_goes_wrong_in_a_cell_is_said_of_its_own_task(a2, examiner):
     sources = handed_in(a2, "# Task 2.1\ndef im2col(:", before="1 / 0")
     first, second = examiner.grade(sources, ["2.1", "2.2"])
-    assert [s.partition(":")[0] for s in first.says] == ["ZeroDivisionError", "SyntaxError"]
-    assert [s.partition(":")[0] for s in second.says] == ["ZeroDivisionError"]
+    assert [s.partition(":")[0] for s in first.says] == ["SyntaxError", "the submission has no im2col"]
+    assert [s.partition(":")[0] for s in first.notes] == ["ZeroDivisionError"] and not second.says
 
 
 def test_damage_to_inputs_is_said_by_what_the_student_sees(examiner, a2):
@@ -259,7 +274,7 @@ process.Process(order, 100)
 
 def test_a_notebooks_magics_are_left_out(a2, examiner):
     (kept,) = examiner.grade(handed_in(a2, before="%matplotlib inline\n!ls\nimport math"), ["2.1"])
-    assert kept.points == 4 and not kept.says
+    assert kept.points == 4 and not kept.says and not kept.notes
 
 
 def test_feedback_names_the_line_that_raised(a2, examiner):
@@ -343,7 +358,55 @@ def test_a_class_is_graded_whatever_is_in_it(tmp_path, capsys, a2):
     assert grade.main([str(room / "ann"), "--task", "2.1", "--out", str(out)]) == 0
     assert "✓  plain windows (1 of 1)" in capsys.readouterr().out
     assert len(scores(out)) == 8  # the others' rows stay
-    assert grade.cell("=1+1") == "'=1+1" and grade.cell("ann") == "ann"
+
+
+def test_a_file_graded_again_keeps_its_page_and_its_row(tmp_path, monkeypatch, a2):
+    """Two students of one name, in two sections; then one of them again, by another path."""
+    text = a2.source.read_text(encoding="utf-8")
+    for section, source in (("one", text), ("two", text.replace("+= cols", "= cols"))):
+        (tmp_path / "class" / section / "ann").mkdir(parents=True)
+        (tmp_path / "class" / section / "ann" / "a2_convolution.py").write_text(source, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    for paths in (["class"], [str(tmp_path / "class" / "two")], ["class/two/ann/a2_convolution.py"]):
+        assert grade.main([*paths, "--task", "2.3", "--out", "out"]) == 0
+        rows = {Path(row["file"]).parts[-3]: row for row in scores(Path("out"))}
+        assert {name: row["2.3"] for name, row in rows.items()} == {"one": "4", "two": "0"}
+        pages = {name: (Path("out") / row["page"]).read_text(encoding="utf-8") for name, row in rows.items()}
+        assert "they must add up" in pages["two"] and "they must add up" not in pages["one"]
+
+
+def test_interrupted_it_keeps_what_it_has(tmp_path, monkeypatch, capsys, a2):
+    for student in ("ann", "bob"):
+        (tmp_path / f"{student}_a2_convolution.py").write_text(a2.source.read_text(encoding="utf-8"), encoding="utf-8")
+    enter = grade.Scores.enter
+
+    def once(table, *args):
+        if table.path.exists():
+            raise KeyboardInterrupt
+        enter(table, *args)
+
+    monkeypatch.setattr(grade.Scores, "enter", once)
+    assert grade.main([str(tmp_path), "--task", "2.1", "--out", str(tmp_path / "out"), "--workers", "1"]) == 130
+    assert "1 of 2 graded, and kept in" in capsys.readouterr().err
+    assert [row["points"] for row in scores(tmp_path / "out")] == ["4"]
+
+
+STUDENTS = {
+    "class/ann/a2_convolution.ipynb": "ann", "class/ann_a2_convolution.py": "ann",
+    "class/ann/a2_convolution/a2_convolution.py": "ann", "class/ann/a2_convolution (1).ipynb": "ann",
+    "class/ann/a2_convolution - Copy.py": "ann", "class/ann/hw2.py": "ann", "class/ann.py": "ann",
+    "class/one/ann_a2_convolution.py": "ann", "class/=1+1.py": "'=1+1",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_whose_a_file_is(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    Path(name).parent.mkdir(parents=True)
+    text = "# %%\n# Task 2.1\ndef im2col(*a):\n    return 1\n"
+    Path(name).write_text(text if name.endswith("py") else "{}", encoding="utf-8")
+    assert grade.main(["class", "--task", "2.1", "--out", "out"]) == 0
+    assert [row["student"] for row in scores(Path("out"))] == [STUDENTS[name]]
 
 
 @pytest.mark.parametrize(

@@ -27,10 +27,14 @@ points("{name}", "{number}", In)
 
 README = """# Assignments
 
-Each is a notebook and, with the same text, a Python module: work in whichever you like, and hand in one of the two.
+Each is a notebook and, with the same text, a Python module: work in whichever you like, and hand in one of the two,
+under its own name.
 
     python3 -m venv .venv && .venv/bin/pip install 'minifcn[earth,notebooks]' pytest
     .venv/bin/jupyter lab {first}.ipynb            # or: .venv/bin/python -m pytest {first}.py
+
+Is there a file `minifcn-….whl` beside this one, install that: `'./minifcn-….whl[earth,notebooks]'` in the place of
+`'minifcn[earth,notebooks]'`.  A7 takes `g++` on Linux, too.
 
 Write what stands where `raise NotImplementedError("Task …")` is; keep the cells' first lines (`# Task 2.1`), by which
 the grader finds your answers. Checks say ✓, ✗ or · (not yet). A mistake costs the points of its own task alone: while

@@ -6,6 +6,7 @@ arrays.  What they should be is worked out here, by the library's own answer, an
 
 import tempfile
 import threading
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,12 +43,13 @@ class CheckResult:
 
 @dataclass
 class TaskResult:
-    """What became of one task."""
+    """What became of one task; `notes` are on cells that answer none."""
 
     number: str
     title: str
     checks: list
     says: list = field(default_factory=list)
+    notes: list = field(default_factory=list)
 
     points = property(lambda self: sum(c.points for c in self.checks))
     out_of = property(lambda self: sum(c.out_of for c in self.checks))
@@ -69,10 +71,18 @@ class Examiner:
         self.assignment, self.seed, self.timeout = assignment, seed, timeout
         self._right, self._mistaken = {}, {}
 
-    def grade(self, sources, tasks=None):
-        """The results of the tasks (all, or those numbers) for a submission's code cells."""
-        cells = self.assignment.to_run(sources)
-        return [self.grade_task(cells, t) for t in self.assignment.tasks if tasks is None or t.number in tasks]
+    def grade(self, sources, tasks=None, stop=None):
+        """The results of the tasks (all, or those numbers) for a submission's code cells.
+
+        Once the event `stop` is set no further task is begun: CancelledError.
+        """
+        cells, results = self.assignment.to_run(sources), []
+        for task in self.assignment.tasks:
+            if stop and stop.is_set():
+                raise CancelledError
+            if tasks is None or task.number in tasks:
+                results.append(self.grade_task(cells, task))
+        return results
 
     def grade_task(self, cells, task):
         """The result of one task; cells that end the process are left out from then on."""
@@ -90,8 +100,8 @@ class Examiner:
                 try:
                     process = process or self._start(cells, task, result)
                     if process.missing:
-                        outcome.says.append(f"the submission has no {' and no '.join(process.missing)}")
-                        continue
+                        result.says.append(self._absent(process.missing, cells, task, result))
+                        break
                     self._judge(process, task, check, outcome, result)
                 except Ended as ended:
                     outcome.says.append(f"{ended}{getattr(ended, 'label', '')}")
@@ -99,7 +109,7 @@ class Examiner:
         finally:  # whatever cannot be had for a case: the maps of the Earth, say
             if process:
                 process.close()
-        if not result.points and {s for c in result.checks for s in c.says} <= {BLANK, GIVEN_UP}:
+        if BLANK in (said := {s for c in result.checks for s in c.says}) and said <= {BLANK, GIVEN_UP}:
             result.says.append(BLANK)  # once is enough
             for outcome in result.checks:
                 outcome.says.clear()
@@ -120,14 +130,26 @@ class Examiner:
             except Ended as ended:
                 if ended.cell is None or not cells[ended.cell] or not left:  # it was left out, and does not help
                     raise
-                if _concerns(cells[ended.cell], task):
-                    first = cells[ended.cell].strip().split("\n")[0][:100]
-                    result.says.append(f"a cell was left out, because {ended}: `{first}` …")
+                first = cells[ended.cell].strip().split("\n")[0][:100]
+                self._note(f"a cell was left out, because {ended}: `{first}` …", cells[ended.cell], task, result)
                 cells[ended.cell] = ""
             else:
-                said = [text for cell, text in process.problems if _concerns(cells[cell], task)]
-                result.says += [text for text in said if text not in result.says]
+                for cell, text in process.problems:
+                    self._note(text, cells[cell], task, result)
                 return self._compiled(process, task, order) if task.cuda and not process.missing else process
+
+    def _note(self, text, source, task, result):
+        """Say what is wrong with a cell: of its own task there, of none on top; what is another's is said there."""
+        number = Cell("code", source).task
+        said = result.says if number == task.number else result.notes
+        if number in (None, task.number) and text not in said:
+            said.append(text)
+
+    def _absent(self, missing, cells, task, result):
+        """That the submission does not define what the task asks for."""
+        said = f"the submission has no {' and no '.join(missing)}"
+        named = not result.says and any(Cell("code", source).task == task.number for source in cells)
+        return said + (f": the cell `# Task {task.number}` is there, but names its answer otherwise" if named else "")
 
     def _compiled(self, process, task, order):
         """A process that has the kernel whose source the submission gives in `process`, and nothing else of it."""
@@ -174,7 +196,8 @@ class Examiner:
         number, case, reply, says, arrays = wrong[0]
         outcome.says.append(f"{case.label}: {says}")
         if len(wrong) > 1:
-            outcome.says.append(f"wrong, too: {'; '.join(w[1].label for w in wrong[1:])}")
+            more = f"; and {len(wrong) - 4} more" * (len(wrong) > 4)
+            outcome.says.append(f"wrong, too: {'; '.join(w[1].label for w in wrong[1:4])}{more}")
         if len(arrays) == 2 and all(isinstance(a, np.ndarray) and a.ndim and a.size for a in arrays):
             outcome.picture = (case.label, *arrays)
 
@@ -252,18 +275,14 @@ def points(name, number, sources):
 
     examiner = Examiner(Assignment(folder() / f"{name}.py"), seed=0)
     (result,) = examiner.grade([s for s in sources if not s.startswith("# Points of task")], [number])
-    print(*result.says, *(f"{c.title}: {c.points} of {c.out_of}. {' '.join(c.says)}" for c in result.checks), sep="\n")
+    checks = (f"{c.title}: {c.points} of {c.out_of}. {' '.join(c.says)}" for c in result.checks)
+    print(*result.notes, *result.says, *checks, sep="\n")
     return result.points
 
 
 def _is_blank(reply, task):
     """Whether a task as it was handed out would give this reply."""
     return reply.get("kind") == "NotImplementedError" and f"Task {task.number}:" in reply["error"]
-
-
-def _concerns(source, task):
-    """Whether a cell answers `task`, or no task: what goes wrong in another's is said there."""
-    return Cell("code", source).task in (None, task.number)
 
 
 def _copies(args):

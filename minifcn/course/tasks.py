@@ -204,9 +204,13 @@ class Assignment:
         return [change(c.source) if number and c.task == number else c.source for c in kept]
 
     def to_run(self, sources):
-        """The code cells of a submission, as texts, less the checks and pictures that were handed out."""
-        shown = {_bare(c.source) for c in self.cells if c.is_shown}
-        return [text for text in sources if _bare(text) not in shown]
+        """The code cells of a submission, as texts, less the checks and pictures that were handed out.
+
+        What answers need, the cells `# Setup`, comes first as it was handed out: whatever became of the student's own.
+        """
+        setup = [c.source for c in self.cells if c.kind == "code" and c.source.startswith("# Setup")]
+        given = {_bare(c.source) for c in self.cells if c.is_shown} | {*map(_bare, setup)}
+        return [*setup, *(text for text in sources if _bare(text) not in given)]
 
 
 def _bare(text):
@@ -215,6 +219,8 @@ def _bare(text):
 
 def folder():
     """Where the assignments lie; UserError where minifcn is not run from a checkout."""
+    if minifcn.__file__ is None:  # beside the clone, Python takes that folder for the package
+        raise UserError("the folder `minifcn` here is in Python's way: go into it (cd minifcn), or somewhere else")
     found = Path(minifcn.__file__).parents[1] / "notebooks" / "assignments"
     if not (found / "hidden").is_dir():
         raise UserError(
