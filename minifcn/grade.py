@@ -29,6 +29,7 @@ class Submission:
     sources: list
     results: list = field(default_factory=list)
     notes: list = field(default_factory=list)
+    page: Path | None = None
 
     points = property(lambda self: sum(t.points for t in self.results))
     out_of = property(lambda self: sum(t.out_of for t in self.results))
@@ -70,7 +71,9 @@ def main(argv=None):
     folder = args.out or Path("-".join(["graded", *(args.task or ())]))
     folder.mkdir(parents=True, exist_ok=True)
     table = Scores(folder)
-    pages = {id(one): folder / table.page_for(one) for one in handed_in if one.assignment}
+    for one in handed_in:
+        if one.assignment:
+            one.page = folder / table.page_for(one)
 
     def grade(one):
         if one.assignment:
@@ -86,7 +89,7 @@ def main(argv=None):
             if one.assignment:
                 notes = [*one.notes, f"Graded with seed {seed}."]
                 html = feedback.page(one.student, one.assignment.title, one.results, notes)
-                pages[id(one)].write_text(html, encoding="utf-8", errors="replace")
+                one.page.write_text(html, encoding="utf-8", errors="replace")
             table.enter(one, seed)
             done += 1
     except KeyboardInterrupt:

@@ -375,6 +375,15 @@ def test_a_file_graded_again_keeps_its_page_and_its_row(tmp_path, monkeypatch, a
         assert "they must add up" in pages["two"] and "they must add up" not in pages["one"]
 
 
+def test_a_table_that_is_none_of_ours_is_left_alone(tmp_path, capsys, a2):
+    (tmp_path / "a2_convolution.py").write_text("x = 1")
+    for content in (b"a,b\n1,2\n", b"\xff\xfe\x00"):
+        (tmp_path / "scores.csv").write_bytes(content)
+        assert grade.main([str(tmp_path / "a2_convolution.py"), "--out", str(tmp_path)]) == 2
+        assert "is no table of the grader's" in capsys.readouterr().err
+        assert (tmp_path / "scores.csv").read_bytes() == content
+
+
 def test_interrupted_it_keeps_what_it_has(tmp_path, monkeypatch, capsys, a2):
     for student in ("ann", "bob"):
         (tmp_path / f"{student}_a2_convolution.py").write_text(a2.source.read_text(encoding="utf-8"), encoding="utf-8")
@@ -406,7 +415,9 @@ def test_whose_a_file_is(tmp_path, monkeypatch, name):
     text = "# %%\n# Task 2.1\ndef im2col(*a):\n    return 1\n"
     Path(name).write_text(text if name.endswith("py") else "{}", encoding="utf-8")
     assert grade.main(["class", "--task", "2.1", "--out", "out"]) == 0
-    assert [row["student"] for row in scores(Path("out"))] == [STUDENTS[name]]
+    (row,) = scores(Path("out"))
+    assert row["student"] == STUDENTS[name] and not any(str(v).startswith("=") for v in row.values())
+    assert (Path("out") / row["page"]).is_file()
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,10 @@ class Cell:
 
 def read_cells(path):
     """The cells of an ``.ipynb`` or a ``.py`` file; UserError if it is neither."""
-    found = [Cell(c.get("cell_type", ""), c.get("source", "")) for c in read_notebook(path).get("cells", [])]
+    notebook = read_notebook(path)
+    if "cells" not in notebook:
+        raise UserError(f"{path} cannot be read as a notebook: it has no cells")
+    found = [Cell(c.get("cell_type", ""), c.get("source", "")) for c in notebook.cells]
     if not all(isinstance(c.source, str) for c in found) or len(found) > CELLS:
         raise UserError(f"{path} cannot be read as a notebook: a cell is no text, or there are more than {CELLS}")
     return [Cell(c.kind, c.source.encode("utf-8", "replace").decode()) for c in found]

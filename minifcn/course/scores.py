@@ -4,6 +4,8 @@ import csv
 import os
 from pathlib import Path
 
+from ..errors import UserError
+
 FIRST, LAST = ["student", "assignment"], ["points", "out_of", "seed", "file", "page", "note"]
 
 
@@ -14,20 +16,28 @@ class Scores:
     ----------
     folder : Path
         Where the pages of feedback lie, too.
+
+    Raises
+    ------
+    UserError
+        If the table that is there cannot be read as one.
     """
 
     def __init__(self, folder):
-        self.folder, self.path, self.rows = folder, folder / "scores.csv", {}
+        self.path, self.rows = folder / "scores.csv", {}
         if self.path.exists():
-            with open(self.path, newline="", encoding="utf-8") as file:
-                self.rows = {row["file"]: row for row in csv.DictReader(file)}
+            try:
+                with open(self.path, newline="", encoding="utf-8") as file:
+                    self.rows = {row["file"]: row for row in csv.DictReader(file)}
+            except (KeyError, ValueError, csv.Error):
+                raise UserError(f"{self.path} is no table of the grader's: give another --out") from None
 
     def page_for(self, one):
         """The name of a submission's page: the one it had, or one that no other file has."""
         file = _file(one)
         if page := self.rows.get(file, {}).get("page"):
             return page
-        student = one.student.encode()[:150].decode(errors="ignore")  # a system's names have 255 bytes
+        student = one.student.lstrip("=+-@").encode()[:150].decode(errors="ignore")  # a system's names have 255 bytes
         name = f"{student}_{one.assignment.name}{'' if one.path.suffix == '.ipynb' else '_py'}"
         taken = {row.get("page") for row in self.rows.values()}
         page = next(p for n in range(1, len(taken) + 2) if (p := f"{name}{f'_{n}' * (n > 1)}.html") not in taken)
