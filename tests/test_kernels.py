@@ -403,6 +403,7 @@ def test_several_python_threads_may_compute_at_once():
     ],
 )
 def test_threads_are_a_share_of_the_machine(monkeypatch, environment, threads):
+    monkeypatch.delenv("MINIFCN_THREADS", raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert workers._threads.__wrapped__() == threads
