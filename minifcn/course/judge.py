@@ -131,24 +131,22 @@ class Examiner:
                 if ended.cell is None or not cells[ended.cell] or not left:  # it was left out, and does not help
                     raise
                 first = cells[ended.cell].strip().split("\n")[0][:100]
-                self._note(f"a cell was left out, because {ended}: `{first}` …", cells[ended.cell], task, result)
+                own = _task_of(cells[ended.cell]) == task.number
+                (result.says if own else result.notes).append(  # now: no later task meets that cell
+                    f"a cell was left out, because {ended}: `{first}` …"
+                )
                 cells[ended.cell] = ""
             else:
-                for cell, text in process.problems:
-                    self._note(text, cells[cell], task, result)
+                for cell, text in process.problems:  # those in another task's cell are said there
+                    said = {task.number: result.says, None: result.notes}.get(_task_of(cells[cell]))
+                    if said is not None and text not in said:
+                        said.append(text)
                 return self._compiled(process, task, order) if task.cuda and not process.missing else process
-
-    def _note(self, text, source, task, result):
-        """Say what is wrong with a cell: of its own task there, of none on top; what is another's is said there."""
-        number = Cell("code", source).task
-        said = result.says if number == task.number else result.notes
-        if number in (None, task.number) and text not in said:
-            said.append(text)
 
     def _absent(self, missing, cells, task, result):
         """That the submission does not define what the task asks for."""
         said = f"the submission has no {' and no '.join(missing)}"
-        named = not result.says and any(Cell("code", source).task == task.number for source in cells)
+        named = not result.says and any(_task_of(source) == task.number for source in cells)
         return said + (f": the cell `# Task {task.number}` is there, but names its answer otherwise" if named else "")
 
     def _compiled(self, process, task, order):
@@ -278,6 +276,11 @@ def points(name, number, sources):
     checks = (f"{c.title}: {c.points} of {c.out_of}. {' '.join(c.says)}" for c in result.checks)
     print(*result.notes, *result.says, *checks, sep="\n")
     return result.points
+
+
+def _task_of(source):
+    """The number of the task that a code cell answers; None for others."""
+    return Cell("code", source).task
 
 
 def _is_blank(reply, task):
