@@ -14,11 +14,10 @@ from .data.earth import MissingExtra
 from .data.transforms import CAFFE, Preprocessing
 from .errors import UserError
 from .geometry import minimal_padding, receptive_field
-from .io import load_record, load_weights
 from .kernels import shapes_only
 from .kernels.cpu import workers
 from .kernels.shapes import stand_in
-from .models.store import weights_in
+from .models.store import load_start
 from .nn.surgery import transplant
 from .runs import find_checkpoint
 from .training import effective_step, pixels_per_batch
@@ -82,8 +81,7 @@ def initialise(args, model):
         If most kernels of the trunk are not there in their sizes: such a start is none.
     """
     path, _ = find_checkpoint(args.init)
-    arrays, record = load_weights(path), load_record(path)
-    arrays = weights_in(arrays) or arrays
+    arrays, record = load_start(path)
     take_preprocessing(model, record)
     fixed = {name for name, p in model.named_parameters() if not p.requires_grad}
     scores = {name for head in model.heads.values() for name in head.state_dict()}

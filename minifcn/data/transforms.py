@@ -39,7 +39,7 @@ class Preprocessing:
             given = getattr(self, name)
             try:
                 values = tuple(float(value) for value in given)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 values = ()
             if len(values) != 3 or not np.isfinite(values).all():
                 raise UserError(f"preprocessing {name} is {given!r}; it must be three finite numbers")

@@ -1,15 +1,15 @@
-"""Checkpoints: arrays and a small JSON record in one safetensors file, written atomically."""
+"""Checkpoints: arrays and a small JSON record in one safetensors file, with a checksum, written atomically."""
 
 import json
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from .. import backend
 from ..errors import UserError
+from . import tensors
 from .atomic import atomic
 
 
@@ -26,12 +26,14 @@ def save_checkpoint(path, arrays, record):
     Raises
     ------
     UserError
-        If it cannot be written (no such folder, no space).  What was there stays.
+        If it cannot be written (no such folder, no space, an array that is not of numbers).  What was there stays.
     """
-    arrays = {name: np.ascontiguousarray(backend.asnumpy(a)) for name, a in arrays.items()}
+    arrays = {name: _plain(path, name, backend.asnumpy(a)) for name, a in arrays.items()}
+    text = json.dumps(record)
     try:
         with atomic(path) as partial:
-            save_file(arrays, partial, metadata={"minifcn": json.dumps(record)})
+            metadata = {tensors.RECORD: text, tensors.CHECKSUM: tensors.checksum(arrays, text)}
+            save_file(arrays, partial, metadata=metadata)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} cannot be written ({error})") from None
 
@@ -51,13 +53,12 @@ def load_checkpoint(path):
     Raises
     ------
     UserError
-        If it is missing, damaged (cut off, say), or was not written by :func:`save_checkpoint`.
+        If it is missing, damaged (cut off, or a single bit changed), or was not written by :func:`save_checkpoint`.
     """
-    with _opened(path) as file:
-        record = _record(file)
-        if record is None:
-            raise UserError(f"{path}: holds weights, but is not a checkpoint of minifcn")
-        return {name: file.get_tensor(name) for name in file.keys()}, record  # noqa: SIM118  not a dict
+    arrays, text = _read(path)
+    if text is None:
+        raise UserError(f"{path}: holds weights, but is not a checkpoint of minifcn")
+    return arrays, _parsed(path, text)
 
 
 def load_record(path):
@@ -74,22 +75,26 @@ def load_record(path):
     """
     if Path(path).suffix != ".safetensors":
         return {}
-    with _opened(path) as file:
-        record = _record(file)
+    _, text = _read(path)
+    record = None if text is None else _parsed(path, text)
     return record if isinstance(record, dict) else {}
 
 
-@contextmanager
-def _opened(path):
+def _read(path):
     if not Path(path).is_file():
         raise UserError(f"{path}: there is no such checkpoint")
+    return tensors.read(path)
+
+
+def _parsed(path, text):
     try:
-        with safe_open(path, framework="numpy") as file:
-            yield file
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: damaged, or not a checkpoint at all ({error}); give another one") from None
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: damaged, its record cannot be read ({error}); give another one") from None
 
 
-def _record(file):
-    text = (file.metadata() or {}).get("minifcn")
-    return None if text is None else json.loads(text)
+def _plain(path, name, array):
+    """The array in C order and this machine's byte order; a 0-d array stays one."""
+    if array.dtype.kind not in "fiub":
+        raise UserError(f"{path} cannot be written: {name} is {array.dtype}, and a checkpoint holds real numbers")
+    return np.asarray(array, array.dtype.newbyteorder("="), order="C")

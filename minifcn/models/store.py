@@ -6,7 +6,9 @@ import numpy as np
 
 from ..data.transforms import Preprocessing
 from ..errors import UserError
-from ..io import load_checkpoint
+from ..io import load_checkpoint, load_record, load_weights
+from ..io.weights import require_finite
+from ..kernels import shapes_only
 
 SHIPPED = Path(__file__).parent / "weights"
 
@@ -33,7 +35,8 @@ def load_model(path, build):
     Raises
     ------
     UserError
-        If the file is missing or damaged, holds none of the named nets, or its weights do not fit the one it names.
+        If the file is missing or damaged, holds none of the named nets, if its weights are not finite or do not fit the
+        net it names, or if its record has anything of another type than it should have.
     """
     arrays, record = load_checkpoint(path)
     if isinstance(record, dict) and record.get("model", "") is None:
@@ -41,15 +44,63 @@ def load_model(path, build):
             f"{path}: holds none of the named nets, so it cannot say how to build it; build it yourself, and load the "
             "arrays whose names begin with 'model.' (mf.io.load_checkpoint)"
         )
+    weights = weights_in(arrays)
+    require_finite(path, weights)
     try:
-        model = build(record["model"]["name"], **record["model"]["options"])
-        model.load_state_dict(weights_in(arrays))
-        model.classes = tuple(record["classes"])
-        model.palette = None if record["palette"] is None else np.array(record["palette"], np.uint8)
+        with shapes_only():  # no memory for a net that a damaged record makes too large
+            model = build(record["model"]["name"], **record["model"]["options"])
+        model.load_state_dict(weights)
+        model.classes = _classes(record["classes"], model.num_classes)
+        model.palette = _palette(record["palette"])
         model.preprocessing = Preprocessing.from_dict(record["preprocessing"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: not a checkpoint of a model that this version can build ({error})") from None
+    except Exception as error:  # a record that somebody else wrote may hold anything, and make building raise anything
+        why = error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise UserError(f"{path}: not a checkpoint of a model that this version can build ({why})") from None
     return model.eval(), record
+
+
+def load_start(path):
+    """What a training may start from: the arrays of a checkpoint's model or of any weight file, and the record.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Raises
+    ------
+    UserError
+        If the file is missing or damaged, or holds weights that are not finite or classes that are no names.
+    """
+    arrays, record = load_weights(path), load_record(path)
+    arrays = weights_in(arrays) or arrays
+    require_finite(path, arrays)
+    try:
+        if record.get("classes") is not None:
+            _classes(record["classes"])
+        if "preprocessing" in record:
+            Preprocessing.from_dict(record["preprocessing"])
+    except ValueError as error:
+        raise UserError(f"{path}: its record is damaged: {error}") from None
+    return arrays, record
+
+
+def _classes(names, count=None):
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"classes are {names!r}, expected a list of names")
+    if count is not None and len(names) != count:
+        raise ValueError(f"{len(names)} names for {count} classes")
+    return tuple(names)
+
+
+def _palette(colours):
+    if colours is None:
+        return None
+    palette = np.array(colours)
+    if palette.dtype.kind not in "iu" or palette.ndim != 2 or palette.shape[1] != 3:
+        raise ValueError("the palette is no list of three whole numbers a colour")
+    if palette.min() < 0 or palette.max() > 255:
+        raise ValueError("the palette has colours outside 0 … 255")
+    return palette.astype(np.uint8)
 
 
 def weights_in(arrays):
