@@ -6,7 +6,7 @@ from .cli import Parser, at_least, command, device, json_file, write_json
 from .data import DATASETS, Loader, open_dataset
 from .errors import UserError
 from .models import load
-from .runs import about, find_checkpoint, measures, outcome
+from .runs import Run, about, find_checkpoint, measures, outcome
 from .training import evaluate
 
 
@@ -35,7 +35,8 @@ def main(argv=None):
     elif args.dataset is None and "dataset" not in config:
         raise UserError(f"{args.run} does not say what it was trained on: give --dataset")
     dataset = args.dataset or config["dataset"]
-    data = open_dataset(dataset, args.split or config.get("val_split", "val"), args.root or config.get("root"))
+    split, root = args.split or config.get("val_split", "val"), args.root or config.get("root")
+    data = run_split(checkpoint.parent, config, split, root) or open_dataset(dataset, split, root)
     # of one size with the run's batches, the sums are added up in the same order, and agree to the last digit
     batch_size = args.batch_size or config.get("batch_size", 8)
     confusion, loss = evaluate(model, Loader(data, batch_size, fill=model.preprocessing.fill), progress=True)
@@ -44,6 +45,28 @@ def main(argv=None):
     print(f"{checkpoint} on {dataset}: {len(data)} images", *outcome(metrics), sep="\n", file=out)
     if args.json:
         write_json(args.json, metrics)
+
+
+def run_split(folder, config, split, root):
+    """The pictures of a split as they were when a run began, wherever they would be put now; None where it is unknown.
+
+    Of another `root` than the run's, only if one of the run's pictures is there: else it is other data.
+
+    Raises
+    ------
+    UserError
+        If pictures are missing, or have changed.
+    """
+    kept = Run(folder, config).splits if config else None
+    names = {config.get("train_split"): "train", config.get("val_split"): "val"}
+    samples = kept and kept.get(names.get(split))
+    if not samples:
+        return None
+    if root != config.get("root"):
+        there = open_dataset(config["dataset"], None, root).manifest()
+        if not ((kept["train"] or {}).items() | samples.items()) & there.items():
+            return None
+    return open_dataset(config["dataset"], split, root, samples=samples)
 
 
 if __name__ == "__main__":

@@ -162,7 +162,7 @@ def step_down(progress):
 
 def poly(progress):
     """lr · (1 − t/T)^0.9, the usual schedule for segmentation."""
-    return (1 - progress) ** 0.9
+    return max(1 - progress, 0) ** 0.9  # of a negative number it would be complex
 
 
 SCHEDULES = {"constant": constant, "step": step_down, "poly": poly}

@@ -11,6 +11,7 @@ from . import backend, models, optim, parallel
 from .core import Tensor, no_grad
 from .data import Augment, Loader, open_dataset
 from .data.earth import MissingExtra
+from .data.manifest import require_same_names
 from .data.transforms import CAFFE, Preprocessing
 from .errors import UserError
 from .geometry import minimal_padding, receptive_field
@@ -78,14 +79,18 @@ def initialise(args, model):
     Raises
     ------
     UserError
-        If most kernels of the trunk are not there in their sizes: such a start is none.
+        If most kernels of the trunk are not there in their sizes: such a start is none.  If its classes are the model's
+        in another order: somebody changed the order of the data's, and scores would change their meaning.
     """
     path, _ = find_checkpoint(args.init)
     arrays, record = load_start(path)
     take_preprocessing(model, record)
     fixed = {name for name, p in model.named_parameters() if not p.requires_grad}
     scores = {name for head in model.heads.values() for name in head.state_dict()}
-    known = tuple(record.get("classes") or model.classes) == tuple(model.classes)
+    classes = list(record.get("classes") or model.classes)
+    known = classes == list(model.classes)
+    if not known and sorted(classes) == sorted(model.classes):
+        require_same_names(classes, model.classes, f"--init {args.init} was trained", "the data have")
     arrays = {name: array for name, array in arrays.items() if name not in fixed}
     done = transplant(arrays, model, lambda name: name if known or name not in scores else None)
     done.kept = [name for name in done.kept if name not in fixed]
@@ -96,7 +101,8 @@ def initialise(args, model):
             f"--init {args.init}: only {found} of the {len(kernels)} kernels of {args.model}'s trunk are there by name "
             "and size; start from a net of the same trunk and --width"
         )
-    return "; ".join(" ".join(row.split()) for row in str(done).splitlines())
+    what = "" if known else f"; it knows other classes ({', '.join(classes)}), so scores are learned from zero"
+    return "; ".join(" ".join(row.split()) for row in str(done).splitlines()) + what
 
 
 def take_preprocessing(model, record):

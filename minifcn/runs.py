@@ -1,8 +1,9 @@
 """One run, one folder: config, log, checkpoints, pictures, report; and how to go on after an interruption.
 
-``runs/NAME/{config.json, log.csv, last.safetensors, best.safetensors, metrics.json, curves.png, samples.png,
-confusion.png, report.html}``.  ``last`` holds everything that continuing exactly needs: weights, optimiser, position in
-the data, random state, log.  ``best`` holds the weights of the epoch with the best mean IU on the validation split.
+``runs/NAME/{config.json, splits.json, log.csv, last.safetensors, best.safetensors, metrics.json, curves.png,
+samples.png, confusion.png, report.html}``.  ``last`` holds everything that continuing exactly needs: weights,
+optimiser, position in the data, random state, log.  ``best`` holds the weights of the epoch with the best mean IU on
+the validation split.  ``splits`` names the pictures of both splits (`minifcn.data.manifest`).
 """
 
 import csv
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from . import backend, parallel
+from .data import manifest
 from .errors import UserError
 from .io import atomic, load_checkpoint, save_checkpoint
 from .models.store import describe, weights_in
@@ -64,6 +66,25 @@ class Run:
         if not isinstance(config, dict):
             raise UserError(f"{folder / 'config.json'} is damaged: it holds no settings")
         return cls(folder, config)
+
+    @property
+    def splits(self):
+        """What :func:`minifcn.data.manifest.splits` said when the run began; None of a run that did not keep it."""
+        path = self.folder / "splits.json"
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RecursionError) as error:
+            raise UserError(f"{path} cannot be read ({error})") from None
+        if not manifest.is_splits(kept):
+            raise UserError(f"{path} is damaged: it does not name classes and pictures")
+        return kept
+
+    def require_same_data(self, train, val):
+        """Raise UserError, saying what changed, unless pictures and classes are those that the run began with."""
+        if (kept := self.splits) is not None:
+            manifest.require_same_splits(kept, manifest.splits(train, val), self.folder)
 
     @property
     def last(self):
@@ -128,9 +149,13 @@ class Run:
 
         A run that was killed before it saved anything starts from its beginning, which comes to the same.
         """
+        self.require_same_data(t.train.dataset, t.val and t.val.dataset)
         if not self.last.is_file():
             return
         arrays, record = load_checkpoint(self.last)
+        if isinstance(record, dict) and isinstance(record.get("classes"), list):  # a run that kept no splits.json
+            names = map(str, record["classes"])
+            manifest.require_same_names(names, t.train.dataset.classes, f"{self.last} was trained", "its data now have")
         buffers = {k.removeprefix("optimizer."): a for k, a in arrays.items() if k.startswith("optimizer.")}
         try:
             t.model.load_state_dict(weights_in(arrays))
@@ -187,13 +212,21 @@ class Recorder(Callback):
     def started(self, t):
         self.saved, self.began_at = self.run.last.is_file(), t.epoch
         self.run.write_json("config.json", self.run.config)
+        self.write_splits(t)
         self.run.write_log(t.rows)
+
+    def write_splits(self, t):
+        self.run.write_json("splits.json", manifest.splits(t.train.dataset, t.val and t.val.dataset, t.trouble))
 
     def save(self, t):
         self.run.save(t)
         self.saved = True
 
     epoch_trained = stopped = save
+
+    def closed(self, t):
+        if t.trouble:
+            self.write_splits(t)
 
     def epoch_ended(self, t):
         if _mean_iu(t.rows[-1]) >= max(map(_mean_iu, t.rows)):

@@ -105,6 +105,8 @@ def main(argv=None):
         resume = run and run.restore
         backend.manual_seed(args.seed)
         train_data, val_data = prepare.splits(args)
+        if run:
+            run.require_same_data(train_data, val_data)
         model = prepare.network(args, train_data, val_data)
         start = None
         if run and run.last.is_file():

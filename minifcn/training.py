@@ -13,6 +13,7 @@ from .coords import GeometryError
 from .core import Tensor, no_grad
 from .data import Loader
 from .data.images import VOID
+from .data.manifest import require_same_names
 from .errors import UserError
 from .metrics import ConfusionMatrix
 from .nn.module import evaluating
@@ -39,6 +40,7 @@ class Training:
     rows: list = field(default_factory=list)  # one dict an epoch: the log
     stopping: bool = False  # set by a callback: stop as soon as what is saved can be continued exactly
     clock: float = 0.0  # when the last step ended
+    trouble: str = ""  # the sentence of the data set that stopped the run
     ranks: object = parallel.ALONE  # who trains along
 
     @property
@@ -153,8 +155,10 @@ def fit(
                 tell("epoch_ended")
         tell("finished" if t.epoch == t.epochs else "stopped")
     except (UserError, GeometryError) as error:  # of the data: what was learned before it is sound
-        if not isinstance(error, Diverged) and not t.gathered:
-            tell("stopped")
+        if not isinstance(error, Diverged):
+            t.trouble = str(error)
+            if not t.gathered:
+                tell("stopped")
         raise
     finally:
         tell("closed")
@@ -218,9 +222,13 @@ def _loader(data, **options):
 
 
 def require_same_classes(model, data):
-    """Raise UserError unless the data set has as many classes as the model has scores."""
+    """Raise UserError unless the data set has as many classes as the model, and the same, if both name them."""
     if data.num_classes != model.num_classes:
         raise UserError(f"the model knows {model.num_classes} classes, but {data!r} has {data.num_classes}")
+    names = getattr(model, "classes", None)
+    if names is not None and hasattr(data, "classes"):
+        remedy = "put the old names back, or, if the new ones are meant, set model.classes in Python"
+        require_same_names(names, data.classes, "the model was trained", f"{data!r} has", remedy)
 
 
 def record_step(t, losses, labels):

@@ -23,8 +23,8 @@ from minifcn.io import load_checkpoint, save_checkpoint
 from minifcn.models import store
 
 FILES = {
-    "config.json", "log.csv", "last.safetensors", "best.safetensors", "metrics.json", "curves.png", "samples.png",
-    "confusion.png", "report.html",
+    "config.json", "splits.json", "log.csv", "last.safetensors", "best.safetensors", "metrics.json", "curves.png",
+    "samples.png", "confusion.png", "report.html",
 }  # fmt: skip
 SCORES = ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu")
 

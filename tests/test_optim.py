@@ -60,3 +60,10 @@ def test_a_gradient_of_another_shape_is_refused():
     p.grad = p.grad.T.copy()
     with pytest.raises(ValueError, match="shape"):
         optim.SGD([p], lr=0.1).step()
+
+
+def test_schedules_stay_real_and_do_not_rise_again_past_the_end():
+    for schedule in optim.SCHEDULES.values():
+        factors = [schedule(progress) for progress in (0.0, 0.5, 1.0, 1.0001, 7.0)]
+        assert all(isinstance(f, float | int) and 0 <= f <= 1 for f in factors)
+        assert factors == sorted(factors, reverse=True)

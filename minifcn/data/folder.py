@@ -5,12 +5,14 @@ root/train/images   root/train/masks   root/val/images ...  or divided by the us
 root/classes.txt                                            optional: one class name a line
 """
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import UserError
 from .images import VOID, image_size, mask_size, read_image, read_mask
+from .manifest import differences, fingerprint
 from .palette import voc_colour_map
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
@@ -28,19 +30,24 @@ class Folder:
     split : str, optional
         With split folders, the name of one.  Without, "val" is every fifth image (in order of name) and
         "train" the others.  None is everything.
+    samples : dict of {str: str}, optional
+        A manifest: exactly these pictures, wherever `split` would put them now.
 
     Raises
     ------
     UserError
         Naming the file, if a mask is missing, damaged, in colours, of another size than its image, or holds
-        a class that ``classes.txt`` does not name; if there are no images, or only one class.
+        a class that ``classes.txt`` does not name; if there are no images, or only one class; if a picture of
+        `samples` is missing or has changed.
     """
 
-    def __init__(self, root, split=None):
+    def __init__(self, root, split=None, samples=None):
         self.root, self.split = Path(root), split
         if not self.root.is_dir():
             raise UserError(f"there is no folder {self.root}; give the folder that holds images/ and masks/")
-        self.pairs = self._find_pairs()
+        self.pairs = self._find_pairs(split if samples is None else None)
+        if samples is not None:
+            self._keep(samples)
         if not self.pairs:
             raise UserError(f"{self.root} has no images for split {split!r}; add some to its images/ folder")
         for image, mask in self.pairs:
@@ -49,23 +56,40 @@ class Folder:
         self.num_classes = len(self.classes)
         self.palette = voc_colour_map(self.num_classes)
 
-    def _find_pairs(self):
+    def _find_pairs(self, split):
         if (self.root / "images").is_dir():
             pairs = _pair(self.root)
-            if self.split is None:
+            if split is None:
                 return pairs
-            if self.split not in ("train", "val"):
-                raise UserError(f"{self.root} has no split {self.split!r}; choose train or val")
-            return [pair for k, pair in enumerate(pairs) if (k % 5 == 0) == (self.split == "val")]
+            if split not in ("train", "val"):
+                raise UserError(f"{self.root} has no split {split!r}; choose train or val")
+            return [pair for k, pair in enumerate(pairs) if (k % 5 == 0) == (split == "val")]
         splits = [images.parent for images in sorted(self.root.glob("*/images"))]
         if not splits:
             raise UserError(f"{self.root} has no images/ folder; put images in images/ and masks in masks/")
-        if self.split is None:
+        if split is None:
             return [pair for folder in splits for pair in _pair(folder)]
-        if self.root / self.split not in splits:
+        if self.root / split not in splits:
             names = ", ".join(folder.name for folder in splits)
-            raise UserError(f"{self.root} has no split {self.split!r}; choose one of {names}")
-        return _pair(self.root / self.split)
+            raise UserError(f"{self.root} has no split {split!r}; choose one of {names}")
+        return _pair(self.root / split)
+
+    def _keep(self, samples):
+        """Leave out all pairs but those of a manifest."""
+        self.pairs = [pair for name, pair in zip(self._names(), self.pairs) if name in samples]
+        if changes := differences(samples, self.manifest()):
+            raise UserError(f"the pictures of {self.root} are not those that were to be used: {'; '.join(changes)}")
+
+    def _names(self):
+        return [image.relative_to(self.root).as_posix() for image, _ in self.pairs]
+
+    def manifest(self):
+        """{path of the image from the root: fingerprint of both files}: see `minifcn.data.manifest`."""
+        return dict(self._manifest)
+
+    @cached_property
+    def _manifest(self):
+        return {name: fingerprint(*pair) for name, pair in zip(self._names(), self.pairs)}
 
     def _find_classes(self):
         listing = self.root / "classes.txt"

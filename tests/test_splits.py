@@ -1,0 +1,178 @@
+"""A run keeps to the pictures and classes that it began with, and says what changed."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_run import TINY, write_scenes
+
+from minifcn import evaluate, models, train
+from minifcn.data import Folder, Shapes
+from minifcn.data.manifest import differences, is_splits, require_same_names
+from minifcn.data.palette import save_mask
+from minifcn.errors import UserError
+from minifcn.training import fit
+
+NAMES = ("sky", "road", "tree")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A data folder with names of classes, and a run of it."""
+    base = tmp_path_factory.mktemp("trained")
+    write_scenes(base / "data")
+    (base / "data/classes.txt").write_text("\n".join(NAMES), encoding="utf-8")
+    assert train.main(["--root", str(base / "data"), *TINY, "--out", str(base / "run")]) == 0
+    return base
+
+
+@pytest.fixture
+def base(trained, tmp_path):
+    """A copy of both, to be changed; the run says where its data are."""
+    shutil.copytree(trained, tmp_path / "base")
+    config = json.loads((tmp_path / "base/run/config.json").read_text(encoding="utf-8"))
+    config["root"] = str(tmp_path / "base/data")
+    (tmp_path / "base/run/config.json").write_text(json.dumps(config), encoding="utf-8")
+    return tmp_path / "base"
+
+
+def add(data, name, shade=200):
+    Image.new("RGB", (32, 24), (shade, 9, 9)).save(data / f"images/{name}.png")
+    save_mask(data / f"masks/{name}.png", np.ones((24, 32), np.uint8))
+
+
+def remove(data, name):
+    for kind in ("images", "masks"):
+        (data / f"{kind}/{name}.png").unlink()
+
+
+def measured(run, tmp_path, *flags):
+    assert evaluate.main([str(run), "--json", str(tmp_path / "m.json"), *map(str, flags)]) == 0
+    return json.loads((tmp_path / "m.json").read_text(encoding="utf-8"))
+
+
+def test_a_run_names_its_pictures_and_classes(trained):
+    kept = json.loads((trained / "run/splits.json").read_text(encoding="utf-8"))
+    assert kept["classes"] == list(NAMES) and is_splits(kept)
+    assert list(kept["val"]) == ["images/0.png", "images/5.png"]
+    assert list(kept["train"]) == [f"images/{i}.png" for i in (1, 2, 3, 4, 6, 7, 8, 9)]
+    assert len({*kept["train"].values(), *kept["val"].values()}) == 10
+
+
+@pytest.mark.parametrize("change", [lambda d: add(d, "00"), lambda d: remove(d, "1"), lambda d: add(d, "3")])
+def test_evaluate_keeps_to_the_pictures_that_the_run_was_validated_on(trained, base, tmp_path, change):
+    """One name more or less reassigns every fifth: the run's own are measured all the same."""
+    change(base / "data")
+    expected = json.loads((trained / "run/metrics.json").read_text(encoding="utf-8"))
+    del expected["header"]
+    assert measured(base / "run", tmp_path) == expected
+    assert measured(base / "run", tmp_path, "--split", "val") == expected
+
+
+def test_evaluate_finds_the_runs_pictures_where_they_were_moved_to(trained, base, tmp_path, capfd):
+    expected = measured(trained / "run", tmp_path)
+    add(base / "data", "00")
+    shutil.move(base / "data", base / "moved")
+    assert measured(base / "run", tmp_path, "--root", base / "moved") == expected
+    write_scenes(base / "other", count=5, num_classes=3)  # the same names, and the same pictures: the run's own again
+    for i in range(5):
+        add(base / "other", i, 10 * i)
+    (base / "other/classes.txt").write_text("\n".join(NAMES), encoding="utf-8")
+    capfd.readouterr()
+    assert measured(base / "run", tmp_path, "--root", base / "other")["pixels"] == 24 * 32
+    assert "1 images" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: remove(d, "5"), r"1 missing \(images/5\.png\)"),
+        (lambda d: add(d, "0"), r"1 changed \(images/0\.png\)"),
+        (lambda d: save_mask(d / "masks/5.png", np.zeros((24, 32), np.uint8)), r"1 changed \(images/5\.png\)"),
+    ],
+    ids=["removed", "image", "mask"],
+)
+def test_evaluate_says_which_of_its_pictures_are_not_what_they_were(base, refused, change, said):
+    change(base / "data")
+    refused(evaluate.main, base / "run", match=said)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: add(d, "00"), r"1 added \(images/00\.png\); .* training pictures would go to the other split"),
+        (lambda d: add(d, "99"), r"1 added \(images/99\.png\); undo that, or start a new run"),
+        (lambda d: remove(d, "1"), r"1 missing \(images/1\.png\)"),
+        (lambda d: add(d, "7"), r"1 changed \(images/7\.png\)"),
+        (lambda d: [remove(d, i) for i in range(8)], r"8 missing \(images/1\.png, images/2\.png, .* and 5 more\)"),
+        (lambda d: (d / "classes.txt").write_text("road\nsky\ntree"), "same classes in another order: road, sky, tree"),
+        (lambda d: (d / "classes.txt").write_text("sky\nroad\nhouse"), "other classes: sky, road, house"),
+    ],
+)
+def test_a_run_is_not_resumed_on_other_data(base, refused, change, said):
+    change(base / "data")
+    before = {file.name: file.read_bytes() for file in (base / "run").iterdir()}
+    refused(train.main, "--resume", base / "run", "--epochs", 3, match=said)
+    assert before == {file.name: file.read_bytes() for file in (base / "run").iterdir()}
+
+
+def test_a_run_that_kept_no_splits_still_knows_its_classes(base, refused):
+    (base / "run/splits.json").unlink()
+    (base / "data/classes.txt").write_text("road\nsky\ntree", encoding="utf-8")
+    refused(train.main, "--resume", base / "run", "--epochs", 3, match="another order")
+    (base / "data/classes.txt").write_text("\n".join(NAMES), encoding="utf-8")
+    assert train.main(["--resume", str(base / "run"), "--epochs", "3"]) == 0
+    assert (base / "run/splits.json").is_file()
+
+
+@pytest.mark.parametrize("text", ["road\nsky\ntree", "sky\nroad\nhouse"])
+def test_other_names_of_classes_are_not_measured(base, refused, text):
+    (base / "data/classes.txt").write_text(text, encoding="utf-8")
+    refused(evaluate.main, base / "run", match="trained with the classes sky, road, tree, but")
+
+
+def test_a_start_from_classes_in_another_order_is_refused_and_other_classes_are_said(base, refused, capfd, tmp_path):
+    flags = ["--root", str(base / "data"), *TINY, "--init", str(base / "run"), "--out", str(tmp_path / "new")]
+    (base / "data/classes.txt").write_text("road\nsky\ntree", encoding="utf-8")
+    refused(train.main, *flags, match="the same classes in another order")
+    (base / "data/classes.txt").write_text("cat\ndog\nsky", encoding="utf-8")
+    assert train.main(flags) == 0
+    assert "it knows other classes (sky, road, tree), so scores are learned from zero" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "{}", '{"classes": [1], "train": null, "val": null, "trouble": ""}', "[" * 10**5]
+)
+def test_a_damaged_list_of_pictures_is_one_sentence(base, refused, text):
+    (base / "run/splits.json").write_text(text, encoding="utf-8")
+    for main, argv in ((evaluate.main, [base / "run"]), (train.main, ["--resume", base / "run", "--epochs", 3])):
+        refused(main, *argv, match=r"splits\.json (is damaged|cannot be read)")
+
+
+def test_a_model_keeps_the_names_of_its_classes_in_python():
+    model = models.build("fcn8s_mini", num_classes=3, width=0.1)
+    data = Shapes(length=2, size=(24, 32), num_classes=3)
+    model.classes = ("background", "rectangle", "disc")
+    with pytest.raises(UserError, match=r"another order: background, disc, rectangle; .*set model\.classes"):
+        fit(model, data)
+    for names in (data.classes, ("class 0", "class 1", "class 2")):
+        model.classes = names
+        fit(model, data)
+
+
+def test_a_folder_of_given_samples(scenes):
+    whole = Folder(scenes)
+    assert list(whole.manifest()) == [f"images/{i}.png" for i in range(10)]
+    some = dict(list(whole.manifest().items())[3:5])
+    chosen = Folder(scenes, "val", samples=some)
+    assert len(chosen) == 2 and chosen.manifest() == some and (chosen[0][0] == whole[3][0]).all()
+
+
+def test_changes_in_words():
+    assert differences({"a": "1", "b": "2"}, {"a": "1", "b": "2"}) == []
+    assert differences({"a": "1", "b": "2", "c": "3"}, {"b": "9", "c": "3", "d": "4"}) == [
+        "1 added (d)", "1 missing (a)", "1 changed (b)",
+    ]  # fmt: skip
+    require_same_names(["class 0", "class 1"], ("sky", "road"), "", "")
