@@ -3,9 +3,13 @@
 How fast each parameter learns is data on the parameter: its ``lr_mult`` and ``decay_mult``.
 """
 
+from numbers import Real
+
+import numpy as np
+
 from . import backend
 from . import kernels as K
-from .core import no_grad
+from .core import Tensor, no_grad
 
 __all__ = [
     "SGD", "Adam", "Optimizer", "constant", "convert_lr", "equivalent_momentum", "poly", "reduction_factor",
@@ -23,17 +27,27 @@ class Optimizer:
     lr : float
     weight_decay : float
         λ of the penalty λ/2·‖w‖², times each parameter's ``decay_mult``.
+
+    Raises
+    ------
+    TypeError
+        If `params` is something else: a module, one tensor, pairs of names and parameters.
+    ValueError
+        If there is nothing to learn, or something that was computed, or a parameter twice; for a rate or a decay that
+        is negative or not finite.
     """
 
     def __init__(self, params, lr, weight_decay=0.0):
-        self.params = [p for p in params if p.requires_grad]
+        self.params = [p for p in parameter_list(params) if p.requires_grad]
         if not self.params:
             raise ValueError("there is nothing to learn: no parameter requires a gradient")
+        require_range("lr", lr)
+        require_range("weight_decay", weight_decay)
         self.lr, self.weight_decay, self.steps = lr, weight_decay, 0
         self.state = [self.start(p) for p in self.params]
 
     def start(self, p):
-        """The buffers of one parameter, {name: array of its shape}, all zero."""
+        """The state of one parameter, {name: array of its shape, all zero, or an int}."""
         return {}
 
     def update(self, w, g, state, rate, decay):
@@ -55,7 +69,9 @@ class Optimizer:
                     continue
                 if p.grad.shape != p.shape:
                     raise ValueError(f"a parameter of shape {p.shape} has a gradient of shape {p.grad.shape}")
-                backend.of(p.data, p.grad, *state.values())  # made before model.to(device), the buffers stay behind
+                backend.of(
+                    p.data, p.grad, *(v for v in state.values() if not isinstance(v, int))
+                )  # made before model.to(device), the buffers stay behind
                 rate, decay = self.lr * multiplier(p, "lr_mult"), self.weight_decay * multiplier(p, "decay_mult")
                 self.update(p.data, p.grad if scale == 1 else p.grad * scale, state, rate, decay)
                 p.grad = None
@@ -66,16 +82,30 @@ class Optimizer:
             p.grad = None
 
     def state_dict(self):
-        """{"3.velocity": array}: the buffers by position of their parameter."""
-        return {f"{i}.{k}": v for i, state in enumerate(self.state) for k, v in state.items()}
+        """{"3.velocity": array}: the state by position of its parameter; an int as an array (1,)."""
+        return {
+            f"{i}.{name}": np.array([value]) if isinstance(value, int) else value
+            for i, state in enumerate(self.state)
+            for name, value in state.items()
+        }
 
     def load_state_dict(self, arrays, steps):
-        """Continue from saved buffers.  Raises ValueError if they belong to other parameters."""
+        """Continue from a saved state.  Raises ValueError if it belongs to other parameters.
+
+        Checkpoints of older versions have no number of steps for each parameter: it was `steps` for all.
+        """
         own = self.state_dict()
+        counts = {f"{i}.{k}" for i, state in enumerate(self.state) for k, v in state.items() if isinstance(v, int)}
+        arrays = dict.fromkeys(counts, np.array([steps])) | arrays
         if own.keys() != arrays.keys() or any(own[k].shape != arrays[k].shape for k in own):
             raise ValueError("the saved optimiser state belongs to other parameters or another optimiser")
-        for key, value in own.items():
-            value[...] = backend.of(value).asarray(arrays[key])
+        for i, state in enumerate(self.state):
+            for name, value in state.items():
+                saved = arrays[f"{i}.{name}"]
+                if isinstance(value, int):
+                    state[name] = int(saved[0])
+                else:
+                    value[...] = backend.of(value).asarray(saved)
         self.steps = steps
 
 
@@ -101,6 +131,7 @@ class SGD(Optimizer):
     def __init__(self, params, lr, momentum=0.9, weight_decay=0.0, form="caffe"):
         if form not in ("caffe", "torch"):
             raise ValueError(f"form is 'caffe' or 'torch', got {form!r}")
+        require_range("momentum", momentum, below=1)
         self.momentum, self.form = momentum, form
         super().__init__(params, lr, weight_decay)
 
@@ -120,7 +151,7 @@ class Adam(Optimizer):
     """Adam (Kingma & Ba 2015) with decoupled weight decay (AdamW: the decay does not pass through the moments).
 
     ``m ← β₁m + (1 − β₁)g,  v ← β₂v + (1 − β₂)g²,  w ← w − lr·lr_mult·(m̂/(√v̂ + ε) + λ·decay_mult·w)``
-    with ``m̂ = m/(1 − β₁ᵗ)``, ``v̂ = v/(1 − β₂ᵗ)``.
+    with ``m̂ = m/(1 − β₁ᵗ)``, ``v̂ = v/(1 − β₂ᵗ)``, where t counts the steps in which this parameter had a gradient.
 
     Parameters
     ----------
@@ -135,14 +166,53 @@ class Adam(Optimizer):
     memory = 1.0  # a step is about lr whatever the gradient's scale
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+        for beta in betas:
+            require_range("beta", beta, below=1)
+        require_range("eps", eps)
         self.betas, self.eps = betas, eps
         super().__init__(params, lr, weight_decay)
 
     def start(self, p):
-        return {"mean": p.data * 0, "square": p.data * 0}
+        return {"mean": p.data * 0, "square": p.data * 0, "steps": 0}
 
     def update(self, w, g, state, rate, decay):
-        K.adam(w, g, state["mean"], state["square"], rate, decay, *self.betas, self.eps, self.steps)
+        state["steps"] += 1
+        K.adam(w, g, state["mean"], state["square"], rate, decay, *self.betas, self.eps, state["steps"])
+
+
+def parameter_list(params):
+    """The parameters as a list, if that is what they are: see :class:`Optimizer`."""
+    if isinstance(params, Tensor) or hasattr(params, "parameters"):
+        what = "one tensor: give a list of parameters, [p]"
+        if hasattr(params, "parameters"):
+            what = f"a {type(params).__name__}: give its parameters, model.parameters()"
+        raise TypeError(f"params is {what}")
+    if isinstance(params, str | dict) or not hasattr(params, "__iter__"):
+        raise TypeError(f"params is a {type(params).__name__}: give a list of parameters, model.parameters()")
+    params, seen = list(params), {}
+    if not params:
+        raise ValueError("params is empty: there is nothing to learn (a generator can be used only once)")
+    for i, p in enumerate(params):
+        if isinstance(p, tuple):
+            raise TypeError(f"params[{i}] is a tuple: give the parameters without their names, model.parameters()")
+        if not isinstance(p, Tensor):
+            raise TypeError(f"params[{i}] is a {type(p).__name__}, not a parameter")
+        if p.creator is not None:
+            raise ValueError(
+                f"params[{i}] was computed (by {type(p.creator).__name__}): a step would not reach what it was computed "
+                "from; give that"
+            )
+        if id(p) in seen:
+            raise ValueError(f"params[{i}] is params[{seen[id(p)]}] again: give each parameter once")
+        seen[id(p)] = i
+    return params
+
+
+def require_range(name, value, below=np.inf):
+    """Raise ValueError unless 0 ≤ value < `below`."""
+    if not isinstance(value, Real) or not 0 <= value < below:
+        limit = "" if below == np.inf else f" and below {below}"
+        raise ValueError(f"{name} is {value!r}: it must be a finite number, at least 0{limit}")
 
 
 def multiplier(p, name):

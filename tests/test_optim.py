@@ -67,3 +67,71 @@ def test_schedules_stay_real_and_do_not_rise_again_past_the_end():
         factors = [schedule(progress) for progress in (0.0, 0.5, 1.0, 1.0001, 7.0)]
         assert all(isinstance(f, float | int) and 0 <= f <= 1 for f in factors)
         assert factors == sorted(factors, reverse=True)
+
+
+def test_adam_corrects_the_bias_by_the_steps_of_each_parameter():
+    """A first gradient moves a weight by lr, whenever it comes: m̂/√v̂ is 1.  (By the optimiser's steps: 0.0048.)"""
+    late, early = (mf.Tensor(np.zeros(3), requires_grad=True) for _ in range(2))
+    adam = optim.Adam([early, late], lr=0.01)
+    for _ in range(9):
+        early.grad = np.ones(3)
+        adam.step()
+    late.grad = np.full(3, 5.0)
+    adam.step()
+    np.testing.assert_allclose(late.data, -0.01, rtol=1e-6)
+    np.testing.assert_allclose(early.data, -0.09, rtol=1e-6)
+
+
+def test_adam_goes_on_from_its_saved_steps_and_from_those_of_older_checkpoints():
+    def after(interrupted, forget):
+        p, q = (mf.Tensor(np.zeros(2), requires_grad=True) for _ in range(2))
+        adam = optim.Adam([p, q], lr=0.01)
+        for step in range(6):
+            if interrupted and step == 4:
+                saved, steps = {k: v.copy() for k, v in adam.state_dict().items()}, adam.steps
+                adam = optim.Adam([p, q], lr=0.01)
+                saved = {k: v for k, v in saved.items() if not (forget and k.endswith("steps"))}
+                adam.load_state_dict(saved, steps)
+            p.grad, q.grad = np.array([step + 1.0, -2.0]), np.array([1.0, step]) if step > 2 and not forget else None
+            adam.step()
+        return np.concatenate([p.data, q.data])
+
+    for forget in (False, True):  # where all have taken the optimiser's steps, nothing is lost
+        assert after(True, forget).tobytes() == after(False, forget).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "said"),
+    [
+        (lambda p, q: p, TypeError, r"one tensor: give a list of parameters, \[p\]"),
+        (lambda p, q: mf.nn.Conv2d(1, 1, 3), TypeError, r"a Conv2d: give its parameters, model\.parameters\(\)"),
+        (lambda p, q: mf.nn.Conv2d(1, 1, 3).named_parameters(), TypeError, r"params\[0\] is a tuple: .* without their"),
+        (lambda p, q: {"p": p}, TypeError, "a dict"),
+        (lambda p, q: 3, TypeError, "a int"),
+        (lambda p, q: [p, q.data], TypeError, r"params\[1\] is a ndarray"),
+        (lambda p, q: [p, None], TypeError, r"params\[1\] is a NoneType"),
+        (lambda p, q: [p, q * 2], ValueError, r"params\[1\] was computed \(by Mul\)"),
+        (lambda p, q: [p, q, p], ValueError, r"params\[2\] is params\[0\] again"),
+        (lambda p, q: (x for x in ()), ValueError, "params is empty: .* only once"),
+        (lambda p, q: [mf.Tensor([1.0])], ValueError, "no parameter requires a gradient"),
+    ],
+)
+def test_what_is_no_list_of_parameters_is_refused(params, error, said):
+    for optimizer in (optim.SGD, optim.Adam):
+        with pytest.raises(error, match=said):
+            optimizer(params(*parameters()), lr=0.1)
+    optim.SGD((p for p in parameters()), lr=0.1)  # a generator will do
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(lr=-1), dict(lr=float("nan")), dict(lr="0.1"), dict(lr=None), dict(lr=float("inf")),
+        dict(lr=0.1, weight_decay=-1), dict(lr=0.1, momentum=1), dict(lr=0.1, momentum=-0.1),
+    ],
+)  # fmt: skip
+def test_rates_that_are_none_are_refused(options):
+    with pytest.raises(ValueError, match=r"must be a finite number, at least 0"):
+        optim.SGD(parameters(), **options)
+    with pytest.raises(ValueError, match="beta is 1"):
+        optim.Adam(parameters(), betas=(0.9, 1))
