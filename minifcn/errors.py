@@ -9,3 +9,7 @@ class UserError(ValueError):
 
     The message is one sentence: what was given, what was expected, what to do.
     """
+
+
+class Note(UserWarning):
+    """Something the user should know about what they gave, though it can be used.  A command prints it as one line."""

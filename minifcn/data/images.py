@@ -1,20 +1,46 @@
-"""Read images and masks from disk, whatever a user's folder holds, and say kindly what cannot be read."""
+"""Read images and masks from disk, whatever a user's folder holds, and say kindly what cannot be read.
 
+Of a file with several pages or frames the first is read.  A mask with several pages is refused.  Transparency is
+dropped.  An EXIF orientation is applied to images and masks alike.
+"""
+
+import re
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import UserError
+from ..io.files import require_file
 
 VOID = 255  # the label of pixels that are neither trained on nor counted
 FILL = (127, 127, 127)  # RGB of pixels that no image covers
+
+# not EPS and the like, which Pillow gives to another program to be run
+FORMATS = {
+    "AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP",
+}  # fmt: skip
+EXACT = {"BMP", "DIB", "GIF", "PNG", "TIFF"}  # keep every value of a mask as it is
+LOSSY = {"jpeg", "tiff_jpeg", "webp", "jpeg2000"}  # compressions inside a TIFF
+SEPARATE = "convert it to 8 bits per channel, all pictures by the same factor"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its picture: upright height and width, EXIF orientation (1: as stored), number of pages."""
+
+    size: tuple
+    orientation: int
+    pages: int
 
 
 def read_image(path):
     """Read an image as RGB, turned upright as its EXIF orientation says.
 
-    Grey, palette and CMYK images become RGB; transparency is dropped; 16-bit grey keeps its upper 8 bits.
+    Grey, palette, CMYK and other images become RGB; transparency is dropped.  Of 16-bit values, which reach from black
+    at 0 to white at 65535, the upper 8 bits are kept; of TIFF's 9 to 15 bits likewise.  A 16-bit file whose values stay
+    below half of white is refused: it may as well hold 12 or 14 bits, and the file does not say so.
 
     Parameters
     ----------
@@ -27,19 +53,17 @@ def read_image(path):
     Raises
     ------
     UserError
-        If the file is missing, damaged, too large to be safe, or holds floating-point pixels.
+        If the file is missing, damaged, no regular file, too large to be safe, or holds floating-point pixels, 32-bit
+        integers, or 16-bit values of an unknown range.
     """
     with _opened(path) as image:
-        image = ImageOps.exif_transpose(image)
-        if image.mode == "F":
-            raise UserError(f"{path} holds floating-point pixels; save it with 8 or 16 bits per channel")
-        if image.mode.startswith("I"):  # 16-bit grey, which Pillow opens as 16 or 32 bits
-            image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
-        return np.array(image.convert("RGB"))
+        return as_rgb(path, image)
 
 
 def read_mask(path):
     """Read a mask of class ids, exactly as they are stored: a palette is never turned into colours.
+
+    Turned upright as its own EXIF orientation says.
 
     Parameters
     ----------
@@ -52,53 +76,166 @@ def read_mask(path):
     Raises
     ------
     UserError
-        If the file is missing or damaged, has colour channels, or holds values outside 0..255.
+        If the file is missing or damaged, has colour channels or several pages, is of a format that changes values, or
+        holds values outside 0..255.
     """
     with _opened(path) as image:
-        require_ids(path, image)
-        ids = np.asarray(image)
-    if ids.size and not 0 <= ids.min() <= ids.max() <= 255:
-        raise UserError(f"mask {path} holds values {ids.min()}..{ids.max()}; class ids must lie in 0..255")
-    return ids.astype(np.uint8)
+        return as_ids(path, image)
 
 
 def image_size(path):
-    """The upright (height, width) of an image, from its header alone."""
-    with _opened(path) as image:
-        width, height = image.size
-        turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5..8 swap the sides
-        return (width, height) if turned else (height, width)
+    """The upright (height, width) of an image."""
+    return image_header(path).size
 
 
 def mask_size(path):
-    """The (height, width) of a mask, from its header alone; UserError if it has colour channels."""
+    """The upright (height, width) of a mask; UserError if it is none (see :func:`require_ids`)."""
+    return mask_header(path).size
+
+
+def image_header(path):
+    """The :class:`Header` of an image, without reading more than it takes; UserError if its pixels cannot be used."""
+    with _opened(path) as image:
+        _require_range(path, image)
+        return _header(image)
+
+
+def mask_header(path):
+    """The :class:`Header` of a mask; UserError if it is none (see :func:`require_ids`)."""
     with _opened(path) as image:
         require_ids(path, image)
-        return image.height, image.width
+        return _header(image)
+
+
+def as_rgb(name, image):
+    """A Pillow image of any mode as an array (H, W, 3) of uint8, upright; UserError, with `name`, if it has no range.
+
+    Parameters
+    ----------
+    name : str or path
+        What a message calls it.
+    image : PIL.Image.Image
+    """
+    _require_range(name, image)
+    bits, inverted = _bits(image), _white_is_zero(image)  # asked first: Pillow forgets them when it reads the pixels
+    image = _upright(image)
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
+        white = 2**bits - 1
+        if values.min(initial=0) < 0:
+            raise UserError(f"{name} holds negative values ({values.min()}); {SEPARATE}")
+        _require_bright(name, bits, int(values.max(initial=0)))
+        values = ((white - values if inverted else values) >> (bits - 8)).astype(np.uint8)
+        return np.repeat(values[:, :, None], 3, axis=2)
+    if image.mode in ("P", "PA", "La", "RGBa"):  # Pillow has no direct way to RGB for all of them
+        image = image.convert("LA" if image.mode == "La" else "RGBA")
+    rgb = np.array(image.convert("RGB"))
+    if bits == 16:  # Pillow kept the upper 8 bits
+        _require_bright(name, bits, (int(rgb.max(initial=0)) << 8) + 255)
+    return rgb
+
+
+def as_ids(name, image):
+    """The class ids in a Pillow image, (H, W) of uint8, upright; UserError, with `name`, if it holds something else.
+
+    Parameters
+    ----------
+    name : str or path
+        What a message calls it.
+    image : PIL.Image.Image
+    """
+    require_ids(name, image)
+    # Pillow stretches grey of 2 and 4 bits over 0..255: 1 becomes 85, or 17
+    step = 255 // (2 ** _bits(image) - 1) if image.mode == "L" and _bits(image) < 8 else 1
+    ids = np.asarray(_upright(image))
+    if ids.size and not 0 <= ids.min() <= ids.max() <= 255:
+        raise UserError(f"mask {name} holds values {ids.min()}..{ids.max()}; class ids must lie in 0..255")
+    return ids.astype(np.uint8) // np.uint8(step)
 
 
 def require_ids(path, image):
-    """Raise UserError unless a Pillow image has one channel of integers."""
+    """Raise UserError unless a Pillow image has one channel of integers that are stored exactly, on one page."""
+    if image.format is not None and image.format not in EXACT:
+        raise UserError(f"mask {path} is a {image.format} file, which may change class ids; save it as PNG")
+    if image.info.get("compression") in LOSSY and image.format == "TIFF":
+        raise UserError(f"mask {path} is compressed as {image.info['compression']}, which changes ids; save it as PNG")
+    if image.mode == "F":
+        raise UserError(f"mask {path} holds floating-point values; save one class id per pixel as an 8-bit PNG")
     if image.mode not in ("P", "L", "1", "I") and not image.mode.startswith("I;16"):
         raise UserError(
             f"mask {path} has mode {image.mode!r}; "
             "save one class id per pixel as a palette or greyscale PNG, not as colours"
+        )
+    if (pages := getattr(image, "n_frames", 1)) > 1:
+        raise UserError(f"mask {path} has {pages} pages; save one page with one class id per pixel")
+    if _white_is_zero(image):
+        raise UserError(
+            f"mask {path} is a TIFF whose white is 0 (PhotometricInterpretation 0), and programs read different ids "
+            "from it; save it as PNG"
         )
 
 
 @contextmanager
 def _opened(path):
     """Open with Pillow; any trouble until the block ends is the file's, and becomes a UserError."""
+    require_file(path)
+    size = ""
     try:
-        with Image.open(path) as image:
+        # not by its path: Pillow maps such a file into memory, and then turns a TIFF of orientation 5 to 8 wrongly
+        with open(path, "rb") as file, Image.open(file) as image:
+            size = f" of {image.width}x{image.height} pixels (width x height)"
+            if image.format not in FORMATS:
+                raise UserError(f"{path} is a {image.format} file; save it as PNG or JPEG")
             yield image
     except UserError:
         raise
-    except FileNotFoundError:
-        raise UserError(f"there is no file {path}; check the path") from None
     except UnidentifiedImageError:
         raise UserError(f"{path} is not an image of a known format; save it as PNG or JPEG") from None
     except Image.DecompressionBombError:
         raise UserError(f"{path} has too many pixels to be opened safely; cut it into tiles") from None
+    except MemoryError:
+        raise UserError(f"{path}{size} is too large for the memory; cut it into tiles or make it smaller") from None
     except Exception as error:  # a damaged file may raise nearly anything in Pillow's decoders
         raise UserError(f"cannot read image {path}: it is damaged or of an unknown format ({error})") from error
+
+
+def _header(image):
+    pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # a phone's JPEG: its further pages are aids
+    orientation = image.getexif().get(0x0112, 1)
+    width, height = image.size if orientation == 1 else _upright(image).size
+    return Header((height, width), orientation, pages)
+
+
+def _upright(image):
+    """Turned as the EXIF orientation says: Pillow does so itself when it reads a TIFF, and only then."""
+    image.load()
+    return image if image.format == "TIFF" else ImageOps.exif_transpose(image)
+
+
+def _bits(image):
+    """Bits of a value as the file stores it.  Pillow says so in the raw mode of a file that is not read yet."""
+    arguments = image.tile[0][3] if getattr(image, "tile", None) else ""
+    raw = arguments if isinstance(arguments, str) else next(iter(arguments or ("",)), "")
+    stored = re.match(r"(?:1|P|L|LA|RGB|RGBA|RGBX|CMYK|R|I|F);(\d+)", str(raw))
+    if stored:
+        return int(stored[1])
+    return 32 if image.mode in ("I", "F") else 16 if image.mode.startswith("I;16") else 8
+
+
+def _white_is_zero(image):
+    return image.format == "TIFF" and image.tag_v2.get(262) == 0
+
+
+def _require_range(name, image):
+    """Raise UserError if a Pillow image's mode says that nothing tells black from white."""
+    if image.mode == "F" or _bits(image) == 32:
+        kind = "floating-point pixels" if image.mode == "F" else "32-bit integers"
+        raise UserError(f"{name} holds {kind}, and nothing says which value is white; {SEPARATE}")
+
+
+def _require_bright(name, bits, largest):
+    if bits == 16 and 0 < largest < 2**15:
+        raise UserError(
+            f"{name} holds 16-bit values of at most {largest}, and nothing says which value is white (65535, or 4095 "
+            f"of a 12-bit camera?); {SEPARATE}"
+        )

@@ -13,6 +13,7 @@ import numpy as np
 from .. import parallel
 from ..errors import UserError
 from .images import FILL, VOID
+from .samples import called, checked, require_dataset, sample
 
 AHEAD = 3  # batches prepared in advance
 
@@ -43,8 +44,8 @@ class Loader:
     Raises
     ------
     UserError
-        If there is not a single batch, or the seed is negative; in the loop, if a label is none of the data set's
-        ``num_classes``.
+        If there is not a single batch, or the seed is negative; if the data set is none; in the loop, if a sample
+        cannot be used (see `minifcn.data.samples.sample`).
     """
 
     def __init__(self, dataset, batch_size, shuffle=False, seed=0, augment=None, drop_last=False, fill=FILL):
@@ -52,8 +53,9 @@ class Loader:
             raise UserError(f"the batch size is {batch_size}; it must be at least 1")
         if seed < 0:
             raise UserError(f"the seed is {seed}; it must not be negative")
+        require_dataset(dataset)
         if len(dataset) < (batch_size if drop_last else 1):
-            raise UserError(f"{dataset!r} has too few images ({len(dataset)}) for one batch of {batch_size}")
+            raise UserError(f"{called(dataset)} has too few images ({len(dataset)}) for one batch of {batch_size}")
         self.dataset, self.batch_size, self.shuffle, self.seed = dataset, batch_size, shuffle, seed
         self.augment, self.drop_last, self.fill = augment, drop_last, fill
         self.epoch = self.batch = 0  # of the batch that is handed out next
@@ -114,20 +116,16 @@ class Loader:
         return images, labels
 
     def _sample(self, epoch, index):
-        image, label = self.dataset[index]
-        classes = getattr(self.dataset, "num_classes", VOID)
-        unknown = label[(label >= classes) & (label != VOID)]
-        if unknown.size:
-            raise UserError(
-                f"image {index} of {self.dataset!r} has a pixel labelled {unknown.max()}; with {classes} classes "
-                f"labels must lie in 0..{classes - 1}, or be {VOID} for void"
-            )
+        image, label = sample(self.dataset, index)
         if self.augment is None:
             return image, label
         rng = np.random.default_rng([self.seed, epoch, index])
         if hasattr(self.dataset, "window"):
-            return self.augment(image, label, rng, window=partial(self.dataset.window, index))
+            return self.augment(image, label, rng, window=partial(self._window, index))
         return self.augment(image, label, rng)
+
+    def _window(self, index, *place):
+        return checked(self.dataset, index, self.dataset.window(index, *place))
 
     def state_dict(self):
         """The position of the next batch: ``{"epoch": int, "batch": int}``."""
@@ -144,7 +142,7 @@ class Loader:
         self.epoch, self.batch = epoch, batch
 
     def __repr__(self):
-        return f"Loader({self.dataset!r}, {len(self)} batches of {self.batch_size})"
+        return f"Loader({called(self.dataset)}, {len(self)} batches of {self.batch_size})"
 
 
 def prefetch(items, ahead=AHEAD):

@@ -1,0 +1,195 @@
+"""The door for samples: whatever a data set answers becomes an image and a label of one kind, or one sentence.
+
+``sample(dataset, i)`` is ``dataset[i]`` as arrays of uint8.  Where a value has one meaning it is converted; where it
+has two it is refused, with the sample's number.
+"""
+
+from numbers import Integral
+
+import numpy as np
+from PIL import Image
+
+from .. import backend
+from ..errors import UserError
+from .images import VOID, as_ids, as_rgb
+
+
+def sample(dataset, i):
+    """``dataset[i]`` as raw image and label.
+
+    An image may be uint8, wider integers within 0..255, or floats within 0..1 (1 is white); (H, W, 3), (H, W, 4), whose
+    alpha is dropped, grey as (H, W) or (H, W, 1), or channels first where the label's size says so; a Pillow image; an
+    array of another library.  A label may be of any integers, booleans, or floats that are whole; (H, W), (H, W, 1) or
+    (1, H, W).
+
+    Parameters
+    ----------
+    dataset : data set
+        See `minifcn.data`.
+    i : int
+
+    Returns
+    -------
+    image : ndarray of uint8, shape (H, W, 3)
+    label : ndarray of uint8, shape (H, W)
+        Classes below ``dataset.num_classes``, if it has that, and 255 for void.
+
+    Raises
+    ------
+    UserError
+        If it cannot be had, or has no such meaning.
+    """
+    try:
+        pair = dataset[i]
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # of the user's own code
+        message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise UserError(f"sample {i} of {called(dataset)} cannot be had ({message})") from error
+    return checked(dataset, i, pair)
+
+
+def checked(dataset, i, pair):
+    """The image and the label of a pair that `dataset` gave as sample `i`, or as a part of it: see :func:`sample`."""
+    name = f"sample {i} of {called(dataset)}"
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        what = f"{len(pair)} values" if isinstance(pair, tuple | list) else f"a {type(pair).__name__}"
+        raise UserError(f"{name} is {what}; expected (image, label)")
+    label = _label(name, pair[1])
+    image = _image(name, pair[0], label.shape)
+    if image.shape[:2] != label.shape:
+        (h, w), (height, width) = image.shape[:2], label.shape
+        raise UserError(
+            f"{name} has an image of {h}x{w} but a label of {height}x{width} (height x width); they must be of the "
+            "same size"
+        )
+    if not label.size:
+        raise UserError(f"{name} is {label.shape[0]}x{label.shape[1]} pixels; leave out what has none")
+    classes = getattr(dataset, "num_classes", VOID)
+    if label.max() >= classes:
+        unknown = label[(label >= classes) & (label != VOID)]
+        if unknown.size:
+            raise UserError(
+                f"{name} has a pixel labelled {unknown.max()}; with {classes} classes "
+                f"labels must lie in 0..{classes - 1}, or be {VOID} for void"
+            )
+    return image, label
+
+
+def require_dataset(dataset):
+    """Raise UserError unless something is a data set: with a length, items, and attributes of the right kinds."""
+    if isinstance(dataset, str | bytes) or not hasattr(dataset, "__getitem__"):
+        raise UserError(
+            f"a data set is given as a {type(dataset).__name__}; it needs len(d) and d[i] (see minifcn.data)"
+        )
+    try:
+        len(dataset)
+    except Exception as error:  # of the user's own code
+        raise UserError(f"{called(dataset)} has no length ({error}); a data set needs len(d) and d[i]") from error
+    classes = getattr(dataset, "num_classes", None)
+    if classes is not None and not (isinstance(classes, Integral) and classes is not True and 1 <= classes <= VOID):
+        raise UserError(f"{called(dataset)} has num_classes {classes!r}; it must be a whole number from 1 to {VOID}")
+    names = getattr(dataset, "classes", None)
+    if names is not None:
+        proper = not isinstance(names, str) and hasattr(names, "__len__") and all(isinstance(n, str) for n in names)
+        if not proper or (classes is not None and len(names) != classes):
+            raise UserError(
+                f"{called(dataset)} has classes {_short(names)}; it must have as many names as num_classes ({classes})"
+            )
+    palette = getattr(dataset, "palette", None)
+    if palette is not None:
+        colours = _array(f"the palette of {called(dataset)}", palette)
+        fits = colours.ndim == 2 and colours.shape[1] == 3 and colours.dtype.kind in "iu"
+        if not fits or colours.min(initial=0) < 0 or colours.max(initial=0) > 255 or len(colours) > 256:
+            raise UserError(
+                f"{called(dataset)} has the palette {_short(palette)}; it must be RGB, (n, 3) whole numbers in 0..255"
+            )
+
+
+def called(dataset):
+    """What a message calls a data set: its ``repr``, if that is short."""
+    text = _short(dataset)
+    return text if len(text) <= 120 else f"the {type(dataset).__name__}"
+
+
+def _short(value):
+    if isinstance(value, list | tuple | dict) and len(value) > 10:
+        return f"a {type(value).__name__} of {len(value)}"
+    try:
+        return repr(value)
+    except Exception:  # a repr of the user's own
+        return f"a {type(value).__name__}"
+
+
+def _image(name, image, size):
+    """(H, W, 3) of uint8.  `size` is the label's, which tells channels first from channels last."""
+    if type(image) is np.ndarray and image.dtype == np.uint8 and image.shape == (*size, 3):
+        return image
+    if isinstance(image, Image.Image):
+        return as_rgb(f"the image of {name}", image)
+    image = _array(f"the image of {name}", image)
+    if image.ndim == 3 and image.shape[0] in (1, 3, 4) and image.shape[1:] == size != image.shape[:2]:
+        image = image.transpose(1, 2, 0)
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)):
+        raise UserError(f"the image of {name} has shape {image.shape}; expected (H, W, 3), or grey (H, W)")
+    if image.ndim == 2 or image.shape[2] == 1:
+        image = np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
+    return _colours(name, image[:, :, :3])
+
+
+def _colours(name, image):
+    """Values of any type as uint8."""
+    if image.dtype == np.uint8:
+        return image
+    if image.dtype.kind not in "iuf":
+        raise UserError(f"the image of {name} is of type {image.dtype}; expected uint8")
+    least, most = (image.min(), image.max()) if image.size else (0, 0)
+    white = 1 if image.dtype.kind == "f" else 255
+    if not 0 <= least <= most <= white:  # not a number is neither
+        raise UserError(
+            f"the image of {name} is of type {image.dtype} and holds values {least:g}..{most:g}; expected uint8 "
+            f"(or whole numbers in 0..255, or floats in 0..1)"
+        )
+    return np.rint(image.astype(np.float64) * 255).astype(np.uint8) if white == 1 else image.astype(np.uint8)
+
+
+def _label(name, label):
+    """(H, W) of uint8."""
+    if type(label) is np.ndarray and label.dtype == np.uint8 and label.ndim == 2:
+        return label
+    if isinstance(label, Image.Image):
+        return as_ids(f"of {name}", label)
+    label = _array(f"the label of {name}", label)
+    if label.ndim == 3 and 1 in (label.shape[0], label.shape[2]):
+        label = label[:, :, 0] if label.shape[2] == 1 else label[0]
+    if label.ndim != 2:
+        raise UserError(f"the label of {name} has shape {label.shape}; expected (H, W): a class for each pixel")
+    if label.dtype.kind not in "biuf":
+        raise UserError(f"the label of {name} is of type {label.dtype}; expected uint8")
+    least, most = (label.min(), label.max()) if label.size else (0, 0)
+    if label.dtype.kind == "f" and not (np.isfinite([least, most]).all() and (label == np.rint(label)).all()):
+        raise UserError(f"the label of {name} holds fractions or no numbers; expected whole numbers, a class each")
+    if not 0 <= least <= most <= 255:
+        raise UserError(
+            f"the label of {name} holds values {least:g}..{most:g}; classes must lie in 0..{VOID - 1}, and {VOID} "
+            "is void"
+        )
+    return label.astype(np.uint8)
+
+
+def _array(name, value):
+    """A NumPy array of any array, tensor, or nested list of numbers."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise UserError(f"{name} is a masked array; fill it first (label.filled({VOID}) makes what is masked void)")
+    if isinstance(value, str | bytes | dict) or value is None:
+        raise UserError(
+            f"{name} is a {type(value).__name__}; expected an array (mf.data.images.read_image reads a file)"
+        )
+    value = getattr(value, "data", value) if type(value).__module__.startswith("minifcn.") else value  # a Tensor
+    try:
+        array = np.asarray(backend.asnumpy(value))
+    except Exception as error:  # a ragged list, a tensor on a device or with a gradient
+        raise UserError(f"{name} is a {type(value).__name__} that does not become an array ({error})") from error
+    if array.dtype.kind not in "biuf":
+        raise UserError(f"{name} is a {type(value).__name__} of type {array.dtype}; expected an array of numbers")
+    return array
