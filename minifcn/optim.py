@@ -199,8 +199,8 @@ def parameter_list(params):
             raise TypeError(f"params[{i}] is a {type(p).__name__}, not a parameter")
         if p.creator is not None:
             raise ValueError(
-                f"params[{i}] was computed (by {type(p.creator).__name__}): a step would not reach what it was computed "
-                "from; give that"
+                f"params[{i}] was computed (by {type(p.creator).__name__}): a step would not reach what it was "
+                "computed from; give that"
             )
         if id(p) in seen:
             raise ValueError(f"params[{i}] is params[{seen[id(p)]}] again: give each parameter once")
