@@ -5,6 +5,8 @@ A Function instance *is* the graph node: hyper-parameters in ``__init__``, raw a
 ``backward()`` walks the nodes from the newest to the oldest, each once, and frees what each saved as it passes.
 """
 
+import os
+import threading
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import count
@@ -196,10 +198,10 @@ def _propagate(tensor, gy, order):
     for node in [*order(tensor.creator)]:  # all of it first: a visited node forgets its inputs
         if node not in arrived:
             continue  # its output's users had no gradient to give
-        gy = arrived.pop(node)
+        gy, inputs = arrived.pop(node), node.inputs  # read once: another thread that walks this graph clears them
         gradients = node.gradients(gy)
         held = (gy, *node.saved, *gradients)
-        for x, gx in zip(node.inputs, gradients):
+        for x, gx in zip(inputs, gradients):
             if gx is None or not x.requires_grad:
                 continue
             if x.creator is None:
@@ -218,8 +220,16 @@ def _propagate(tensor, gy, order):
         raise RuntimeError("`order` left a gradient behind: it must give each node once, after all that use its output")
 
 
+_accumulating = threading.RLock()  # reentrant: garbage collection may run a backward pass while it is held
+
+
 def _accumulate(leaf, gx):
-    leaf.grad = gx if leaf.grad is None else leaf.grad + gx
+    with _accumulating:  # several threads may walk graphs that share this leaf: no gradient may be lost
+        leaf.grad = gx if leaf.grad is None else leaf.grad + gx
+
+
+if hasattr(os, "register_at_fork"):  # in a forked child, the thread that held the lock does not exist
+    os.register_at_fork(after_in_child=lambda: globals().update(_accumulating=threading.RLock()))
 
 
 class Function(Described):
@@ -327,7 +337,7 @@ class Function(Described):
         """Keep what ``backward`` will need (arrays, or plain values) until it has run."""
         if self.recording:
             self._saved = arrays
-            self._marks = [_fingerprint(a) for a in arrays]
+            self._marks = [backend.fingerprint(a) for a in arrays]
 
     @property
     def saved(self):
@@ -340,7 +350,7 @@ class Function(Described):
     def gradients(self, gy):
         """``backward(gy)``, checked: one gradient an input, each of its input's shape."""
         for array, mark in zip(self.saved, self._marks if self.saved else ()):
-            if _fingerprint(array) != mark:
+            if backend.fingerprint(array) != mark:
                 raise RuntimeError(
                     f"an array that {self.name} saved was changed in place between forward and backward: "
                     "its gradient would be wrong; compute out of place, or copy first"
@@ -407,10 +417,3 @@ def _like(value, array):
 def _narrowed(gx, dtype):
     """A float64 operand beside a float32 one must not leave it a float64 gradient."""
     return gx.astype(dtype) if gx is not None and gx.dtype.itemsize > dtype.itemsize else gx
-
-
-def _fingerprint(array):
-    """A few bytes of a host array, to notice an edit in place (a device array would have to be fetched)."""
-    if not hasattr(array, "tobytes") or not hasattr(array, "flat") or not array.size or hasattr(array, "get"):
-        return None
-    return array.flat[:: max(1, array.size // 16)].tobytes()

@@ -39,24 +39,28 @@ def _nobody():
 
 _NOBODY = _nobody()
 _blocks = {}  # by size, the size used last at the end
-_lock = threading.Lock()
-_held = _peak = 0  # bytes in blocks; the most that arrays looked into at once
+_lock, _busy = threading.RLock(), False  # who holds the lock, and whether that thread is inside empty()
+_peak = 0  # the most bytes that arrays looked into at once
 
 
 def empty(shape, dtype):
     """An uninitialised array, in memory that was used before if some is free."""
+    global _busy
     dtype = np.dtype(dtype)
     size = prod(shape) * dtype.itemsize
-    # who finds the lock taken does not wait: it may be this thread's own garbage collector that came in between
-    if size < LEAST or _NOBODY < 0 or not _lock.acquire(blocking=False):
+    if size < LEAST or _NOBODY < 0:
         return np.empty(shape, dtype)
-    try:
-        blocks = _blocks[size] = _blocks.pop(size, [])
-        i = next((i for i in range(len(blocks)) if _references(blocks, i) <= _NOBODY), None)
-        block = _new(size) if i is None else blocks[i]
-        return np.ndarray(shape, dtype, buffer=block)
-    finally:
-        _lock.release()
+    with _lock:  # a plain `with`: an interrupt (Ctrl-C) can come before or after it, but cannot leave the lock taken
+        if _busy:  # garbage collection came in between on this thread, and a finalizer wants memory
+            return np.empty(shape, dtype)
+        _busy = True
+        try:
+            blocks = _blocks[size] = _blocks.pop(size, [])
+            i = next((i for i in range(len(blocks)) if _references(blocks, i) <= _NOBODY), None)
+            block = _new(size) if i is None else blocks[i]
+            return np.ndarray(shape, dtype, buffer=block)
+        finally:
+            _busy = False
 
 
 def zeros(shape, dtype):
@@ -75,16 +79,17 @@ def release():
     """Give back all memory that no array looks into, and forget how much was once needed."""
     global _peak
     with _lock:
-        _drop(lambda: True)
-        _peak = 0
+        if not _busy:  # else a finalizer called, from inside empty(): the lists are half changed
+            _drop(lambda: True)
+            _peak = 0
 
 
 def _new(size):
     """A new block; free ones of other sizes make room for it."""
-    global _held, _peak
+    global _peak
     used = sum(s for s, blocks in _blocks.items() for i in range(len(blocks)) if _references(blocks, i) > _NOBODY)
     _peak = max(_peak, used + size)
-    _drop(lambda: _held + size > _peak + SPARE)
+    _drop(lambda: held() + size > _peak + SPARE)
     try:
         pages = _pages(size)
     except OSError:
@@ -95,8 +100,12 @@ def _new(size):
             raise MemoryError(f"there is no memory for an array of {size / 1e6:,.0f} MB") from None
     block = Block(size, np.uint8, buffer=pages)
     _blocks.setdefault(size, []).append(block)
-    _held += size
     return block
+
+
+def held():
+    """Bytes in blocks, those in use included.  They are counted anew: an interrupt could come between two counters."""
+    return sum(size * len(blocks) for size, blocks in list(_blocks.items()))
 
 
 def _pages(size):
@@ -112,22 +121,20 @@ def _pages(size):
 
 def _drop(too_much):
     """Forget free blocks while it is ``too_much()``, the sizes used last first: a step needs them last again."""
-    global _held
     for size, blocks in list(reversed(_blocks.items())):
         for i in reversed(range(len(blocks))):
             if not too_much():
                 return
             if _references(blocks, i) <= _NOBODY:
                 del blocks[i]
-                _held -= size
         if not blocks:
             del _blocks[size]
 
 
 def _start_over():
     """In a forked child: the lock may have been another thread's, which is not there."""
-    global _lock
-    _lock = threading.Lock()
+    global _lock, _busy
+    _lock, _busy = threading.RLock(), False
 
 
 if hasattr(os, "register_at_fork"):

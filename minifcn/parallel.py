@@ -105,7 +105,7 @@ def launched():
         comm = sys.modules["mpi4py.MPI"].COMM_WORLD
         return comm.rank, comm.size
     for names in LAUNCHERS:
-        if all(os.environ.get(name, "").isdigit() for name in names):
+        if all(os.environ.get(name, "").isdecimal() for name in names):
             rank, size = (int(os.environ[name]) for name in names)
             return rank, size
     return 0, 1

@@ -12,7 +12,7 @@ import minifcn as mf
 from minifcn import kernels as K
 from minifcn import ops
 from minifcn.kernels import shapes
-from minifcn.kernels.cpu import banded, channels_last, norm, plan, products, winograd, workers
+from minifcn.kernels.cpu import banded, blas, channels_last, norm, plan, products, winograd, workers
 
 # the clipped, the dropped and the lonely: cases random drawing may miss
 STRIDE_BEYOND_KERNEL = Convolution((1, 1, 7, 9), (1, 1, 2, 1), (5, 3), (0, 0), (1, 1), 1)
@@ -327,12 +327,12 @@ def test_the_workspace_of_a_convolution_is_bounded():
 def test_blas_threads_are_put_back_after_parallel_work():
     from threadpoolctl import threadpool_info
 
-    def blas():
+    def threads():
         return [b["num_threads"] for b in threadpool_info() if b["user_api"] == "blas"]
 
-    before = blas()
-    seen = workers.run(lambda _: blas(), range(4))
-    assert blas() == before
+    before = threads()
+    seen = workers.run(lambda _: threads(), range(4))
+    assert threads() == before
     if workers.threads() > 1:
         assert all(n == 1 for inside in seen for n in inside)
 
@@ -340,26 +340,26 @@ def test_blas_threads_are_put_back_after_parallel_work():
 def test_blas_stays_limited_until_the_last_of_several_users_has_left():
     from threadpoolctl import threadpool_info
 
-    def blas():
+    def threads():
         return max(b["num_threads"] for b in threadpool_info() if b["user_api"] == "blas")
 
-    limit, before = workers._SingleThreadedBlas(), blas()
+    limit, before = blas.SingleThread(), threads()
     first, second = (workers._Job(None, [1]) for _ in range(2))
     limit.begin(first)
     limit.begin(second)
     limit.end(first)
-    assert blas() == 1
+    assert threads() == 1
     limit.end(second)
-    assert blas() == before
+    assert threads() == before
 
 
 def test_a_job_that_was_interrupted_between_two_steps_does_not_hold_blas_for_ever():
-    limit, before = workers._SingleThreadedBlas(), workers._blas()[0].get_num_threads()
+    limit, before = blas.SingleThread(), blas.libraries()[0].get()
     limit.begin(workers._Job(None, [1]))  # nobody ends it, nobody has it
     last = workers._Job(None, [1])
     limit.begin(last)
     limit.end(last)
-    assert workers._blas()[0].get_num_threads() == before
+    assert blas.libraries()[0].get() == before
 
 
 def test_helpers_see_the_callers_context():

@@ -3,6 +3,8 @@
 import gc
 import multiprocessing
 import os
+import signal
+import threading
 
 import numpy as np
 import pytest
@@ -66,9 +68,38 @@ def test_a_forked_child_does_not_write_into_its_parents_arrays():
     assert (array == 7).all()
 
 
-def test_who_finds_the_memory_locked_gets_fresh_memory():
-    with memory._lock:  # another thread; or this one, its garbage collector having come in between
-        assert memory.empty(SIZE, np.uint8).base is None
+def test_a_finalizer_that_runs_inside_empty_gets_fresh_memory(monkeypatch):
+    monkeypatch.setattr(memory, "_busy", True)
+    assert memory.empty(SIZE, np.uint8).base is None
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timer on this system")
+def test_an_interrupt_anywhere_leaves_the_lock_free():
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    interrupted, before = 0, signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for _ in range(2000):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 1e-5)
+                for _ in range(50):
+                    memory.empty(SIZE, np.uint8)
+            except KeyboardInterrupt:
+                interrupted += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    free = []
+
+    def take():
+        free.append(memory._lock.acquire(timeout=5))
+        memory._lock.release()
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    thread.join()
+    assert interrupted > 100 and free == [True] and not memory._busy
 
 
 def test_what_nobody_needs_is_given_back(monkeypatch):
@@ -76,9 +107,9 @@ def test_what_nobody_needs_is_given_back(monkeypatch):
     monkeypatch.setattr(memory, "_peak", 0)
     for rows in range(1, 9):  # one at a time, each of another size
         memory.empty((rows, memory.LEAST), np.uint8)
-    assert memory._held <= 8 * memory.LEAST
+    assert memory.held() <= 8 * memory.LEAST
     memory.release()
-    assert memory._held == 0
+    assert memory.held() == 0
 
 
 def test_a_fresh_array_is_its_own_and_a_view_is_not():

@@ -1,10 +1,13 @@
 """Module: a function with parameters, made of other modules.  Parameter: a tensor an optimiser may change."""
 
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from itertools import chain
 
 from .. import backend, ops
 from ..core import Tensor, scope
+
+_evaluated = ContextVar("evaluated", default=frozenset())  # ids of the modules that are in evaluation mode here
 
 
 class Parameter(Tensor):
@@ -46,15 +49,23 @@ class Module:
     name : str
         The attribute under which a parent holds it (``score_pool4``); the nodes it makes carry it.
     training : bool
-        Set by ``train()`` and ``eval()``; dropout and batch norm look at it.
+        Set by ``train()`` and ``eval()``; dropout and batch norm look at it.  False inside :func:`evaluating`.
     transparent : tuple of str
         Attributes whose own children appear as this module's: names then stay those of the reference nets
         (``conv1_1``, not ``trunk.conv1_1``).
     """
 
     name = ""
-    training = True
     transparent = ()
+    _training = True
+
+    @property
+    def training(self):
+        return self._training and id(self) not in _evaluated.get()
+
+    @training.setter
+    def training(self, mode):
+        self._training = mode
 
     def __setattr__(self, key, value):
         for attribute in self.transparent:  # a layer that is shown as our own is replaced where it is held
@@ -196,21 +207,19 @@ def assign(tensor, values):
 
 @contextmanager
 def evaluating(model):
-    """Evaluation mode inside; afterwards every module is in the mode it was in.
+    """Evaluation mode for `model` and all inside it, in this thread or task only; nothing of the model is changed.
 
-    The mode is the module's own, for all threads: let no other one train or run the model meanwhile.
+    Several threads may so run one model at once, while another thread trains it.
 
     Parameters
     ----------
     model : Module
     """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    token = _evaluated.set(_evaluated.get().union(map(id, model.modules())))
     try:
         yield
     finally:
-        for module, training in modes:
-            module.training = training
+        _evaluated.reset(token)
 
 
 def in_mode(module, of):

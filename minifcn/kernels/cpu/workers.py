@@ -1,8 +1,6 @@
 """One pool of worker threads for the CPU kernels.  NumPy releases the GIL inside its loops and its BLAS calls.
 
-Whoever calls :func:`run` works along; the pool's threads help.  Meanwhile BLAS is limited to one thread a call: the
-workers are the parallelism.  That holds for the smallest work, too: once BLAS has used a second thread, that one looks
-out for more work for a while, on the core where a worker should be.
+Whoever calls :func:`run` works along; the pool's threads help.  Meanwhile BLAS runs on one thread (``blas.py``).
 """
 
 import os
@@ -14,15 +12,16 @@ from functools import cache, partial
 from itertools import accumulate, count, pairwise
 from math import prod
 from queue import SimpleQueue
-from weakref import WeakSet
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from ...errors import UserError
+from . import blas
 
 RANKS = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "PMI_LOCAL_SIZE", "SLURM_NTASKS_PER_NODE")
 """Where MPI launchers say how many ranks share this machine: Open MPI, MPICH (Hydra), older PMI, Slurm."""
+
+MOST_THREADS = 1024
 
 
 def threads():
@@ -38,9 +37,10 @@ def _threads():
         if cores < _cores(os.getppid()):  # the launcher has bound this process to its share already
             return cores
         return max(1, cores // _local_ranks())
-    if not given.isdigit() or int(given) < 1:
-        raise UserError(f"MINIFCN_THREADS={given!r}: give a whole number of threads, 1 or more")
-    return int(given)
+    number = int(given) if given.isdecimal() and len(given) < 6 else 0  # isdigit() would take "²", which int() refuses
+    if not 1 <= number <= MOST_THREADS:
+        raise UserError(f"MINIFCN_THREADS={given!r}: give a whole number of threads, 1 to {MOST_THREADS}")
+    return number
 
 
 def _cores(process=0):
@@ -52,8 +52,8 @@ def _cores(process=0):
 
 
 def _local_ranks():
-    ranks = next((int(os.environ[name]) for name in RANKS if os.environ.get(name, "").isdigit()), 1)
-    return max(ranks, 1)
+    given = (os.environ.get(name, "") for name in RANKS)
+    return max(next((int(text) for text in given if text.isdecimal() and len(text) < 6), 1), 1)
 
 
 @cache
@@ -78,11 +78,11 @@ _limit = ContextVar("limit", default=None)
 def alone():
     """Inside, one worker, and BLAS on one thread: for measuring what more are worth."""
     token, here = _limit.set(1), _Job(None, ())
-    _blas_limit.begin(here)
+    blas.single_thread.begin(here)
     try:
         yield
     finally:
-        _blas_limit.end(here)
+        blas.single_thread.end(here)
         _limit.reset(token)
 
 
@@ -101,6 +101,7 @@ def _helpers():
 
 
 def _serve(queue):
+    blas.limit_this_thread()
     while True:
         queue.get()()
 
@@ -152,7 +153,7 @@ def run(task, items, moved=WORTH):
         return [task(item) for item in items]
     job = _Job(task, items)
     try:
-        _blas_limit.begin(job)
+        blas.single_thread.begin(job)
         if len(items) < 2 or moved < WORTH:
             return [task(item) for item in items]
         for _ in range(min(threads(), len(items)) - 1):
@@ -163,7 +164,7 @@ def run(task, items, moved=WORTH):
             raise job.error
         return job.results
     finally:
-        _blas_limit.end(job)
+        blas.single_thread.end(job)
         job.forget()
         del job  # an error that is kept must not keep the arrays
 
@@ -179,59 +180,17 @@ def ranges(n, count):
     return list(pairwise(n * i // count for i in range(count + 1)))
 
 
-class _SingleThreadedBlas:
-    """BLAS on one thread while any job is at work: the first in sets it, the last out puts back what was.
-
-    Jobs are held weakly: one that was interrupted anywhere is gone by the time the next one ends.
-    """
-
-    def __init__(self):
-        self.lock, self.jobs, self.before = threading.Lock(), WeakSet(), ()
-
-    def begin(self, job):
-        with self.lock:
-            self.jobs.add(job)
-            if not self.before:
-                self.before = [(library, library.get_num_threads()) for library in _blas()]
-                for library, _ in self.before:
-                    library.set_num_threads(1)
-
-    def end(self, job):
-        with self.lock:
-            self.jobs.discard(job)
-            if not self.jobs:
-                self.restore()
-
-    def restore(self):
-        for library, threads_before in self.before:
-            library.set_num_threads(threads_before)
-        self.before = ()
-
-
-_blas_limit = _SingleThreadedBlas()
-
-
 def _start_over():
-    """In a forked child: it inherits the queue, but no threads, and a limit that nobody there will lift."""
-    global _blas_limit, _queue, _creating
+    """In a forked child: it inherits the queue, but not the threads that serve it."""
+    global _queue, _creating
     _queue, _creating, _own.working = None, threading.Lock(), False
-    _blas_limit.restore()
-    _blas_limit = _SingleThreadedBlas()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_start_over)
 
-
-@cache
-def _blas():
-    """NumPy's BLAS, and whatever other BLAS is loaded."""
-    return ThreadpoolController().select(user_api="blas").lib_controllers
-
-
 if _local_ranks() > 1:  # also where NumPy calls BLAS by itself: ranks that all use all cores wait for one another
-    for _library in _blas():
-        _library.set_num_threads(min(_library.get_num_threads(), threads()))
+    blas.at_most(threads())
 
 _own = threading.local()  # what each thread has for itself
 
