@@ -6,13 +6,14 @@ import math
 import os
 import sys
 import tomllib
+import warnings
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
 from functools import partial, wraps
 from pathlib import Path
 
 from . import backend, parallel
 from .coords import GeometryError
-from .errors import UserError
+from .errors import Note, UserError
 
 
 class Parser(argparse.ArgumentParser):
@@ -152,11 +153,20 @@ def _silence():
         yield
 
 
+def _show(message, category, *where):
+    """A note is one line; other warnings say where they come from."""
+    text = f"note        {message}" if category is Note else warnings.formatwarning(message, category, *where[:2])
+    print(text.rstrip(), file=sys.stderr)
+
+
 def _attempt(function, argv):
     """(exit code, what there is to say)."""
     try:
         parallel.world()
-        return function(argv) or 0, None
+        with warnings.catch_warnings():
+            warnings.filterwarnings("default", category=Note)
+            warnings.showwarning = _show
+            return function(argv) or 0, None
     except KeyboardInterrupt:
         return 130, "interrupted"
     except BrokenPipeError:

@@ -267,13 +267,19 @@ def test_bad_data_is_named_before_anything_is_made(scenes, tmp_path, refused, da
     assert not (tmp_path / "run").exists()
 
 
-def test_bad_data_in_the_middle_is_named_and_what_was_done_is_kept(scenes, tmp_path, refused, capfd):
-    """Without class weights nobody reads the masks beforehand."""
+def test_bad_data_in_the_middle_is_named_and_what_was_done_is_kept(scenes, tmp_path, refused, monkeypatch):
+    """A file that changes after the data set was opened."""
     (scenes / "classes.txt").write_text("a\nb\nc\n", encoding="utf-8")
-    mask = (scenes / "masks/3.png").read_bytes()
-    spoil_mask(7)(scenes)
+    mask, create = (scenes / "masks/3.png").read_bytes(), train.Run.create
+
+    def spoil(*args):
+        spoil_mask(7)(scenes)
+        return create(*args)
+
+    monkeypatch.setattr(train.Run, "create", spoil)
     argv = ["--dataset", "folder", "--root", scenes, *TINY, "--balance", "0", "--out"]
     refused(train.main, *argv, tmp_path / "run", match=r"3\.png holds class 7; .*; continue with: .*--resume")
+    monkeypatch.undo()
     (scenes / "masks/3.png").write_bytes(mask)
     assert train.main(["--resume", str(tmp_path / "run")]) == 0
     assert train.main([*map(str, argv), str(tmp_path / "whole")]) == 0

@@ -5,24 +5,29 @@ root/train/images   root/train/masks   root/val/images ...  or divided by the us
 root/classes.txt                                            optional: one class name a line
 """
 
+import unicodedata
+import warnings
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
-from ..errors import UserError
-from .images import VOID, image_size, mask_size, read_image, read_mask
+from ..errors import Note, UserError
+from .images import VOID, image_header, mask_header, read_image, read_mask
 from .manifest import differences, fingerprint
+from .masks import count_classes, histogram, require_labels
+from .names import read_classes
 from .palette import voc_colour_map
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+MASKS = {".png", ".tif", ".tiff", ".bmp", ".gif"}  # formats that keep every value
+SHOWN = 3  # names in a sentence
 
 
 class Folder:
     """Images with masks of the same name (``images/cat.jpg``, ``masks/cat.png``).
 
-    A mask is a palette or greyscale PNG whose pixel values are class ids; 255 is void.  Names and sizes are
-    checked at once, from the files' headers; pixels when an image is asked for.
+    A mask is a palette or greyscale PNG, TIFF, BMP or GIF whose pixel values are class ids; 255 is void.  Names, sizes
+    and the ids of all masks are checked at once; the pixels of images when an image is asked for.  What lies there but
+    is not used (pictures in sub-folders, masks without an image, files of other kinds) is named in a warning.
 
     Parameters
     ----------
@@ -45,34 +50,37 @@ class Folder:
         self.root, self.split = Path(root), split
         if not self.root.is_dir():
             raise UserError(f"there is no folder {self.root}; give the folder that holds images/ and masks/")
+        self.notes = []
         self.pairs = self._find_pairs(split if samples is None else None)
         if samples is not None:
             self._keep(samples)
         if not self.pairs:
             raise UserError(f"{self.root} has no images for split {split!r}; add some to its images/ folder")
         for image, mask in self.pairs:
-            _require_same_size(image, image_size(image), mask, mask_size(mask))
+            _require_match(image, mask)
         self.classes = self._find_classes()
         self.num_classes = len(self.classes)
         self.palette = voc_colour_map(self.num_classes)
+        for note in self.notes:
+            warnings.warn(note, Note, stacklevel=2)
 
     def _find_pairs(self, split):
         if (self.root / "images").is_dir():
-            pairs = _pair(self.root)
+            pairs = _pair(self.root, self.notes)
             if split is None:
                 return pairs
             if split not in ("train", "val"):
                 raise UserError(f"{self.root} has no split {split!r}; choose train or val")
             return [pair for k, pair in enumerate(pairs) if (k % 5 == 0) == (split == "val")]
-        splits = [images.parent for images in sorted(self.root.glob("*/images"))]
+        splits = self._split_folders()
         if not splits:
             raise UserError(f"{self.root} has no images/ folder; put images in images/ and masks in masks/")
         if split is None:
-            return [pair for folder in splits for pair in _pair(folder)]
+            return [pair for folder in splits for pair in _pair(folder, self.notes)]
         if self.root / split not in splits:
             names = ", ".join(folder.name for folder in splits)
             raise UserError(f"{self.root} has no split {split!r}; choose one of {names}")
-        return _pair(self.root / split)
+        return _pair(self.root / split, self.notes)
 
     def _keep(self, samples):
         """Leave out all pairs but those of a manifest."""
@@ -93,26 +101,42 @@ class Folder:
 
     def _find_classes(self):
         listing = self.root / "classes.txt"
-        if listing.is_file():
-            names = listing.read_text(encoding="utf-8-sig").strip().splitlines()
-            names = tuple(name.strip() for name in names)
-            if not all(names) or not 2 <= len(names) <= VOID:
-                raise UserError(
-                    f"{listing} must name 2 to {VOID} classes, one a line without gaps; it has {len(names)}"
-                )
+        if listing.exists():
+            names = read_classes(listing)
+            self._require_ids(names)
             return names
-        # every mask of every split is read, so that train and val agree on the number of classes
-        masks = [*self.root.glob("masks/*.png"), *self.root.glob("*/masks/*.png")]
-        present = np.zeros(256, bool)
-        for mask in masks:
-            present[read_mask(mask)] = True
-        ids = np.flatnonzero(present[:VOID])
-        if not ids.any():
-            raise UserError(
-                f"the masks of {self.root} hold no class but 0, and {VOID} means void; "
-                "a foreground must have the id 1 (or name the classes in classes.txt)"
+        # the masks of every split, so that train and val agree on the number of classes
+        folders = [self.root] if (self.root / "images").is_dir() else self._split_folders()
+        masks = [mask for folder in folders for _, mask in _pair(folder)]
+        n, absent = count_classes({mask: histogram(mask) for mask in masks}, self.root)
+        if absent:
+            self.notes.append(
+                f"no mask of {self.root} holds class {', '.join(map(str, absent))}, but {n - 1} occurs: {n} classes"
             )
-        return tuple(f"class {k}" for k in range(ids.max() + 1))
+        return tuple(f"class {k}" for k in range(n))
+
+    def _split_folders(self):
+        found = sorted(images.parent for images in self.root.glob("*/images"))
+        return [folder for folder in found if not folder.name.startswith((".", "__MACOSX"))]
+
+    def _require_ids(self, names):
+        """Raise UserError unless the masks hold ids of `names`; say which of them no pixel has."""
+        total = 0
+        for _, mask in self.pairs:
+            counts = histogram(mask)
+            if unknown := counts[len(names) : VOID].nonzero()[0].tolist():
+                _refuse_class(mask, unknown[-1] + len(names), len(names))
+            total = total + counts
+        part = f"{self.root}" + (f", split {self.split!r}," if self.split else "")
+        require_labels(total, part)
+        absent = [name for k, name in enumerate(names) if not total[k]]
+        if len(names) - len(absent) == 1 and total[0] and total[VOID]:
+            raise UserError(
+                f"the masks of {part} hold no class but 0 ({names[0]}), and {VOID} means void; a foreground must have "
+                "the id of its line in classes.txt, counted from 0"
+            )
+        if absent:
+            self.notes.append(f"no pixel in the masks of {part} has the class {_some(absent)}")
 
     def __len__(self):
         return len(self.pairs)
@@ -123,33 +147,95 @@ class Folder:
         _require_same_size(image_path, image.shape[:2], mask_path, label.shape)
         unknown = label[(label >= self.num_classes) & (label != VOID)]
         if unknown.size:
-            raise UserError(
-                f"mask {mask_path} holds class {unknown.max()}; with {self.num_classes} classes "
-                f"ids must lie in 0..{self.num_classes - 1}, or be {VOID} for void"
-            )
+            _refuse_class(mask_path, unknown.max(), self.num_classes)
         return image, label
 
     def __repr__(self):
         return f"Folder({str(self.root)!r}, {self.split!r}, {len(self)} images, {self.num_classes} classes)"
 
 
-def _pair(folder):
-    """The (image, mask) paths of one folder, in order of name."""
-    images = [path for path in sorted((folder / "images").iterdir()) if path.suffix.lower() in SUFFIXES]
+def _pair(folder, notes=None):
+    """The (image, mask) paths of one folder, in order of name.  `notes` gets what is left out.
+
+    Without it the folder is another split's: an image without a mask is passed over.
+    """
+    strict = notes is not None
+    images, masks = _images(folder / "images", notes), _masks(folder / "masks")
     pairs = {}
     for image in images:
-        if image.stem in pairs:
-            raise UserError(f"{image} and {pairs[image.stem][0].name} share one mask; rename or remove one of them")
-        mask = folder / "masks" / f"{image.stem}.png"
-        if not mask.is_file():
-            raise UserError(f"image {image} has no mask; expected {mask}")
-        pairs[image.stem] = (image, mask)
+        name = _plain(image.stem)
+        if name in pairs:
+            raise UserError(f"{image} and {pairs[name][0].name} share one mask; rename or remove one of them")
+        found = masks.pop(name, [])
+        exact = [mask for mask in found if mask.suffix.lower() in MASKS]
+        if len(exact) == 1:
+            pairs[name] = (image, exact[0])
+        elif strict and exact:
+            raise UserError(f"image {image} has several masks: {', '.join(m.name for m in exact)}; leave one of them")
+        elif strict and found:
+            raise UserError(f"mask {found[0]} may have lost its class ids: such files change values; save it as PNG")
+        elif strict:
+            raise UserError(f"image {image} has no mask; expected {folder / 'masks' / image.stem}.png")
+    if strict and masks:
+        left = [mask.name for found in masks.values() for mask in found]
+        notes.append(f"{folder / 'masks'}: {len(left)} without an image left out ({_some(left)})")
     return list(pairs.values())
 
 
-def _require_same_size(image, image_shape, mask, mask_shape):
+def _images(folder, notes=None):
+    """The pictures in a folder, in order of name.  `notes` gets what else lies there."""
+    images, others = [], []
+    for path in sorted(folder.iterdir(), key=lambda path: _plain(path.name)):
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+            images.append(path)
+        elif not path.is_dir() or any(inside.suffix.lower() in SUFFIXES for inside in path.rglob("*")):
+            others.append(path.name + "/" * path.is_dir())
+    if others and notes is not None:
+        kinds = ", ".join(sorted(SUFFIXES))
+        notes.append(f"{folder}: {_some(others)} left out, for only files named {kinds} are read, and no sub-folders")
+    return images
+
+
+def _masks(folder):
+    """{name: files} of whatever may be a mask."""
+    found = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.suffix.lower() in MASKS | SUFFIXES and not path.name.startswith("."):
+            found.setdefault(_plain(path.stem), []).append(path)
+    return found
+
+
+def _plain(name):
+    """A name in one spelling: macOS stores an accent as a character of its own, others do not."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _some(names):
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def _refuse_class(mask, unknown, count):
+    raise UserError(
+        f"mask {mask} holds class {unknown}; with {count} classes ids must lie in 0..{count - 1}, or be {VOID} for void"
+    )
+
+
+def _require_match(image, mask):
+    """Raise UserError unless image and mask are of one size, and turned alike."""
+    picture, labels = image_header(image), mask_header(mask)
+    _require_same_size(image, picture.size, mask, labels.size, picture.orientation)
+    square = picture.size[0] == picture.size[1]
+    if picture.orientation in (range(2, 9) if square else range(2, 5)) and labels.orientation == 1:
+        raise UserError(
+            f"image {image} has the EXIF orientation {picture.orientation} and mask {mask} has none, and their size "
+            "does not tell whether the mask is turned already; save both upright without an orientation"
+        )
+
+
+def _require_same_size(image, image_shape, mask, mask_shape, orientation=1):
     if image_shape != mask_shape:
+        turned = f", turned by its EXIF orientation {orientation}" if orientation != 1 else ""
         raise UserError(
             f"mask {mask} is {mask_shape[0]}x{mask_shape[1]} but image {image} is "
-            f"{image_shape[0]}x{image_shape[1]} (height x width); they must be of the same size"
+            f"{image_shape[0]}x{image_shape[1]} (height x width{turned}); they must be of the same size"
         )
