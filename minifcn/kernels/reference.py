@@ -139,14 +139,15 @@ def adam(w, g, mean, square, rate, decay, b1, b2, eps, steps):
 
 def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
     """y = max over the window; outside the image is −∞.  Returns (y, index): the tap number u·kw + v of the *first*
-    maximum, in row-major order of the window (uint8, or uint16 for windows of more than 256).  With a NaN in the window
-    both are unspecified."""
+    maximum, in row-major order of the window (uint8, or uint16 for windows of more than 256).  A window with a NaN has
+    the maximum NaN, and the index of its last."""
     shape = (*x.shape[:2], *pool_sizes(x.shape, kernel_size, stride, padding, dilation, ceil_mode))
     y = np.full(shape, -np.inf, x.dtype)
     index = np.zeros(shape, "uint8" if kernel_size[0] * kernel_size[1] <= 256 else "uint16")
     for at_y, taps in _windows(x.shape, kernel_size, stride, padding, dilation, ceil_mode):
+        index[at_y] = taps[0][0] if taps else 0  # where all are −∞
         for tap, at_x in taps:
-            if x[at_x] > y[at_y]:
+            if x[at_x] > y[at_y] or np.isnan(x[at_x]):
                 y[at_y], index[at_y] = x[at_x], tap
     return y, index
 

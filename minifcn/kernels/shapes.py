@@ -75,15 +75,29 @@ def pool_size(n, kernel, stride, padding, dilation=1, ceil_mode=False):
     return size - 1 if (size - 1) * stride >= n + padding else size
 
 
+def require_taps(x_shape, kernel_size, stride, padding, dilation, ceil_mode):
+    """Raise GeometryError if a window of a pooling has no tap on the image: it has no maximum, and no mean."""
+    if tuple(dilation) == (1, 1):
+        return  # the padding is half a window at most, so every window reaches the image
+    out = pool_sizes(x_shape, kernel_size, stride, padding, dilation, ceil_mode)
+    for n, m, k, s, p, d in zip(x_shape[2:], out, kernel_size, stride, padding, dilation):
+        for start in range(-p, s * m - p, s):
+            if not any(0 <= start + d * u < n for u in range(k)):
+                raise GeometryError(
+                    f"a pooling window of {k} cells, dilation {d}, that starts at cell {start} has none of its cells "
+                    f"on the {n} of the image: give less padding or dilation, or a larger input"
+                )
+
+
 def deconv_size(n, kernel, stride, padding, output_padding=0, dilation=1):
     """Output cells of a transposed convolution over `n` cells.  Raises ValueError if nothing is left."""
     size = stride * (n - 1) + dilation * (kernel - 1) + 1 - 2 * padding + output_padding
     if size < 1:
         raise GeometryError(f"a transposed convolution of {n} cells padded by {padding} leaves nothing: pad less")
-    if output_padding >= stride:
+    if output_padding >= max(stride, dilation):
         raise GeometryError(
-            f"output_padding {output_padding} must be smaller than the stride {stride}: it chooses among the output "
-            "sizes that the convolution maps to one input size"
+            f"output_padding {output_padding} must be smaller than the stride {stride} or the dilation {dilation}: it "
+            "chooses among the output sizes that the convolution maps to one input size"
         )
     return size
 

@@ -9,6 +9,23 @@ from .shapes import conv_sizes, pool_sizes, reach
 from .table import KERNELS
 
 
+def wide(x):
+    """x in float32 at least: sums and squares of float16 overflow at 65504, and lose what is small beside them."""
+    return x.astype("float32") if x.dtype.kind == "f" and x.dtype.itemsize < 4 else x
+
+
+def narrowed(y, dtype):
+    """y, which was computed in float32 for a `dtype` of half precision, in that; any other as it is."""
+    return y.astype(dtype) if y.dtype.kind == "f" and dtype.itemsize < 4 else y
+
+
+def total(x, axis=None, keepdims=False):
+    """Σ x over `axis`, in float32 at least, rounded to x's own type at the end."""
+    if x.dtype.kind == "f" and x.dtype.itemsize < 4:
+        return x.sum(axis=axis, keepdims=keepdims, dtype="float32").astype(x.dtype)
+    return x.sum(axis=axis, keepdims=keepdims)
+
+
 def sliding_windows(x, kernel_size, stride, dilation, out_size):
     """All windows of x as a view, nothing copied: (N, C, H, W) -> (N, C, kh, kw, OH, OW)."""
     sn, sc, sh, sw = x.strides
@@ -45,7 +62,7 @@ def add_bias(y, b):
 
 
 def channel_sums(x):
-    return x.sum(axis=(0, 2, 3))
+    return total(x, (0, 2, 3))
 
 
 def relu(x):
@@ -87,11 +104,11 @@ def im2col(x, kernel_size, stride, padding, dilation):
 def col2im(cols, x_shape, kernel_size, stride, padding, dilation):
     N, C, H, W = x_shape
     out = conv_sizes(x_shape, kernel_size, stride, padding, dilation)
-    cols = cols.reshape(N, C, kernel_size[0] * kernel_size[1], *out)
+    cols, dtype = wide(cols.reshape(N, C, kernel_size[0] * kernel_size[1], *out)), cols.dtype
     x = backend.of(cols).zeros((N, C, H + 2 * padding[0], W + 2 * padding[1]), cols.dtype)
     for tap, where in enumerate(tap_slices(kernel_size, stride, dilation, out)):
         x[where] += cols[:, :, tap]
-    return x[:, :, padding[0] : padding[0] + H, padding[1] : padding[1] + W]
+    return narrowed(x[:, :, padding[0] : padding[0] + H, padding[1] : padding[1] + W], dtype)
 
 
 def conv2d(x, w, stride, padding, dilation, groups):
@@ -113,18 +130,33 @@ def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
     cols = KERNELS["im2col"](x, w_shape[2:], stride, padding, dilation)
     cols = cols.reshape(len(x), groups, -1, cols.shape[-1])  # (N, G, C/G·kh·kw, OH·OW)
     gy = gy.reshape(len(gy), groups, w_shape[0] // groups, -1)  # (N, G, O/G, OH·OW)
-    return (gy @ cols.swapaxes(2, 3)).sum(axis=0).reshape(w_shape)
+    return total(gy @ cols.swapaxes(2, 3), 0).reshape(w_shape)
 
 
 def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
     xp = backend.of(x)
     out = pool_sizes(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+    first = first_taps(xp, x.shape[2:], kernel_size, stride, padding, dilation, out)
     x = pad_to_windows(x, kernel_size, stride, padding, dilation, out, value=-xp.inf)
     windows = sliding_windows(x, kernel_size, stride, dilation, out)
-    windows = windows.reshape(*x.shape[:2], -1, *out)  # (N, C, kh·kw, OH, OW)
+    windows = windows.reshape(*x.shape[:2], kernel_size[0] * kernel_size[1], *out)  # (N, C, kh·kw, OH, OW)
     index = windows.argmax(axis=2)  # the first maximum, row-major
     y = xp.take_along_axis(windows, index[:, :, None], axis=2)[:, :, 0]
+    index = xp.where(y == -xp.inf, first, index)  # not the padding
+    last = windows.shape[2] - 1 - xp.isnan(windows[:, :, ::-1]).argmax(axis=2)
+    index = xp.where(xp.isnan(y), last, index)  # the last NaN
     return y, index.astype(index_type(kernel_size))
+
+
+def first_taps(xp, sizes, kernel_size, stride, padding, dilation, out_size):
+    """The number of each window's first tap on the image, (OH, OW); 0 where it has none."""
+    each = []
+    for n, s, m, p, d in zip(sizes, stride, out_size, padding, dilation):
+        start = s * xp.arange(m) - p
+        tap = xp.maximum(-(start // d), 0)
+        each.append((tap, start + d * tap < n))
+    (u, rows), (v, columns) = each
+    return (u[:, None] * kernel_size[1] + v[None, :]) * (rows[:, None] & columns[None, :])
 
 
 def index_type(kernel_size):
@@ -133,10 +165,10 @@ def index_type(kernel_size):
 
 
 def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, ceil_mode):
-    out = gy.shape[2:]
+    xp, out = backend.of(gy), gy.shape[2:]
     gx = zeros_under_windows(gy, x_shape, kernel_size, stride, padding, dilation)
     for tap, where in enumerate(tap_slices(kernel_size, stride, dilation, out)):
-        gx[where] += gy * (index == tap)
+        gx[where] += xp.where(index == tap, gy, gy.dtype.type(0))  # chosen, not multiplied: gy may be infinite
     return gx[:, :, padding[0] : padding[0] + x_shape[2], padding[1] : padding[1] + x_shape[3]]
 
 
@@ -160,18 +192,20 @@ def window_areas(xp, x_shape, kernel_size, stride, padding, ceil_mode, count_inc
 def avg_pool2d(x, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation):
     out = pool_sizes(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
     areas = window_areas(backend.of(x), x.shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation)
-    x = pad_to_windows(x, kernel_size, stride, padding, dilation, out)
+    x, dtype = wide(pad_to_windows(x, kernel_size, stride, padding, dilation, out)), x.dtype
     y = sum(x[where] for where in tap_slices(kernel_size, stride, dilation, out))
-    return y / areas.astype(x.dtype)
+    return narrowed(y / areas.astype(x.dtype), dtype)
 
 
 def avg_pool2d_grad(gy, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation):
     areas = window_areas(backend.of(gy), x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation)
+    gy, dtype = wide(gy), gy.dtype
     share = gy / areas.astype(gy.dtype)
     gx = zeros_under_windows(gy, x_shape, kernel_size, stride, padding, dilation)
     for where in tap_slices(kernel_size, stride, dilation, gy.shape[2:]):
         gx[where] += share
-    return gx[:, :, padding[0] : padding[0] + x_shape[2], padding[1] : padding[1] + x_shape[3]]
+    gx = gx[:, :, padding[0] : padding[0] + x_shape[2], padding[1] : padding[1] + x_shape[3]]
+    return narrowed(gx, dtype)
 
 
 def softmax_loss(scores, labels, weights):
@@ -200,16 +234,16 @@ def _channel_windows(v, before, after):
 
 
 def local_response_norm(x, size, alpha, beta, k):
-    before = size // 2
-    s = k + alpha / size * _channel_windows(x * x, before, size - 1 - before)
-    return x * s**-beta, (x, s, size, alpha, beta)
+    before, values = size // 2, wide(x)
+    s = k + alpha / size * _channel_windows(values * values, before, size - 1 - before)
+    return narrowed(values * s**-beta, x.dtype), (x, s, size, alpha, beta)
 
 
 def local_response_norm_grad(gy, saved):
     x, s, size, alpha, beta = saved
-    after = size // 2  # the window of the adjoint is the mirrored one
+    after, x, dtype = size // 2, wide(x), gy.dtype  # the window of the adjoint is the mirrored one
     reached = _channel_windows(gy * x * s ** (-beta - 1), size - 1 - after, after)
-    return gy * s**-beta - (2 * alpha * beta / size) * x * reached
+    return narrowed(gy * s**-beta - (2 * alpha * beta / size) * x * reached, dtype)
 
 
 def _per_channel(v):
@@ -217,32 +251,37 @@ def _per_channel(v):
 
 
 def batch_norm(x, gamma, beta, eps):
-    mean = x.mean(axis=(0, 2, 3))
-    centred = x - _per_channel(mean)
+    values = wide(x)
+    mean = values.mean(axis=(0, 2, 3))
+    centred = values - _per_channel(mean)
     var = (centred * centred).mean(axis=(0, 2, 3))
     scale = gamma / backend.of(x).sqrt(var + eps)
-    return centred * _per_channel(scale) + _per_channel(beta), (mean, var, x, gamma, eps)
+    y = centred * _per_channel(scale) + _per_channel(beta)
+    return narrowed(y, x.dtype), (mean, var, x, gamma, eps)
 
 
 def batch_norm_grad(gy, saved):
     mean, var, x, gamma, eps = saved
     rstd = 1 / backend.of(x).sqrt(var + eps)  # (C,)
     xhat = (x - _per_channel(mean)) * _per_channel(rstd)
+    gy, dtype = wide(gy), gy.dtype
     gbeta, ggamma = gy.sum(axis=(0, 2, 3)), (gy * xhat).sum(axis=(0, 2, 3))
-    m = gy.size // gy.shape[1]
+    m = max(gy.size // max(gy.shape[1], 1), 1)
     gx = _per_channel(gamma * rstd) * (gy - _per_channel(gbeta / m) - xhat * _per_channel(ggamma / m))
-    return gx, ggamma, gbeta
+    return tuple(narrowed(g, dtype) for g in (gx, ggamma, gbeta))
 
 
 def sync_batch_norm(x, gamma, beta, eps, total):
     xp = backend.of(x)
-    sums = total(xp.append(x.sum(axis=(0, 2, 3), dtype="float64"), x.size // x.shape[1]))  # (C + 1,)
+    values = wide(x)
+    sums = total(xp.append(values.sum(axis=(0, 2, 3), dtype="float64"), x.size // max(x.shape[1], 1)))  # (C + 1,)
     m = float(sums[-1])
-    mean = (sums[:-1] / m).astype(x.dtype)
-    centred = x - _per_channel(mean)
-    var = (total((centred * centred).sum(axis=(0, 2, 3), dtype="float64")) / m).astype(x.dtype)
+    mean = (sums[:-1] / max(m, 1)).astype(values.dtype)
+    centred = values - _per_channel(mean)
+    var = (total((centred * centred).sum(axis=(0, 2, 3), dtype="float64")) / max(m, 1)).astype(values.dtype)
     scale = gamma / xp.sqrt(var + eps)
-    return centred * _per_channel(scale) + _per_channel(beta), (mean, var, x, gamma, eps, m)
+    y = centred * _per_channel(scale) + _per_channel(beta)
+    return narrowed(y, x.dtype), (mean, var, x, gamma, eps, m)
 
 
 def sync_batch_norm_grad(gy, saved, total):
@@ -250,7 +289,8 @@ def sync_batch_norm_grad(gy, saved, total):
     xp = backend.of(x)
     rstd = 1 / xp.sqrt(var + eps)
     xhat = (x - _per_channel(mean)) * _per_channel(rstd)
+    gy, dtype = wide(gy), gy.dtype
     gbeta, ggamma = gy.sum(axis=(0, 2, 3)), (gy * xhat).sum(axis=(0, 2, 3))  # of this part: gradients add up later
-    of_beta, of_gamma = (total(xp.stack([gbeta, ggamma]).astype("float64")) / m).astype(gy.dtype)
+    of_beta, of_gamma = (total(xp.stack([gbeta, ggamma]).astype("float64")) / max(m, 1)).astype(gy.dtype)
     gx = _per_channel(gamma * rstd) * (gy - _per_channel(of_beta) - xhat * _per_channel(of_gamma))
-    return gx, ggamma, gbeta
+    return tuple(narrowed(g, dtype) for g in (gx, ggamma, gbeta))

@@ -162,8 +162,10 @@ class BatchNorm2d(Module):
             node = BatchNormFunction.make(eps=self.eps)
         y = node(x, self.weight, self.bias)
         if not is_shapes_only():
-            self._follow(self.running_mean, node.batch_mean)
-            self._follow(self.running_var, node.batch_var * (node.pixels / max(node.pixels - 1, 1)))
+            if node.pixels > 0:  # of an empty batch there is no mean
+                self._follow(self.running_mean, node.batch_mean)
+            if node.pixels > 1:  # of one value there is no unbiased variance
+                self._follow(self.running_var, node.batch_var * (node.pixels / (node.pixels - 1)))
         return y
 
     def _follow(self, running, batch):

@@ -3,6 +3,7 @@
 from .. import backend, parallel
 from .. import kernels as K
 from ..core import Function
+from ..kernels.textbook import narrowed, total, wide
 from .arithmetic import Elementwise, unbroadcast
 
 
@@ -25,13 +26,14 @@ class PReLU(Elementwise):
 
     def forward(self, x, a):
         self.save(x, a)
-        return backend.of(x).where(x > 0, x, a * x)
+        return x * backend.of(x).where(x > 0, a.dtype.type(1), a)
 
     def backward(self, gy):
         x, a = self.saved
-        positive = x > 0
-        gx = backend.of(x).where(positive, gy, a * gy)
-        ga = unbroadcast(gy * x * ~positive, a.shape) if self.needs[1] else None
+        xp, positive = backend.of(x), x > 0
+        gx = gy * xp.where(positive, a.dtype.type(1), a)
+        # chosen, not multiplied by 0: x may be infinite where it is positive
+        ga = unbroadcast(gy * xp.where(positive, x.dtype.type(0), x), a.shape) if self.needs[1] else None
         return gx, ga
 
 
@@ -59,6 +61,11 @@ class OverAxis(Function):
     def infer(self, shape):
         return shape
 
+    def _shifted(self, x):
+        """x less its maximum, so that no exponential overflows; of nothing, nothing."""
+        x = wide(x)
+        return x - x.max(axis=self.axis, keepdims=True) if x.size else x.copy()
+
     def locate(self, axis, place):
         return None if axis + 2 == self.axis % 4 else place  # over h or w a cell sees the whole line
 
@@ -67,29 +74,30 @@ class Softmax(OverAxis):
     formula = "y_c = e^{x_c} / Σ_c' e^{x_c'}      gx = y (gy − Σ gy·y)"
 
     def forward(self, x):
-        e = backend.of(x).exp(x - x.max(axis=self.axis, keepdims=True))
-        y = e / e.sum(axis=self.axis, keepdims=True)
+        e = backend.of(x).exp(self._shifted(x))
+        y = narrowed(e / e.sum(axis=self.axis, keepdims=True), x.dtype)
         self.save(y)
         return y
 
     def backward(self, gy):
         (y,) = self.saved
-        return y * (gy - (gy * y).sum(axis=self.axis, keepdims=True))
+        return y * (gy - total(gy * y, self.axis, keepdims=True))
 
 
 class LogSoftmax(OverAxis):
     formula = "y_c = x_c − log Σ_c' e^{x_c'}      gx = gy − softmax(x) Σ gy"
 
     def forward(self, x):
-        xp = backend.of(x)
-        shifted = x - x.max(axis=self.axis, keepdims=True)
-        y = shifted - xp.log(xp.exp(shifted).sum(axis=self.axis, keepdims=True))
+        xp, y = backend.of(x), self._shifted(x)
+        if x.size:
+            y = y - xp.log(xp.exp(y).sum(axis=self.axis, keepdims=True))
+        y = narrowed(y, x.dtype)
         self.save(y)
         return y
 
     def backward(self, gy):
         (y,) = self.saved
-        return gy - backend.of(y).exp(y) * gy.sum(axis=self.axis, keepdims=True)
+        return gy - backend.of(y).exp(y) * total(gy, self.axis, keepdims=True)
 
 
 class Dropout(Function):
@@ -108,11 +116,15 @@ class Dropout(Function):
         kept = parallel.uniform(x.shape, "float32") >= self.p
         mask = backend.of(x).asarray(kept)
         self.save(mask)
-        return x * mask * (1 / (1 - self.p))
+        return self._kept(x, mask)
 
     def backward(self, gy):
         (mask,) = self.saved
-        return gy * mask * (1 / (1 - self.p))
+        return self._kept(gy, mask)
+
+    def _kept(self, values, mask):
+        """Chosen, as relu's gradient is, and not multiplied by 0: a dropped element may be infinite."""
+        return K.relu_grad(values, mask) * (1 / (1 - self.p))
 
 
 def relu(x):

@@ -4,15 +4,16 @@ from math import prod
 
 from .. import backend
 from ..core import Function
+from ..kernels.textbook import total
 
 
 def unbroadcast(g, shape):
     """The adjoint of broadcasting `shape` to g's: the sum over every axis along which one value was repeated."""
     if g.shape == shape:
         return g
-    g = g.sum(axis=tuple(range(g.ndim - len(shape))))
+    g = total(g, tuple(range(g.ndim - len(shape))))
     repeated = tuple(axis for axis, n in enumerate(shape) if n == 1 and g.shape[axis] != 1)
-    return g.sum(axis=repeated, keepdims=True) if repeated else g
+    return total(g, repeated, keepdims=True) if repeated else g
 
 
 class Elementwise(Function):
@@ -95,9 +96,12 @@ class Pow(Elementwise):
         xp = backend.of(a)
         ga = gb = None
         if self.needs[0]:
-            ga = unbroadcast(gy * b * a ** xp.where(b == 0, 1, b - 1), a.shape)  # x⁰ has slope 0, at 0 too
+            flat = b == 0  # x⁰ has slope 0, at 0 and at infinity too
+            ga = unbroadcast(gy * b * xp.where(flat, 1, a) ** xp.where(flat, 1, b - 1), a.shape)
         if self.needs[1]:
-            gb = unbroadcast(gy * a**b * xp.log(xp.where(a > 0, a, 1)), b.shape)
+            flat = (a == 0) & (b >= 0)  # 0^b is 0 on both sides of b, but for 0⁰; and 0 · log 0 is 0
+            log = xp.log(xp.where(flat, 1, a))  # NaN where a < 0: there a^b is defined for whole b alone
+            gb = unbroadcast(gy * a**b * log, b.shape)
         return ga, gb
 
 
@@ -134,7 +138,7 @@ class Reduction(Function):
 
     def axes(self, ndim):
         axis = range(ndim) if self.axis is None else self.axis if isinstance(self.axis, tuple) else (self.axis,)
-        return tuple(a % ndim for a in axis)
+        return tuple(a % (ndim or 1) for a in axis)
 
     def infer(self, shape):
         axes = self.axes(len(shape))
@@ -158,7 +162,7 @@ class Sum(Reduction):
 
     def forward(self, x):
         self.save(x.shape)
-        return x.sum(axis=self.axis, keepdims=self.keepdims)
+        return total(x, self.axis, self.keepdims)
 
     def backward(self, gy):
         (shape,) = self.saved
@@ -174,7 +178,7 @@ class Mean(Reduction):
 
     def backward(self, gy):
         (shape,) = self.saved
-        n = prod(shape[a] for a in self.axes(len(shape)))
+        n = prod(shape[a] for a in self.axes(len(shape)) if shape) or 1
         return backend.of(gy).broadcast_to(self.expand(gy / n, shape), shape)
 
 
@@ -188,9 +192,9 @@ class Max(Reduction):
 
     def backward(self, gy):
         x, y = self.saved
-        largest = x == self.expand(y, x.shape)
+        largest = (x == self.expand(y, x.shape)) | (x != x)  # a NaN is the maximum of what it is among
         share = gy / largest.sum(axis=self.axis, keepdims=self.keepdims)
-        return largest * self.expand(share.astype(gy.dtype), x.shape)
+        return backend.of(gy).where(largest, self.expand(share.astype(gy.dtype), x.shape), gy.dtype.type(0))
 
 
 class MatMul(Function):
@@ -202,8 +206,12 @@ class MatMul(Function):
 
     def backward(self, gy):
         a, b = self.saved
-        ga = unbroadcast(gy @ b.swapaxes(-1, -2), a.shape) if self.needs[0] else None
-        gb = unbroadcast(a.swapaxes(-1, -2) @ gy, b.shape) if self.needs[1] else None
+        rows = a[None] if a.ndim == 1 else a
+        columns = b[:, None] if b.ndim == 1 else b
+        gy = gy[..., None] if b.ndim == 1 else gy
+        gy = gy[..., None, :] if a.ndim == 1 else gy
+        ga = unbroadcast(gy @ columns.swapaxes(-1, -2), rows.shape).reshape(a.shape) if self.needs[0] else None
+        gb = unbroadcast(rows.swapaxes(-1, -2) @ gy, columns.shape).reshape(b.shape) if self.needs[1] else None
         return ga, gb
 
     def count_macs(self, out_shape, a_shape, b_shape):
@@ -245,7 +253,7 @@ def neg(x):
 
 
 def pow(a, b):
-    """a^b, elementwise; the gradient with respect to a tensor exponent needs a > 0."""
+    """a^b, elementwise; the gradient with respect to a tensor exponent needs a ≥ 0, and is NaN elsewhere."""
     return Pow.apply(a, b)
 
 
@@ -275,5 +283,6 @@ def max(x, axis=None, keepdims=False):
 
 
 def matmul(a, b):
-    """The matrix product over the last two axes, leading axes broadcast (both operands at least 2-D)."""
+    """The matrix product over the last two axes, leading axes broadcast; a vector on the left is a row, on the right a
+    column, and its axis is gone in the result."""
     return MatMul.apply(a, b)

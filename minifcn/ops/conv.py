@@ -83,11 +83,14 @@ class ConvTranspose2d(Convolution):
         _check_channels("conv_transpose2d", x, w, x.shape[1], w.shape[0], outputs, self.groups, b)
         sizes = zip(x.shape[2:], w.shape[2:], self.stride, self.padding, self.output_padding, self.dilation)
         y_shape = (len(x), outputs, *(deconv_size(*s) for s in sizes))
+        more = [(0, 0), (0, 0), *((0, p // s) for p, s in zip(self.output_padding, self.stride))]
+        if any(map(any, more)) and not K.is_shapes_only():
+            x = backend.of(x).pad(x, more)  # A maps an output this large to more cells than x has: the others are 0
         return self._finish(K.conv2d_grad_input(x, w, y_shape, *self._where), x, w, b)
 
     def backward(self, gy):
         x, w = self.saved
-        gx = K.conv2d(gy, w, *self._where) if self.needs[0] else None
+        gx = K.conv2d(gy, w, *self._where)[(..., *map(slice, self.in_shapes[0][2:]))] if self.needs[0] else None
         gw = K.conv2d_grad_weight(x, gy, w.shape, *self._where) if self.needs[1] else None
         return self._gradients(gx, gw, gy)
 
@@ -203,7 +206,8 @@ def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0, groups
     stride, padding, dilation : int or (h, w)
         Those of A.
     output_padding : int or (h, w)
-        A maps several output sizes to one input size; this many more rows and columns choose among them (< stride).
+        This many more rows and columns at the end: A maps several output sizes to one input size, and these choose
+        among them.  Smaller than the stride or the dilation.
     groups : int
 
     Returns

@@ -5,6 +5,7 @@ from math import prod
 from .. import backend
 from ..core import Function
 from ..kernels.shapes import pair, require_maps
+from ..kernels.textbook import wide
 
 
 class Interpolate(Function):
@@ -18,19 +19,34 @@ class Interpolate(Function):
 
     def forward(self, x):
         require_maps("interpolate", x)
-        rows, columns = (linear_weights(backend.of(x), n, m, x.dtype) for n, m in zip(x.shape[2:], self.size))
+        rows, columns = (linear_weights(backend.of(x), n, m, wide(x).dtype) for n, m in zip(x.shape[2:], self.size))
         self.save(rows, columns)
-        return rows @ x @ columns.T
+        return _weighted(rows, x, columns.T)
 
     def backward(self, gy):
         rows, columns = self.saved
-        return rows.T @ gy @ columns
+        return _weighted(rows.T, gy, columns)
 
     def count(self, out_shape, x_shape):
         return 8 * prod(out_shape)
 
     def locate(self, axis, place):
         return place.resize(self.in_shapes[0][axis + 2], self.size[axis])
+
+
+def _weighted(rows, x, columns):
+    """``rows @ x @ columns``, in which a weight of 0 leaves out what it meets, even an infinite number."""
+    xp = backend.of(x)
+    finite = xp.isfinite(x)
+    if finite.all():
+        return (rows @ wide(x) @ columns).astype(x.dtype, copy=False)
+    y = (rows @ xp.where(finite, wide(x), 0) @ columns).astype(x.dtype, copy=False)
+    looks = [(w > 0).astype(y.dtype) for w in (rows, columns)]
+    kinds = (x == xp.inf, x == -xp.inf, x != x)
+    up, down, unknown = (looks[0] @ kind.astype(y.dtype) @ looks[1] > 0 for kind in kinds)
+    y[up], y[down] = xp.inf, -xp.inf
+    y[unknown | (up & down)] = xp.nan
+    return y
 
 
 def linear_weights(xp, n, m, dtype):

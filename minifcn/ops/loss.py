@@ -23,7 +23,10 @@ class CrossEntropy(Function):
 
     def backward(self, gy):
         prob, dtype = self.saved
-        weights = self.weights * (gy if self.scale is None else gy * self.scale)
+        xp, gy = backend.of(prob), gy if self.scale is None else gy * self.scale
+        weights = self.weights * xp.where(
+            self.weights != 0, gy, gy.dtype.type(0)
+        )  # where it is void, gy may be infinite
         return K.softmax_loss_grad(prob, self.labels, weights).astype(dtype, copy=False)
 
     def count(self, out_shape, scores_shape):

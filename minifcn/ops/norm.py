@@ -6,6 +6,7 @@ from .. import backend
 from .. import kernels as K
 from ..core import Function
 from ..kernels.shapes import require_maps
+from ..kernels.textbook import wide
 from ..parallel import ALONE
 
 
@@ -46,7 +47,7 @@ class BatchNorm2d(Function):
     def forward(self, x, gamma, beta):
         require_maps("batch_norm", x)
         y, saved = K.batch_norm(x, gamma, beta, self.eps)
-        self.batch_mean, self.batch_var, self.pixels = *saved[:2], x.size // x.shape[1]
+        self.batch_mean, self.batch_var, self.pixels = *saved[:2], x.size // max(x.shape[1], 1)
         self.save(*saved)
         return y
 
@@ -108,6 +109,7 @@ class FrozenBatchNorm2d(Function):
     def backward(self, gy):
         x, gamma, mean, rstd = self.saved
         gx = gy * (gamma * rstd)[:, None, None]
+        gy = wide(gy)
         gbeta = gy.sum(axis=(0, 2, 3))
         ggamma = ((gy * x).sum(axis=(0, 2, 3)) - mean * gbeta) * rstd
         return gx, ggamma, gbeta, None, None

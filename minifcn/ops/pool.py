@@ -4,7 +4,7 @@ from math import prod
 
 from .. import kernels as K
 from ..core import Function
-from ..kernels.shapes import pair, require_maps
+from ..kernels.shapes import pair, require_maps, require_taps
 
 
 class Pool2d(Function):
@@ -35,6 +35,7 @@ class MaxPool2d(Pool2d):
 
     def forward(self, x):
         require_maps("max_pool2d", x)
+        require_taps(x.shape, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
         y, index = K.max_pool2d(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
         self.save(index, x.shape)
         return y
@@ -60,6 +61,8 @@ class AvgPool2d(Pool2d):
 
     def forward(self, x):
         require_maps("avg_pool2d", x)
+        if not self.count_include_pad:
+            require_taps(x.shape, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
         self.save(x.shape)
         return K.avg_pool2d(x, *self._window)
 
@@ -76,7 +79,7 @@ def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fal
     x : Tensor
         (N, C, H, W).
     kernel_size, stride, padding, dilation : int or (h, w)
-        `stride` defaults to the window's size.  Padding counts as −∞.
+        `stride` defaults to the window's size.  Padding counts as −∞, and is at most half a window wide.
     ceil_mode : bool
         Round the output size up and clip the last window to the image: the rule of Caffe, and so of the paper's nets.
         A window must start inside the image or its leading padding.
@@ -84,7 +87,12 @@ def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fal
     Returns
     -------
     Tensor
-        (N, C, OH, OW) with ``OH = ⌊(H + 2p − d(kh − 1) − 1)/s⌋ + 1``, or ⌈·⌉ in ceil mode.
+        (N, C, OH, OW) with ``OH = ⌊(H + 2p − d(kh − 1) − 1)/s⌋ + 1``, or ⌈·⌉ in ceil mode.  NaN where a window has one.
+
+    Raises
+    ------
+    GeometryError
+        If no window fits, the padding is too wide, or a dilated window has no cell on the image.
 
     Examples
     --------

@@ -108,6 +108,8 @@ def _of_one_kind(function):
     @wraps(function)
     def call(first, second, *rest):
         dtype = np.result_type(first, second).newbyteorder("=")
+        if dtype.itemsize < 4:  # sums of float16 overflow
+            return call(first.astype(np.float32), second.astype(np.float32), *rest).astype(dtype)
         first, second = first.astype(dtype, copy=False), second.astype(dtype, copy=False)
         if not (first.size and second.size):
             return np.zeros(getattr(shapes, function.__name__)(first, second, *rest).shape, dtype)

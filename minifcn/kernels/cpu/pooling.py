@@ -5,7 +5,7 @@ import numpy as np
 from ... import memory
 from .. import textbook
 from ..shapes import pool_sizes, reach
-from ..textbook import index_type, tap_slices
+from ..textbook import first_taps, index_type, tap_slices
 from . import workers
 from .banded import padded
 
@@ -21,6 +21,7 @@ def _chunks(x):
 
 def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
     out = pool_sizes(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+    first = first_taps(np, x.shape[2:], kernel_size, stride, padding, dilation, out).astype(index_type(kernel_size))
     size = reach(x.shape[2:], out, kernel_size, stride, padding, dilation)
     if tuple(size) != x.shape[2:]:
         x = padded(x, padding, size, value=-np.inf)
@@ -40,6 +41,10 @@ def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
             np.multiply(better.view(np.uint8), index.dtype.type(tap), out=improved)
             np.maximum(here, improved, out=here)
             np.maximum(best, value, out=best)
+        if not best.min() > -np.inf:  # a NaN, with which no comparison is true; or −∞, which the padding is as well
+            np.copyto(here, first, where=best == -np.inf)
+            for tap, where in enumerate(taps):
+                here[np.isnan(source[where])] = tap
 
     workers.run(channels, _chunks(y), moved=x.size)
     return y, index

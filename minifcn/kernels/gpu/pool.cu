@@ -13,7 +13,7 @@ extern "C" __global__ void max_pool2d(const MF_REAL* x, MF_REAL* y, unsigned cha
         const MF_REAL* map = x + rest / OH * H * W;
 
         MF_REAL best = __int_as_float(0xff800000);  // the bits of -infinity: NVRTC has no name for it
-        int at = 0;
+        int at = -1;  // the first tap on the image, where all are -infinity
         for (int u = 0; u < kh; ++u) {
             const int p = sh * i - ph + dh * u;
             if (p < 0 || p >= H) continue;
@@ -21,7 +21,7 @@ extern "C" __global__ void max_pool2d(const MF_REAL* x, MF_REAL* y, unsigned cha
                 const int q = sw * j - pw + dw * v;
                 if (q < 0 || q >= W) continue;
                 const MF_REAL value = map[(MF_INDEX)p * W + q];
-                if (value > best || value != value) best = value, at = u * kw + v;  // a NaN is not hidden
+                if (at < 0 || value > best || value != value) best = value, at = u * kw + v;  // a NaN is not hidden
             }
         }
         y[e] = best;
