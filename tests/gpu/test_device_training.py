@@ -5,7 +5,7 @@ import pytest
 from strategies import normal
 
 import minifcn as mf
-from minifcn import models, optim, runs
+from minifcn import backend, models, optim, runs
 from minifcn.data import Loader, Shapes
 from minifcn.metrics import ConfusionMatrix
 from minifcn.training import Callback
@@ -35,6 +35,9 @@ def agree(got, expected, rtol):
     """State dicts, the first from the device: the same numbers up to rounding."""
     assert got.keys() == expected.keys()
     for name, b in expected.items():
+        if name.endswith(".steps"):  # Adam's number of steps is a Python number, and stays on the host
+            assert got[name].tolist() == b.tolist(), name
+            continue
         assert not isinstance(got[name], np.ndarray) and got[name].dtype == b.dtype, name
         np.testing.assert_allclose(got[name].get(), b, rtol=rtol, atol=rtol * max(1, np.abs(b).max()), err_msg=name)
 
@@ -154,7 +157,7 @@ def test_optimiser_state_comes_back_onto_the_device(xp, device):
         optimizer = make([w])
         w.grad = device.put(normal((2, 3), 2, np.float32))
         optimizer.step()
-        saved = {k: device.get(v) for k, v in optimizer.state_dict().items()}
+        saved = {k: backend.asnumpy(v) for k, v in optimizer.state_dict().items()}
         again = make([w])
         again.load_state_dict(saved, steps=1)
         agree(again.state_dict(), saved, 0)
