@@ -3,7 +3,7 @@
 import sys
 
 from .cli import Parser, at_least, command, device, json_file, write_json
-from .data import DATASETS, Loader, open_dataset
+from .data import DATASETS, open_dataset
 from .errors import UserError
 from .models import load
 from .runs import Run, about, find_checkpoint, measures, outcome
@@ -18,7 +18,7 @@ def parser():
     p.add_argument("--dataset", help=f"one of {', '.join(DATASETS)} (default: the run's)")
     p.add_argument("--root", metavar="DIR", help="where the data set lies (default: the run's)")
     p.add_argument("--split", help="which part of it (default: what the run was validated on)")
-    p.add_argument("--batch-size", type=at_least(1), help="images a batch (default: the run's)")
+    p.add_argument("--batch-size", type=at_least(1), help="has no effect any more: no measure depends on a batch")
     p.add_argument("--device", type=device, default="cpu", help="cpu, cuda or cuda:1")
     p.add_argument("--json", type=json_file, metavar="OUT", help='write the measures there ("-": standard output)')
     return p
@@ -37,9 +37,7 @@ def main(argv=None):
     dataset = args.dataset or config["dataset"]
     split, root = args.split or config.get("val_split", "val"), args.root or config.get("root")
     data = run_split(checkpoint.parent, config, split, root) or open_dataset(dataset, split, root)
-    # of one size with the run's batches, the sums are added up in the same order, and agree to the last digit
-    batch_size = args.batch_size or config.get("batch_size", 8)
-    confusion, loss = evaluate(model, Loader(data, batch_size, fill=model.preprocessing.fill), progress=True)
+    confusion, loss = evaluate(model, data, progress=True)
     metrics = measures(confusion, data.classes) | about(data, loss)
     out = sys.stderr if args.json == "-" else sys.stdout
     print(f"{checkpoint} on {dataset}: {len(data)} images", *outcome(metrics), sep="\n", file=out)

@@ -208,6 +208,18 @@ def parameter_list(params):
     return params
 
 
+def require_learnable(model, optimizer):
+    """Raise an error if the steps of an optimiser would not change a model."""
+    own = {id(p) for p in model.parameters()}
+    learned = [p for p in optimizer.params if id(p) in own]
+    if not learned:
+        raise ValueError("the optimiser has none of this model's parameters: make one from model.parameters()")
+    if not any(p.requires_grad for p in learned):
+        raise ValueError("all parameters of the optimiser are frozen: there is nothing to learn")
+    if not (Tensor([0.0], requires_grad=True) + 1).requires_grad:
+        raise RuntimeError("fit inside no_grad cannot learn: nothing is remembered for a backward pass there")
+
+
 def require_range(name, value, below=np.inf):
     """Raise ValueError unless 0 ≤ value < `below`."""
     if not isinstance(value, Real) or not 0 <= value < below:
@@ -235,6 +247,8 @@ def poly(progress):
     return max(1 - progress, 0) ** 0.9  # of a negative number it would be complex
 
 
+MEAN_RATE = 0.007  # of SGD with momentum 0.9 and a mean over pixels: default rates are derived from it
+
 SCHEDULES = {"constant": constant, "step": step_down, "poly": poly}
 """Factors on the learning rate as functions of progress, the share of all steps that is done (0 … 1)."""
 
@@ -256,6 +270,29 @@ def reduction_factor(reduction, labelled, batch_size):
     if reduction not in factors:
         raise ValueError(f"unknown reduction {reduction!r}: choose from {', '.join(factors)}")
     return factors[reduction]
+
+
+def step_factor(reduction, labelled, batch_size, accumulate=1):
+    """:func:`reduction_factor` of the batches that make a step together: those of a sum add up, others are averaged."""
+    return reduction_factor(reduction, labelled, batch_size) * (accumulate if reduction == "sum" else 1)
+
+
+def effective_step(optimizer, reduction, pixels, batch_size):
+    """How far a constant per-pixel gradient of 1 moves a weight per step, momentum included: lr · N / (1 − μ).
+
+    N is what the reduction multiplies a mean over pixels by: the labelled pixels of a batch for "sum" (the paper's
+    1e-10 · 187,500 / (1 − 0.99) = 1.9e-3), those of one image for "batch", 1 for "valid".
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    reduction : {"sum", "valid", "batch"}
+    pixels : int
+        Labelled pixels of a batch.
+    batch_size : int
+    """
+    factor = 1 if optimizer.memory == 1 else reduction_factor(reduction, pixels, batch_size)
+    return optimizer.lr * optimizer.memory * factor
 
 
 def convert_lr(lr, source, target, labelled, batch_size):

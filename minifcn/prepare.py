@@ -5,13 +5,16 @@ Each function takes the settings as attributes (``args.batch_size``), under the 
 
 import sys
 
+import numpy as np
 from threadpoolctl import threadpool_info
 
 from . import backend, models, optim, parallel
 from .core import Tensor, no_grad
 from .data import Augment, Loader, open_dataset
 from .data.earth import MissingExtra
+from .data.images import VOID
 from .data.manifest import require_same_names
+from .data.statistics import label_counts, pixels_per_batch, sizes, suitable_jitter
 from .data.transforms import CAFFE, Preprocessing
 from .errors import UserError
 from .geometry import minimal_padding, receptive_field
@@ -21,7 +24,6 @@ from .kernels.shapes import stand_in
 from .models.store import load_start
 from .nn.surgery import transplant
 from .runs import find_checkpoint
-from .training import effective_step, pixels_per_batch
 
 
 def splits(args):
@@ -57,8 +59,8 @@ def network(args, data, val):
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
     given["num_classes"] = data.num_classes
     if args.pad == "minimal":
-        sizes = {n for split in (data, val) for i in range(len(split)) for n in split[i][0].shape[:2]}
-        args.pad = minimal_padding(lambda pad: models.build(args.model, pad=pad, **given), *sorted(sizes))
+        sides = np.unique(np.concatenate([sizes(data), sizes(val)])).tolist()
+        args.pad = minimal_padding(lambda pad: models.build(args.model, pad=pad, **given), *sides)
     if args.pad is not None:
         given["pad"] = args.pad
     model = models.build(args.model, **given)
@@ -113,6 +115,8 @@ def take_preprocessing(model, record):
 
 def loaders(args, model, train, val):
     """Batches to train on, shuffled and changed at random, and batches to validate on."""
+    if args.jitter is None:
+        args.jitter = suitable_jitter(train)
     fill = model.preprocessing.fill
     whole = len(train) >= args.batch_size  # a last batch of two images would upset the statistics of batch norm
     augment = Augment(mirror=args.mirror, jitter=args.jitter, zoom=args.zoom, fill=fill)
@@ -122,17 +126,30 @@ def loaders(args, model, train, val):
     )
 
 
-def optimizer(args, model, train):
+def labels(args, train):
+    """How many pixels of each class each training image has, (n, C); None without `balance`: nobody reads masks then.
+
+    Raises UserError if there are none at all.
+    """
+    if not args.balance:
+        return None
+    counts = label_counts(train)
+    if not counts.any():
+        raise UserError(f"not one pixel of {train!r} is labelled: every label is {VOID}, void; label some")
+    return counts
+
+
+def optimizer(args, model, train, counts=None):
     """SGD or Adam.
 
     The defaults suit a mean loss.  A sum over N pixels has N times the gradient: it takes 1/N of the rate and, so that
     the penalty keeps its weight beside the data, N times the decay.
     """
-    pixels = _counted(args, train)
+    pixels, batch_size = _counted(args, train, counts), min(args.batch_size, len(train.dataset))
     # Adam's step has the size of the rate, whatever the gradient's
-    factor = 1 if args.optimizer == "adam" else optim.reduction_factor(args.reduction, pixels, train.batch_size)
+    factor = 1 if args.optimizer == "adam" else optim.step_factor(args.reduction, pixels, batch_size, args.accumulate)
     if args.lr is None:
-        args.lr = float(f"{(1e-3 if args.optimizer == 'adam' else 0.007) / factor:.2g}")
+        args.lr = float(f"{(1e-3 if args.optimizer == 'adam' else optim.MEAN_RATE) / factor:.2g}")
     if args.weight_decay is None:
         args.weight_decay = float(f"{2e-3 * factor:.3g}")
     if args.optimizer == "adam":
@@ -140,33 +157,40 @@ def optimizer(args, model, train):
     return optim.SGD(model.parameters(), args.lr, args.momentum, args.weight_decay)
 
 
-def header(args, model, optimizer, train, val, weight=None):
+def header(args, model, optimizer, train, val, weight=None, counts=None):
     """What is about to happen: {topic: one line}."""
-    pixels = _counted(args, train)
+    pixels = _counted(args, train, counts)
     xp = backend.of(model.parameters()[0].data)
     seen = _field(model, train.dataset[0][0].shape[:2])
     weights = "" if weight is None else f"; class weights {' '.join(f'{w:.2g}' for w in weight)}"
     sampled = "" if args.sampling == 1 else f"; each pixel counts with probability {args.sampling:g}"
     ranks = parallel.world().size
     shared = f"; {ranks} ranks, each on its part of a batch" if ranks > 1 else ""
-    step = f"effective {effective_step(optimizer, args.reduction, pixels, train.batch_size):.3g}"
-    if args.optimizer == "sgd" and args.reduction == "sum":
-        step += f" = lr · N / (1 − momentum), with N = {pixels:,} pixels a batch"
+    images = min(args.batch_size, len(train.dataset))
+    changed = f"; jitter {args.jitter} pixels, zoom {args.zoom:g}{', mirrored' if args.mirror else ''}"
+    summed = args.reduction == "sum"
+    together = pixels * args.accumulate if summed else pixels
+    step = f"effective {optim.effective_step(optimizer, args.reduction, together, images):.3g}"
+    if args.optimizer == "sgd" and summed:
+        step += (
+            f" = lr · N / (1 − momentum), with N = {together:,} pixels a {'batch' if args.accumulate == 1 else 'step'}"
+        )
     return dict(
         arrays=f"{xp.__name__} {xp.__version__}, BLAS {_blas()}, {workers.threads()} worker threads",
         data=f"{args.dataset}: {len(train.dataset)} images to train on, {len(val.dataset)} to validate on, "
-        f"{model.num_classes} classes",
+        f"{model.num_classes} classes{changed}",
         model=f"{args.model}: {model.num_parameters():,} parameters; a pixel sees {seen[0]}×{seen[1]} pixels",
         loss=f"cross-entropy, reduction {args.reduction}{sampled}{weights}",
         optimiser=f"{args.optimizer}, lr {optimizer.lr:g} ({args.schedule}), weight decay {args.weight_decay:g}",
         step=step,
-        length=f"epochs {args.epochs}, each of {len(train)} batches of {args.batch_size}; seed {args.seed}{shared}",
+        length=f"epochs {args.epochs}, each of {len(train)} batches of {images}; seed {args.seed}{shared}",
     )
 
 
-def _counted(args, train):
-    """Pixels of a batch whose loss counts, on average."""
-    return round(pixels_per_batch(train) * args.sampling)
+def _counted(args, train, counts):
+    """Pixels of a typical batch whose loss counts."""
+    labelled = None if counts is None else counts.sum(axis=1)
+    return max(round(pixels_per_batch(train, labelled) * args.sampling), 1)
 
 
 def _blas():

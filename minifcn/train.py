@@ -11,11 +11,12 @@ from .callbacks import Progress, StopOnSignal
 from .cli import Parser, at_least, command, device, json_file, share, write_json
 from .coords import GeometryError
 from .data import DATASETS
+from .data.statistics import balanced
 from .errors import UserError
 from .io import load_record
 from .recipes import RECIPES, recipe
 from .runs import Recorder, Run, illustrate, outcome, require_vacant
-from .training import Diverged, class_weights, fit
+from .training import Diverged, fit, lonely_batch_norm
 
 DESCRIPTION = """Train a fully convolutional network from scratch.  Without arguments: a small FCN-8s learns to tell
 ocean, lakes and five climate zones apart on NASA's Blue Marble, in a few minutes on two cores."""
@@ -37,7 +38,10 @@ def parser():
     data.add_argument("--train-split", default="train", help="what to learn from")
     data.add_argument("--val-split", default="val", help="what to measure on, every epoch")
     data.add_argument("--mirror", action=switch, default=True, help="mirror at random")
-    data.add_argument("--jitter", type=at_least(0), default=64, help="translate at random by up to this many pixels")
+    data.add_argument(
+        "--jitter", type=at_least(0), metavar="PIXELS",
+        help="translate at random by up to so many (default: 64, less for small pictures; the header says)",
+    )  # fmt: skip
     data.add_argument("--zoom", type=at_least(0, float), default=0.2, help="zoom at random by up to 1 + this factor")
 
     net = p.add_argument_group("model")
@@ -114,9 +118,12 @@ def main(argv=None):
         elif args.init:
             start = prepare.initialise(args, model)
         train, val = prepare.loaders(args, model, train_data, val_data)
-        optimizer = prepare.optimizer(args, model, train)
-        weight = class_weights(train_data, args.balance) if args.balance else None
-        header = prepare.header(args, model, optimizer, train, val, weight)
+        counts = prepare.labels(args, train_data)
+        optimizer = prepare.optimizer(args, model, train, counts)
+        weight = None if counts is None else balanced(counts, args.balance)
+        header = prepare.header(args, model, optimizer, train, val, weight, counts)
+        if lone := lonely_batch_norm(model, train):
+            print(f"note        {lone}", file=sys.stderr)
         if start:
             header["start"] = f"{args.init}: {start}"
         config = {name: value for name, value in vars(args).items() if name not in OWN}

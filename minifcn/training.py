@@ -3,21 +3,25 @@
 import math
 import sys
 import time
+import warnings
 import zlib
 from dataclasses import dataclass, field
+from numbers import Integral
 
 import numpy as np
 
-from . import backend, ops, parallel
+from . import backend, nn, ops, parallel
 from .coords import GeometryError
 from .core import Tensor, no_grad
 from .data import Loader
 from .data.images import VOID
 from .data.manifest import require_same_names
+from .data.samples import called, sample
+from .data.statistics import class_weights, pixels_per_batch, typical_pixels  # noqa: F401  some look for weights here
 from .errors import UserError
 from .metrics import ConfusionMatrix
 from .nn.module import evaluating
-from .optim import SGD, constant, reduction_factor
+from .optim import MEAN_RATE, SGD, constant, effective_step, reduction_factor, require_learnable, step_factor
 
 
 @dataclass
@@ -30,7 +34,8 @@ class Training:
     optimizer: object
     epochs: int
     reduction: str = "sum"
-    base_lr: float = 0.0
+    base_lr: float = 0.0  # what the schedule is a factor on; a callback may change it, or the optimiser's lr
+    rate: float = 0.0  # what the schedule has made of it
     epoch: int = 0  # epochs finished, validation included
     step: int = 0  # batches done
     trained: bool = False  # all batches of this epoch are done, its validation is not
@@ -101,9 +106,11 @@ def fit(
     model : Module
         With ``preprocessing`` (images to input) and scores of the image's size; an auxiliary head is trained along.
     train, val : Loader or data set
-        A bare data set is loaded in shuffled batches of 8.
+        A bare data set is loaded in shuffled batches of 8.  An epoch of `train` that was broken off is not finished:
+        the first epoch is a whole one.  Of `val` the whole data set is measured, whatever loads it.
     optimizer : Optimizer, optional
-        By default SGD with momentum 0.9 and a step that suits a summed loss.
+        By default SGD with momentum 0.9 and a rate that suits `reduction` and the pictures (:func:`default_rate`).
+        Afterwards its ``lr`` is what it was before, not what the schedule made of it.
     epochs : int
     reduction : {"sum", "valid", "batch"}
         Of the loss, see :func:`minifcn.ops.cross_entropy`.
@@ -129,17 +136,28 @@ def fit(
     Diverged
         (a UserError) if the loss is no longer a number.
     UserError
-        If the model and the data have different classes, or an image cannot be had.
+        If the model and the data have different classes, an image cannot be had, or no pixel is labelled.
+    ValueError
+        If an argument is out of range, or the optimiser has none of the model's parameters.
+    RuntimeError
+        Inside ``no_grad``.
     """
     train, val = _loader(train, shuffle=True), _loader(val)
     for loader in filter(None, (train, val)):
         require_same_classes(model, loader.dataset)
-    optimizer = optimizer or SGD(model.parameters(), lr=1e-7, momentum=0.9)
+    require_arguments(epochs, reduction, accumulate, sampling)
+    optimizer = optimizer or SGD(model.parameters(), default_rate(train, reduction, accumulate), momentum=0.9)
+    require_learnable(model, optimizer)
+    if lone := lonely_batch_norm(model, train):
+        warnings.warn(lone, RuntimeWarning, stacklevel=2)
+    train.begin_epoch()
+    optimizer.zero_grad()  # of a run that was broken off before its step
     t = Training(model, train, val, optimizer, epochs, reduction, base_lr=optimizer.lr, ranks=parallel.world())
     weight = None if weight is None else backend.to_device(np.asarray(weight), t.device)
     if resume:
         resume(t)
     require_same_start(t)
+    t.rate = optimizer.lr
 
     def tell(moment):
         for callback in callbacks:
@@ -161,8 +179,40 @@ def fit(
                 tell("stopped")
         raise
     finally:
+        optimizer.lr = t.base_lr
         tell("closed")
     return t
+
+
+def require_arguments(epochs, reduction, accumulate, sampling):
+    """Raise ValueError for what `fit` cannot train with."""
+    reduction_factor(reduction, 1, 1)
+    for name, number, least in (("epochs", epochs, 0), ("accumulate", accumulate, 1)):
+        if not isinstance(number, Integral) or number < least:
+            raise ValueError(f"{name} is {number!r}: it must be a whole number, at least {least}")
+    if not 0 < sampling <= 1:
+        raise ValueError(f"sampling is {sampling!r}: it must be a probability above 0, at most 1")
+
+
+def lonely_batch_norm(model, loader):
+    """A sentence, if batch norm has to take its statistics from single images."""
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and not m.frozen]
+    if not norms or min(loader.batch_size, len(loader.dataset)) > 1:
+        return None
+    return (
+        "a batch is one image, so batch norm takes its statistics from that image alone, and predictions will use "
+        "others, averaged over training; larger batches are better, or a model without batch norm"
+    )
+
+
+def default_rate(loader, reduction="sum", accumulate=1):
+    """The learning rate whose steps are those of a mean loss at `MEAN_RATE`; it looks at 100 images at most."""
+    chosen = np.unique(np.linspace(0, len(loader.dataset) - 1, 100).astype(int))
+    labels = [sample(loader.dataset, int(i))[1] for i in chosen]
+    labelled = [int((label != VOID).sum()) for label in labels]
+    pixels = typical_pixels([label.size for label in labels], loader.batch_size, labelled)
+    batch_size = min(loader.batch_size, len(loader.dataset))
+    return MEAN_RATE / step_factor(reduction, pixels, batch_size, accumulate)
 
 
 def train_epoch(t, weight, accumulate, schedule, sampling, tell):
@@ -179,7 +229,9 @@ def train_epoch(t, weight, accumulate, schedule, sampling, tell):
         loss = sum(losses[1:], losses[0])
         loss.backward(None if share == 1 else backend.of(loss.data).asarray(share, loss.dtype))
         if t.gathered == accumulate or t.train.batch == 0:  # `batch` is the number of the next one
-            t.optimizer.lr = t.base_lr * schedule((t.step - 1) / t.total_steps)
+            if t.optimizer.lr != t.rate:  # somebody changed it: it stays changed by that factor
+                t.base_lr = t.base_lr * t.optimizer.lr / t.rate if t.rate else t.optimizer.lr
+            t.rate = t.optimizer.lr = t.base_lr * schedule(min((t.step - 1) / t.total_steps, 1))
             parallel.sum_gradients(t.ranks, t.optimizer.params)
             t.optimizer.step(1 if t.reduction == "sum" else 1 / t.gathered)
             t.gathered = 0
@@ -187,6 +239,11 @@ def train_epoch(t, weight, accumulate, schedule, sampling, tell):
         if t.stops() and not t.gathered:
             break
     t.trained = t.train.batch == 0
+    if t.trained and not t.running["pixels"]:
+        raise UserError(
+            f"not one pixel counted in epoch {t.epoch + 1}: every label of {called(t.train.dataset)} is void ({VOID}), "
+            "or became so by jitter or sampling"
+        )
     if t.trained:
         tell("epoch_trained")
 
@@ -224,11 +281,11 @@ def _loader(data, **options):
 def require_same_classes(model, data):
     """Raise UserError unless the data set has as many classes as the model, and the same, if both name them."""
     if data.num_classes != model.num_classes:
-        raise UserError(f"the model knows {model.num_classes} classes, but {data!r} has {data.num_classes}")
+        raise UserError(f"the model knows {model.num_classes} classes, but {called(data)} has {data.num_classes}")
     names = getattr(model, "classes", None)
     if names is not None and hasattr(data, "classes"):
         remedy = "put the old names back, or, if the new ones are meant, set model.classes in Python"
-        require_same_names(names, data.classes, "the model was trained", f"{data!r} has", remedy)
+        require_same_names(names, data.classes, "the model was trained", f"{called(data)} has", remedy)
 
 
 def record_step(t, losses, labels):
@@ -321,65 +378,20 @@ def evaluate(model, data, weight=None, progress=False):
 
     data = _loader(data)
     require_same_classes(model, data.dataset)
-    confusion, total, labelled = ConfusionMatrix(model.num_classes), 0.0, 0
+    confusion, total = ConfusionMatrix(model.num_classes), len(data.dataset)
+    losses = np.zeros(total)  # each at its place: their sum is the same for any number of ranks
     device, ranks = backend.device(model.parameters()[0].data), parallel.world()
-    with evaluating(model), no_grad():
-        for _, images, labels in tqdm(
-            data.parts(ranks), "evaluating", len(data), leave=False, disable=None if progress else True, file=sys.stderr
-        ):
-            labelled += int((labels < model.num_classes).sum())
+    bar = tqdm(total=total, desc="evaluating", leave=False, disable=None if progress else True, file=sys.stderr)
+    with bar, evaluating(model), no_grad():
+        for first, images, labels in data.alike(ranks):
             scores = model(Tensor(backend.to_device(model.preprocessing(images), device)))
-            total += ops.cross_entropy(scores, labels, weight).item()
+            losses[first] = ops.cross_entropy(scores, labels, weight).item()
             confusion.update(labels, backend.asnumpy(scores.data.argmax(axis=1)))
-    total, labelled = ranks.all_reduce(np.array([total, labelled])).tolist()
+            bar.update(len(labels))
+    ranks.all_reduce(losses)
     ranks.all_reduce(confusion.matrix)
-    return confusion, total / labelled if labelled else float("nan")
-
-
-def class_weights(dataset, power):
-    """Weights ∝ frequency^−power for each class, scaled so that an average pixel weighs 1.
-
-    0: all 1.  ½: between natural and balanced.  1: every class contributes alike.  A class that never occurs weighs 0.
-
-    Parameters
-    ----------
-    dataset : data set
-    power : float
-
-    Returns
-    -------
-    ndarray of float32, (C,)
-    """
-    counts = np.zeros(dataset.num_classes)
-    for i in range(len(dataset)):
-        label = dataset[i][1]
-        counts += np.bincount(label[label < dataset.num_classes], minlength=dataset.num_classes)
-    frequency = counts / max(counts.sum(), 1)
-    weights = np.where(counts > 0, np.maximum(frequency, 1e-12) ** -float(power), 0)
-    return (weights / max((frequency * weights).sum(), 1e-12)).astype(np.float32)
-
-
-def pixels_per_batch(loader):
-    """Pixels of a batch, taking the first image for all."""
-    return loader.dataset[0][1].size * min(loader.batch_size, len(loader.dataset))
-
-
-def effective_step(optimizer, reduction, pixels, batch_size):
-    """How far a constant per-pixel gradient of 1 moves a weight per step, momentum included: lr · N / (1 − μ).
-
-    N is what the reduction multiplies a mean over pixels by: the labelled pixels of a batch for "sum" (the paper's
-    1e-10 · 187,500 / (1 − 0.99) = 1.9e-3), those of one image for "batch", 1 for "valid".
-
-    Parameters
-    ----------
-    optimizer : Optimizer
-    reduction : {"sum", "valid", "batch"}
-    pixels : int
-        Labelled pixels of a batch.
-    batch_size : int
-    """
-    factor = 1 if optimizer.memory == 1 else reduction_factor(reduction, pixels, batch_size)
-    return optimizer.lr * optimizer.memory * factor
+    labelled = int(confusion.matrix.sum())
+    return confusion, float(losses.sum()) / labelled if labelled else float("nan")
 
 
 class Diverged(UserError):

@@ -2,7 +2,8 @@
 
 A data set is anything with ``len(d)``, ``d[i] -> (image uint8 (H, W, 3), label uint8 (H, W); 255 = void)``,
 ``d.classes`` (names), ``d.palette`` (uint8 (n, 3)) and ``d.num_classes``: a user's own needs no base class.
-Optional: ``d.manifest()`` names the samples, so that a run recognises them (`minifcn.data.manifest`).
+Optional: ``d.manifest()`` names the samples, so that a run recognises them (`minifcn.data.manifest`); ``d.sizes`` says
+the (height, width) of each, so that nobody has to look (`minifcn.data.statistics`).
 `MNIST`, for classifiers, has a label for each image.
 """
 

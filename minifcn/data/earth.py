@@ -105,6 +105,11 @@ class Earth:
     def __len__(self):
         return len(self.tiles)
 
+    @property
+    def sizes(self):
+        """The (height, width) of every tile."""
+        return [(TILE, TILE)] * len(self)
+
     def __getitem__(self, i):
         return self.window(i, 0, 0, TILE, TILE)
 

@@ -56,8 +56,7 @@ class Folder:
             self._keep(samples)
         if not self.pairs:
             raise UserError(f"{self.root} has no images for split {split!r}; add some to its images/ folder")
-        for image, mask in self.pairs:
-            _require_match(image, mask)
+        self.sizes = [_matching_size(image, mask) for image, mask in self.pairs]
         self.classes = self._find_classes()
         self.num_classes = len(self.classes)
         self.palette = voc_colour_map(self.num_classes)
@@ -220,8 +219,8 @@ def _refuse_class(mask, unknown, count):
     )
 
 
-def _require_match(image, mask):
-    """Raise UserError unless image and mask are of one size, and turned alike."""
+def _matching_size(image, mask):
+    """(height, width) of both; UserError unless image and mask are of one size, and turned alike."""
     picture, labels = image_header(image), mask_header(mask)
     _require_same_size(image, picture.size, mask, labels.size, picture.orientation)
     square = picture.size[0] == picture.size[1]
@@ -230,6 +229,7 @@ def _require_match(image, mask):
             f"image {image} has the EXIF orientation {picture.orientation} and mask {mask} has none, and their size "
             "does not tell whether the mask is turned already; save both upright without an orientation"
         )
+    return picture.size
 
 
 def _require_same_size(image, image_shape, mask, mask_shape, orientation=1):

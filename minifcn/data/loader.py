@@ -16,6 +16,8 @@ from .images import FILL, VOID
 from .samples import called, checked, require_dataset, sample
 
 AHEAD = 3  # batches prepared in advance
+TOGETHER = 8  # neighbouring images that may meet in a batch of one size
+PIXELS = TOGETHER * 128 * 128  # of such a batch, at most, if it is of more than one image
 
 
 class Loader:
@@ -101,6 +103,39 @@ class Loader:
             self.epoch, self.batch = (epoch, k + 1) if k < last else (epoch + 1, 0)
             yield part, images, labels
 
+    def alike(self, ranks):
+        """Iterate over this rank's share of the whole data set, unchanged, in batches of images of one size.
+
+        For measuring: nothing is padded, and which images meet follows from the data set alone, not from the batch
+        size, the position of this loader or the number of ranks.  What a network says of an image depends on its
+        batch: in the last digits, and beside padding in more than that.  All ranks must go on together.
+
+        Parameters
+        ----------
+        ranks : parallel.MPI or parallel.Alone
+
+        Yields
+        ------
+        first : int
+            Index of the first image of the batch.
+        images, labels : ndarray of uint8, (n, H, W, 3) and (n, H, W)
+        """
+        total, first = len(self.dataset), TOGETHER * ranks.rank
+        own = (i for i in range(total) if i // TOGETHER % ranks.size == ranks.rank)
+        loaded = prefetch((sample(self.dataset, i) for i in own), TOGETHER)
+        for start in range(0, total, TOGETHER * ranks.size):
+            waiting = {}  # by size
+            for i in range(start, min(start + TOGETHER, total)):  # rank 0 has no fewer than any
+                with parallel.together(ranks):
+                    pair = next(loaded) if first + i < total else None
+                if pair is None:
+                    continue
+                size = pair[1].shape
+                waiting.setdefault(size, []).append((first + i, *pair))
+                if (len(waiting[size]) + 1) * pair[1].size > PIXELS:
+                    yield _stack(waiting.pop(size))
+            yield from map(_stack, waiting.values())
+
     def _load(self, epoch, indices):
         samples = [self._sample(epoch, int(index)) for index in indices]
         height, width = np.max([(0, 0), *(label.shape for _, label in samples)], axis=0)
@@ -124,6 +159,11 @@ class Loader:
             return self.augment(image, label, rng, window=partial(self._window, index))
         return self.augment(image, label, rng)
 
+    def begin_epoch(self):
+        """Go to the next epoch, if this one was broken off."""
+        if self.batch:
+            self.epoch, self.batch = self.epoch + 1, 0
+
     def _window(self, index, *place):
         return checked(self.dataset, index, self.dataset.window(index, *place))
 
@@ -143,6 +183,11 @@ class Loader:
 
     def __repr__(self):
         return f"Loader({called(self.dataset)}, {len(self)} batches of {self.batch_size})"
+
+
+def _stack(samples):
+    indices, images, labels = zip(*samples)
+    return indices[0], np.stack(images), np.stack(labels)
 
 
 def prefetch(items, ahead=AHEAD):

@@ -55,7 +55,7 @@ def checked(dataset, i, pair):
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         what = f"{len(pair)} values" if isinstance(pair, tuple | list) else f"a {type(pair).__name__}"
         raise UserError(f"{name} is {what}; expected (image, label)")
-    label = _label(name, pair[1])
+    label = label_of(name, pair[1])
     image = _image(name, pair[0], label.shape)
     if image.shape[:2] != label.shape:
         (h, w), (height, width) = image.shape[:2], label.shape
@@ -153,7 +153,7 @@ def _colours(name, image):
     return np.rint(image.astype(np.float64) * 255).astype(np.uint8) if white == 1 else image.astype(np.uint8)
 
 
-def _label(name, label):
+def label_of(name, label):
     """(H, W) of uint8."""
     if type(label) is np.ndarray and label.dtype == np.uint8 and label.ndim == 2:
         return label

@@ -80,6 +80,11 @@ class Shapes:
     def __len__(self):
         return self.length
 
+    @property
+    def sizes(self):
+        """The (height, width) of every scene."""
+        return [self.size] * self.length
+
     def __getitem__(self, i):
         if not -self.length <= i < self.length:
             raise IndexError(f"scene {i} of {self.length}")
