@@ -165,6 +165,7 @@ def _attempt(function, argv):
         parallel.world()
         with warnings.catch_warnings():
             warnings.filterwarnings("default", category=Note)
+            warnings.filterwarnings("ignore", "Image size")  # Pillow's, of pictures that may fit all the same
             warnings.showwarning = _show
             return function(argv) or 0, None
     except KeyboardInterrupt:

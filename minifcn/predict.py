@@ -1,6 +1,8 @@
 """``python -m minifcn.predict [RUN] IMAGE...``: label every pixel of pictures of any size."""
 
+import os
 import sys
+import unicodedata
 from pathlib import Path
 
 from PIL import Image
@@ -8,9 +10,11 @@ from tqdm import tqdm
 
 from .cli import Parser, at_least, command, device
 from .coords import GeometryError
-from .data.images import read_image
+from .data.folder import SUFFIXES, pictures_in
+from .data.images import image_header, read_image
 from .data.palette import save_mask
 from .errors import UserError
+from .io import atomic
 from .models import fcn8s_mini, load
 from .runs import find_checkpoint
 from .viz import overlay
@@ -21,11 +25,12 @@ def parser():
     p = Parser("predict", "Label every pixel of pictures of any size; writes a palette PNG and an overlay for each.")
     p.add_argument(
         "paths", nargs="+", metavar="[RUN] IMAGE",
-        help="pictures; the first may be a run folder or a .safetensors checkpoint (default: the Earth model that the "
-        "package ships)",
+        help="pictures, or folders of them; the first may be a run folder or a .safetensors checkpoint (default: the "
+        "Earth model that the package ships)",
     )  # fmt: skip
     p.add_argument("--weights", choices=("last", "best"), default="last", help="which of the run's checkpoints")
     p.add_argument("--out", metavar="DIR", default="predictions", help="where to write")
+    p.add_argument("--overwrite", action="store_true", help="replace results that are there; never the pictures")
     p.add_argument("--alpha", type=at_least(0, float), default=0.5, help="opacity of the labels in the overlay, 0 to 1")
     p.add_argument("--device", type=device, default="cpu", help="cpu, cuda or cuda:1")
     return p
@@ -37,10 +42,13 @@ def main(argv=None):
     args = parser().parse(argv)
     if args.alpha > 1:
         raise UserError(f"--alpha is {args.alpha:g}; an opacity lies from 0 to 1")
-    model, images = model_and_images(args)
-    model.to(args.device)
+    run, images = run_and_images(args)
     out = Path(args.out)
-    names = names_for(images)
+    targets = targets_for(images, out, args.overwrite)
+    if run is None:
+        print("note: no RUN given, using the Earth model that comes with minifcn", file=sys.stderr)
+    model = fcn8s_mini(pretrained="earth") if run is None else load(find_checkpoint(run, args.weights)[0])
+    model.to(args.device)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -48,44 +56,110 @@ def main(argv=None):
 
     failed = 0
     for path in tqdm(images, "predicting", disable=None if len(images) > 1 else True, leave=False, file=sys.stderr):
+        labels, laid_over = targets[path]
         try:
+            if (pages := image_header(path).pages) > 1:
+                tqdm.write(f"note: {path} has {pages} pages or frames, of which the first is labelled", file=sys.stderr)
             image = read_image(path)
-            label = model.predict(image)
+            label = _predicted(model, image, path)
+            picture = overlay(image, label, model.palette, args.alpha)
         except (UserError, GeometryError, MemoryError) as error:  # the other images are not to blame
             tqdm.write(f"error: {error or f'{path} is too large for the memory'}", file=sys.stderr)
             failed += 1
             continue
-        save_mask(out / f"{names[path]}-labels.png", label, model.palette)
-        picture = Image.fromarray(overlay(image, label, model.palette, args.alpha))
-        picture.save(out / f"{names[path]}-overlay.png")
-        tqdm.write(f"{path}: {shares(label, model.classes)} -> {out / names[path]}-labels.png, -overlay.png")
+        with atomic(labels) as partial:
+            save_mask(partial, label, model.palette)
+        with atomic(laid_over) as partial:
+            Image.fromarray(picture).save(partial, format="PNG")
+        tqdm.write(f"{path}: {shares(label, model.classes)} -> {labels}, -overlay.png")
     return 2 if failed else 0
 
 
-def model_and_images(args):
-    """The model, of the run that comes first or of the package, and the paths of the images."""
+def _predicted(model, image, path):
+    """The labels of an image; UserError, naming it, if the memory does not hold what that takes."""
+    try:
+        return model.predict(image)
+    except MemoryError:
+        height, width = image.shape[:2]
+        raise UserError(
+            f"{path} is {height}x{width} (height x width), too large to be labelled in this memory; cut it into tiles "
+            "or make it smaller"
+        ) from None
+
+
+def run_and_images(args):
+    """What holds the model (None: the package does), and the paths of the images.
+
+    The first path is a run, a checkpoint, a picture or a folder of pictures.  What is none of them is an error: no
+    other model takes the place of one that was misspelt.
+    """
     first, *rest = paths = [Path(path) for path in args.paths]
-    if first.is_dir() or first.suffix == ".safetensors":
+    run = None
+    if _is_model(first):
         if not rest:
             raise UserError(f"{first} is a model; name the images to label after it")
-        return load(find_checkpoint(first, args.weights)[0]), list(dict.fromkeys(rest))
-    if not first.suffix and not first.exists():
-        raise UserError(f"there is no run, and no image, {first}; check the path")
-    print("note: no RUN given, using the Earth model that comes with minifcn", file=sys.stderr)
-    return fcn8s_mini(pretrained="earth"), list(dict.fromkeys(paths))
+        run, paths = first, rest
+    elif first.suffix.lower() not in SUFFIXES and not first.is_dir():
+        if not first.exists():
+            raise UserError(f"there is no run, and no image, {first}; check the path")
+        try:
+            image_header(first)
+        except UserError as error:
+            raise UserError(f"{first} is no run folder, no .safetensors checkpoint and no picture ({error})") from None
+    images = [image for path in paths for image in _pictures(path, first)]
+    return run, list(dict.fromkeys(images))
 
 
-def names_for(images):
-    """{path: what its results are called}.  Raises UserError if two images would be written to the same files."""
-    taken = {}
+def _is_model(path):
+    """A checkpoint, or a run folder, even a damaged one: its figures are no pictures to label."""
+    if path.is_dir():
+        return (path / "config.json").exists() or any(path.glob("*.safetensors"))
+    return path.suffix.lower() == ".safetensors"
+
+
+def _pictures(path, first):
+    """The pictures that a path of the command line means."""
+    if _is_model(path):
+        raise UserError(f"{path} is a model; name one, before the pictures")
+    if not path.is_dir():
+        return [path]
+    found = pictures_in(path, notes := [])
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    if found:
+        return found
+    kind = "is not a run (it has no config.json), and holds no picture" if path == first else "holds no picture"
+    raise UserError(f"{path} {kind} with one of the suffixes {', '.join(sorted(SUFFIXES))}")
+
+
+def targets_for(images, out, overwrite=False):
+    """{path: where its labels and its overlay are written}.
+
+    Raises
+    ------
+    UserError
+        If two images would be written to the same files, or a result would take the place of an image, of a file that
+        is there (unless `overwrite`), or of something that is no file.
+    """
+    targets, taken = {}, {}
     for path in images:
-        other = taken.setdefault(path.stem, path)
+        # where "A" and "a" are one name, or two spellings of an accent, the second would overwrite the first
+        other = taken.setdefault(unicodedata.normalize("NFC", path.stem).casefold(), path)
         if other != path:
             raise UserError(
                 f"{other} and {path} would both be written as {path.stem}-labels.png: label them one by one, with "
                 "different --out"
             )
-    return {path: stem for stem, path in taken.items()}
+        targets[path] = [out / f"{path.stem}-{kind}.png" for kind in ("labels", "overlay")]
+    inputs = {path.resolve(): path for path in images}
+    for target in (target for pair in targets.values() for target in pair if os.path.lexists(target)):
+        if target.resolve() in inputs:
+            raise UserError(f"{target} is one of the pictures, and a result would overwrite it: give another --out")
+        if target.exists() and not target.is_file():
+            raise UserError(f"{target} is in the way of a result, and no regular file: give another --out")
+        if not overwrite:
+            raise UserError(f"{target} is there already: give another --out, or --overwrite to replace such results")
+    return targets
 
 
 def shares(label, classes):

@@ -1,6 +1,7 @@
 """evaluate and predict as a user meets them."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -107,3 +108,73 @@ def test_without_a_run_the_packages_own_model_labels(finished, scenes, tmp_path,
 def test_the_shipped_model_knows_the_earth():
     model = models.fcn8s_mini(pretrained="earth")
     assert model.classes == Earth.classes and model.predict(np.zeros((9, 9, 3), np.uint8)).shape == (9, 9)
+
+
+def test_a_folder_of_pictures_is_labelled_with_or_without_a_run(finished, scenes, tmp_path, refused, capfd):
+    for argv in ([finished, scenes / "images"], [scenes / "images"]):
+        out = tmp_path / f"out{len(argv)}"
+        (scenes / "images/._0.png").write_bytes(b"litter")
+        assert predict.main([*map(str, argv), "--out", str(out)]) == 0
+        assert len(list(out.iterdir())) == 20
+    assert "using the Earth model" in capfd.readouterr().err
+    (tmp_path / "empty").mkdir()
+    refused(predict.main, tmp_path / "empty", match="empty is not a run .*holds no picture")
+    refused(predict.main, finished, tmp_path / "empty", match="empty holds no picture")
+    (tmp_path / "torn").mkdir()
+    for name in ("last.safetensors", "samples.png"):
+        (tmp_path / "torn" / name).write_bytes((finished / name).read_bytes())
+    refused(predict.main, tmp_path / "torn", scenes / "images", "--out", tmp_path / "o", match="torn is not a run")
+    refused(predict.main, scenes / "images/0.png", finished, match="a run is a model; name one, before the pictures")
+
+
+def test_a_misspelt_model_is_an_error_and_never_the_earth_model(finished, scenes, tmp_path, refused):
+    image = scenes / "images/0.png"
+    (tmp_path / "model.pt").write_bytes(b"weights")
+    for name in ("runs/v1.2", "last.safetensor", "runs/ned", "last.npz"):
+        refused(predict.main, tmp_path / name, image, "--out", tmp_path / "out", match="no run, and no image")
+    for path in (tmp_path / "model.pt", finished / "config.json", finished / "log.csv"):
+        refused(predict.main, path, image, "--out", tmp_path / "out", match=f"{path.name} is no run folder, no .safe")
+    assert not (tmp_path / "out").exists()
+
+
+def test_predict_overwrites_no_picture_ever_and_no_result_unless_told(finished, tmp_path, refused):
+    x, labels = (picture(tmp_path / name, np.full((9, 9, 3), 50, np.uint8)) for name in ("x.png", "x-labels.png"))
+    before = labels.read_bytes()
+    for more in ([], ["--overwrite"]):
+        refused(
+            predict.main, finished, x, labels, "--out", tmp_path, *more, match="x-labels.png is one of the pictures"
+        )
+    refused(predict.main, finished, x, "--out", tmp_path, match="x-labels.png is there already: .*--overwrite")
+    assert labels.read_bytes() == before and not (tmp_path / "x-overlay.png").exists()
+    out = ["--out", str(tmp_path / "out")]
+    assert predict.main([str(finished), str(x), *out]) == 0
+    refused(predict.main, finished, x, *out, match="x-labels.png is there already")
+    assert predict.main([str(finished), str(x), *out, "--overwrite"]) == 0
+    (tmp_path / "out/x-overlay.png").unlink()
+    (tmp_path / "out/x-overlay.png").mkdir()
+    refused(predict.main, finished, x, *out, "--overwrite", match="x-overlay.png is in the way")
+    picture(tmp_path / "X.png", np.zeros((3, 3, 3), np.uint8))
+    refused(predict.main, finished, x, tmp_path / "X.png", "--out", tmp_path / "o", match="would both be written")
+
+
+def test_a_picture_too_large_for_the_memory_is_named(finished, scenes, tmp_path, refused, monkeypatch):
+    def no_memory(self, images):
+        raise MemoryError("no memory for an array")
+
+    monkeypatch.setattr(models.fcn8s_mini.__wrapped__(num_classes=2).__class__, "predict", no_memory)
+    refused(
+        predict.main, finished, scenes / "images/0.png", "--out", tmp_path / "out",
+        match=r"0\.png is 24x32 .*too large .*cut it into tiles",
+    )  # fmt: skip
+
+
+def test_several_pages_are_said_and_a_pipe_does_not_hang(finished, tmp_path, capfd, refused):
+    frames = [Image.new("RGB", (9, 9), (40 * k, 0, 0)) for k in range(3)]
+    frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])
+    assert predict.main([str(finished), str(tmp_path / "a.tif"), "--out", str(tmp_path / "out")]) == 0
+    assert "a.tif has 3 pages or frames, of which the first is labelled" in capfd.readouterr().err
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.png")
+        refused(
+            predict.main, finished, tmp_path / "pipe.png", "--out", tmp_path / "o", match="pipe.png is a named pipe"
+        )

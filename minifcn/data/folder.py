@@ -159,7 +159,7 @@ def _pair(folder, notes=None):
     Without it the folder is another split's: an image without a mask is passed over.
     """
     strict = notes is not None
-    images, masks = _images(folder / "images", notes), _masks(folder / "masks")
+    images, masks = pictures_in(folder / "images", notes), _masks(folder / "masks")
     pairs = {}
     for image in images:
         name = _plain(image.stem)
@@ -181,7 +181,7 @@ def _pair(folder, notes=None):
     return list(pairs.values())
 
 
-def _images(folder, notes=None):
+def pictures_in(folder, notes=None):
     """The pictures in a folder, in order of name.  `notes` gets what else lies there."""
     images, others = [], []
     for path in sorted(folder.iterdir(), key=lambda path: _plain(path.name)):
