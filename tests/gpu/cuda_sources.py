@@ -85,6 +85,10 @@ def pool(p, dtype):
     window = (p.kernel, p.stride, p.padding, p.dilation, p.ceil_mode)
     y, index = agree("max_pool2d", x, *window)
     gy, results = normal(y.shape, 2, dtype), [y, index, *agree("max_pool2d", ties, *window)]
+    edges = np.random.default_rng(1).choice(
+        np.array([np.nan, np.inf, -np.inf, 0, 1], dtype), p.x, p=[0.1, 0.1, 0.6, 0.1, 0.1]
+    )
+    results += agree("max_pool2d", edges, *window)
     results.append(agree("max_pool2d_grad", gy, index, p.x, *window))
     for margins in (True, False):
         mean = (p.kernel, p.stride, p.padding, p.ceil_mode, margins, p.dilation)

@@ -25,7 +25,7 @@ extern "C" __global__ void max_pool2d(const MF_REAL* x, MF_REAL* y, unsigned cha
             }
         }
         y[e] = best;
-        tap[e] = at;
+        tap[e] = at < 0 ? 0 : at;
     }
 }
 
