@@ -129,6 +129,24 @@ def test_steps_of_the_optimisers_equal_the_loops(kernel, decay):
         agree(after(implementation), expected, np.float64)
 
 
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ((3,), (3,)), ((3,), (3, 5)), ((4, 3), (3,)), ((4, 3), (3, 150)), ((2, 1, 4, 3), (5, 3, 130)), ((0, 3), (3, 2)),
+        ((2, 0), (0, 140)), ((3,), (2, 3, 4)), ((2, 4, 3), (3,)),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_matrix_products_equal_the_loops_and_numpys(monkeypatch, a, b, dtype):
+    monkeypatch.setattr(workers, "_threads", lambda: 2)
+    monkeypatch.setattr(products, "NARROWEST", 32)
+    a, b = normal(a, 1, dtype), normal(b, 2, dtype)
+    expected = conform("matmul", a, b, dtype=dtype)
+    agree(np.asarray(a @ b), expected, dtype)
+    with mf.shapes_only():
+        assert K.matmul(a, b).shape == expected.shape
+
+
 @given(st.integers(1, 7), st.integers(1, 6))
 def test_local_response_norm_equals_the_loops(channels, size):
     x = normal((2, channels, 3, 2), 1)

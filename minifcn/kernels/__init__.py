@@ -10,7 +10,7 @@ This page is the table.  Pairs are (h, w); the bias of a convolution is an addit
 """
 
 from . import gpu, reference, shapes, textbook
-from .cpu import elementwise, loss, norm, plan, pooling
+from .cpu import elementwise, loss, norm, plan, pooling, products
 from .table import KERNELS, Kernel, is_shapes_only, overridden, override, shapes_only
 
 __all__ = [
@@ -34,6 +34,7 @@ conv2d_grad_input = _kernel("conv2d_grad_input", **plan.implementations("conv2d_
 conv2d_grad_weight = _kernel("conv2d_grad_weight", **plan.implementations("conv2d_grad_weight"))
 add_bias = _kernel("add_bias", pieces=elementwise.add_bias)
 channel_sums = _kernel("channel_sums", pieces=elementwise.channel_sums)
+matmul = _kernel("matmul", shared=products.matmul)
 im2col = _kernel("im2col")
 col2im = _kernel("col2im")
 max_pool2d = _kernel("max_pool2d", taps=pooling.max_pool2d)

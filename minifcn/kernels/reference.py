@@ -62,6 +62,19 @@ def _column_terms(x_shape, kernel_size, stride, padding, dilation):
             yield (n, (c * kernel_size[0] + u) * kernel_size[1] + v, i * OW + j), (n, c, p, q)
 
 
+def matmul(a, b):
+    """``y[…, i, j] = Σ_k a[…, i, k] · b[…, k, j]``; leading axes broadcast. A vector is a row (a) or a column (b)."""
+    rows, columns = np.atleast_2d(a), b[:, None] if b.ndim == 1 else b
+    lead = np.broadcast_shapes(rows.shape[:-2], columns.shape[:-2])
+    m, n = rows.shape[-2], columns.shape[-1]
+    rows, columns = (np.broadcast_to(x, lead + x.shape[-2:]) for x in (rows, columns))
+    y = np.zeros((*lead, m, n), np.result_type(a, b))
+    for i in np.ndindex(lead):
+        for j, k in np.ndindex(m, n):
+            y[(*i, j, k)] = sum(float(p) * float(q) for p, q in zip(rows[(*i, j)], columns[(*i, slice(None), k)]))
+    return y.reshape(lead + (m,) * (a.ndim > 1) + (n,) * (b.ndim > 1))
+
+
 def im2col(x, kernel_size, stride, padding, dilation):
     """Every window as a column: (N, C, H, W) -> (N, C·kh·kw, OH·OW)."""
     OH, OW = conv_sizes(x.shape, kernel_size, stride, padding, dilation)

@@ -10,6 +10,8 @@ The kernels below stand in for the real ones inside ``mf.shapes_only()``: a mode
 receptive fields and its crops, whatever its size, without a multiplication.
 """
 
+import numpy as np
+
 from .. import backend
 from ..coords import GeometryError
 
@@ -128,6 +130,11 @@ def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
 
 def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
     return stand_in(gy, w_shape)
+
+
+def matmul(a, b):
+    lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    return stand_in(a, (*lead, *a.shape[-2:-1], *(b.shape[-1:] if b.ndim > 1 else ())))
 
 
 def im2col(x, kernel_size, stride, padding, dilation):

@@ -92,6 +92,10 @@ def adam(w, g, mean, square, rate, decay, b1, b2, eps, steps):
     w -= rate * unbiased / (scale + eps) + rate * decay * w
 
 
+def matmul(a, b):
+    return a @ b
+
+
 def im2col(x, kernel_size, stride, padding, dilation):
     out = conv_sizes(x.shape, kernel_size, stride, padding, dilation)
     x = pad_to_windows(x, kernel_size, stride, padding, dilation, out)

@@ -3,6 +3,7 @@
 from math import prod
 
 from .. import backend
+from .. import kernels as K
 from ..core import Function
 from ..kernels.textbook import total
 
@@ -202,7 +203,7 @@ class MatMul(Function):
 
     def forward(self, a, b):
         self.save(a, b)
-        return a @ b
+        return K.matmul(a, b)
 
     def backward(self, gy):
         a, b = self.saved
@@ -210,8 +211,8 @@ class MatMul(Function):
         columns = b[:, None] if b.ndim == 1 else b
         gy = gy[..., None] if b.ndim == 1 else gy
         gy = gy[..., None, :] if a.ndim == 1 else gy
-        ga = unbroadcast(gy @ columns.swapaxes(-1, -2), rows.shape).reshape(a.shape) if self.needs[0] else None
-        gb = unbroadcast(rows.swapaxes(-1, -2) @ gy, columns.shape).reshape(b.shape) if self.needs[1] else None
+        ga = unbroadcast(K.matmul(gy, columns.swapaxes(-1, -2)), rows.shape).reshape(a.shape) if self.needs[0] else None
+        gb = unbroadcast(K.matmul(rows.swapaxes(-1, -2), gy), columns.shape).reshape(b.shape) if self.needs[1] else None
         return ga, gb
 
     def count_macs(self, out_shape, a_shape, b_shape):

@@ -3,6 +3,7 @@
 from math import prod
 
 from .. import backend
+from .. import kernels as K
 from ..core import Function
 from ..kernels.shapes import pair, require_maps
 from ..kernels.textbook import wide
@@ -39,8 +40,8 @@ def _weighted(rows, x, columns):
     xp = backend.of(x)
     finite = xp.isfinite(x)
     if finite.all():
-        return (rows @ wide(x) @ columns).astype(x.dtype, copy=False)
-    y = (rows @ xp.where(finite, wide(x), 0) @ columns).astype(x.dtype, copy=False)
+        return K.matmul(K.matmul(rows, wide(x)), columns).astype(x.dtype, copy=False)
+    y = K.matmul(K.matmul(rows, xp.where(finite, wide(x), 0)), columns).astype(x.dtype, copy=False)
     looks = [(w > 0).astype(y.dtype) for w in (rows, columns)]
     kinds = (x == xp.inf, x == -xp.inf, x != x)
     up, down, unknown = (looks[0] @ kind.astype(y.dtype) @ looks[1] > 0 for kind in kinds)

@@ -125,6 +125,7 @@ def test_relu_and_the_bias(conform, shape, dtype):
     conform("relu_grad", gy, y)
     conform("channel_sums", gy)
     conform("add_bias", x, b)
+    conform("matmul", x, normal((shape[3], 3), 4, dtype))
 
 
 @given(channels=st.integers(1, 7), size=st.integers(1, 6), dtype=DTYPES)

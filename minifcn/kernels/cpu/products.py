@@ -8,8 +8,30 @@ for each other between them.
 
 import numpy as np
 
+from ... import memory
+from . import workers
+
 SMALL = 10**6  # multiply-adds that OpenBLAS multiplies in place
 NARROWEST = 64  # cells of a piece: where the matrix is so large that fewer fit, copying pays
+
+
+def matmul(a, b):
+    """``a @ b``, the columns of b shared out over the workers.
+
+    BLAS is limited to one thread meanwhile, so the bits do not depend on what other threads of the process do.
+    """
+    columns = b.shape[-1] if min(a.ndim, b.ndim) > 1 else 1
+    shares = workers.shares(columns, NARROWEST)
+    if len(shares) < 2:
+        return workers.run(lambda _: a @ b, [None])[0]
+    lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    y = memory.empty((*lead, a.shape[-2], columns), np.result_type(a, b))
+
+    def share_of_columns(share):
+        np.matmul(a, b[..., slice(*share)], out=y[..., slice(*share)])
+
+    workers.run(share_of_columns, shares, moved=a.size + b.size + y.size)
+    return y
 
 
 def product(a, b, out):
