@@ -17,6 +17,9 @@ from .course.scores import Scores, printable
 from .errors import UserError
 
 SUFFIXES = (".ipynb", ".py")
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+DAY = 86_400
+SEEDS = 2**32
 
 
 @dataclass
@@ -44,9 +47,13 @@ def parser():
     p.add_argument("--task", type=numbers, metavar="N.M", help="grade these tasks only: 2.1,2.3")
     p.add_argument("--out", type=Path, metavar="DIR", help="for scores.csv and pages (graded, or graded-2.1 of a task)")
     p.add_argument("--json", type=json_file, metavar="OUT", help='write the results there, too ("-": standard output)')
-    p.add_argument("--timeout", type=at_least(0.1, float), default=10.0, metavar="S", help="seconds for one answer")
+    p.add_argument(
+        "--timeout", type=at_least(0.1, float, below=DAY), default=10.0, metavar="S", help="seconds for one answer"
+    )
     p.add_argument("--workers", type=at_least(1), default=os.cpu_count() or 1, help="submissions at a time")
-    p.add_argument("--seed", type=at_least(0), help="of what is drawn; a page says its own (default: a fresh one)")
+    p.add_argument(
+        "--seed", type=at_least(0, below=SEEDS), help="of what is drawn; a page says its own (default: a fresh one)"
+    )
     return p
 
 
@@ -60,12 +67,17 @@ def main(argv=None):
 
     known = tasks.assignments()
     tasks.require(args.task, known)
-    handed_in = [submission(path, known, inside) for path, inside in found(args.paths)]
+    files, skipped = found(args.paths)
+    for path, why in skipped:
+        print(printable(f"note: {path} is skipped: {why}"), file=sys.stderr)
+    if not files:
+        raise UserError(f"there is nothing to grade in {', '.join(map(str, args.paths))}: no .ipynb and no .py")
+    handed_in = [submission(path, known, inside) for path, inside in files]
     several = Counter((one.student, one.assignment) for one in handed_in)
     for one in handed_in:
         if one.assignment and (files := several[one.student, one.assignment]) > 1:
             one.notes.append(f"{one.student} handed in {files} files for this assignment")
-    seed = secrets.randbelow(2**32) if args.seed is None else args.seed
+    seed = secrets.randbelow(SEEDS) if args.seed is None else args.seed
     examiners = {a.name: judge.Examiner(a, seed, args.timeout) for a in known}
     # the pages and rows of some tasks do not take the place of those of all
     folder = args.out or Path("-".join(["graded", *(args.task or ())]))
@@ -79,17 +91,21 @@ def main(argv=None):
         if one.assignment:
             one.results = examiners[one.assignment.name].grade(one.sources, args.task, stop)
             one.notes += dict.fromkeys(note for result in one.results for note in result.notes)
-        return one
 
     done, stop, pool = 0, Event(), ThreadPoolExecutor(args.workers)
     try:
-        jobs = [pool.submit(grade, one) for one in handed_in]
+        jobs = {pool.submit(grade, one): one for one in handed_in}
         for job in tqdm(as_completed(jobs), total=len(jobs), unit="submission", disable=None):
-            one = job.result()
-            if one.assignment:
-                notes = [*one.notes, f"Graded with seed {seed}."]
-                html = feedback.page(one.student, one.assignment.title, one.results, notes)
-                one.page.write_text(html, encoding="utf-8", errors="replace")
+            one = jobs[job]
+            try:
+                job.result()
+                if one.assignment:
+                    notes = [*one.notes, f"Graded with seed {seed}."]
+                    html = feedback.page(one.student, one.assignment.title, one.results, notes)
+                    one.page.write_text(html, encoding="utf-8", errors="replace")
+            except Exception as error:  # a fault of the grader's: the others are graded all the same
+                one.results = []
+                one.notes.append(f"the grader failed, please report it ({type(error).__name__}: {error})")
             table.enter(one, seed)
             done += 1
     except KeyboardInterrupt:
@@ -106,23 +122,47 @@ def main(argv=None):
 
 
 def found(paths):
-    """The notebooks and modules that `paths` name or hold, in order; and whether each is in a folder of its own."""
-    files = []
+    """The notebooks and modules that `paths` name or hold, in order, and what is skipped.
+
+    Returns
+    -------
+    files : list of (Path, bool)
+        With whether each is in a folder of its own.
+    skipped : list of (Path, str)
+        With the reason.  Hidden files and folders, and those of Python's own, are none of a student's.
+    """
+    files, skipped = [], []
     for path in paths:
         if path.is_dir():
-            # no links: what a student may not read would be handed in, and come back as feedback
-            inside = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file() and not p.is_symlink())
-            parts = {p: p.relative_to(path).parts for p in inside}
-            files += [(p, len(parts[p]) > 1) for p in inside if not any(n.startswith((".", "__")) for n in parts[p])]
-        elif path.suffix not in SUFFIXES:
+            for inside in sorted(path.rglob("*")):
+                parts = inside.relative_to(path).parts
+                if any(part.startswith((".", "__")) for part in parts):
+                    continue
+                if why := _why_skipped(inside):
+                    skipped.append((inside, why))
+                elif inside.is_file():
+                    files.append((inside, len(parts) > 1))
+        elif path.suffix.lower() not in SUFFIXES:
             raise UserError(f"{path} is no .ipynb, .py or folder of them")
         elif not path.is_file():
             raise UserError(f"there is no file {path}; check the path")
         else:
             files.append((path, False))
-    if not files:
-        raise UserError(f"there is nothing to grade in {', '.join(map(str, paths))}: no .ipynb and no .py")
-    return files
+    return files, skipped
+
+
+def _why_skipped(path):
+    """Why what was found in a folder is not read; None for notebooks, modules and folders."""
+    suffix = path.suffix.lower()
+    if path.is_symlink():  # what a student may not read would be handed in, and come back as feedback
+        return "it is a link: hand in the file itself"
+    if path.is_dir():
+        return None
+    if suffix in ARCHIVES:
+        return "it is an archive: unpack it"
+    if suffix not in SUFFIXES:
+        return "it is no notebook and no module"
+    return None if path.is_file() else "it is no regular file"
 
 
 def submission(path, known, inside=False):
@@ -135,9 +175,9 @@ def submission(path, known, inside=False):
 
     by_name = {a.name: a for a in known}
     folder = next(p.name for p in path.resolve().parents if p.name not in by_name)
-    assignment = next((a for name, a in by_name.items() if name in path.stem), None)
+    assignment = next((a for name, a in by_name.items() if name in path.stem.lower()), None)
     if assignment:
-        rest = re.sub(r"\(\d+\)|\b[Cc]opy( of)?\b", "", path.stem.replace(assignment.name, "")).strip("_- ")
+        rest = re.sub(rf"{assignment.name}|\(\d+\)|\bcopy( of)?\b", "", path.stem, flags=re.IGNORECASE).strip("_- ")
         student = rest if re.search(r"\w", rest) else folder
     else:
         student = folder if inside else path.stem
@@ -145,6 +185,8 @@ def submission(path, known, inside=False):
         cells, notes = read_cells(path), []
     except UserError as error:
         cells, notes = [], [str(error).replace(str(path), path.name)]
+    if lost := [str(number) for number, cell in enumerate(cells, 1) if cell.kind == "unreadable"]:
+        notes.append(f"left out, because they are no cells of a notebook: number {', '.join(lost[:10])}")
     if not assignment:
         numbers, text = {c.task for c in cells}, "\n".join(c.source for c in cells)
         assignment = next((a for a in known if any(t.number in numbers or t.is_named_in(text) for t in a.tasks)), None)

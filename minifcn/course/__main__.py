@@ -20,7 +20,7 @@ def parser():
     )  # fmt: skip
     p.add_argument("out", nargs="?", metavar="OUT", help="a new or empty folder, for build and nbgrader")
     p.add_argument("--task", type=numbers, metavar="N.M", help="trial: of these tasks only: 2.1,2.3")
-    p.add_argument("--seed", type=at_least(0), default=0, help="trial: of what is drawn")
+    p.add_argument("--seed", type=at_least(0, below=2**32), default=0, help="trial: of what is drawn")
     p.add_argument("--workers", type=at_least(1), default=os.cpu_count() or 1, help="trial: submissions at a time")
     p.add_argument(
         "--json", type=json_file, metavar="OUT", help='trial: write the table there, too ("-": standard output)'

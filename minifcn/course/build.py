@@ -14,7 +14,7 @@ from nbgrader.preprocessors import ClearHiddenTests, ClearSolutions
 
 from ..errors import UserError
 from . import probes
-from .cells import Cell, read_cells, read_notebook
+from .cells import Cell, read_cells, read_module
 from .child import attempt, run_cells
 from .tasks import HEADING
 
@@ -60,7 +60,7 @@ class ClearTasks(ClearSolutions):
 
 def with_metadata(assignment):
     """The source as a notebook with nbgrader's metadata, and a cell of points after each task's checks."""
-    notebook = read_notebook(assignment.source)
+    notebook = read_module(assignment.source)
     cells, current = [], None
 
     def finish():

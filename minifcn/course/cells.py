@@ -4,13 +4,19 @@ A module is a notebook in the percent format: a line that begins with ``# %%`` b
 are comments.
 """
 
+import codecs
+import io
+import json
 import re
+import tokenize
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ..errors import UserError
 
 SIZES = {".ipynb": 64 << 20, ".py": 1 << 20}  # the largest file that is read
 CELLS = 2000
+VALUES = 5_000_000  # of a notebook's JSON
 
 
 @dataclass(frozen=True)
@@ -20,7 +26,7 @@ class Cell:
     Attributes
     ----------
     kind : str
-        ``code`` or ``markdown``.
+        ``code``, ``markdown``, …; ``unreadable`` for what is no cell.
     source : str
     """
 
@@ -29,8 +35,11 @@ class Cell:
 
     @property
     def task(self):
-        """The number of the task that this cell answers (it begins with ``# Task 2.1``); None for others."""
-        found = re.match(r"# Task (\d\.\d)\b", self.source)
+        """The number of the task that this cell answers (it begins with ``# Task 2.1``); None for others.
+
+        A cell magic, ``%%time``, must be the first line of its cell: the number then stands in the second.
+        """
+        found = re.match(r"\s*(?:%%.*\n\s*)?# Task (\d\.\d)\b", self.source)
         return found and found[1]
 
     @property
@@ -40,35 +49,98 @@ class Cell:
 
 
 def read_cells(path):
-    """The cells of an ``.ipynb`` or a ``.py`` file; UserError if it is neither."""
-    notebook = read_notebook(path)
-    if "cells" not in notebook:
-        raise UserError(f"{path} cannot be read as a notebook: it has no cells")
-    found = [Cell(c.get("cell_type", ""), c.get("source", "")) for c in notebook.cells]
-    if not all(isinstance(c.source, str) for c in found) or len(found) > CELLS:
-        raise UserError(f"{path} cannot be read as a notebook: a cell is no text, or there are more than {CELLS}")
-    return [Cell(c.kind, c.source.encode("utf-8", "replace").decode()) for c in found]
+    """The cells of an ``.ipynb`` or a ``.py`` file; UserError if it is neither.
+
+    A cell of a notebook that cannot be read is one of the kind ``unreadable``: the others still count.
+    """
+    if path.suffix.lower() == ".py":
+        cells = [Cell(c.cell_type, c.source) for c in read_module(path).cells]
+    else:
+        cells = [_cell(value) for value in _values(path)]
+    if len(cells) > CELLS:
+        raise UserError(f"{path} has more than {CELLS} cells")
+    return [Cell(c.kind, c.source.encode("utf-8", "replace").decode()) for c in cells]
 
 
-def read_notebook(path):
-    """An ``.ipynb`` or a ``.py`` file as nbformat's notebook; UserError if it is neither."""
+def _values(path):
+    """The cells of a notebook, as they stand in its JSON.  Formats 2 and 3 keep them in worksheets."""
+    text = read_text(path)
+    if sum(map(text.count, "[{,")) > VALUES:  # small values take thirty times the memory of their text
+        raise UserError(f"{path} holds more than {VALUES:,} values: clear its outputs, and hand it in again")
+    try:
+        notebook = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read as a notebook ({type(error).__name__}: {error})") from None
+    held = notebook if isinstance(notebook, dict) else {}
+    sheets = [held, *(s for s in _list(held.get("worksheets")) if isinstance(s, dict))]
+    if not any(isinstance(s.get("cells"), list) for s in sheets):
+        raise UserError(f"{path} cannot be read as a notebook: it has no list of cells")
+    return [value for sheet in sheets for value in _list(sheet.get("cells"))]
+
+
+def _list(value):
+    return value if isinstance(value, list) else []
+
+
+def _cell(value):
+    """A cell from its JSON: its text is `source`, in format 3 `input`; one text, or a list of lines."""
+    if isinstance(value, dict):
+        kind, source = value.get("cell_type"), value.get("source", value.get("input", ""))
+        lines = source if isinstance(source, list) else [source]
+        if isinstance(kind, str) and all(isinstance(line, str) for line in lines):
+            return Cell(kind, "".join(lines))
+    return Cell("unreadable", "")
+
+
+def read_module(path):
+    """A ``.py`` file in the percent format as nbformat's notebook; UserError if it cannot be read."""
     try:
         import jupytext
     except ImportError:
         raise UserError("reading assignments needs the extra: pip install 'minifcn[course]'") from None
+    text = read_text(path)
+    # jupytext refuses a line that names an encoding, and reads a header in YAML: what that stands for can be endless
+    head = re.match(r"(?:[ \t\f]*#(?! %%).*\n)*", text)[0]
+    text = re.sub(r"(?m)^[ \t\f]*#.*(?:---|coding[:=]).*$", "#", head) + text[len(head) :]
+    if text.count("# %%") > CELLS:
+        raise UserError(f"{path} has more than {CELLS} cells")
     try:
-        if path.stat().st_size > SIZES[path.suffix]:
-            raise UserError(f"{path} is larger than {SIZES[path.suffix] >> 20} MB")
-        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
-        if path.suffix == ".py":
-            # a header in YAML is left out if it may repeat itself: what a small one stands for can be endless
-            text = re.sub(r"\A# ---\n(?:#.*\n)*?# ---\n", lambda head: "" if "&" in head[0] else head[0], text)
-            if text.count("# %%") > CELLS:
-                raise UserError(f"{path} has more than {CELLS} cells")
-        return jupytext.reads(text, fmt="ipynb" if path.suffix == ".ipynb" else "py:percent")
-    except UserError:
-        raise
+        return jupytext.reads(text, fmt="py:percent")
+    except Exception as error:  # jupytext raises many kinds
+        raise UserError(f"{path} cannot be read as a module ({type(error).__name__}: {error})") from None
+
+
+def read_text(path):
+    """The text of a file, decoded as :func:`encodings` says, with line feeds between lines; UserError if it is none."""
+    limit = SIZES[path.suffix.lower()]
+    try:
+        with open(path, "rb") as file:
+            data = file.read(limit + 1)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    except Exception as error:  # nbformat and jupytext raise many kinds
-        raise UserError(f"{path} cannot be read as a notebook ({type(error).__name__}: {error})") from None
+    if len(data) > limit:
+        raise UserError(f"{path} is larger than {limit >> 20} MB")
+    for encoding in encodings(data):
+        try:
+            text = data.decode(encoding)
+        except (UnicodeError, LookupError):
+            continue
+        if "\0" not in text:
+            return text.replace("\r\n", "\n").replace("\r", "\n")
+    raise UserError(f"{path} is no text: save it as UTF-8, and hand it in again")
+
+
+def encodings(data):
+    """The encodings that a text may be in, the likeliest first.
+
+    A mark at its beginning, or zeros among its first characters, tell UTF-16 and UTF-32.  Else it is what a line as
+    ``# -*- coding: cp949 -*-`` says (PEP 263), or UTF-8.  Editors on Windows write cp949 (Korean) or cp1252 without
+    any such line, or with one that says otherwise; code itself is the same in all of them.
+    """
+    first = json.detect_encoding(data)
+    if first in ("utf-8", "utf-8-sig"):
+        with suppress(SyntaxError):  # an encoding that is unknown, or contradicts the mark
+            first = tokenize.detect_encoding(io.BytesIO(data).readline)[0]
+    if codecs.lookup(first).name in ("idna", "punycode"):  # of hosts' names: a megabyte takes them a minute
+        first = "utf-8-sig"
+    return first, "utf-8-sig", "cp949", "cp1252"

@@ -8,10 +8,11 @@ import resource
 import sys
 import traceback
 import types
+from contextlib import suppress
 
 import numpy as np
 
-from . import cuda, guard, probes, wire
+from . import cuda, guard, magics, probes, wire
 from .confine import end_with_parent
 
 
@@ -25,6 +26,8 @@ def main(reader, writer):
     given = {name: guard.resolve(path) for name, path in order["given"].items()}
     kernel = cuda.load(*order["kernel"]) if order.get("kernel") else None
     guard.lock(native=bool(kernel))
+    for name in ("IPython", "IPython.display", "IPython.core.display"):
+        sys.modules[name] = magics.Nothing()
 
     answers, problems = run_cells(order["cells"], judge.send)
     missing = [name for name in order["answers"] if name not in answers and not kernel]
@@ -51,22 +54,28 @@ def run_cells(cells, tell=lambda message: None):
     """({name: value}, [(cell, problem)]) of a submission's cells, run in order; one that raises ends alone."""
     module = types.ModuleType("submission")
     sys.modules["submission"] = module  # dataclasses and the like look their module up
+    vars(module).update(dict.fromkeys(("get_ipython", "display"), magics.Nothing()))
     problems = []
     for number, cell in enumerate(cells):
         tell({"cell": number})
         try:
-            exec(_compile(cell, number), vars(module))
+            exec(compiled(cell, f"cell {number}"), vars(module))
         except Exception as error:  # whatever it is, it is the submission's
             problems.append((number, described(error, cells)))
     return vars(module), problems
 
 
-def _compile(cell, number):
-    try:
-        return compile(cell, f"cell {number}", "exec")
-    except SyntaxError:  # a notebook's magics are no Python
-        plain = "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in cell.split("\n"))
-        return compile(plain, f"cell {number}", "exec")
+def compiled(cell, name):
+    """A cell's code, its magics left out; SyntaxError where it is no Python, even without them."""
+    with suppress(SyntaxError):  # most cells are plain Python
+        return compile(cell, name, "exec")
+    lines = magics.begin(cell)
+    while True:
+        try:
+            return compile("\n".join(lines), name, "exec")
+        except SyntaxError as error:
+            if not magics.leave_out(lines, (error.lineno or 0) - 1):
+                raise
 
 
 def attempt(probe, answer, args, cells):

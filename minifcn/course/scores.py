@@ -38,7 +38,7 @@ class Scores:
         if page := self.rows.get(file, {}).get("page"):
             return page
         student = one.student.lstrip("=+-@").encode()[:150].decode(errors="ignore")  # a system's names have 255 bytes
-        name = f"{student}_{one.assignment.name}{'' if one.path.suffix == '.ipynb' else '_py'}"
+        name = f"{student}_{one.assignment.name}{'' if one.path.suffix.lower() == '.ipynb' else '_py'}"
         taken = {row.get("page") for row in self.rows.values()}
         page = next(p for n in range(1, len(taken) + 2) if (p := f"{name}{f'_{n}' * (n > 1)}.html") not in taken)
         self.rows[file] = {"file": file, "page": page}  # from here on it is taken
