@@ -1,0 +1,98 @@
+"""What the campaigns share: cases with numbers and seeds, a budget of time, an alarm, and the count at the end.
+
+``MINIFCN_CAMPAIGN=whole`` runs all cases instead of a sample; ``MINIFCN_CAMPAIGN_SECONDS`` is the time for one campaign
+(600), ``MINIFCN_CAMPAIGN_SEED`` the seed (0), ``MINIFCN_CAMPAIGN_CASE`` the number of one case to repeat.
+"""
+
+import io
+import os
+import signal
+import time
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+
+import numpy as np
+
+from minifcn.errors import UserError
+
+WHOLE = os.environ.get("MINIFCN_CAMPAIGN") == "whole"
+SECONDS = float(os.environ.get("MINIFCN_CAMPAIGN_SECONDS", "600"))
+SEED = int(os.environ.get("MINIFCN_CAMPAIGN_SEED", "0"))
+ONLY = os.environ.get("MINIFCN_CAMPAIGN_CASE")
+DONE = []  # lines for the end of the session
+
+
+def campaign(name, sample, whole, check, seconds=60):
+    """Run ``check(number, rng)`` for each case; AssertionError names the cases that fail and how to repeat them.
+
+    A check may return how many comparisons it made; a case that takes more than `seconds` has failed.
+    """
+    numbers = [int(ONLY)] if ONLY else range(whole if WHOLE else sample)
+    end, compared, cases, failures = time.monotonic() + SECONDS, 0, 0, []
+    for number in numbers:
+        if time.monotonic() > end:
+            break
+        try:
+            with alarm(seconds):
+                compared += check(number, np.random.default_rng([SEED, number])) or 1
+        except Exception as error:  # every failure is counted
+            failures.append(f"case {number}: {type(error).__name__}: {str(error)[:300]}")
+        cases += 1
+    line = f"{name}: {cases} of {whole} cases, {compared} comparisons, {len(failures)} failed, seed {SEED}"
+    DONE.append(line)
+    repeat = f"repeat one with MINIFCN_CAMPAIGN_SEED={SEED} MINIFCN_CAMPAIGN_CASE=NUMBER"
+    assert not failures, "\n".join([line, repeat, *failures[:20]])
+
+
+@contextmanager
+def alarm(seconds):
+    """TimeoutError in this thread after that many seconds."""
+
+    def late(*_):
+        raise TimeoutError(f"it took more than {seconds} seconds")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def right_or_refused(read, *args):
+    """What ``read(*args)`` gives, or None if it refuses with a UserError of one sentence; all else goes through."""
+    try:
+        return read(*args)
+    except UserError as error:
+        assert str(error) and "Traceback" not in str(error)
+        return None
+
+
+def command(main, *argv):
+    """(exit code, standard error) of a command in this process: 0, or 2 with one sentence."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main([str(a) for a in argv])
+    said = [line for line in err.getvalue().splitlines() if line.startswith("error: ")]
+    assert code in (0, 2) and len(said) == (code == 2) and "Traceback" not in err.getvalue(), (code, err.getvalue())
+    return code, err.getvalue()
+
+
+def damaged(data, rng):
+    """Bytes with one kind of damage, as disks, transfers and editors do it."""
+    data, at = bytearray(data), int(rng.integers(len(data)))
+    length = int(rng.integers(1, 1 + min(64, len(data))))
+    match rng.integers(6):
+        case 0:
+            return bytes(data[:at])
+        case 1:
+            data[at] ^= 1 << int(rng.integers(8))
+        case 2:
+            data[at : at + length] = bytes(length)
+        case 3:
+            data[at : at + length] = rng.bytes(length)
+        case 4:
+            del data[at : at + length]
+        case 5:
+            data[at:at] = rng.bytes(length)
+    return bytes(data)

@@ -1,0 +1,8 @@
+"""The figures of each campaign, at the end."""
+
+from campaign import DONE
+
+
+def pytest_terminal_summary(terminalreporter):
+    for line in DONE:
+        terminalreporter.write_line(f"campaign {line}")
