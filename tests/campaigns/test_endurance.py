@@ -23,7 +23,7 @@ def now():
     """What this process has: bytes, handles, threads, and bytes in blocks."""
     with open("/proc/self/statm") as file:
         resident = int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
-    return resident, len(os.listdir("/proc/self/fd")), threading.active_count(), memory._held
+    return resident, len(os.listdir("/proc/self/fd")), threading.active_count(), memory.held()
 
 
 def trained(steps, leak=lambda: None):

@@ -80,7 +80,6 @@ def check_in(folder):
     return check
 
 
-@pytest.mark.xfail(reason="a TIFF's orientations 5 to 8 are swapped twice", strict=False)
 def test_pictures(tmp_path):
     campaign("pictures", 180, 3600, check_in(tmp_path), seconds=10)
 

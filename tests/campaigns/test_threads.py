@@ -80,7 +80,6 @@ def check(number, rng, program=PROGRAM):
     assert done.returncode == 0, f"{WAYS[number % 4]}: {done.stderr[-200:]}"
 
 
-@pytest.mark.xfail(reason="since threadpoolctl 3.8 only the first thread limits BLAS", strict=False)
 def test_threads_and_forks():
     campaign("threads and forks", 4, 200, check, seconds=90)
 
