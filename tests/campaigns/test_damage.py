@@ -83,16 +83,7 @@ KINDS = {
 }  # fmt: skip
 
 
-OPEN = {
-    "compressed npz": "a damaged deflate stream raises zlib's error",
-    "classes.txt": "what is no UTF-8 raises UnicodeDecodeError",
-}
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [pytest.param(k, marks=pytest.mark.xfail(reason=OPEN[k], strict=False) if k in OPEN else ()) for k in KINDS],
-)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_damaged_file(kind, scenes):
     name, make, read = KINDS[kind]
     path = scenes / name

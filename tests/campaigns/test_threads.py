@@ -42,7 +42,7 @@ def compute():
     a = np.ones((400, 400), "f4")
     net = model()
     while busy:
-        a @ a
+        mf.ops.matmul(a, a)  # NumPy alone may hang here: a fork while its BLAS runs on several threads
         net.predict(image)
 
 if way == "thread":
