@@ -4,10 +4,26 @@ import os
 import signal
 import sys
 import threading
+from contextlib import contextmanager, suppress
 
 from tqdm import tqdm
 
 from .training import Callback
+
+
+STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
+"""Ctrl-C; what a cluster or a container sends; the end of a terminal; Ctrl-Break of Windows."""
+
+
+@contextmanager
+def _best_effort():
+    """Inside, output that cannot be written (a full disk, a terminal that is gone) is given up; the training goes on."""
+    try:
+        yield
+    except BrokenPipeError:  # nobody wants to read it: that is a way to end a command
+        raise
+    except OSError:
+        pass
 
 
 class Progress(Callback):
@@ -28,9 +44,10 @@ class Progress(Callback):
 
     def say(self, text):
         """Print a line above the bar."""
-        self.bar.clear()
-        print(text, file=self.out, flush=True)
-        self.bar.refresh()
+        with _best_effort():
+            self.bar.clear()
+            print(text, file=self.out, flush=True)
+            self.bar.refresh()
 
     @staticmethod
     def line(row):
@@ -40,38 +57,57 @@ class Progress(Callback):
         return f"{row['epoch']:>9}  {numbers}  {row['seconds']:9.1f}"
 
     def stepped(self, t):
-        self.bar.set_postfix_str(f"epoch {t.epoch + 1} of {t.epochs}, loss {t.loss:.4f}", refresh=False)
-        self.bar.update()
+        with _best_effort():
+            self.bar.set_postfix_str(f"epoch {t.epoch + 1} of {t.epochs}, loss {t.loss:.4f}", refresh=False)
+            self.bar.update()
 
     def epoch_trained(self, t):
         if t.val is not None and not t.stopping:
-            self.bar.set_postfix_str(f"validating epoch {t.epoch + 1}")
+            with _best_effort():
+                self.bar.set_postfix_str(f"validating epoch {t.epoch + 1}")
 
     def epoch_ended(self, t):
         self.say(self.line(t.rows[-1]))
 
     def closed(self, t):
         if hasattr(self, "bar"):
-            self.bar.close()
+            with _best_effort():
+                self.bar.close()
 
 
 class StopOnSignal(Callback):
-    """Ctrl-C stops after the step in progress, so that what is saved can be continued exactly; twice stops at once."""
+    """Ctrl-C, SIGTERM or SIGHUP stops after the step in progress, so that what is saved can be continued exactly.
 
-    previous = None
+    A second one stops at once.  A signal that is ignored (a job in the background, ``nohup``) stays ignored.
+
+    Attributes
+    ----------
+    signal : int
+        The last that came; SIGINT before any.
+    """
+
+    signal = signal.SIGINT
+
+    def __init__(self):
+        self.previous = {}
 
     def started(self, t):
         if threading.current_thread() is threading.main_thread():
-            self.previous = signal.signal(signal.SIGINT, lambda *_: self.ask(t))
+            for number in STOPS:
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):  # None: not Python's
+                    self.previous[number] = signal.signal(number, lambda number, _: self.ask(t, number))
 
-    def ask(self, t):
+    def ask(self, t, number=signal.SIGINT):
         """Stop after the step in progress; asked again, at once."""
+        self.signal = number
         if t.stopping:
             raise KeyboardInterrupt
         t.stopping = True
-        if t.ranks.rank == 0:  # print() may be what the signal has interrupted, and is not reentrant
-            os.write(2, b"\nstopping after this step (Ctrl-C again: at once)\n")
+        if t.ranks.rank == 0:
+            again = "Ctrl-C again" if number == signal.SIGINT else f"{signal.Signals(number).name}; again"
+            with suppress(OSError):  # print() may be what the signal has interrupted, and is not reentrant
+                os.write(2, f"\nstopping after this step ({again}: at once)\n".encode())
 
     def closed(self, t):
-        if self.previous is not None:
-            signal.signal(signal.SIGINT, self.previous)
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)

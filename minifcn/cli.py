@@ -16,6 +16,9 @@ from .coords import GeometryError
 from .errors import Note, UserError
 
 
+LARGEST_SETTINGS = 1 << 20  # bytes of a file of settings
+
+
 class Parser(argparse.ArgumentParser):
     """Flags with their defaults in the help, ``--config FILE`` with the same names, and errors of one sentence.
 
@@ -80,14 +83,22 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
 
 def read_settings(path):
     """The dict in a .json or .toml file; UserError if it cannot be read or holds something else."""
+    path = Path(path)
+    kind, parse = ("TOML", tomllib.loads) if path.suffix.lower() == ".toml" else ("JSON", json.loads)
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        settings = tomllib.loads(text) if Path(path).suffix == ".toml" else json.loads(text)
+        if path.exists() and not path.is_file():  # reading a named pipe would wait for ever
+            raise UserError(f"{path} cannot be read as {kind} (it is no file)")
+        if path.stat().st_size > LARGEST_SETTINGS:
+            raise UserError(f"{path} cannot be read as {kind} (settings have {LARGEST_SETTINGS:,} bytes at most)")
+        settings = parse(path.read_text(encoding="utf-8-sig"))
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError(f"there is no file {path}; check the path") from None
     except (OSError, ValueError) as error:
-        kind = "TOML" if Path(path).suffix == ".toml" else "JSON"
         raise UserError(f"{path} cannot be read as {kind} ({error})") from None
+    except RecursionError:
+        raise UserError(f"{path} cannot be read as {kind} (it is nested too deeply)") from None
     if not isinstance(settings, dict):
         raise UserError(f"{path} holds a {type(settings).__name__}; it must hold names and their values")
     return settings
@@ -96,8 +107,10 @@ def read_settings(path):
 def command(function=None, *, ranks=False):
     """Turn ``function(argv)`` into a command's ``main(argv=None) -> exit code``.
 
-    0: done.  2: something the user gave cannot be used; one sentence on stderr says what.  130: interrupted.
-    141: nobody reads the output any more (``| head``).
+    0: done.  2: something the user gave cannot be used; one sentence on stderr says what.  130: interrupted (Ctrl-C).
+    129, 143: a training was stopped by SIGHUP, by SIGTERM.  141: nobody reads the output any more (``| head``).
+
+    Nothing that is printed can end it: a sign that the console lacks comes in plain characters.
 
     Parameters
     ----------
@@ -110,6 +123,7 @@ def command(function=None, *, ranks=False):
     @wraps(function)
     def main(argv=None):
         rank, size = parallel.launched()
+        _prepare_output()
         try:
             if size == 1:
                 code, message = _attempt(function, argv)
@@ -120,16 +134,40 @@ def command(function=None, *, ranks=False):
                 message = message if rank == 0 else None
             if message:
                 print(message, file=sys.stderr)
-            sys.stdout.flush()  # a pipe that is closed shows here, rather than when Python exits
+            sys.stdout.flush()  # a pipe that is closed, or a disk that is full, shows here, not when Python exits
             return code
         except BrokenPipeError:
-            with suppress(OSError):  # what is left in the buffer goes nowhere
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _give_up_output()
             if size > 1 and not parallel.leave():
                 parallel.world().abort(141)
             return 141
+        except OSError as error:
+            with suppress(OSError):
+                print(f"error: standard output cannot be written ({error.strerror})", file=sys.stderr)
+            _give_up_output()
+            return 2
 
     return main
+
+
+def _prepare_output():
+    """Make the standard streams such that printing cannot fail for what is printed, nor for a stream that is closed."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:  # it was closed (>&-): its number must not become that of a file of ours
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8", errors="replace"))
+        elif mode == "w" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="minifcn.plain")
+
+
+def _give_up_output():
+    """What is left in the buffers goes nowhere."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+            continue
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _with_others(function, argv, rank):
@@ -149,7 +187,7 @@ def _with_others(function, argv, rank):
 @contextmanager
 def _silence():
     """Inside, nothing is printed."""
-    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+    with open(os.devnull, "w", encoding="utf-8", errors="replace") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         yield
 
 
@@ -168,6 +206,8 @@ def _attempt(function, argv):
             warnings.filterwarnings("ignore", "Image size")  # Pillow's, of pictures that may fit all the same
             warnings.showwarning = _show
             return function(argv) or 0, None
+    except SystemExit as done:  # argparse's, after --help
+        return done.code or 0, None
     except KeyboardInterrupt:
         return 130, "interrupted"
     except BrokenPipeError:
@@ -177,7 +217,7 @@ def _attempt(function, argv):
     except MemoryError as error:
         message = f"out of memory: smaller images or batches need less ({error})"
     except OSError as error:
-        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
     return 2, f"error: {' '.join(message.split())}"  # a library's message may have line breaks
 
 
@@ -208,6 +248,10 @@ def at_least(least, kind=int, below=None):
     return convert
 
 
+seed = at_least(0, below=2**32)
+"""An argparse type: where random numbers begin."""
+
+
 def numbers(text):
     """An argparse type: several words with commas between."""
     return tuple(filter(None, text.replace(" ", "").split(",")))
@@ -226,6 +270,8 @@ def json_file(text):
     path = Path(text)
     if text != "-" and (path.is_dir() or not path.parent.is_dir()):
         raise argparse.ArgumentTypeError(f"{text} is a folder, or lies in none; give a file, or - for standard output")
+    if text != "-" and not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text} cannot be written; give another file, or - for standard output")
     return text
 
 

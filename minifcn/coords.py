@@ -15,7 +15,7 @@ resize n → m         jump · n/m                          start + (n/m − 1)/
 
 with ``k_d = d(k − 1) + 1``.  After a transposed convolution neighbouring cells differ in what they see (a 32-fold
 upsampled pixel sees one coarse cell or two), so what a cell sees is kept once per *phase* ``i mod period``.
-Fractions keep everything exact.  Imports nothing of the project.  Source: Caffe's ``coord_map.py`` states the rule
+Fractions keep everything exact.  Source: Caffe's ``coord_map.py`` states the rule
 for (jump, start); the interval recursion is Araujo et al., "Computing Receptive Fields of CNNs", Distill 2019.
 """
 
@@ -24,11 +24,16 @@ from fractions import Fraction
 from functools import lru_cache
 from math import gcd, lcm
 
+from .tables import shown
+
 LONGEST = 4096  # the longest pattern of what neighbouring cells see that is kept
 
 
 class GeometryError(ValueError):
     """Two grids that should coincide do not; the message names both and gives both maps."""
+
+    def __str__(self):
+        return shown(super().__str__())
 
 
 class Root:
@@ -40,10 +45,10 @@ class Root:
         self.name, self.size = name, size
 
     def __str__(self):
-        return f"{self.name or 'the image'} ({self.size[0]}×{self.size[1]})"
+        return shown(f"{self.name or 'the image'} ({self.size[0]}×{self.size[1]})")
 
     def __repr__(self):
-        return f"Root({self.name or 'unnamed'}, {self.size[0]}×{self.size[1]})"
+        return shown(f"Root({self.name or 'unnamed'}, {self.size[0]}×{self.size[1]})")
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ class AxisMap:
         return cached
 
     def __str__(self):
-        return f"{self.jump}·i {'−' if self.start < 0 else '+'} {abs(self.start)}"
+        return shown(f"{self.jump}·i {'−' if self.start < 0 else '+'} {abs(self.start)}")
 
     def interval(self, i):
         """The root's cells ``(lo, hi)`` that cell `i` sees; None where it sees nothing.

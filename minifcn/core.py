@@ -15,9 +15,10 @@ from time import perf_counter
 
 from . import backend, memory
 from .coords import AxisMap, Root, blamed, called
-from .explain import Described
+from .explain import Described, Formula
 from .kernels import table
 from .kernels.shapes import broadcast_shape, stand_in
+from .tables import shown
 
 _grad_enabled = ContextVar("grad_enabled", default=True)
 _scope = ContextVar("scope", default="")
@@ -138,7 +139,7 @@ class Tensor:
     def __repr__(self):
         name = f"{self.name}: " if self.name else ""
         made = f", from {type(self.creator).__name__}" if self.creator else ""
-        return f"Tensor({name}{'×'.join(map(str, self.shape)) or 'scalar'} {self.dtype}, {self.device}{made})"
+        return shown(f"Tensor({name}{'×'.join(map(str, self.shape)) or 'scalar'} {self.dtype}, {self.device}{made})")
 
     def _repr_html_(self):
         from .viz.tensors import summary_html  # the one import that looks up: a notebook wants to see, not to read
@@ -269,6 +270,8 @@ class Function(Described):
 
     def __init_subclass__(cls):
         table.FUNCTIONS.add(cls.__name__)
+        if "formula" in vars(cls):
+            cls.formula = Formula(cls.formula)
 
     @classmethod
     def make(cls, **parameters):

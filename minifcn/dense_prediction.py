@@ -14,6 +14,7 @@ from math import prod
 
 from . import backend, nn
 from .core import Tensor, no_grad
+from .explain import shape
 from .geometry import GeometryError, receptive_field
 from .kernels import shapes_only
 from .kernels.shapes import pair, require_maps, stand_in
@@ -56,8 +57,8 @@ def shift_and_stitch(model, image):
     sizes = [n - s + 1 for n, s in zip(x.shape[2:], units.seen)]
     if min(sizes) < 1:
         raise ValueError(
-            f"shift_and_stitch needs an image of at least {units.seen[0]}×{units.seen[1]}, what one output of this net "
-            f"sees, got {x.shape[2]}×{x.shape[3]}"
+            f"shift_and_stitch needs an image of at least {shape(units.seen)}, what one output of this net "
+            f"sees, got {shape(x.shape[2:])}"
         )
     stitched = None
     with evaluating(model), no_grad():
@@ -133,7 +134,7 @@ def patchwise(model, image, size=None, batch=32):
     corners = [s - Fraction(n - 1, 2) for s, n in zip(units.start, size)]  # of the window of output (0, 0)
     if any(c.denominator != 1 for c in corners):
         raise ValueError(
-            f"a window of {size[0]}×{size[1]} is half a pixel beside the outputs, whose centres lie at "
+            f"a window of {shape(size)} is half a pixel beside the outputs, whose centres lie at "
             f"{float(units.start[0]):g}, {float(units.start[1]):g}: give a size of the other parity"
         )
     xp = backend.of(x)
@@ -154,8 +155,8 @@ def patchwise(model, image, size=None, batch=32):
             y = model(windows).data
             if y.shape[2:] != (1, 1):
                 raise ValueError(
-                    f"a window of {size[0]}×{size[1]} gives {y.shape[2]}×{y.shape[3]} outputs, not one: "
-                    f"one output of this net sees {units.seen[0]}×{units.seen[1]} pixels"
+                    f"a window of {shape(size)} gives {shape(y.shape[2:])} outputs, not one: "
+                    f"one output of this net sees {shape(units.seen)} pixels"
                 )
             outputs.append(y[:, :, 0, 0])
     y = xp.concatenate(outputs)  # (N·n·m, K)

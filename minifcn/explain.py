@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from . import backend
 from .coords import AxisMap
+from .tables import shown
 
 SIGNS = {
     " · ": r" \cdot ", "·": r" \cdot ", "−": "-", "²": "^2", "ᵀ": r"^{\mathsf T}", "Σ": r"\sum", "√": r"\sqrt",
@@ -28,6 +29,16 @@ def latex(formula):
     'y_{i} = \\\\sum_{u} w_{u} \\\\cdot x_{i - u}'
     """
     return r" \qquad ".join(map(_part, re.split(r"\s{2,}", formula)))
+
+
+class Formula:
+    """A class attribute: a formula, in plain characters where standard output lacks its signs."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def __get__(self, node, owner):
+        return shown(self.text, in_files=False)  # on a page, signs can always be shown
 
 
 def _part(text):
@@ -80,7 +91,7 @@ class Explanation:
         numbers = ", ".join(f"{letter} = {_one(value)}" for letter, value in self.symbols.items())
         width = max(map(len, self.facts), default=0)
         lines = [head, f"  {self.formula}", *([f"  with {numbers}"] if numbers else [])]
-        return "\n".join([*lines, *(f"  {fact:<{width}}  {value}" for fact, value in self.facts.items())])
+        return shown("\n".join([*lines, *(f"  {fact:<{width}}  {value}" for fact, value in self.facts.items())]))
 
     __repr__ = __str__
 
@@ -133,7 +144,7 @@ class Described:
 
     def __repr__(self):
         parameters = ", ".join(f"{k}={v!r}" for k, v in self.parameters.items() if not backend.is_array(v))
-        return f"{type(self).__name__}({parameters})"
+        return shown(f"{type(self).__name__}({parameters})")
 
 
 def widest(place):
@@ -156,7 +167,7 @@ def _letter(letter):
 
 def shape(sizes):
     """``2×3×4``."""
-    return "×".join(map(str, sizes)) or "a number"
+    return shown("×".join(map(str, sizes))) or "a number"
 
 
 def amount(number, unit):

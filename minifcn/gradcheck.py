@@ -18,6 +18,7 @@ import numpy as np
 
 from . import backend
 from .core import Tensor
+from .tables import shown
 
 STEP = 2e-4
 EPS = np.finfo(np.float64).eps
@@ -28,6 +29,9 @@ HIDDEN = 30  # rounding that hides more than this many times rtol leaves nothing
 
 class GradcheckError(AssertionError):
     """A gradient is wrong, or cannot be checked here.  The message says where, by how much, at which step."""
+
+    def __str__(self):
+        return shown(super().__str__())
 
 
 def gradcheck(fn, *tensors, draws=5, rtol=1e-6, elementwise=False, seed=0):

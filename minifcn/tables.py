@@ -1,6 +1,44 @@
-"""A small table: rows of numbers that print in columns, and as HTML in a notebook."""
+"""Text for people: tables that print in columns, and signs in plain characters where a console cannot show them."""
 
+import codecs
+import locale
+import sys
 from html import escape
+
+PLAIN = {
+    "×": "x", "·": "*", "−": "-", "–": "-", "—": "-", "…": "...", "→": "->", "←": "<-", "≥": ">=", "≤": "<=", "±": "+-",
+    "∝": "~", "∞": "inf", "Σ": "sum", "√": "sqrt", "∂": "d", "²": "^2", "³": "^3", "ᵀ": "^T", "₁": "1", "₂": "2",
+    "α": "alpha", "β": "beta", "γ": "gamma", "ε": "eps", "μ": "mu", "µ": "u", "σ": "sigma", "ℓ": "loss", "✓": "+",
+    "✗": "x", "⟨": "<", "⟩": ">", "‖": "|",
+}  # fmt: skip
+"""What our signs are called in ASCII."""
+
+
+def _plain(error):
+    """An error handler of `str.encode`: `PLAIN` for what cannot be encoded, else a backslash and its number."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    given = error.object[error.start : error.end]
+    plain = (PLAIN.get(c) or c.encode("ascii", "backslashreplace").decode() for c in given)
+    return "".join(plain), error.end
+
+
+codecs.register_error("minifcn.plain", _plain)
+
+
+def shown(text, in_files=True):
+    """`text` as standard output can show it and, if `in_files`, a file in the encoding of this system can hold it.
+
+    A user prints what ``repr()`` and ``str()`` return, or logs it; a console in cp949, cp1252 or ASCII has no "−", and
+    ``print`` would raise UnicodeEncodeError.  In UTF-8 the text stays as it is.
+    """
+    file = locale.getpreferredencoding(False) if in_files else None
+    for encoding in (getattr(sys.stdout, "encoding", None), file):
+        try:
+            text = text.encode(encoding or "utf-8", "minifcn.plain").decode(encoding or "utf-8")
+        except (LookupError, ValueError, TypeError):  # a stream that somebody made up
+            continue
+    return text
 
 
 class Table(list):
@@ -20,7 +58,7 @@ class Table(list):
             "  ".join(c.rjust(w) if n else c.ljust(w) for c, w, (_, n) in zip(row, widths, columns)).rstrip()
             for row in cells
         )
-        return "\n".join(lines)
+        return shown("\n".join(lines))
 
     __repr__ = __str__
 

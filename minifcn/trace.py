@@ -11,7 +11,7 @@ from . import backend, memory
 from .core import Tensor, watch
 from .explain import amount, shape, widest
 from .graphs import Graph
-from .tables import Table
+from .tables import Table, shown
 
 
 @dataclass
@@ -121,7 +121,7 @@ class Trace:
             forward, backward = 1e3 * s.seconds, 1e3 * s.backward_seconds
             rows.append(
                 dict(
-                    layer=s.name, operation=type(s.node).__name__, output="×".join(map(str, s.y.shape)),
+                    layer=s.name, operation=type(s.node).__name__, output=shape(s.y.shape),
                     MB=s.y.nbytes / 1e6, saved=total_bytes(s.saved) / 1e6, MFLOP=s.node.flops / 1e6, forward_ms=forward,
                     backward_ms=backward if s.order else None, values=extremes(s.y),
                     gradient=None if s.gy is None else extremes(s.gy),
@@ -170,7 +170,7 @@ class Trace:
             del alive[s.name]
             gradients = [*arrived.values(), *leaves.values()]
             rows.append(
-                dict(event=f"∂{s.name}", saved=total_bytes(sum(alive.values(), ())), gradients=total_bytes(gradients))
+                dict(event=shown(f"∂{s.name}"), saved=total_bytes(sum(alive.values(), ())), gradients=total_bytes(gradients))
             )
         return rows
 

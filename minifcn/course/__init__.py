@@ -7,6 +7,8 @@ A student needs :func:`check` alone.  ``python -m minifcn.course build OUT`` wri
 import functools
 import io
 
+from ..tables import shown
+
 __all__ = ["check"]
 
 
@@ -25,17 +27,17 @@ def check(test):
         return _quiet(test)
     title = (test.__doc__ or test.__name__).strip().split("\n")[0].rstrip(".")
     try:
-        shown = test()
+        picture = test()
     except NotImplementedError as error:
-        print(f"·  {title}: not yet ({error})")
+        print(shown(f"·  {title}: not yet ({error})"))
     except AssertionError as error:
-        print(f"✗  {title}: {error}" if str(error) else f"✗  {title}")
+        print(shown(f"✗  {title}: {error}" if str(error) else f"✗  {title}"))
     except Exception as error:  # whatever an unfinished answer raises
-        print(f"✗  {title}: {type(error).__name__}: {error} ({_where(error)})")
+        print(shown(f"✗  {title}: {type(error).__name__}: {error} ({_where(error)})"))
     else:
-        print(f"✓  {title}")
-        if shown is not None:
-            _display(shown)
+        print(shown(f"✓  {title}"))
+        if picture is not None:
+            _display(picture)
     return test
 
 
@@ -57,7 +59,7 @@ def _where(error):
     return f"in {trace.tb_frame.f_code.co_name}, line {trace.tb_lineno}"
 
 
-def _display(shown):
+def _display(result):
     """Show what a test returned, where there is a notebook; a figure as a picture, whether or not pyplot knows it."""
     try:
         from IPython import get_ipython
@@ -65,8 +67,8 @@ def _display(shown):
     except ImportError:
         return
     if get_ipython():
-        if hasattr(shown, "savefig"):
+        if hasattr(result, "savefig"):
             picture = io.BytesIO()
-            shown.savefig(picture, format="png")
-            shown = Image(picture.getvalue(), retina=shown.dpi >= 140)
-        display(shown)
+            result.savefig(picture, format="png")
+            result = Image(picture.getvalue(), retina=result.dpi >= 140)
+        display(result)

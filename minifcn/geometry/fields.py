@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from ..coords import GeometryError
 from ..kernels.shapes import conv_size
+from ..tables import shown
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ def region(y, x, unit, clip=True):
     """
     if len(unit) != 2 or not all(0 <= i < n for i, n in zip(unit, y.shape[2:])):
         h, w = y.shape[2:]
-        raise ValueError(f"there is no unit {tuple(unit)}: rows are 0 … {h - 1}, columns 0 … {w - 1} of {y!r}")
+        raise ValueError(shown(f"there is no unit {tuple(unit)}: rows are 0 … {h - 1}, columns 0 … {w - 1} of {y!r}"))
     edges = []
     for i, n, m in zip(unit, x.shape[2:], _maps(y, x)):
         seen = m.interval(i)

@@ -43,7 +43,7 @@ def pair(value, least=0, name="value"):
     """`value` as a pair of ints (h, w): an int stands for both.  Raises ValueError below `least`."""
     both = (value, value) if hasattr(value, "__index__") else tuple(value)
     if len(both) != 2 or any(int(v) != v or v < least for v in both):
-        raise ValueError(f"{name} must be an int ≥ {least} or a pair (h, w) of them, got {value!r}")
+        raise ValueError(f"{name} must be an int of at least {least} or a pair (h, w) of them, got {value!r}")
     return int(both[0]), int(both[1])
 
 

@@ -6,6 +6,7 @@ from itertools import chain
 
 from .. import backend, ops
 from ..core import Tensor, scope
+from ..tables import shown
 
 _evaluated = ContextVar("evaluated", default=frozenset())  # ids of the modules that are in evaluation mode here
 
@@ -189,7 +190,7 @@ class Module:
 
     def __repr__(self):
         lines = [f"  {name}: {child!r}".replace("\n", "\n  ") for name, child in self.children()]
-        return f"{type(self).__name__}({self.describe()})" + ("" if not lines else ":\n" + "\n".join(lines))
+        return shown(f"{type(self).__name__}({self.describe()})" + ("" if not lines else ":\n" + "\n".join(lines)))
 
     def describe(self):
         """The hyper-parameters, in a few words."""

@@ -9,6 +9,7 @@ from ..core import Tensor, no_grad, watch
 from ..geometry import GeometryError, receptive_field
 from ..kernels import shapes_only
 from ..kernels.shapes import stand_in
+from ..tables import shown
 from .module import Parameter, evaluating
 
 
@@ -40,7 +41,7 @@ class Summary(list):
         for row in [head, *rows]:
             cells = [c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))]
             lines.append("  ".join(cells).rstrip())
-        return "\n".join(lines)
+        return shown("\n".join(lines))
 
     __repr__ = __str__
 

@@ -8,6 +8,7 @@ from .. import backend
 from ..core import Tensor, no_grad
 from ..kernels import shapes_only
 from ..kernels.shapes import pair, stand_in
+from ..tables import shown
 from .layers import AvgPool2d, BatchNorm2d, Conv2d, Flatten, GlobalAvgPool2d, Linear
 from .module import Module, Parameter, Sequential, assign, evaluating, in_mode, is_row, modules_in
 
@@ -113,7 +114,7 @@ class Transplant:
 
     def __str__(self):
         rows = [(what, names) for what, names in vars(self).items() if names]
-        return "\n".join(f"{what:<9} {len(names):>4}  {_few(names)}" for what, names in rows)
+        return shown("\n".join(f"{what:<9} {len(names):>4}  {_few(names)}" for what, names in rows))
 
 
 def transplant(source, target, rename=None):

@@ -6,6 +6,7 @@ from .. import backend
 from .. import kernels as K
 from ..core import Function, Tensor
 from ..kernels.shapes import require_maps
+from ..tables import shown
 
 REDUCTIONS = ("sum", "valid", "batch", "none")
 
@@ -113,4 +114,6 @@ def _require_classes(labels, ignore_index, classes):
     unknown = ((labels < 0) | (labels >= classes)) & (labels != ignore_index)
     if unknown.any():
         wrong = sorted(set(backend.asnumpy(labels[unknown]).tolist()))
-        raise ValueError(f"labels {wrong[:5]} are outside 0 … {classes - 1} and are not the void label {ignore_index}")
+        raise ValueError(
+            shown(f"labels {wrong[:5]} are outside 0 … {classes - 1} and are not the void label {ignore_index}")
+        )

@@ -123,7 +123,7 @@ def samples(images, labels, predictions, classes, palette):
             left = margin + column * (side + gap)
             axes = figure.add_axes((left / width, (top - tall) / height, side / width, tall / height))
             # Only a photograph may be smoothed: blended label colours would be classes that are not there.
-            axes.imshow(picture, aspect="auto", interpolation="auto" if column == 0 else "nearest")
+            axes.imshow(picture, aspect="auto", interpolation="antialiased" if column == 0 else "nearest")
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set(visible=True, linewidth=0.5)
             if row == 0:

@@ -3,6 +3,7 @@
 Use it around your own drawing with ``with styled():`` or above a drawing function as ``@styled()``.
 """
 
+import os
 from contextlib import contextmanager
 
 # Okabe and Ito's palette: its members stay apart for all common forms of colour blindness.
@@ -12,6 +13,8 @@ CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000
 GREY = "#5f6368"  # secondary text: 6:1 on white
 
 RC = {
+    "text.parse_math": False,  # a class may be called "$5" or "a_b$"
+    "text.usetex": False,
     "figure.dpi": 150,
     "figure.facecolor": "white",
     "figure.constrained_layout.h_pad": 0.1,  # inches
@@ -50,14 +53,24 @@ def styled():
     ImportError
         If matplotlib is not installed.
     """
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ImportError("minifcn's figures need matplotlib: pip install matplotlib") from error
-    rc = matplotlib.rcParams
+    rc = _matplotlib().rcParams
     before = {key: rc[key] for key in RC}
     rc.update(RC)
     try:
         yield
     finally:
         rc.update(before)  # and no more: a notebook's first figure makes matplotlib interactive, and it must stay so
+
+
+def _matplotlib():
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise ImportError("minifcn's figures need matplotlib: pip install matplotlib") from error
+    except ValueError:  # MPLBACKEND names no backend; our figures need none
+        backend = os.environ.pop("MPLBACKEND", None)
+        import matplotlib
+
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    return matplotlib
