@@ -10,14 +10,13 @@ from tqdm import tqdm
 
 from .training import Callback
 
-
 STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
 """Ctrl-C; what a cluster or a container sends; the end of a terminal; Ctrl-Break of Windows."""
 
 
 @contextmanager
 def _best_effort():
-    """Inside, output that cannot be written (a full disk, a terminal that is gone) is given up; the training goes on."""
+    """Inside, output that cannot be written (a full disk, a terminal that is gone) is given up; training goes on."""
     try:
         yield
     except BrokenPipeError:  # nobody wants to read it: that is a way to end a command

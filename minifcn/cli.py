@@ -14,7 +14,7 @@ from pathlib import Path
 from . import backend, parallel
 from .coords import GeometryError
 from .errors import Note, UserError
-
+from .io import require_file
 
 LARGEST_SETTINGS = 1 << 20  # bytes of a file of settings
 
@@ -86,21 +86,19 @@ def read_settings(path):
     path = Path(path)
     kind, parse = ("TOML", tomllib.loads) if path.suffix.lower() == ".toml" else ("JSON", json.loads)
     try:
-        if path.exists() and not path.is_file():  # reading a named pipe would wait for ever
-            raise UserError(f"{path} cannot be read as {kind} (it is no file)")
+        if not path.is_dir():
+            require_file(path)
         if path.stat().st_size > LARGEST_SETTINGS:
             raise UserError(f"{path} cannot be read as {kind} (settings have {LARGEST_SETTINGS:,} bytes at most)")
         settings = parse(path.read_text(encoding="utf-8-sig"))
     except UserError:
         raise
-    except FileNotFoundError:
-        raise UserError(f"there is no file {path}; check the path") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as {kind} ({error})") from None
     except RecursionError:
         raise UserError(f"{path} cannot be read as {kind} (it is nested too deeply)") from None
     if not isinstance(settings, dict):
-        raise UserError(f"{path} holds a {type(settings).__name__}; it must hold names and their values")
+        raise UserError(f"{path} holds a {type(settings).__name__}: it holds no settings (names and their values)")
     return settings
 
 
@@ -155,7 +153,7 @@ def _prepare_output():
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
         if stream is None:  # it was closed (>&-): its number must not become that of a file of ours
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8", errors="replace"))
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8", errors="replace"))  # noqa: SIM115
         elif mode == "w" and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="minifcn.plain")
 
@@ -187,7 +185,8 @@ def _with_others(function, argv, rank):
 @contextmanager
 def _silence():
     """Inside, nothing is printed."""
-    with open(os.devnull, "w", encoding="utf-8", errors="replace") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+    nowhere = open(os.devnull, "w", encoding="utf-8", errors="replace")  # noqa: SIM115
+    with nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         yield
 
 

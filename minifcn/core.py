@@ -15,7 +15,7 @@ from time import perf_counter
 
 from . import backend, memory
 from .coords import AxisMap, Root, blamed, called
-from .explain import Described, Formula
+from .explain import Described
 from .kernels import table
 from .kernels.shapes import broadcast_shape, stand_in
 from .tables import shown
@@ -269,9 +269,8 @@ class Function(Described):
     recording, needs, _saved, _marks, inputs, name = True, (True,) * 16, (), (), (), ""
 
     def __init_subclass__(cls):
+        super().__init_subclass__()
         table.FUNCTIONS.add(cls.__name__)
-        if "formula" in vars(cls):
-            cls.formula = Formula(cls.formula)
 
     @classmethod
     def make(cls, **parameters):

@@ -109,6 +109,10 @@ class Described:
     Its `parameters`, `saved_bytes`, `macs` and `flops` are told at :class:`~minifcn.core.Function`.
     """
 
+    def __init_subclass__(cls):
+        if "formula" in vars(cls):
+            cls.formula = Formula(cls.formula)
+
     @property
     def parameters(self):
         names = inspect.signature(type(self).__init__).parameters

@@ -10,19 +10,28 @@ import csv
 import io
 import json
 import math
+import re
 import shlex
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from . import backend, parallel
+from .cli import read_settings
 from .data import manifest
 from .errors import UserError
-from .io import atomic, load_checkpoint, save_checkpoint
+from .io import atomic, load_checkpoint, locked, save_checkpoint
 from .models.store import describe, weights_in
 from .training import Callback, Diverged, evaluate, scores_of
 
 FIELDS = ("epoch", "loss", "val_loss", "pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu", "lr", "seconds")
+FILES = (
+    "config.json", "splits.json", "log.csv", "last.safetensors", "best.safetensors", "metrics.json", "curves.png",
+    "samples.png", "confusion.png", "report.html",
+)  # fmt: skip
+LEFT = re.compile(rf"lock|({'|'.join(map(re.escape, FILES))})\.partial|\.tmp\w{{6}}")
+"""Names of what a killed process leaves in the folder; the last are safetensors' own while it writes."""
 STATE = ("epoch", "step", "trained", "running", "rows")  # of a Training, besides what its parts know themselves
 
 
@@ -40,14 +49,19 @@ class Run:
         self.folder, self.config = Path(folder), config
 
     @classmethod
-    def create(cls, folder, config):
-        """A new folder.  Raises UserError if there is something in it, or it cannot be written."""
+    def create(cls, folder, config, held):
+        """A new folder, locked as by :meth:`lock`.
+
+        Raises UserError if there is something in it, or it cannot be written.
+        """
         run = cls(folder, config)
         if parallel.world().rank:
             return run
         require_vacant(folder)
         try:
             run.folder.mkdir(parents=True, exist_ok=True)
+            run.lock(held)
+            require_vacant(folder)  # another process may have come in between
             run.write_json("config.json", config)
         except OSError as error:
             raise UserError(f"{folder} cannot be written ({error.strerror}): give another --out") from None
@@ -56,16 +70,32 @@ class Run:
     @classmethod
     def open(cls, folder):
         """An existing folder.  Raises UserError if it is none, or its config is damaged."""
-        folder = Path(folder)
-        try:
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UserError(f"{folder} is not a run: there is no config.json in it") from None
-        except (OSError, ValueError) as error:
-            raise UserError(f"{folder / 'config.json'} cannot be read ({error})") from None
-        if not isinstance(config, dict):
-            raise UserError(f"{folder / 'config.json'} is damaged: it holds no settings")
+        path = Path(folder) / "config.json"
+        if not path.exists():
+            raise UserError(f"{folder} is not a run: there is no config.json in it")
+        config = read_settings(path)
+        if wrong := [name for name, value in config.items() if isinstance(value, list | dict)]:
+            raise UserError(f"{path}: {wrong[0]} is {config[wrong[0]]!r}; it must be one number or text")
         return cls(folder, config)
+
+    def lock(self, held):
+        """Keep other processes out until `held` (an ExitStack) ends, and remove what a killed one left.
+
+        Raises
+        ------
+        UserError
+            If another process trains in the folder, or it cannot be written.
+        """
+        if parallel.world().rank:
+            return
+        try:
+            held.enter_context(locked(self.folder))
+        except OSError as error:
+            raise UserError(f"{self.folder} cannot be written ({error.strerror}): give another folder") from None
+        for file in self.folder.iterdir():
+            if LEFT.fullmatch(file.name) and file.name != "lock":
+                with suppress(OSError):
+                    file.unlink()
 
     @property
     def splits(self):
@@ -176,7 +206,7 @@ class Run:
 def require_vacant(folder):
     """Raise UserError if there is anything in a folder, or something else in its place."""
     folder = Path(folder)
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and not all(LEFT.fullmatch(file.name) for file in folder.iterdir()):
         raise UserError(f"{folder} is not empty: give another --out, or continue the run in it with --resume {folder}")
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file, not a folder: give another --out")

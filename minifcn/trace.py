@@ -169,9 +169,8 @@ class Trace:
                 (arrived if id(x) in made else leaves)[made[id(x)].name if id(x) in made else id(x)] = gx
             del alive[s.name]
             gradients = [*arrived.values(), *leaves.values()]
-            rows.append(
-                dict(event=shown(f"∂{s.name}"), saved=total_bytes(sum(alive.values(), ())), gradients=total_bytes(gradients))
-            )
+            event, saved = shown(f"∂{s.name}"), total_bytes(sum(alive.values(), ()))
+            rows.append(dict(event=event, saved=saved, gradients=total_bytes(gradients)))
         return rows
 
 

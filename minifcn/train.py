@@ -5,10 +5,11 @@ import os
 import sys
 import time
 import warnings
+from contextlib import ExitStack
 
 from . import backend, models, optim, parallel, prepare
 from .callbacks import Progress, StopOnSignal
-from .cli import Parser, at_least, command, device, json_file, share, write_json
+from .cli import Parser, at_least, command, device, json_file, seed, share, write_json
 from .coords import GeometryError
 from .data import DATASETS
 from .data.statistics import balanced
@@ -22,6 +23,7 @@ DESCRIPTION = """Train a fully convolutional network from scratch.  Without argu
 ocean, lakes and five climate zones apart on NASA's Blue Marble, in a few minutes on two cores."""
 
 OWN = ("config", "resume", "out", "json")  # flags that say where, not what: no settings of a run
+PATHS = ("root", "init")  # settings that are paths
 
 
 def parser():
@@ -42,11 +44,15 @@ def parser():
         "--jitter", type=at_least(0), metavar="PIXELS",
         help="translate at random by up to so many (default: 64, less for small pictures; the header says)",
     )  # fmt: skip
-    data.add_argument("--zoom", type=at_least(0, float), default=0.2, help="zoom at random by up to 1 + this factor")
+    data.add_argument(
+        "--zoom", type=at_least(0, float, below=10), default=0.2, help="zoom at random by up to 1 + this factor"
+    )
 
     net = p.add_argument_group("model")
     net.add_argument("--model", default="fcn8s_mini", help=f"one of {', '.join(models.MODELS)}")
-    net.add_argument("--width", type=at_least(0.01, float), default=1.0, help="factor on all numbers of channels")
+    net.add_argument(
+        "--width", type=at_least(0.01, float, below=100), default=1.0, help="factor on all numbers of channels"
+    )
     own = "(default: the model's own)"
     net.add_argument(
         "--pad", type=padding, metavar="N|minimal",
@@ -77,7 +83,11 @@ def parser():
         help="the loss: the paper's sum over pixels, its mean over labelled pixels, or the sum per image",
     )  # fmt: skip
     step.add_argument(
-        "--balance", type=at_least(0, float), default=0.5, metavar="POWER", help="class weights ∝ frequency^-POWER"
+        "--balance",
+        type=at_least(0, float, below=10),
+        default=0.5,
+        metavar="POWER",
+        help="class weights ∝ frequency^-POWER",
     )
     step.add_argument(
         "--sampling", type=share, default=1.0, metavar="P", help="keep each pixel's loss with this probability"
@@ -85,7 +95,7 @@ def parser():
 
     run = p.add_argument_group("run")
     run.add_argument("--device", type=device, default="cpu", help="cpu, cuda or cuda:1")
-    run.add_argument("--seed", type=at_least(0), default=0, help="of weights, order, augmentation and dropout")
+    run.add_argument("--seed", type=seed, default=0, help="of weights, order, augmentation and dropout")
     run.add_argument("--out", metavar="DIR", help="run folder, new or empty (default: runs/DATASET-MODEL-TIME)")
     run.add_argument(
         "--resume", metavar="RUN", help="continue this run exactly, with its own settings; --epochs N extends it"
@@ -98,14 +108,21 @@ def parser():
 
 def padding(text):
     """An argparse type: a number of pixels, or "minimal"."""
-    return text if text == "minimal" else at_least(0)(text)
+    return text if text == "minimal" else at_least(0, below=10_000)(text)
 
 
 @command(ranks=True)
 def main(argv=None):
     """Train, from the command line."""
+    with ExitStack() as held:  # the lock of the run's folder
+        return _train(argv, held)
+
+
+def _train(argv, held):
     with parallel.together(parallel.world()):
         args, run = settings(argv)
+        if run:
+            run.lock(held)
         resume = run and run.restore
         backend.manual_seed(args.seed)
         train_data, val_data = prepare.splits(args)
@@ -127,25 +144,28 @@ def main(argv=None):
         if start:
             header["start"] = f"{args.init}: {start}"
         config = {name: value for name, value in vars(args).items() if name not in OWN}
+        for name in PATHS:  # so that the run can be continued from another folder
+            config[name] = config[name] and os.path.abspath(config[name])
         if run is None:
             name = f"{args.dataset}-{args.model}-{time.strftime('%Y%m%d-%H%M%S')}"
-            run = Run.create(args.out or os.path.join("runs", name), config)
+            run = Run.create(args.out or os.path.join("runs", name), config, held)
     run.config = config
     out = sys.stderr if args.json == "-" else sys.stdout
     for topic, line in (header | dict(run=run.folder)).items():
         print(f"{topic:<11} {line}", file=out, flush=True)
 
+    stopper = StopOnSignal()
     recorder = Recorder(run)  # before Progress: what cannot be shown is saved all the same
     try:
         with warnings.catch_warnings():  # of overflow: we look at the loss ourselves, and say more
             warnings.simplefilter("ignore", RuntimeWarning)
             t = fit(
                 model, train, val, optimizer, args.epochs, args.reduction, weight, args.accumulate,
-                optim.SCHEDULES[args.schedule], args.sampling, [StopOnSignal(), recorder, Progress(out)], resume,
+                optim.SCHEDULES[args.schedule], args.sampling, [stopper, recorder, Progress(out)], resume,
             )  # fmt: skip
         if t.epoch < t.epochs:
             print(f"stopped at step {t.step} of {t.total_steps}{_goes_on(run)}", file=out)
-            return 130
+            return 128 + int(parallel.gather(t.ranks, stopper.signal).max())
         if recorder.began_at == t.epochs:
             print(f"all {t.epochs} epochs were done already; a larger --epochs goes on", file=out)
         metrics = illustrate(run, model, val, t.rows, header)
@@ -156,7 +176,7 @@ def main(argv=None):
         raise UserError(f"{error}{_goes_on(run) if recorder.saved else ''}") from None
     except KeyboardInterrupt:
         print(f"stopped at once{_goes_on(run)}", file=out)
-        return 130
+        return 128 + stopper.signal
     print(*outcome(metrics), f"report      {run.folder / 'report.html'}", sep="\n", file=out)
     if args.json:
         write_json(args.json, metrics)
@@ -164,7 +184,7 @@ def main(argv=None):
 
 
 def settings(argv=None):
-    """All settings, and the run to continue, if any: then they are its own, but for --epochs and --json."""
+    """All settings, and the run to continue, if any: then they are its own, but for --epochs, --json and --root."""
     p = parser()
     args = p.parse(argv)
     if args.resume is None:
@@ -182,14 +202,16 @@ def settings(argv=None):
         if args.out:
             require_vacant(args.out)
         return args, None
-    others = sorted(p.given(argv).keys() - {"resume", "epochs", "json"})
+    others = sorted(p.given(argv).keys() - {"resume", "epochs", "json", "root"})
     if others:
         flags = ", ".join("--" + name.replace("_", "-") for name in others)
         raise UserError(
             f"--resume continues {args.resume} with the settings it was started with: leave out {flags} "
-            "(only --epochs and --json may be given again)"
+            "(only --epochs and --json may be given again, and --root if the data have moved)"
         )
     run = Run.open(args.resume)
+    if wrong := [name for name in run.config if name.replace("-", "_") in OWN]:
+        raise UserError(f"{run.folder / 'config.json'}: {wrong[0]!r} is no setting of a run; remove it")
     return p.over(run.config, run.folder / "config.json", argv), run
 
 

@@ -33,7 +33,7 @@ def atomic(path):
         with open(partial, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except BaseException:
+    except Exception:  # a full disk needs the space
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise

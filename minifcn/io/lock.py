@@ -9,6 +9,7 @@ from ..errors import UserError
 try:
     import fcntl
 except ImportError:  # Windows
+    fcntl = None
     import msvcrt
 
 NAME = "lock"
@@ -36,17 +37,16 @@ def locked(folder):
     try:
         yield
     finally:
-        with suppress(OSError):  # Windows removes no open file
-            if hasattr(os, "O_NOFOLLOW"):
-                path.unlink()
-        os.close(file)
+        if fcntl is None:  # Windows removes no open file
+            os.close(file)
         with suppress(OSError):
-            if not hasattr(os, "O_NOFOLLOW"):
-                path.unlink()
+            path.unlink()
+        if fcntl is not None:
+            os.close(file)
 
 
 def _take(path):
-    """The locked file's descriptor."""
+    """The descriptor of the locked file."""
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
@@ -61,12 +61,12 @@ def _take(path):
         with suppress(OSError):
             if os.path.samestat(os.fstat(file), os.stat(path)):
                 return file
-        os.close(file)  # who had it has removed it in between: that lock is worth nothing
+        os.close(file)  # who had it before has removed it since: another process may lock a new file
 
 
 def _lock(file):
-    """Raises BlockingIOError, or on Windows PermissionError, if another process has it."""
-    if "fcntl" in globals():
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    else:
+    """Raises BlockingIOError, or on Windows PermissionError, if another process has locked the file."""
+    if fcntl is None:
         msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
