@@ -13,12 +13,11 @@ from itertools import count
 from math import prod
 from time import perf_counter
 
-from . import backend, memory
+from . import backend, memory, tables
 from .coords import AxisMap, Root, blamed, called
 from .explain import Described
 from .kernels import table
 from .kernels.shapes import broadcast_shape, stand_in
-from .tables import shown
 
 _grad_enabled = ContextVar("grad_enabled", default=True)
 _scope = ContextVar("scope", default="")
@@ -137,9 +136,9 @@ class Tensor:
         return len(self.data)
 
     def __repr__(self):
-        name = f"{self.name}: " if self.name else ""
+        name, sizes = f"{self.name}: " if self.name else "", "×".join(map(str, self.shape)) or "scalar"
         made = f", from {type(self.creator).__name__}" if self.creator else ""
-        return shown(f"Tensor({name}{'×'.join(map(str, self.shape)) or 'scalar'} {self.dtype}, {self.device}{made})")
+        return tables.shown(f"Tensor({name}{sizes} {self.dtype}, {self.device}{made})")
 
     def _repr_html_(self):
         from .viz.tensors import summary_html  # the one import that looks up: a notebook wants to see, not to read

@@ -21,7 +21,8 @@ from . import backend, parallel
 from .cli import read_settings
 from .data import manifest
 from .errors import UserError
-from .io import atomic, load_checkpoint, locked, save_checkpoint
+from .io import atomic, load_checkpoint, save_checkpoint
+from .io.lock import locked
 from .models.store import describe, weights_in
 from .training import Callback, Diverged, evaluate, scores_of
 
@@ -49,8 +50,8 @@ class Run:
         self.folder, self.config = Path(folder), config
 
     @classmethod
-    def create(cls, folder, config, held):
-        """A new folder, locked as by :meth:`lock`.
+    def create(cls, folder, config, held=None):
+        """A new folder, locked as by :meth:`lock` if `held` is given.
 
         Raises UserError if there is something in it, or it cannot be written.
         """
@@ -60,8 +61,9 @@ class Run:
         require_vacant(folder)
         try:
             run.folder.mkdir(parents=True, exist_ok=True)
-            run.lock(held)
-            require_vacant(folder)  # another process may have come in between
+            if held is not None:
+                run.lock(held)
+                require_vacant(folder)  # another process may have come in between
             run.write_json("config.json", config)
         except OSError as error:
             raise UserError(f"{folder} cannot be written ({error.strerror}): give another --out") from None

@@ -3,7 +3,6 @@
 from .atomic import atomic
 from .checkpoint import load_checkpoint, load_record, save_checkpoint
 from .files import require_file
-from .lock import locked
 from .weights import load_weights
 
-__all__ = ["atomic", "load_checkpoint", "load_record", "load_weights", "locked", "require_file", "save_checkpoint"]
+__all__ = ["atomic", "load_checkpoint", "load_record", "load_weights", "require_file", "save_checkpoint"]
