@@ -193,7 +193,8 @@ def _silence():
 def _show(message, category, *where):
     """A note is one line; other warnings say where they come from."""
     text = f"note        {message}" if category is Note else warnings.formatwarning(message, category, *where[:2])
-    print(text.rstrip(), file=sys.stderr)
+    with suppress(OSError):  # a note that cannot be written must not end a command
+        print(text.rstrip(), file=sys.stderr)
 
 
 def _attempt(function, argv):

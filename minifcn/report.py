@@ -166,7 +166,7 @@ def write_report(run_dir):
     )
     path = run_dir / "report.html"
     with atomic(path) as partial:
-        partial.write_text(page, encoding="utf-8")
+        partial.write_text(page, encoding="utf-8", errors="surrogateescape")  # a path of the C locale
     return path
 
 

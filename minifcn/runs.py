@@ -12,6 +12,7 @@ import json
 import math
 import re
 import shlex
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -135,7 +136,7 @@ class Run:
         if parallel.world().rank:
             return
         with atomic(self.folder / name) as partial:
-            partial.write_text(text, encoding="utf-8", newline="")
+            partial.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")  # a path of the C locale
 
     def write_json(self, name, value):
         self.write(name, json.dumps(value, indent=2, allow_nan=False) + "\n")
@@ -308,9 +309,11 @@ def illustrate(run, model, val, rows, header=None):
         "confusion.png": confusion_figure(confusion.matrix, data.classes),
     }
     run.write_json("metrics.json", metrics | dict(header=header or {}))
-    for name, figure in figures.items():
-        with atomic(run.folder / name) as partial:
-            figure.savefig(partial, format="png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the report has the names of the classes as text
+        for name, figure in figures.items():
+            with atomic(run.folder / name) as partial:
+                figure.savefig(partial, format="png")
     write_report(run.folder)
     return metrics
 

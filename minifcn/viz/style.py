@@ -4,6 +4,7 @@ Use it around your own drawing with ``with styled():`` or above a drawing functi
 """
 
 import os
+import sys
 from contextlib import contextmanager
 
 # Okabe and Ito's palette: its members stay apart for all common forms of colour blindness.
@@ -69,6 +70,8 @@ def _matplotlib():
         raise ImportError("minifcn's figures need matplotlib: pip install matplotlib") from error
     except ValueError:  # MPLBACKEND names no backend; our figures need none
         backend = os.environ.pop("MPLBACKEND", None)
+        for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+            del sys.modules[name]  # the failed import left some of its modules, which a second import would not run
         import matplotlib
 
         if backend is not None:

@@ -52,7 +52,6 @@ def check_with(run, scenes, base):
     return check
 
 
-@pytest.mark.xfail(reason="what a console cannot print ends a command", strict=False)
 def test_consoles(finished, tmp_path):
     whole = len(CONSOLES) * (8 + len(NAMES))
     campaign("consoles and locales", 40, whole, check_with(finished, finished.parent / "scenes", tmp_path), seconds=90)

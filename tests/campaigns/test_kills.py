@@ -95,7 +95,6 @@ def check_with(uninterrupted, run):
     return check
 
 
-@pytest.mark.xfail(reason="killed in its first file a run can neither be resumed nor replaced", strict=False)
 def test_killed_and_resumed(uninterrupted, tmp_path):
     campaign("kill and resume", 5, 220, check_with(uninterrupted, tmp_path / "run"))
 

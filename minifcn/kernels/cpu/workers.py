@@ -37,9 +37,9 @@ def _threads():
         if cores < _cores(os.getppid()):  # the launcher has bound this process to its share already
             return cores
         return max(1, cores // _local_ranks())
-    number = int(given) if given.isdecimal() and len(given) < 6 else 0  # isdigit() would take "²", which int() refuses
+    number = _whole(given) or 0
     if not 1 <= number <= MOST_THREADS:
-        raise UserError(f"MINIFCN_THREADS={given!r}: give a whole number of threads, 1 to {MOST_THREADS}")
+        raise UserError(f"MINIFCN_THREADS={given[:20]!r}: give a whole number of threads, 1 to {MOST_THREADS}")
     return number
 
 
@@ -52,8 +52,13 @@ def _cores(process=0):
 
 
 def _local_ranks():
-    given = (os.environ.get(name, "") for name in RANKS)
-    return max(next((int(text) for text in given if text.isdecimal() and len(text) < 6), 1), 1)
+    given = (_whole(os.environ.get(name, "")) for name in RANKS)
+    return max(next((number for number in given if number is not None), 1), 1)
+
+
+def _whole(text):
+    """The whole number that a variable of the environment gives in ASCII digits, else None."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else None
 
 
 @cache
@@ -63,11 +68,11 @@ def band_bytes(default):
     if given is None:
         return default
     try:
-        size = float(given) * 2**20
+        size = float(given) * 2**20 if given.isascii() else 0
     except ValueError:
         size = 0
     if not 0 < size < 2**40:
-        raise UserError(f"MINIFCN_BAND_MB={given!r}: give the megabytes of a band, a number above 0")
+        raise UserError(f"MINIFCN_BAND_MB={given[:20]!r}: give the megabytes of a band, a number above 0")
     return int(size)
 
 
