@@ -22,6 +22,7 @@ from .kernels.shapes import broadcast_shape, stand_in
 _grad_enabled = ContextVar("grad_enabled", default=True)
 _scope = ContextVar("scope", default="")
 _watchers = ContextVar("watchers", default=())
+is_recording = _grad_enabled.get  # whether operations are remembered for a backward pass: False inside no_grad()
 _birth = count()  # nodes are numbered as they are made, so a node's inputs always have smaller numbers
 
 
@@ -86,7 +87,6 @@ class Tensor:
         are applied, with or without gradients; a 4-D leaf is its own root.
     """
 
-    __array_ufunc__ = None  # NumPy's operators leave `array + tensor` to us
     __slots__ = ("__weakref__", "_root", "_where", "creator", "data", "grad", "name", "requires_grad")
 
     def __init__(self, data, requires_grad=False, name=None):

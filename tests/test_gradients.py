@@ -39,6 +39,8 @@ OPERATIONS = {
     "sum": (ops.sum, X),
     "sum over axes": (lambda x: x.sum(axis=(0, -1)), X),
     "mean": (lambda x: x.mean(axis=1, keepdims=True), X),
+    "min": (lambda x: x.min(axis=(2, 3)), distinct(X.shape)),
+    "abs": (abs, distinct(X.shape) - 0.5),
     "max": (lambda x: x.max(axis=(2, 3)), distinct(X.shape)),
     "matmul": (ops.matmul, normal((3, 5), 1), normal((5, 4), 2)),
     "matmul, batched and broadcast": (ops.matmul, normal((2, 3, 5), 1), normal((5, 4), 2)),

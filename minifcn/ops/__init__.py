@@ -4,8 +4,9 @@ This page gathers them and attaches the operators (``a + b``, ``x[...]``, ``x.su
 """
 
 from ..core import Tensor
+from . import numpy_protocol
 from .activation import dropout, leaky_relu, log_softmax, prelu, relu, sigmoid, softmax
-from .arithmetic import add, div, exp, log, matmul, max, mean, mul, neg, pow, sub, sum
+from .arithmetic import abs, add, div, exp, log, matmul, max, mean, min, mul, neg, pow, sub, sum
 from .conv import col2im, conv2d, conv_transpose2d, im2col
 from .interpolate import interpolate
 from .loss import cross_entropy
@@ -14,12 +15,13 @@ from .pool import avg_pool2d, max_pool2d
 from .shape import concat, crop, getitem, pad, reshape, transpose
 
 __all__ = [
-    "add", "avg_pool2d", "batch_norm", "col2im", "concat", "conv2d", "conv_transpose2d", "crop", "cross_entropy", "div",
-    "dropout", "exp", "getitem", "im2col", "interpolate", "leaky_relu", "local_response_norm", "log", "log_softmax",
-    "matmul", "max", "max_pool2d", "mean", "mul", "neg", "pad", "pow", "prelu", "relu", "reshape", "sigmoid", "softmax",
-    "sub", "sum", "transpose",
+    "abs", "add", "avg_pool2d", "batch_norm", "col2im", "concat", "conv2d", "conv_transpose2d", "crop",
+    "cross_entropy", "div", "dropout", "exp", "getitem", "im2col", "interpolate", "leaky_relu", "local_response_norm",
+    "log", "log_softmax", "matmul", "max", "max_pool2d", "mean", "min", "mul", "neg", "pad", "pow", "prelu", "relu",
+    "reshape", "sigmoid", "softmax", "sub", "sum", "transpose",
 ]  # fmt: skip
 
+numpy_protocol.attach()
 Tensor.__add__ = add
 Tensor.__radd__ = lambda x, other: add(other, x)
 Tensor.__sub__ = sub

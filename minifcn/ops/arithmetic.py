@@ -183,11 +183,24 @@ class Mean(Reduction):
         return backend.of(gy).broadcast_to(self.expand(gy / n, shape), shape)
 
 
-class Max(Reduction):
-    formula = "y = max x      (the gradient is shared equally among equal maxima)"
+class Abs(Elementwise):
+    formula = "y = |x|      ∂y/∂x = sign x"
 
     def forward(self, x):
-        y = x.max(axis=self.axis, keepdims=self.keepdims)
+        self.save(x)
+        return backend.of(x).abs(x)
+
+    def backward(self, gy):
+        (x,) = self.saved
+        return gy * backend.of(x).sign(x)
+
+
+class Max(Reduction):
+    formula = "y = max x      (the gradient is shared equally among equal maxima)"
+    extreme = "max"
+
+    def forward(self, x):
+        y = getattr(x, self.extreme)(axis=self.axis, keepdims=self.keepdims)
         self.save(x, y)
         return y
 
@@ -196,6 +209,11 @@ class Max(Reduction):
         largest = (x == self.expand(y, x.shape)) | (x != x)  # a NaN is the maximum of what it is among
         share = gy / largest.sum(axis=self.axis, keepdims=self.keepdims)
         return backend.of(gy).where(largest, self.expand(share.astype(gy.dtype), x.shape), gy.dtype.type(0))
+
+
+class Min(Max):
+    formula = "y = min x      (the gradient is shared equally among equal minima)"
+    extreme = "min"
 
 
 class MatMul(Function):
@@ -258,6 +276,11 @@ def pow(a, b):
     return Pow.apply(a, b)
 
 
+def abs(x):
+    """|x|.  The gradient at 0 is 0."""
+    return Abs.apply(x)
+
+
 def exp(x):
     """e^x."""
     return Exp.apply(x)
@@ -281,6 +304,11 @@ def mean(x, axis=None, keepdims=False):
 def max(x, axis=None, keepdims=False):
     """The maximum over `axis` (an int, a tuple, or None for all); equal maxima share the gradient."""
     return Max.apply(x, axis=axis, keepdims=keepdims)
+
+
+def min(x, axis=None, keepdims=False):
+    """The minimum over `axis` (an int, a tuple, or None for all); equal minima share the gradient."""
+    return Min.apply(x, axis=axis, keepdims=keepdims)
 
 
 def matmul(a, b):
