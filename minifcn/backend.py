@@ -128,13 +128,6 @@ def asnumpy(array):
     return array.get() if is_array(array) else np.asarray(array)
 
 
-def fingerprint(array):
-    """A few bytes of a host array, to notice an edit in place (a device array would have to be fetched)."""
-    if not hasattr(array, "tobytes") or not hasattr(array, "flat") or not array.size or hasattr(array, "get"):
-        return None
-    return array.flat[:: max(1, array.size // 16)].tobytes()
-
-
 def gpu_available():
     """Whether CuPy imports and finds a driver and a device."""
     try:

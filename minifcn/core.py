@@ -16,13 +16,13 @@ from time import perf_counter
 from . import backend, memory, tables
 from .coords import AxisMap, Root, blamed, called
 from .explain import Described
-from .kernels import table
+from .kernels import frozen, table
 from .kernels.shapes import broadcast_shape, stand_in
 
 _grad_enabled = ContextVar("grad_enabled", default=True)
 _scope = ContextVar("scope", default="")
 _watchers = ContextVar("watchers", default=())
-is_recording = _grad_enabled.get  # whether operations are remembered for a backward pass: False inside no_grad()
+is_recording = _grad_enabled.get  # False inside no_grad()
 _birth = count()  # nodes are numbered as they are made, so a node's inputs always have smaller numbers
 
 
@@ -79,7 +79,8 @@ class Tensor:
     shape, ndim, size, dtype, device
         Those of the array; ``device`` is ``"cpu"`` or ``"cuda:i"``.
     data, grad : array
-        Raw arrays.  ``grad`` has the shape and dtype of ``data``, or is None.
+        Raw arrays.  ``grad`` has the shape and dtype of ``data``, or is None.  ``data`` of a result on the host is
+        read-only while a graph waits for ``backward()``: an edit would make the gradient wrong.
     creator : Function or None
         The node that made this tensor; None for a leaf.
     where : dict of {Root: (AxisMap, AxisMap)}
@@ -128,9 +129,6 @@ class Tensor:
     def item(self):
         """The value of a one-element tensor, as a Python number."""
         return self.data.item()
-
-    def __float__(self):
-        return float(self.item())
 
     def __len__(self):
         return len(self.data)
@@ -195,7 +193,8 @@ def _propagate(tensor, gy, order):
     arrived = {tensor.creator: gy}  # per node: the gradient of its output, as far as it has arrived
     if tensor.creator is None:
         return _accumulate(tensor, gy.copy())
-    for node in [*order(tensor.creator)]:  # all of it first: a visited node forgets its inputs
+    nodes = [*order(tensor.creator)]  # all of it first: a visited node forgets its inputs
+    for node in nodes:
         if node not in arrived:
             continue  # its output's users had no gradient to give
         gy, inputs = arrived.pop(node), node.inputs  # read once: another thread that walks this graph clears them
@@ -216,6 +215,7 @@ def _propagate(tensor, gy, order):
             if told:
                 told(node, gy, gradients)
         node.free()
+    frozen.thaw(*(node._frozen for node in reversed(nodes)))  # views after what they look into
     if arrived:
         raise RuntimeError("`order` left a gradient behind: it must give each node once, after all that use its output")
 
@@ -265,7 +265,7 @@ class Function(Described):
     located_by = 1  # how many of the leading inputs say where the output lies; None: all that have its size
     pointwise = False  # the output's shape is the inputs' broadcast shape
     # a node called by hand, forward() then backward(), saves everything and wants every gradient
-    recording, needs, _saved, _marks, inputs, name = True, (True,) * 16, (), (), (), ""
+    recording, needs, _saved, _marks, inputs, name, _frozen = True, (True,) * 16, (), (), (), "", None
 
     def __init_subclass__(cls):
         super().__init_subclass__()
@@ -327,6 +327,8 @@ class Function(Described):
             if told:
                 told(self, inputs, out)
         if self.recording:
+            out.data, self._frozen = frozen.freeze(out.data, arrays)
+            self._marks = frozen.checksums(self._saved, [x.data for x in inputs if not frozen.is_frozen(x)])
             self.born = next(_birth)
             out.creator, out.requires_grad = self, True
         else:
@@ -338,7 +340,6 @@ class Function(Described):
         """Keep what ``backward`` will need (arrays, or plain values) until it has run."""
         if self.recording:
             self._saved = arrays
-            self._marks = [backend.fingerprint(a) for a in arrays]
 
     @property
     def saved(self):
@@ -350,12 +351,12 @@ class Function(Described):
 
     def gradients(self, gy):
         """``backward(gy)``, checked: one gradient an input, each of its input's shape."""
-        for array, mark in zip(self.saved, self._marks if self.saved else ()):
-            if backend.fingerprint(array) != mark:
-                raise RuntimeError(
-                    f"an array that {self.name} saved was changed in place between forward and backward: "
-                    "its gradient would be wrong; compute out of place, or copy first"
-                )
+        frozen.thaw(self._frozen)  # all that use the output have their gradients: backward may write into it
+        if frozen.changed(self.saved, self._marks):
+            raise RuntimeError(
+                f"an array that {self.name} saved was changed in place between forward and backward: "
+                "its gradient would be wrong; compute out of place, or copy first"
+            )
         gxs, returned = self.backward(gy), f"{type(self).__name__}.backward returned"
         gxs = tuple(gxs) if isinstance(gxs, tuple | list) else (gxs,)
         if len(gxs) != len(self.inputs):
@@ -366,6 +367,9 @@ class Function(Described):
             if gx is not None and gx.shape != x.shape:
                 raise ValueError(f"{returned} a gradient of shape {gx.shape} for input {i} of shape {x.shape}")
         return [_narrowed(gx, x.dtype) for x, gx in zip(self.inputs, gxs)]
+
+    def __del__(self):
+        frozen.thaw(self._frozen)  # nobody can ask for its gradient any more
 
     def free(self):
         """Drop the saved arrays and the links to the inputs; name, parameters and sizes stay."""
@@ -394,11 +398,6 @@ def _as_tensors(inputs):
     return tuple(x if isinstance(x, Tensor) else _constant(_like(x, like), bool(tensors)) for x in inputs)
 
 
-def _is_map(value):
-    """Whether `value` is a floating-point array with axes; a 0-d array is a number, and takes the tensor's dtype."""
-    return backend.is_array(value) and value.dtype.kind == "f" and value.ndim > 0
-
-
 def _constant(value, beside_tensors):
     """A tensor for a bare operand; beside tensors it is a constant, and no picture to measure positions on."""
     out = Tensor(value)
@@ -410,7 +409,8 @@ def _constant(value, beside_tensors):
 def _like(value, array):
     if value is None:
         raise TypeError("an operand is None: give a tensor, an array or a number")
-    if array is None or array.dtype.kind != "f" or _is_map(value):
+    is_map = backend.is_array(value) and value.dtype.kind == "f" and value.ndim > 0  # a 0-d array is a number
+    if array is None or array.dtype.kind != "f" or is_map:
         return value
     return backend.of(array, *([value] if backend.is_array(value) else [])).asarray(value, dtype=array.dtype)
 

@@ -242,6 +242,76 @@ def test_an_edit_in_place_between_forward_and_backward_is_noticed(edit):
         y.backward(np.ones(4))
 
 
+def test_an_edit_anywhere_in_what_a_user_gave_is_noticed():
+    rng = np.random.default_rng(0)
+    for size in (1, 16, 17, 1000, 40_000):
+        for place in {0, size - 1, *rng.integers(0, size, 20).tolist()}:
+            given = rng.standard_normal(size)
+            x = mf.Tensor(given, requires_grad=True)
+            y = x * x
+            given[place] = np.nextafter(given[place], 9)  # the last bit, and not through the tensor
+            with pytest.raises(RuntimeError, match="changed in place"):
+                y.backward(np.ones(size))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda a: a.__setitem__(np.s_[:, :, 10:13, 5:8], 0), lambda a: a.__setitem__(..., a[..., ::-1].copy()),
+        lambda a: a.__setitem__(..., a[::-1].copy()), lambda a: a.__setitem__(..., np.roll(a, 1, axis=2)),
+        lambda a: a.__setitem__(..., a[:, ::-1].copy()), lambda a: np.random.default_rng(1).shuffle(a.reshape(-1)),
+    ],
+    ids=["occluded", "mirrored", "samples swapped", "rolled", "channels swapped", "shuffled"],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "through", [lambda x: x, lambda x: x.reshape(x.shape), lambda x: x[:], lambda x: x.transpose(0, 1, 2, 3)]
+)
+def test_pixels_that_are_changed_or_moved_are_noticed(edit, through):
+    image = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
+    weight = mf.Tensor(np.ones((4, 3, 3, 3), np.float32), requires_grad=True)
+    y = ops.conv2d(through(mf.Tensor(image, requires_grad=True)), weight)
+    edit(image)
+    with pytest.raises(RuntimeError, match="changed in place"):
+        y.sum().backward()
+
+
+def test_results_are_read_only_until_the_graph_is_walked_or_gone():
+    x = mf.Tensor(np.ones((2, 3)), requires_grad=True)
+    y = ops.exp(x)
+    z = y.reshape(3, 2)
+    kept = (z * z).sum()
+    for t in (y, z, kept):
+        with pytest.raises(ValueError, match="read-only"):
+            t.data[...] = 0
+    x.data.flags.writeable  # noqa: B018
+    assert x.data.flags.writeable
+    kept.backward()
+    for t in (y, z, kept):
+        t.data[...] = 0
+    values = ops.exp(x).data  # no tensor holds the graph any more
+    values[...] = 0
+    with mf.no_grad():
+        ops.exp(x).data[...] = 0
+
+
+def test_an_operation_that_gives_back_its_input_leaves_it_writeable():
+    class Same(mf.Function):
+        def forward(self, a):
+            return a
+
+        def backward(self, gy):
+            return gy
+
+    x = mf.Tensor(np.ones(3), requires_grad=True)
+    y = Same()(x)
+    x.data[...] = 2
+    assert not y.data.flags.writeable
+    fixed = np.ones(3)
+    fixed.flags.writeable = False
+    Same()(mf.Tensor(fixed, requires_grad=True)).sum().backward()
+    assert not fixed.flags.writeable
+
+
 def test_a_backward_of_the_wrong_shape_or_number_is_refused_by_name():
     class Wrong(mf.Function):
         def forward(self, a):

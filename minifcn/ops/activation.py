@@ -123,8 +123,8 @@ class Dropout(Function):
         return self._kept(gy, mask)
 
     def _kept(self, values, mask):
-        """Chosen, as relu's gradient is, and not multiplied by 0: a dropped element may be infinite."""
-        return K.relu_grad(values, mask) * (1 / (1 - self.p))
+        """Chosen, and not multiplied by 0: a dropped element may be infinite."""
+        return backend.of(values).where(mask, values, values.dtype.type(0)) * (1 / (1 - self.p))
 
 
 def relu(x):

@@ -146,7 +146,7 @@ def attach():
     Tensor.__hash__ = object.__hash__  # of the object: tensors are keys and members of sets by identity
     Tensor.__bool__, Tensor.__format__, Tensor.__iter__, Tensor.__setitem__ = to_bool, to_text, rows, refuse_assignment
     Tensor.__contains__ = lambda self, x: bool((self == x).any())
-    Tensor.__int__ = lambda self: int(self.item())
+    Tensor.__int__, Tensor.__float__ = lambda self: int(self.item()), lambda self: float(self.item())
     Tensor.__index__ = lambda self: operator.index(self.data)
     Tensor.__complex__ = lambda self: complex(self.item())
     Tensor.__round__ = lambda self, digits=None: round(self.item(), digits)
