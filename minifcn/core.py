@@ -215,7 +215,7 @@ def _propagate(tensor, gy, order):
             if told:
                 told(node, gy, gradients)
         node.free()
-    frozen.thaw(*(node._frozen for node in reversed(nodes)))  # views after what they look into
+    frozen.thaw(*(node._frozen for node in reversed(nodes) if node))  # views after what they look into
     if arrived:
         raise RuntimeError("`order` left a gradient behind: it must give each node once, after all that use its output")
 

@@ -69,7 +69,7 @@ RELU = Task(
         mistake("the gradient is cut by the sign of gy, not by that of x: save what forward saw", "gy * positive",
                 "np.maximum(gy, 0)", loses=RELU_ALL),
         mistake("it changes its input: a network needs that array again", "np.maximum(x, 0)", "np.maximum(x, 0, out=x)",
-                loses=(VALUES, ZERO)),
+                loses=RELU_ALL),
         mistake("negative numbers pass, turned round: max(x, 0) is not |x|", "np.maximum(x, 0)", "abs(x)",
                 loses=RELU_ALL),
         mistake("the result is float64 where the input is float32", "np.maximum(x, 0)",
