@@ -47,10 +47,23 @@ def is_array(x):
 
 def from_python(data):
     """A host array of lists or Python numbers, in float32; NumPy scalars keep their type."""
+    if isinstance(data, list | tuple) and any(getattr(x, "requires_grad", False) for x in data):
+        raise TypeError("a list of tensors that require gradients would lose them: join them by mf.ops.concat")
     array = np.asarray(data)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"cannot make a tensor of {type(data).__name__}: give numbers or an array")
     return array if isinstance(data, np.generic) else array.astype(np.float32)
+
+
+def floating(dtype):
+    """The NumPy type of `dtype`.  TypeError unless it is a floating-point type."""
+    try:
+        kind = np.dtype(dtype)
+    except TypeError:
+        kind = None
+    if kind is None or kind.kind != "f":
+        raise TypeError(f"{dtype!r} is no floating-point type of NumPy: give 'float32' or 'float64'")
+    return kind
 
 
 def device(array):
@@ -73,8 +86,10 @@ def to_device(array, device):
     """
     if device == "cpu":
         return asnumpy(array)
+    if not isinstance(device, str):
+        raise TypeError(f"a device is 'cpu', 'cuda' or 'cuda:0', not {device!r}; for a type of number give dtype=...")
     kind, _, index = device.partition(":")
-    if kind != "cuda" or not (index == "" or index.isdigit()):
+    if kind != "cuda" or not (index == "" or (index.isascii() and index.isdigit() and len(index) < 6)):
         raise ValueError(f"unknown device {device!r}: give 'cpu', 'cuda' or 'cuda:0'")
     cupy = _cupy(device)
     count = cupy.cuda.runtime.getDeviceCount()

@@ -210,6 +210,8 @@ def parameter_list(params):
 
 def require_learnable(model, optimizer):
     """Raise an error if the steps of an optimiser would not change a model."""
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"the optimiser is {optimizer!r}: give one that was made, mf.optim.SGD(model.parameters(), lr)")
     own = {id(p) for p in model.parameters()}
     learned = [p for p in optimizer.params if id(p) in own]
     if not learned:

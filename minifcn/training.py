@@ -20,7 +20,7 @@ from .data.samples import called, sample
 from .data.statistics import class_weights, pixels_per_batch, typical_pixels  # noqa: F401  some look for weights here
 from .errors import UserError
 from .metrics import ConfusionMatrix
-from .nn.module import evaluating
+from .nn.module import evaluating, require_module
 from .optim import MEAN_RATE, SGD, constant, effective_step, reduction_factor, require_learnable, step_factor
 
 
@@ -142,6 +142,7 @@ def fit(
     RuntimeError
         Inside ``no_grad``.
     """
+    require_module(model)
     train, val = _loader(train, shuffle=True), _loader(val)
     for loader in filter(None, (train, val)):
         require_same_classes(model, loader.dataset)

@@ -162,3 +162,31 @@ def test_matplotlib_draws_a_tensor():
 
     (line,) = Figure().subplots().plot(mf.Tensor(A[0], requires_grad=True))
     same(line.get_ydata(), A[0])
+
+
+def test_the_loss_takes_lists_and_tensors_for_labels_and_says_what_else_it_wants():
+    scores, labels = mf.Tensor(np.zeros((1, 2, 1, 2))), [[[0, 1]]]
+    for given in (labels, mf.Tensor(np.array(labels)), np.array(labels)):
+        assert ops.cross_entropy(scores, given).item() == pytest.approx(2 * math.log(2))
+    for wrong in (lambda s, y: 0, 3, None):
+        with pytest.raises(TypeError, match=r"labels are a .*integers"):
+            ops.cross_entropy(scores, wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        (lambda m, d: mf.fit(lambda x: x, d), "the model is a function: give a Module"),
+        (lambda m, d: mf.fit(m, d, optimizer=mf.optim.SGD), "give one that was made"),
+        (lambda m, d: mf.fit(m, d, optimizer="sgd"), "give one that was made"),
+        (lambda m, d: m.to(dtype=type("dtype", (), {"__repr__": lambda s: "torch.float32"})()), "torch.float32 is no"),
+        (lambda m, d: m.to(dtype="int32"), "'int32' is no floating-point type"),
+        (lambda m, d: m.to(dtype="float12"), "'float12' is no floating-point type"),
+        (lambda m, d: m.to(np.float64), "dtype="),
+        (lambda m, d: mf.Tensor([mf.Tensor([1.0], requires_grad=True)]), "would lose"),
+    ],
+    ids=range(8),
+)
+def test_what_cannot_be_meant_is_one_sentence(wrong, match):
+    with pytest.raises(TypeError, match=match):
+        wrong(mf.models.fcn8s_mini(num_classes=6, width=0.1), mf.data.Shapes(length=8, size=(32, 32)))

@@ -182,7 +182,14 @@ class Module:
             p.grad = None
 
     def to(self, device=None, dtype=None):
-        """Move every parameter and buffer to `device`, or change its floating type; gradients are dropped."""
+        """Move every parameter and buffer to `device`, or change its floating type; gradients are dropped.
+
+        Raises
+        ------
+        TypeError
+            If `dtype` is no floating-point type of NumPy.
+        """
+        dtype = dtype and backend.floating(dtype)
         for _, t in self.named_tensors():
             data = t.data if device is None else backend.to_device(t.data, device)
             t.data, t.grad = data if dtype is None else data.astype(dtype), None
@@ -221,6 +228,12 @@ def evaluating(model):
         yield
     finally:
         _evaluated.reset(token)
+
+
+def require_module(model):
+    """Raise TypeError unless `model` is a Module."""
+    if not isinstance(model, Module):
+        raise TypeError(f"the model is a {type(model).__name__}: give a Module (mf.nn, mf.models)")
 
 
 def in_mode(module, of):

@@ -83,6 +83,7 @@ def cross_entropy(scores, labels, weight=None, ignore_index=255, reduction="sum"
     if reduction not in REDUCTIONS:
         raise ValueError(f"unknown reduction {reduction!r}: choose from {', '.join(REDUCTIONS)}")
     expected = (array.shape[0], *array.shape[2:])
+    labels, mask = _given("labels", labels), None if mask is None else _given("mask", mask)
     for name, given in (("labels", labels), ("mask", mask)):
         if given is not None and given.shape != expected:
             raise ValueError(f"{name} of shape {given.shape} for scores of shape {array.shape}: expected {expected}")
@@ -107,6 +108,16 @@ def cross_entropy(scores, labels, weight=None, ignore_index=255, reduction="sum"
             raise ValueError(f"class weights have shape {weight.shape}; {classes} classes take ({classes},)")
         weights = weights * weight[safe]
     return CrossEntropy.apply(scores, labels=safe, weights=weights, scale=scale)
+
+
+def _given(name, values):
+    """The array of labels or of a mask: lists and tensors are taken, too."""
+    values = values.data if isinstance(values, Tensor) else values
+    if isinstance(values, list | tuple):
+        values = backend.asnumpy(values)
+    if not backend.is_array(values):
+        raise TypeError(f"{name} are a {type(values).__name__}: give an array of integers (N, H, W)")
+    return values
 
 
 def _require_classes(labels, ignore_index, classes):
