@@ -25,7 +25,7 @@ from .errors import UserError
 from .io import atomic, load_checkpoint, save_checkpoint
 from .io.lock import locked
 from .models.store import describe, weights_in
-from .training import Callback, Diverged, evaluate, scores_of
+from .training import EMPTY, Callback, Diverged, evaluate, scores_of
 
 FIELDS = ("epoch", "loss", "val_loss", "pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu", "lr", "seconds")
 FILES = (
@@ -34,6 +34,7 @@ FILES = (
 )  # fmt: skip
 LEFT = re.compile(rf"lock|({'|'.join(map(re.escape, FILES))})\.partial|\.tmp\w{{6}}")
 """Names of what a killed process leaves in the folder; the last are safetensors' own while it writes."""
+TEXTS = ("dataset", "root", "train_split", "val_split")  # settings of a run that other commands read
 STATE = ("epoch", "step", "trained", "running", "rows")  # of a Training, besides what its parts know themselves
 
 
@@ -79,6 +80,8 @@ class Run:
         config = read_settings(path)
         if wrong := [name for name, value in config.items() if isinstance(value, list | dict)]:
             raise UserError(f"{path}: {wrong[0]} is {config[wrong[0]]!r}; it must be one number or text")
+        if wrong := [name for name in TEXTS if not isinstance(config.get(name), str | None)]:
+            raise UserError(f"{path}: {wrong[0]} is {config[wrong[0]]!r}; it must be text")
         return cls(folder, config)
 
     def lock(self, held):
@@ -193,17 +196,41 @@ class Run:
         try:
             t.model.load_state_dict(weights_in(arrays))
             t.optimizer.load_state_dict(buffers, record["optimizer"]["steps"])
-            t.optimizer.lr = record["optimizer"]["lr"]
+            t.optimizer.lr = _number_of(record["optimizer"], "lr")
             t.train.load_state_dict(record["loader"])
             backend.rng().bit_generator.state = record["random"]
-            for name in STATE:
-                setattr(t, name, record["state"][name])
-        except (KeyError, TypeError, ValueError) as error:
+            for name, value in _state(record).items():
+                setattr(t, name, value)
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise UserError(f"{self.last}: cannot be continued with the settings of this run ({error})") from None
         if t.epoch > t.epochs:
             raise UserError(
                 f"{self.folder} has {t.epoch} epochs already; give a larger number than --epochs {t.epochs}"
             )
+
+
+def _state(record):
+    """The state of a training that a record holds.  ValueError if a value cannot be one."""
+    state = {name: record["state"][name] for name in STATE}
+    for name in ("epoch", "step"):
+        if type(state[name]) is not int or state[name] < 0:
+            raise ValueError(f"{name} is {state[name]!r}")
+    if type(state["trained"]) is not bool or type(state["rows"]) is not list or len(state["rows"]) != state["epoch"]:
+        raise ValueError(f"its log has no row for each of {state['epoch']} epochs")
+    for name in {**EMPTY, **state["running"]}:
+        _number_of(state["running"], name)
+    for row in state["rows"]:
+        for name in {"epoch", "loss", "lr", "seconds", *row}:
+            _number_of(row, name)
+    return state
+
+
+def _number_of(record, name):
+    """A number that a record holds under a name.  ValueError for anything else."""
+    value = record[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e300:
+        raise ValueError(f"{name} is {value!r:.60}")
+    return value
 
 
 def require_vacant(folder):

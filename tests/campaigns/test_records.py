@@ -66,7 +66,6 @@ def check_on(run, only=None):
     return check
 
 
-@pytest.mark.xfail(reason="a palette and the rows of a log are believed", strict=False)
 def test_wrong_values_in_records(copy, monkeypatch, tmp_path):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")  # a value may be a relative path that is written to
