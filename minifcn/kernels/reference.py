@@ -128,8 +128,8 @@ def relu(x):
 
 
 def relu_grad(gy, y):
-    """gx = gy where y > 0, else 0"""
-    return np.array([g if v > 0 else 0 for g, v in zip(gy.flat, y.flat)], gy.dtype).reshape(gy.shape)
+    """gx = gy where y ≠ 0, else 0.  y is relu's output: positive, 0, or NaN, where the gradient passes."""
+    return np.array([g if v != 0 else 0 for g, v in zip(gy.flat, y.flat)], gy.dtype).reshape(gy.shape)
 
 
 def sgd(w, g, velocity, rate, decay, momentum, form):

@@ -70,7 +70,7 @@ def relu(x):
 
 
 def relu_grad(gy, y):
-    return backend.of(gy).where(y > 0, gy, gy.dtype.type(0))
+    return backend.of(gy).where(y != 0, gy, gy.dtype.type(0))
 
 
 def sgd(w, g, velocity, rate, decay, momentum, form):

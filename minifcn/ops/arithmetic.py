@@ -71,8 +71,7 @@ class Div(Elementwise):
 
     def backward(self, gy):
         a, b = self.saved
-        ga = gy / b
-        return unbroadcast(ga, a.shape), unbroadcast(-ga * a / b, b.shape) if self.needs[1] else None
+        return unbroadcast(gy / b, a.shape), unbroadcast(-gy * (a / b / b), b.shape) if self.needs[1] else None
 
 
 class Neg(Elementwise):

@@ -122,7 +122,6 @@ def close(got, right, dtype, said):
         np.testing.assert_allclose(got, right, RTOL[dtype], RTOL[dtype] * scale, err_msg=said)
 
 
-@pytest.mark.xfail(reason="the gradient of relu at NaN is 0, PyTorch passes it", strict=False)
 def test_operations_beside_pytorch():
     pytest.importorskip("torch", reason="pip install torch")
     campaign("operations beside PyTorch", 1500, 25_000, check)

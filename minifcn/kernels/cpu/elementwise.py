@@ -70,7 +70,7 @@ def relu_grad(gy, y):
 
     def piece(gy, y, gx):
         (positive,) = workers.workspace((bool, y.shape))
-        np.greater(y, 0, out=positive)
+        np.not_equal(y, 0, out=positive)  # y is relu's output: never negative
         np.multiply(gy.view(bits), positive, out=gx.view(bits))  # the bits times 0 or 1: an infinite gy leaves no NaN
 
     in_pieces(piece, np.asarray(gy, order="C"), np.asarray(y, order="C"), gx)

@@ -3,7 +3,7 @@
 from functools import cache
 
 SOURCES = {  # name: inputs, outputs (those of the optimisers are changed in place), what is done to each element
-    "relu_grad": ("T gy, S y", "T gx", "gx = y > S(0) ? gy : T(0)"),
+    "relu_grad": ("T gy, S y", "T gx", "gx = y != S(0) ? gy : T(0)"),
     "batch_norm": (
         "T x, T mean, T var, T gamma, T beta, T eps",
         "T y",
