@@ -81,14 +81,12 @@ class StopOnSignal(Callback):
 
     Attributes
     ----------
-    signal : int
-        The last that came; SIGINT before any.
+    number : int
+        The signal that came last; SIGINT before any.
     """
 
-    signal = signal.SIGINT
-
     def __init__(self):
-        self.previous = {}
+        self.previous, self.number = {}, signal.SIGINT
 
     def started(self, t):
         if threading.current_thread() is threading.main_thread():
@@ -98,7 +96,7 @@ class StopOnSignal(Callback):
 
     def ask(self, t, number=signal.SIGINT):
         """Stop after the step in progress; asked again, at once."""
-        self.signal = number
+        self.number = number
         if t.stopping:
             raise KeyboardInterrupt
         t.stopping = True

@@ -165,7 +165,7 @@ def _train(argv, held):
             )  # fmt: skip
         if t.epoch < t.epochs:
             print(f"stopped at step {t.step} of {t.total_steps}{_goes_on(run)}", file=out)
-            return 128 + int(parallel.gather(t.ranks, stopper.signal).max())
+            return 128 + int(parallel.gather(t.ranks, stopper.number).max())
         if recorder.began_at == t.epochs:
             print(f"all {t.epochs} epochs were done already; a larger --epochs goes on", file=out)
         metrics = illustrate(run, model, val, t.rows, header)
@@ -176,7 +176,7 @@ def _train(argv, held):
         raise UserError(f"{error}{_goes_on(run) if recorder.saved else ''}") from None
     except KeyboardInterrupt:
         print(f"stopped at once{_goes_on(run)}", file=out)
-        return 128 + stopper.signal
+        return 128 + stopper.number
     print(*outcome(metrics), f"report      {run.folder / 'report.html'}", sep="\n", file=out)
     if args.json:
         write_json(args.json, metrics)

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -16,6 +17,14 @@ settings.register_profile(
     "minifcn", deadline=None, max_examples=25, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("minifcn")
+
+
+def pytest_configure():
+    """A shell that starts pytest in the background (``pytest &``, nohup, some CI) makes it ignore SIGINT, and its children
+    with it; the tests of Ctrl-C send that signal.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _there(*modules):

@@ -140,12 +140,24 @@ def test_a_second_ctrl_c_stops_at_once_and_keeps_the_last_epoch(plain, folder, t
         ctrl_c()
         ctrl_c()
 
+    before = signal.getsignal(signal.SIGINT)
     at("stepped", 6, twice)
     assert run(folder, tmp_path / "run", SGD_RUN) == 130
     assert load_checkpoint(tmp_path / "run/last.safetensors")[1]["state"]["step"] == 4
     out, err = capfd.readouterr()
     assert f"python -m minifcn.train --resume {tmp_path / 'run'}" in out and "Traceback" not in err
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_signal_that_is_ignored_stays_ignored(plain, folder, tmp_path, at, monkeypatch):
+    """A job in the background, or under nohup, is not ended by a Ctrl-C in its terminal."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        at("stepped", 2, ctrl_c)
+        assert run(folder, tmp_path / "run", SGD_RUN) == 0
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_kill_during_validation_does_not_cost_the_epoch(plain, folder, tmp_path, at):

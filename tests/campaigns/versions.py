@@ -1,4 +1,4 @@
-"""The suite under each Python, with the oldest and the newest packages that setup.cfg allows.
+"""The suite under each Python, the oldest patch with the oldest packages that setup.cfg allows, the newest with the newest.
 
 ``python tests/campaigns/versions.py [FOLDER] [pytest's arguments]`` makes an environment for each in FOLDER, installs,
 runs, and prints a line for each.  The oldest are those that have a wheel for that Python; uv finds them.
@@ -18,21 +18,22 @@ SUBSET = ["tests/test_core.py", "tests/test_kernels.py", "tests/test_training.py
 PACKAGES = ("numpy", "matplotlib", "pillow", "threadpoolctl", "safetensors", "tqdm")
 
 
-def interpreter(version):
-    """A Python of that version on this machine, or None."""
+def interpreters(version):
+    """The oldest and the newest Python of that version on this machine, or two times None."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
-    found = [shutil.which(f"python{version}"), *sorted(map(str, pyenv.glob(f"{version}.*/bin/python")))]
-    for path in filter(None, reversed(found)):
-        asked = subprocess.run([path, "-c", "import ssl, sys; print(sys.version)"], capture_output=True, text=True)
-        if asked.stdout.startswith(version):
-            return path
-    return None
+    places = [shutil.which(f"python{version}", path=path) for path in os.get_exec_path()]
+    found = {}
+    for path in filter(None, [*places, *map(str, pyenv.glob(f"{version}.*/bin/python"))]):
+        asked = subprocess.run([path, "-c", "import ssl, venv, sys; print(*sys.version_info[:3])"], capture_output=True, text=True)
+        if asked.returncode == 0:
+            found[tuple(map(int, asked.stdout.split()))] = path
+    return (found[min(found)], found[max(found)]) if found else (None, None)
 
 
 def main(folder, argv):
     for version in PYTHONS:
-        for age in ("lowest-direct", "highest"):
-            python, place = interpreter(version), Path(folder, f"{version}-{age}")
+        for age, python in zip(("lowest-direct", "highest"), interpreters(version), strict=True):
+            place = Path(folder, f"{version}-{age}")
             if python is None:
                 print(f"{version} {age}: there is no such Python here")
                 continue
@@ -44,7 +45,7 @@ def main(folder, argv):
             if got.returncode:
                 print(f"{version} {age}: cannot be installed")
                 continue
-            code = f"import importlib.metadata as m; print(*(p + ' ' + m.version(p) for p in {PACKAGES}), sep=', ')"
+            code = f"import importlib.metadata as m; import platform; print('Python', platform.python_version(), *(p + ' ' + m.version(p) for p in {PACKAGES}), sep=', ')"
             there = subprocess.run([own, "-c", code], capture_output=True, text=True).stdout.strip()
             run = subprocess.run([own, "-m", "pytest", "-q", *(argv or SUBSET)], capture_output=True, text=True)
             (place / "pytest.txt").write_text(run.stdout + run.stderr)
