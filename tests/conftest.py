@@ -20,9 +20,7 @@ settings.load_profile("minifcn")
 
 
 def pytest_configure():
-    """A shell that starts pytest in the background (``pytest &``, nohup, some CI) makes it ignore SIGINT, and its children
-    with it; the tests of Ctrl-C send that signal.
-    """
+    """The tests of Ctrl-C send SIGINT, which a process started in the background (``pytest &``, some CI) ignores."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

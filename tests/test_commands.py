@@ -10,6 +10,7 @@ import sys
 import time
 from importlib import metadata
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import pytest
@@ -304,10 +305,9 @@ def test_images_and_batches_of_any_size_train(tmp_path, size, batch_size, capfd)
     for i in range(3):
         Image.new("RGB", size[::-1], (80 * i, 9, 9)).save(tmp_path / f"images/{i}.png")
         save_mask(tmp_path / f"masks/{i}.png", np.full(size, i % 2, np.uint8))
-    argv = (
-        f"--dataset folder --root {tmp_path} --epochs 1 --width 0.1 --batch-size {batch_size} --out {tmp_path / 'run'}"
-    )
-    assert train.main(argv.split()) == 0, capfd.readouterr().err
+    flags = f"--dataset folder --epochs 1 --width 0.1 --batch-size {batch_size}".split()
+    argv = [*flags, "--root", str(tmp_path), "--out", str(tmp_path / "run")]
+    assert train.main(argv) == 0, capfd.readouterr().err
     assert {file.name for file in (tmp_path / "run").iterdir()} == FILES
 
 
@@ -374,7 +374,9 @@ def test_ctrl_c_says_how_to_go_on(scenes, tmp_path):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130 and "Traceback" not in err and "stopping after this step" in err
-    assert out.splitlines()[-1].endswith(f"continue with: python -m minifcn.train --resume {tmp_path / 'run'}")
+    assert out.splitlines()[-1].endswith(
+        f"continue with: python -m minifcn.train --resume {quote(str(tmp_path / 'run'))}"
+    )
 
 
 @pytest.mark.cli

@@ -100,8 +100,8 @@ def mixed_run(tmp_path_factory):
         for split in ("train", "val"):
             Image.fromarray(image).save(base / f"data/{split}/images/{i}.png")
             save_mask(base / f"data/{split}/masks/{i}.png", label)
-    flags = f"--root {base / 'data'} --width 0.2 --epochs 2 --batch-size 4 --out {base / 'run'}"
-    assert train.main(flags.split()) == 0
+    flags = ["--width", "0.2", "--epochs", "2", "--batch-size", "4"]
+    assert train.main([*flags, "--root", str(base / "data"), "--out", str(base / "run")]) == 0
     return base / "run"
 
 

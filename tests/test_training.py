@@ -3,6 +3,7 @@
 import csv
 import json
 import signal
+from shlex import quote
 
 import numpy as np
 import pytest
@@ -66,8 +67,8 @@ ADAM_RUN = "--optimizer adam --accumulate 3 --schedule step --reduction valid"
 
 
 def run(root, out, flags, epochs=2):
-    common = f"--dataset folder --root {root} --width 0.1 --batch-size 2 --epochs {epochs} --out {out}"
-    return train.main([*common.split(), *flags.split()])
+    common = f"--dataset folder --width 0.1 --batch-size 2 --epochs {epochs} {flags}"
+    return train.main([*common.split(), "--root", str(root), "--out", str(out)])
 
 
 def contents(out):
@@ -145,7 +146,7 @@ def test_a_second_ctrl_c_stops_at_once_and_keeps_the_last_epoch(plain, folder, t
     assert run(folder, tmp_path / "run", SGD_RUN) == 130
     assert load_checkpoint(tmp_path / "run/last.safetensors")[1]["state"]["step"] == 4
     out, err = capfd.readouterr()
-    assert f"python -m minifcn.train --resume {tmp_path / 'run'}" in out and "Traceback" not in err
+    assert f"python -m minifcn.train --resume {quote(str(tmp_path / 'run'))}" in out and "Traceback" not in err
     assert signal.getsignal(signal.SIGINT) is before
 
 

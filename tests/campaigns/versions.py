@@ -1,4 +1,4 @@
-"""The suite under each Python, the oldest patch with the oldest packages that setup.cfg allows, the newest with the newest.
+"""The suite under each Python; its oldest patch with the oldest packages of setup.cfg, its newest with the newest.
 
 ``python tests/campaigns/versions.py [FOLDER] [pytest's arguments]`` makes an environment for each in FOLDER, installs,
 runs, and prints a line for each.  The oldest are those that have a wheel for that Python; uv finds them.
@@ -24,7 +24,9 @@ def interpreters(version):
     places = [shutil.which(f"python{version}", path=path) for path in os.get_exec_path()]
     found = {}
     for path in filter(None, [*places, *map(str, pyenv.glob(f"{version}.*/bin/python"))]):
-        asked = subprocess.run([path, "-c", "import ssl, venv, sys; print(*sys.version_info[:3])"], capture_output=True, text=True)
+        asked = subprocess.run(
+            [path, "-c", "import ssl, venv, sys; print(*sys.version_info[:3])"], capture_output=True, text=True
+        )
         if asked.returncode == 0:
             found[tuple(map(int, asked.stdout.split()))] = path
     return (found[min(found)], found[max(found)]) if found else (None, None)
@@ -45,7 +47,10 @@ def main(folder, argv):
             if got.returncode:
                 print(f"{version} {age}: cannot be installed")
                 continue
-            code = f"import importlib.metadata as m; import platform; print('Python', platform.python_version(), *(p + ' ' + m.version(p) for p in {PACKAGES}), sep=', ')"
+            code = (
+                "import importlib.metadata as m, platform; print('Python ' + platform.python_version(), "
+                f"*(p + ' ' + m.version(p) for p in {PACKAGES}), sep=', ')"
+            )
             there = subprocess.run([own, "-c", code], capture_output=True, text=True).stdout.strip()
             run = subprocess.run([own, "-m", "pytest", "-q", *(argv or SUBSET)], capture_output=True, text=True)
             (place / "pytest.txt").write_text(run.stdout + run.stderr)
