@@ -43,6 +43,13 @@ def test_no_import_goes_in_a_circle():
         visit(module, [])
 
 
+def test_a_folder_of_the_same_name_does_not_hide_the_package(tmp_path):
+    """Whoever starts Python or Jupyter in the folder that holds the clone has a folder ``minifcn`` there."""
+    (tmp_path / "minifcn").mkdir()
+    result = run(sys.executable, "-c", "import minifcn; print(minifcn.Tensor)", cwd=tmp_path)
+    assert result.returncode == 0, f"{result.stderr} (an old installation? pip install -e . again)"
+
+
 def test_operations_name_no_array_library():
     for path in sorted((PACKAGE / "ops").glob("*.py")):
         if path.name == "numpy_protocol.py":  # what NumPy's own functions do with a Tensor
