@@ -170,9 +170,10 @@ class _Problem:
         """The slope of φ along `direction` at the step h; None where fn is not finite so far away."""
         x = self.arrays[i]
         # subtracted before they are summed over v: what is large and does not change leaves no rounding
-        up, down, near_up, near_down = (
-            v * (self.evaluate(i, x + t * direction) - self.value) for t in (h, -h, h / 2, -h / 2)
-        )
+        with np.errstate(all="ignore"):  # a large step may leave the function's domain
+            up, down, near_up, near_down = (
+                v * (self.evaluate(i, x + t * direction) - self.value) for t in (h, -h, h / 2, -h / 2)
+            )
         coarse, fine = float((up - down).sum()) / (2 * h), float((near_up - near_down).sum()) / h
         fourth = _norm(up + down - 4 * (near_up + near_down)) / h
         if not np.isfinite([coarse, fine, fourth]).all():

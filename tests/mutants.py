@@ -16,13 +16,13 @@ from minifcn import kernels as K
 from minifcn import ops
 from minifcn.kernels import reference
 from minifcn.ops.activation import Dropout, LogSoftmax, PReLU, ReLU, Sigmoid, Softmax
-from minifcn.ops.arithmetic import Add, Div, Exp, MatMul, Max, Mean, Mul, Pow, Sub, Sum
+from minifcn.ops.arithmetic import Abs, Add, Div, Exp, Log, MatMul, Max, Mean, Min, Mul, Neg, Pow, Sub, Sum
 from minifcn.ops.conv import Col2im, Conv2d, ConvTranspose2d, Im2col
 from minifcn.ops.interpolate import Interpolate
 from minifcn.ops.loss import CrossEntropy
-from minifcn.ops.norm import BatchNorm2d, FrozenBatchNorm2d, LocalResponseNorm
+from minifcn.ops.norm import BatchNorm2d, FrozenBatchNorm2d, LocalResponseNorm, SyncBatchNorm2d
 from minifcn.ops.pool import AvgPool2d, MaxPool2d
-from minifcn.ops.shape import Concat, Crop, GetItem, Transpose
+from minifcn.ops.shape import Concat, Crop, GetItem, Pad, Reshape, Transpose
 
 
 @dataclass(frozen=True)
@@ -294,6 +294,18 @@ def _(self, gy, gx, ggamma, gbeta):
     return gx + (gamma / np.sqrt(var + eps) * gbeta / m)[:, None, None], ggamma, gbeta
 
 
+@wrong_backward(
+    "synchronised batch norm: gradients of γ and β exchanged",
+    SyncBatchNorm2d,
+    SyncBatchNorm2d.apply,
+    X,
+    normal(4, 2),
+    normal(4, 3),
+)
+def _(self, gy, gx, ggamma, gbeta):
+    return gx, gbeta, ggamma
+
+
 @wrong_backward("batch norm: variance taken for a constant", BatchNorm2d, ops.batch_norm, X, normal(4, 2), normal(4, 3))
 def _(self, gy, gx, ggamma, gbeta):
     mean, var, x, gamma, eps = self.saved
@@ -340,6 +352,36 @@ def _(self, gy, gs):
 @wrong_backward("cross-entropy: mean in the loss, sum in the gradient", CrossEntropy, nll(reduction="valid"), X)
 def _(self, gy, gs):
     return gs / self.scale
+
+
+@wrong_backward("negation without its sign", Neg, lambda x: -x, X)
+def _(self, gy, gx):
+    return -gx
+
+
+@wrong_backward("logarithm to the base 10", Log, ops.log, X**2 + 1)
+def _(self, gy, gx):
+    return gx / np.log(10)
+
+
+@wrong_backward("absolute value without its sign", Abs, abs, distinct(X.shape))
+def _(self, gy, gx):
+    return gy
+
+
+@wrong_backward("gradient of the minimum given to the maximum", Min, lambda x: x.min(axis=1), distinct(X.shape))
+def _(self, gy, gx):
+    return gx[:, ::-1]
+
+
+@wrong_backward("reshaped back column by column", Reshape, lambda x: x.reshape(6, 4), normal((4, 6), 1))
+def _(self, gy, gx):
+    return gy.reshape(gx.shape, order="F")
+
+
+@wrong_backward("padding cut off at the other end", Pad, lambda x: ops.pad(x, (1, 0, 2, 0)), X)
+def _(self, gy, gx):
+    return gy[:, :, :-1, :-2]
 
 
 @wrong_backward("parts of a concatenation exchanged", Concat, lambda a, b: ops.concat([a, b]), X, X + 1)
