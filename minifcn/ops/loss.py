@@ -20,14 +20,17 @@ class CrossEntropy(Function):
     def forward(self, scores):
         loss, prob = K.softmax_loss(scores, self.labels, self.weights)  # (N, H, W), (N, C, H, W)
         self.save(prob, scores.dtype)
-        return loss if self.scale is None else (loss.sum() * self.scale).astype(loss.dtype)
+        if self.scale is None:
+            return loss
+        total = loss.sum()
+        return total if self.scale == 1 else (total * self.scale).astype(loss.dtype)
 
     def backward(self, gy):
         prob, dtype = self.saved
-        xp, gy = backend.of(prob), gy if self.scale is None else gy * self.scale
-        weights = self.weights * xp.where(
-            self.weights != 0, gy, gy.dtype.type(0)
-        )  # where it is void, gy may be infinite
+        if self.scale not in (None, 1):
+            gy = gy * self.scale
+        # chosen, not multiplied by 0: at a void location gy may be infinite
+        weights = self.weights * backend.of(prob).where(self.weights != 0, gy, gy.dtype.type(0))
         return K.softmax_loss_grad(prob, self.labels, weights).astype(dtype, copy=False)
 
     def count(self, out_shape, scores_shape):
