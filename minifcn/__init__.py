@@ -8,19 +8,28 @@
 [[4.0, 6.0, 6.0, 4.0], [6.0, 9.0, 9.0, 6.0], [6.0, 9.0, 9.0, 6.0], [4.0, 6.0, 6.0, 4.0]]
 """
 
-from . import data, dense_prediction, geometry, io, kernels, metrics, models, nn, ops, optim, viz
-from .backend import manual_seed
-from .coords import GeometryError
-from .core import Function, Tensor, no_grad
-from .gradcheck import GradcheckError, adjoint_check, gradcheck, numerical_gradient
+import sys as _sys
+
+from . import data, geometry, io, kernels, models, nn, ops, viz
+from .arrays import backend
+from .arrays.backend import manual_seed
+from .engine.core import Function, Tensor, no_grad
+from .engine.gradcheck import GradcheckError, adjoint_check, gradcheck, numerical_gradient
+from .engine.trace import trace
+from .errors import GeometryError
 from .kernels import override, shapes_only
-from .trace import trace
-from .training import fit
+from .models import dense_prediction
+from .nn import optim
+from .training import metrics
+from .training.loop import fit
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Function", "GeometryError", "GradcheckError", "Tensor", "adjoint_check", "data", "dense_prediction", "fit",
-    "geometry", "gradcheck", "io", "kernels", "manual_seed", "metrics", "models", "nn", "no_grad",
+    "Function", "GeometryError", "GradcheckError", "Tensor", "adjoint_check", "backend", "data", "dense_prediction",
+    "fit", "geometry", "gradcheck", "io", "kernels", "manual_seed", "metrics", "models", "nn", "no_grad",
     "numerical_gradient", "ops", "optim", "override", "shapes_only", "trace", "viz",
 ]  # fmt: skip
+
+for _module in (dense_prediction, metrics, optim):  # `from minifcn.optim import SGD` works, as `mf.optim.SGD` does
+    _sys.modules[f"{__name__}.{_module.__name__.rpartition('.')[2]}"] = _module

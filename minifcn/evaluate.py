@@ -2,12 +2,13 @@
 
 import sys
 
-from .cli import Parser, at_least, command, device, json_file, write_json
 from .data import DATASETS, open_dataset
 from .errors import UserError
+from .io.cli import Parser, at_least, command, device, json_file, write_json
 from .models import load
-from .runs import Run, about, find_checkpoint, measures, outcome
-from .training import evaluate
+from .training.loop import evaluate
+from .training.results import data_facts, measures, result_lines
+from .training.run_folder import Run, find_checkpoint
 
 
 def parser():
@@ -38,9 +39,9 @@ def main(argv=None):
     split, root = args.split or config.get("val_split", "val"), args.root or config.get("root")
     data = run_split(checkpoint.parent, config, split, root) or open_dataset(dataset, split, root)
     confusion, loss = evaluate(model, data, progress=True)
-    metrics = measures(confusion, data.classes) | about(data, loss)
+    metrics = measures(confusion, data.classes) | data_facts(data, loss)
     out = sys.stderr if args.json == "-" else sys.stdout
-    print(f"{checkpoint} on {dataset}: {len(data)} images", *outcome(metrics), sep="\n", file=out)
+    print(f"{checkpoint} on {dataset}: {len(data)} images", *result_lines(metrics), sep="\n", file=out)
     if args.json:
         write_json(args.json, metrics)
 

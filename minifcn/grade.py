@@ -1,41 +1,18 @@
 """``python -m minifcn.grade FILE...``: grade submissions to the course's assignments, offline."""
 
 import os
-import re
 import secrets
 import sys
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event
 
-from tqdm import tqdm
-
-from .cli import Parser, at_least, command, json_file, numbers, write_json
-from .course.scores import Scores, printable
+from .course.scores import printable
+from .course.submissions import as_json, found, lines_of, submission
 from .errors import UserError
+from .io.cli import Parser, at_least, command, json_file, numbers, write_json
 
-SUFFIXES = (".ipynb", ".py")
-ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 DAY = 86_400
 SEEDS = 2**32
-
-
-@dataclass
-class Submission:
-    """A file that was handed in, and what became of it."""
-
-    path: Path
-    student: str
-    assignment: object
-    sources: list
-    results: list = field(default_factory=list)
-    notes: list = field(default_factory=list)
-    page: Path | None = None
-
-    points = property(lambda self: sum(t.points for t in self.results))
-    out_of = property(lambda self: sum(t.out_of for t in self.results))
 
 
 def parser():
@@ -63,7 +40,7 @@ def main(argv=None):
     args = parser().parse(argv)
     if os.name != "posix":
         raise UserError("grading takes Linux or macOS: a submission's memory cannot be limited here")
-    from .course import feedback, judge, tasks  # not on Windows
+    from .course import grading, tasks  # not on Windows
 
     known = tasks.assignments()
     tasks.require(args.task, known)
@@ -78,152 +55,14 @@ def main(argv=None):
         if one.assignment and (files := several[one.student, one.assignment]) > 1:
             one.notes.append(f"{one.student} handed in {files} files for this assignment")
     seed = secrets.randbelow(SEEDS) if args.seed is None else args.seed
-    examiners = {a.name: judge.Examiner(a, seed, args.timeout) for a in known}
     # the pages and rows of some tasks do not take the place of those of all
     folder = args.out or Path("-".join(["graded", *(args.task or ())]))
-    folder.mkdir(parents=True, exist_ok=True)
-    table = Scores(folder)
-    for one in handed_in:
-        if one.assignment:
-            one.page = folder / table.page_for(one)
-
-    def grade(one):
-        if one.assignment:
-            one.results = examiners[one.assignment.name].grade(one.sources, args.task, stop)
-            one.notes += dict.fromkeys(note for result in one.results for note in result.notes)
-
-    done, stop, pool = 0, Event(), ThreadPoolExecutor(args.workers)
-    try:
-        jobs = {pool.submit(grade, one): one for one in handed_in}
-        for job in tqdm(as_completed(jobs), total=len(jobs), unit="submission", disable=None):
-            one = jobs[job]
-            try:
-                job.result()
-                if one.assignment:
-                    notes = [*one.notes, f"Graded with seed {seed}."]
-                    html = feedback.page(one.student, one.assignment.title, one.results, notes)
-                    one.page.write_text(html, encoding="utf-8", errors="replace")
-            except Exception as error:  # a fault of the grader's: the others are graded all the same
-                one.results = []
-                one.notes.append(f"the grader failed, please report it ({type(error).__name__}: {error})")
-            table.enter(one, seed)
-            done += 1
-    except KeyboardInterrupt:
-        print(f"{done} of {len(handed_in)} graded, and kept in {table.path}", file=sys.stderr)
-        raise
-    finally:
-        stop.set()
-        pool.shutdown(cancel_futures=True)
+    table = grading.grade(handed_in, known, args.task, folder, seed, args.timeout, args.workers)
     screen = sys.stderr if args.json == "-" else sys.stdout
     print(*(lines_of(one, detailed=len(handed_in) == 1) for one in handed_in), sep="\n", file=screen)
     print(f"{table.path}, and a page of feedback each beside it", file=screen)
     if args.json:
         write_json(args.json, {"seed": seed, "submissions": [as_json(one) for one in handed_in]})
-
-
-def found(paths):
-    """The notebooks and modules that `paths` name or hold, in order, and what is skipped.
-
-    Returns
-    -------
-    files : list of (Path, bool)
-        With whether each is in a folder of its own.
-    skipped : list of (Path, str)
-        With the reason.  Hidden files and folders, and those of Python's own, are none of a student's.
-    """
-    files, skipped = [], []
-    for path in paths:
-        if path.is_dir():
-            for inside in sorted(path.rglob("*")):
-                parts = inside.relative_to(path).parts
-                if any(part.startswith((".", "__")) for part in parts):
-                    continue
-                if why := _why_skipped(inside):
-                    skipped.append((inside, why))
-                elif inside.is_file():
-                    files.append((inside, len(parts) > 1))
-        elif path.suffix.lower() not in SUFFIXES:
-            raise UserError(f"{path} is no .ipynb, .py or folder of them")
-        elif not path.is_file():
-            raise UserError(f"there is no file {path}; check the path")
-        else:
-            files.append((path, False))
-    return files, skipped
-
-
-def _why_skipped(path):
-    """Why what was found in a folder is not read; None for notebooks, modules and folders."""
-    suffix = path.suffix.lower()
-    if path.is_symlink():  # what a student may not read would be handed in, and come back as feedback
-        return "it is a link: hand in the file itself"
-    if path.is_dir():
-        return None
-    if suffix in ARCHIVES:
-        return "it is an archive: unpack it"
-    if suffix not in SUFFIXES:
-        return "it is no notebook and no module"
-    return None if path.is_file() else "it is no regular file"
-
-
-def submission(path, known, inside=False):
-    """A file as a submission: whose, and to which assignment.  What cannot be read answers nothing.
-
-    ann/a2.ipynb, ann/a2/a2.ipynb, ann/a2 (1).ipynb and ann_a2.py are ann's; so is ann/anything.py, if `inside` says
-    that ann is a folder of a class.
-    """
-    from .course.cells import read_cells
-
-    by_name = {a.name: a for a in known}
-    folder = next(p.name for p in path.resolve().parents if p.name not in by_name)
-    assignment = next((a for name, a in by_name.items() if name in path.stem.lower()), None)
-    if assignment:
-        rest = re.sub(rf"{assignment.name}|\(\d+\)|\bcopy( of)?\b", "", path.stem, flags=re.IGNORECASE).strip("_- ")
-        student = rest if re.search(r"\w", rest) else folder
-    else:
-        student = folder if inside else path.stem
-    try:
-        cells, notes = read_cells(path), []
-    except UserError as error:
-        cells, notes = [], [str(error).replace(str(path), path.name)]
-    if lost := [str(number) for number, cell in enumerate(cells, 1) if cell.kind == "unreadable"]:
-        notes.append(f"left out, because they are no cells of a notebook: number {', '.join(lost[:10])}")
-    if not assignment:
-        numbers, text = {c.task for c in cells}, "\n".join(c.source for c in cells)
-        assignment = next((a for a in known if any(t.number in numbers or t.is_named_in(text) for t in a.tasks)), None)
-        if not assignment:
-            notes.append("neither its name nor a cell that begins with `# Task N.M` says which assignment it answers")
-    student = os.fsencode(student).decode("utf-8", "replace")  # what is no UTF-8 can be written nowhere
-    return Submission(path, student, assignment, [c.source for c in cells if c.kind == "code"], notes=notes)
-
-
-def lines_of(one, detailed):
-    """A submission in a line, or with each task and what was wrong with it."""
-    if not one.results:
-        return printable(f"{one.student:<20} not graded: {' '.join(one.notes)}")
-    tasks = "  ".join(f"{t.number}: {t.points}/{t.out_of}" for t in one.results)
-    lines = [f"{one.student:<20} {one.points:>3} of {one.out_of}   {tasks}", *(one.notes if detailed else ())]
-    for t in one.results if detailed else ():
-        lines += ["", f"Task {t.number}: {t.title} ({t.points} of {t.out_of})", *(f"      {says}" for says in t.says)]
-        for c in t.checks:
-            lines += [f"  {'✓' if c.points == c.out_of else '✗'}  {c.title} ({c.points} of {c.out_of})"]
-            lines += [f"      {says}" for says in c.says]
-    return printable("\n".join(lines))
-
-
-def as_json(one):
-    """A submission as plain data."""
-    return {
-        "student": one.student, "file": os.fsencode(one.path).decode("utf-8", "replace"),
-        "assignment": one.assignment and one.assignment.name,
-        "points": one.points, "out_of": one.out_of, "notes": one.notes,
-        "tasks": [
-            {
-                "number": t.number, "title": t.title, "points": t.points, "out_of": t.out_of, "says": t.says,
-                "checks": [dict(title=c.title, points=c.points, out_of=c.out_of, says=c.says) for c in t.checks],
-            }
-            for t in one.results
-        ],
-    }  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,174 +1,57 @@
 """``python -m minifcn.train``: train a network for segmentation, from scratch, into a run folder."""
 
-import argparse
-import os
 import sys
-import time
 import warnings
 from contextlib import ExitStack
 
-from . import backend, models, optim, parallel, prepare
-from .callbacks import Progress, StopOnSignal
-from .cli import Parser, at_least, command, device, json_file, seed, share, write_json
-from .coords import GeometryError
-from .data import DATASETS
-from .data.statistics import balanced
-from .errors import UserError
-from .io import load_record
-from .recipes import RECIPES, recipe
-from .runs import Recorder, Run, illustrate, outcome, require_vacant
-from .training import Diverged, fit, lonely_batch_norm
-
-DESCRIPTION = """Train a fully convolutional network from scratch.  Without arguments: a small FCN-8s learns to tell
-ocean, lakes and five climate zones apart on NASA's Blue Marble, in a few minutes on two cores."""
-
-OWN = ("config", "resume", "out", "json")  # flags that say where, not what: no settings of a run
-PATHS = ("root", "init")  # settings that are paths
-
-
-def parser():
-    """The flags of this command."""
-    p = Parser("train", DESCRIPTION)
-    switch = argparse.BooleanOptionalAction
-
-    data = p.add_argument_group("data")
-    data.add_argument(
-        "--dataset",
-        help=f"one of {', '.join(DATASETS)} (default: folder with --root, else earth, or shapes without its extra)",
-    )
-    data.add_argument("--root", metavar="DIR", help="the folder that holds images/ and masks/")
-    data.add_argument("--train-split", default="train", help="what to learn from")
-    data.add_argument("--val-split", default="val", help="what to measure on, every epoch")
-    data.add_argument("--mirror", action=switch, default=True, help="mirror at random")
-    data.add_argument(
-        "--jitter", type=at_least(0), metavar="PIXELS",
-        help="translate at random by up to so many (default: 64, less for small pictures; the header says)",
-    )  # fmt: skip
-    data.add_argument(
-        "--zoom", type=at_least(0, float, below=10), default=0.2, help="zoom at random by up to 1 + this factor"
-    )
-
-    net = p.add_argument_group("model")
-    net.add_argument("--model", default="fcn8s_mini", help=f"one of {', '.join(models.MODELS)}")
-    net.add_argument(
-        "--width", type=at_least(0.01, float, below=100), default=1.0, help="factor on all numbers of channels"
-    )
-    own = "(default: the model's own)"
-    net.add_argument(
-        "--pad", type=padding, metavar="N|minimal",
-        help=f"zeros around the image in the first layer; minimal: as few as the images need {own}",
-    )  # fmt: skip
-    net.add_argument("--dropout", type=at_least(0, float, below=1), help=f"at the end of the trunk {own}")
-    net.add_argument("--batch-norm", action=switch, help=f"normalise after convolutions {own}")
-    net.add_argument("--learn-upsampling", action=switch, help=f"train interpolation layers but the last {own}")
-    net.add_argument(
-        "--init", metavar="RUN",
-        help="start from the weights of a run, and its preprocessing, or of a file, that fit by name: 16s from 32s",
-    )  # fmt: skip
-
-    step = p.add_argument_group("optimisation")
-    step.add_argument(
-        "--recipe", choices=tuple(RECIPES), help="the paper's settings for its nets (any flag wins over them)"
-    )
-    step.add_argument("--epochs", type=at_least(1), default=60, help="passes over the training split")
-    step.add_argument("--batch-size", type=at_least(1), default=8, help="images a batch, of all ranks together")
-    step.add_argument("--accumulate", type=at_least(1), default=1, metavar="K", help="batches a step")
-    step.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd", help="how gradients become steps")
-    step.add_argument("--lr", type=at_least(0, float), help="learning rate (default: by reduction; the header says)")
-    step.add_argument("--momentum", type=at_least(0, float, below=1), default=0.9, help="of sgd")
-    step.add_argument("--weight-decay", type=at_least(0, float), help="of weights, not biases (default: by reduction)")
-    step.add_argument("--schedule", choices=tuple(optim.SCHEDULES), default="poly", help="of the learning rate")
-    step.add_argument(
-        "--reduction", choices=("sum", "valid", "batch"), default="sum",
-        help="the loss: the paper's sum over pixels, its mean over labelled pixels, or the sum per image",
-    )  # fmt: skip
-    step.add_argument(
-        "--balance",
-        type=at_least(0, float, below=10),
-        default=0.5,
-        metavar="POWER",
-        help="class weights ∝ frequency^-POWER",
-    )
-    step.add_argument(
-        "--sampling", type=share, default=1.0, metavar="P", help="keep each pixel's loss with this probability"
-    )
-
-    run = p.add_argument_group("run")
-    run.add_argument("--device", type=device, default="cpu", help="cpu, cuda or cuda:1")
-    run.add_argument("--seed", type=seed, default=0, help="of weights, order, augmentation and dropout")
-    run.add_argument("--out", metavar="DIR", help="run folder, new or empty (default: runs/DATASET-MODEL-TIME)")
-    run.add_argument(
-        "--resume", metavar="RUN", help="continue this run exactly, with its own settings; --epochs N extends it"
-    )
-    run.add_argument(
-        "--json", type=json_file, metavar="OUT", help='write the final measures there ("-": standard output)'
-    )
-    return p
-
-
-def padding(text):
-    """An argparse type: a number of pixels, or "minimal"."""
-    return text if text == "minimal" else at_least(0, below=10_000)(text)
+from .arrays import parallel
+from .errors import GeometryError, UserError
+from .io.cli import command, write_json
+from .nn.optim import SCHEDULES
+from .training.callbacks import Progress, StopOnSignal
+from .training.flags import settings
+from .training.loop import Diverged, fit
+from .training.parts import assemble
+from .training.results import result_lines
+from .training.run_folder import Recorder, Run
+from .viz.illustrate import illustrate
 
 
 @command(ranks=True)
 def main(argv=None):
     """Train, from the command line."""
     with ExitStack() as held:  # the lock of the run's folder
-        return _train(argv, held)
+        with parallel.together(parallel.world()):
+            args, run = settings(argv)
+            if run:
+                run.lock(held)
+            parts = assemble(args, run)
+            if run is None:
+                run = Run.create(parts.folder, parts.config, held)
+        return train(parts, run, resume=bool(args.resume), json=args.json)
 
 
-def _train(argv, held):
-    with parallel.together(parallel.world()):
-        args, run = settings(argv)
-        if run:
-            run.lock(held)
-        resume = run and run.restore
-        backend.manual_seed(args.seed)
-        train_data, val_data = prepare.splits(args)
-        if run:
-            run.require_same_data(train_data, val_data)
-        model = prepare.network(args, train_data, val_data)
-        start = None
-        if run and run.last.is_file():
-            prepare.take_preprocessing(model, load_record(run.last))
-        elif args.init:
-            start = prepare.initialise(args, model)
-        train, val = prepare.loaders(args, model, train_data, val_data)
-        counts = prepare.labels(args, train_data)
-        optimizer = prepare.optimizer(args, model, train, counts)
-        weight = None if counts is None else balanced(counts, args.balance)
-        header = prepare.header(args, model, optimizer, train, val, weight, counts)
-        if lone := lonely_batch_norm(model, train):
-            print(f"note        {lone}", file=sys.stderr)
-        if start:
-            header["start"] = f"{args.init}: {start}"
-        config = {name: value for name, value in vars(args).items() if name not in OWN}
-        for name in PATHS:  # so that the run can be continued from another folder
-            config[name] = config[name] and os.path.abspath(config[name])
-        if run is None:
-            name = f"{args.dataset}-{args.model}-{time.strftime('%Y%m%d-%H%M%S')}"
-            run = Run.create(args.out or os.path.join("runs", name), config, held)
-    run.config = config
-    out = sys.stderr if args.json == "-" else sys.stdout
-    for topic, line in (header | dict(run=run.folder)).items():
+def train(parts, run, resume, json=None):
+    """Train the parts of a run into its folder, and say how that went; the exit code."""
+    run.config = parts.config
+    out = sys.stderr if json == "-" else sys.stdout
+    for topic, line in (parts.header | dict(run=run.folder)).items():
         print(f"{topic:<11} {line}", file=out, flush=True)
-
-    stopper = StopOnSignal()
+    s, stopper = parts.settings, StopOnSignal()
     recorder = Recorder(run)  # before Progress: what cannot be shown is saved all the same
     try:
         with warnings.catch_warnings():  # of overflow: we look at the loss ourselves, and say more
             warnings.simplefilter("ignore", RuntimeWarning)
             t = fit(
-                model, train, val, optimizer, args.epochs, args.reduction, weight, args.accumulate,
-                optim.SCHEDULES[args.schedule], args.sampling, [stopper, recorder, Progress(out)], resume,
+                parts.model, parts.train, parts.val, parts.optimizer, s.epochs, s.reduction, parts.weight, s.accumulate,
+                SCHEDULES[s.schedule], s.sampling, [stopper, recorder, Progress(out)], run.restore if resume else None,
             )  # fmt: skip
         if t.epoch < t.epochs:
             print(f"stopped at step {t.step} of {t.total_steps}{_goes_on(run)}", file=out)
             return 128 + int(parallel.gather(t.ranks, stopper.number).max())
         if recorder.began_at == t.epochs:
             print(f"all {t.epochs} epochs were done already; a larger --epochs goes on", file=out)
-        metrics = illustrate(run, model, val, t.rows, header)
+        metrics = illustrate(run, parts.model, parts.val, t.rows, parts.header)
     except Diverged as error:
         kept = f"the last good state is kept in {run.last}" if recorder.saved else f"{run.folder} holds no weights yet"
         raise UserError(f"{error}; {kept}") from None
@@ -177,42 +60,10 @@ def _train(argv, held):
     except KeyboardInterrupt:
         print(f"stopped at once{_goes_on(run)}", file=out)
         return 128 + stopper.number
-    print(*outcome(metrics), f"report      {run.folder / 'report.html'}", sep="\n", file=out)
-    if args.json:
-        write_json(args.json, metrics)
+    print(*result_lines(metrics), f"report      {run.folder / 'report.html'}", sep="\n", file=out)
+    if json:
+        write_json(json, metrics)
     return 0
-
-
-def settings(argv=None):
-    """All settings, and the run to continue, if any: then they are its own, but for --epochs, --json and --root."""
-    p = parser()
-    args = p.parse(argv)
-    if args.resume is None:
-        if args.recipe:
-            args = p.parse(argv, under=recipe(args.recipe, args.model))
-            if args.optimizer != "sgd":
-                raise UserError(
-                    f"--recipe {args.recipe} and --optimizer {args.optimizer} do not go together: its rates are for sgd"
-                )
-            if args.init is None:
-                print(
-                    f"note        --recipe {args.recipe} is for fine-tuning: without --init such rates learn next to "
-                    "nothing", file=sys.stderr,
-                )  # fmt: skip
-        if args.out:
-            require_vacant(args.out)
-        return args, None
-    others = sorted(p.given(argv).keys() - {"resume", "epochs", "json", "root"})
-    if others:
-        flags = ", ".join("--" + name.replace("_", "-") for name in others)
-        raise UserError(
-            f"--resume continues {args.resume} with the settings it was started with: leave out {flags} "
-            "(only --epochs and --json may be given again, and --root if the data have moved)"
-        )
-    run = Run.open(args.resume)
-    if wrong := [name for name in run.config if name.replace("-", "_") in OWN]:
-        raise UserError(f"{run.folder / 'config.json'}: {wrong[0]!r} is no setting of a run; remove it")
-    return p.over(run.config, run.folder / "config.json", argv), run
 
 
 def _goes_on(run):

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from tiny_run import TINY, write_scenes
 
-from minifcn import backend, train
+from minifcn import train
+from minifcn.arrays import backend
 from minifcn.bench import ranks
 
 settings.register_profile(

@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_info
 
-from minifcn import backend, models, nn, ops, optim, parallel, prepare, train
-from minifcn.core import Tensor
+from minifcn import models, nn, ops, train
+from minifcn.arrays import backend, parallel
 from minifcn.data import Augment, Loader, Shapes
+from minifcn.engine.core import Tensor
 from minifcn.errors import UserError
 from minifcn.kernels.cpu import workers
-from minifcn.runs import Recorder
-from minifcn.training import Callback, Training, evaluate, fit
+from minifcn.nn import optim
+from minifcn.training import parts
+from minifcn.training.loop import Callback, Training, evaluate, fit
+from minifcn.training.run_folder import Recorder
 
 RANKS = parallel.world()
 
@@ -97,13 +100,17 @@ def equal(out):
 
 def earth(out):
     """The losses of the first steps of ``minifcn.train`` as it is, but in float64, into ``out/losses.npy``."""
-    losses, made = [], prepare.network
+    losses, network = [], parts.network
 
     def stepped(self, t):
         losses.append(t.loss)
         t.stopping = t.step == 10
 
-    prepare.network, Recorder.stepped = lambda *args: wide(made(*args)), stepped
+    def wide_network(*args):
+        pad, model = network(*args)
+        return pad, wide(model)
+
+    parts.network, Recorder.stepped = wide_network, stepped
     assert train.main(["--dataset", "earth", "--out", out]) == 130
     if RANKS.rank == 0:
         np.save(Path(out) / "losses.npy", losses)

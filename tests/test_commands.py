@@ -22,6 +22,7 @@ from minifcn.data import Earth, Shapes
 from minifcn.data.palette import save_mask
 from minifcn.io import load_checkpoint, save_checkpoint
 from minifcn.models import store
+from minifcn.training import flags, parts
 
 FILES = {
     "config.json", "splits.json", "log.csv", "last.safetensors", "best.safetensors", "metrics.json", "curves.png",
@@ -102,7 +103,7 @@ def test_without_the_maps_it_falls_back_to_shapes_unless_earth_was_asked_for(mon
         assert isinstance(data, Shapes) and args.dataset == "shapes"
         raise Reached
 
-    monkeypatch.setattr("minifcn.prepare.network", build)
+    monkeypatch.setattr("minifcn.training.parts.network", build)
     with pytest.raises(Reached):
         train.main([])
     err = capfd.readouterr().err
@@ -141,7 +142,7 @@ def test_the_figures_to_beat_stand_beside_the_result_on_val_alone(tmp_path, capf
 def test_a_config_file_is_read_and_the_command_line_wins(tmp_path, refused):
     toml = tmp_path / "a.toml"
     toml.write_text('dataset = "shapes"\nepochs = 7\nmirror = false\n"batch-size" = 5\nlr = 1e-7\n', encoding="utf-8")
-    args = train.parser().parse(["--config", str(toml), "--epochs", "3"])
+    args = flags.parser().parse(["--config", str(toml), "--epochs", "3"])
     assert (args.dataset, args.epochs, args.mirror, args.batch_size, args.lr) == ("shapes", 3, False, 5, 1e-7)
     assert args.momentum == 0.9
     for name, text, message in [
@@ -173,12 +174,12 @@ def test_a_run_is_repeated_by_its_own_config(finished, tmp_path):
 
 def test_every_key_of_a_config_is_a_flag(finished):
     config = json.loads((finished / "config.json").read_text(encoding="utf-8"))
-    flags = {action.dest for action in train.parser()._actions} - {"help", *train.OWN}
-    assert config.keys() == flags
+    known = {action.dest for action in flags.parser()._actions} - {"help", *parts.PLACES}
+    assert config.keys() == known
 
 
 def test_an_occupied_folder_is_refused_before_any_work(tmp_path, refused, monkeypatch):
-    monkeypatch.setattr("minifcn.prepare.splits", None)  # would raise, were it called
+    monkeypatch.setattr("minifcn.training.parts.splits", None)  # would raise, were it called
     (tmp_path / "note.txt").write_text("mine", encoding="utf-8")
     refused(train.main, "--dataset", "shapes", "--out", tmp_path, match="not empty: .*--resume")
     refused(train.main, "--dataset", "shapes", "--out", tmp_path / "note.txt", match="is a file")
@@ -290,7 +291,7 @@ def test_bad_data_in_the_middle_is_named_and_what_was_done_is_kept(scenes, tmp_p
 
 def test_splits_of_different_classes_are_refused(tmp_path, refused, monkeypatch):
     monkeypatch.setattr(
-        "minifcn.prepare.open_dataset", lambda name, split, root: Shapes(split, num_classes=3 + (split == "val"))
+        "minifcn.training.parts.open_dataset", lambda name, split, root: Shapes(split, num_classes=3 + (split == "val"))
     )
     refused(
         train.main, "--dataset", "shapes", "--out", tmp_path / "run", match="val has background, .* must be the same"
@@ -305,8 +306,8 @@ def test_images_and_batches_of_any_size_train(tmp_path, size, batch_size, capfd)
     for i in range(3):
         Image.new("RGB", size[::-1], (80 * i, 9, 9)).save(tmp_path / f"images/{i}.png")
         save_mask(tmp_path / f"masks/{i}.png", np.full(size, i % 2, np.uint8))
-    flags = f"--dataset folder --epochs 1 --width 0.1 --batch-size {batch_size}".split()
-    argv = [*flags, "--root", str(tmp_path), "--out", str(tmp_path / "run")]
+    settings = f"--dataset folder --epochs 1 --width 0.1 --batch-size {batch_size}".split()
+    argv = [*settings, "--root", str(tmp_path), "--out", str(tmp_path / "run")]
     assert train.main(argv) == 0, capfd.readouterr().err
     assert {file.name for file in (tmp_path / "run").iterdir()} == FILES
 

@@ -12,7 +12,7 @@ from tiny_run import TINY, write_scenes
 
 from minifcn import __main__
 from minifcn.data.palette import save_mask
-from minifcn.tables import shown
+from minifcn.errors import shown
 
 CONSOLES = {
     "cp949": {"PYTHONIOENCODING": "cp949"},

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import minifcn as mf
-from minifcn import core, ops
+from minifcn import ops
+from minifcn.engine import core
 
 
 def leaf(*shape, seed=0):

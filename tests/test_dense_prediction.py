@@ -6,7 +6,7 @@ from strategies import normal
 
 import minifcn as mf
 from minifcn import nn
-from minifcn.dense_prediction import macs, patchwise, rarefy, shift_and_stitch
+from minifcn.models.dense_prediction import macs, patchwise, rarefy, shift_and_stitch
 
 
 def net(**more):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import minifcn
-from minifcn.core import watch
+from minifcn.engine.core import watch
 from minifcn.experiments import EXPERIMENTS
 
 ROOT = Path(__file__).parent.parent

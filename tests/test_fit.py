@@ -13,8 +13,8 @@ from minifcn.data import Earth, Folder, Loader, Shapes
 from minifcn.data.palette import save_mask, voc_colour_map
 from minifcn.data.statistics import suitable_jitter, typical_pixels
 from minifcn.errors import UserError
-from minifcn.optim import SGD, Adam, poly
-from minifcn.training import Callback, default_rate, evaluate, fit
+from minifcn.nn.optim import SGD, Adam, poly
+from minifcn.training.loop import Callback, default_rate, evaluate, fit
 
 OPTIONS = dict(size=(24, 32), num_classes=3)
 
@@ -194,7 +194,7 @@ def begun(root, out, *flags):
 
 def test_the_commands_rate_does_not_depend_on_which_picture_comes_first(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "illustrate", lambda *_: None)
-    monkeypatch.setattr(train, "outcome", lambda metrics: ())
+    monkeypatch.setattr(train, "result_lines", lambda metrics: ())
     rates = []
     for place in (1, 24):  # both in the training split: every fifth is not
         sizes = [(24, 24)] * 24
@@ -218,7 +218,7 @@ def test_the_default_jitter_leaves_most_of_a_small_picture(scenes, tmp_path, mon
     assert suitable_jitter(Sized([(400, 400)] * 30 + [(8, 8)])) == 64  # one tiny picture does not decide
     assert suitable_jitter(Folder(scenes)) == 6
     monkeypatch.setattr(train, "illustrate", lambda *_: None)
-    monkeypatch.setattr(train, "outcome", lambda metrics: ())
+    monkeypatch.setattr(train, "result_lines", lambda metrics: ())
     assert begun(scenes, tmp_path / "a")["jitter"] == 6
     assert "jitter 6 pixels" in capfd.readouterr().out
     assert begun(scenes, tmp_path / "b", "--jitter", "64")["jitter"] == 64
@@ -229,7 +229,7 @@ def test_void_masks_are_said_before_the_training(tmp_path, refused, monkeypatch)
     argv = ["--width", "0.1", "--epochs", "1", "--out", tmp_path / "run"]
     refused(train.main, "--root", root, *argv, match="nothing but 255, and 255 means void")
     void = Sized([(24, 24)] * 10, share=0)
-    monkeypatch.setattr("minifcn.prepare.open_dataset", lambda *_: void)
+    monkeypatch.setattr("minifcn.training.parts.open_dataset", lambda *_: void)
     refused(train.main, "--dataset", "shapes", *argv, match="not one pixel of .* is labelled: every label is 255")
     assert not (tmp_path / "run").exists()
     refused(train.main, "--dataset", "shapes", *argv, "--balance", "0", match="not one pixel counted in epoch 1")

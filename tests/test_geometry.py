@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import minifcn as mf
 from minifcn import nn, ops
-from minifcn.coords import AxisMap
-from minifcn.core import _grad_enabled, _setting, scope
+from minifcn.engine.axis_maps import AxisMap
+from minifcn.engine.core import _grad_enabled, _setting, scope
 from minifcn.geometry import (
     Filter,
     Region,
@@ -23,8 +23,8 @@ from minifcn.geometry import (
     receptive_field,
     region,
 )
+from minifcn.kernels.registry import _shapes_only
 from minifcn.kernels.shapes import stand_in
-from minifcn.kernels.table import _shapes_only
 
 
 def image(h, w=None, channels=1):

@@ -12,7 +12,7 @@ from test_viz import assert_whole, texts
 
 import minifcn as mf
 from minifcn import viz
-from minifcn.geometry import __main__ as command
+from minifcn.viz import geometry as command
 
 VGG16 = {  # conv1_1 padded by 100, an image of 500 (reference, table 2.A): n, jump, field, centre of unit 0, padding
     "conv1_1": (698, 1, 3, -99, 100), "pool1": (349, 2, 6, -98.5, 101), "pool3": (88, 8, 44, -95.5, 117),

@@ -2,7 +2,8 @@
 
 import pytest
 
-from minifcn import backend, gpucheck, train
+from minifcn import gpucheck, train
+from minifcn.arrays import backend
 from minifcn.cuda_on_cpu import __main__ as cuda_on_cpu
 from minifcn.cuda_on_cpu import folder, install
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from strategies import convolutions, distinct, normal, poolings
 
 import minifcn as mf
-from minifcn import backend, ops
+from minifcn import ops
+from minifcn.arrays import backend
 
 X = normal((2, 4, 5, 6), 1)
 LABELS = np.random.default_rng(0).integers(0, 4, (2, 5, 6))

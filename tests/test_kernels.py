@@ -12,7 +12,8 @@ import minifcn as mf
 from minifcn import kernels as K
 from minifcn import ops
 from minifcn.kernels import shapes
-from minifcn.kernels.cpu import banded, blas, channels_last, norm, plan, products, winograd, workers
+from minifcn.kernels.cpu import blas, norm, products, workers
+from minifcn.kernels.cpu.conv import banded, channels_last, choice, winograd
 
 # the clipped, the dropped and the lonely: cases random drawing may miss
 STRIDE_BEYOND_KERNEL = Convolution((1, 1, 7, 9), (1, 1, 2, 1), (5, 3), (0, 0), (1, 1), 1)
@@ -283,8 +284,8 @@ def test_the_cost_rule_chooses_as_the_docs_say_and_only_float32_takes_winograd(
 ):
     monkeypatch.setattr(workers, "_threads", lambda: 2)  # with more of them than samples, small maps go otherwise
     _, _, *cells = Convolution(x, w, *parameters).y
-    assert plan._choose(w, np.dtype("f4"), (x[0], *cells), parameters).__name__.endswith(algorithm)
-    exact = plan._choose(w, np.dtype("f8"), (x[0], *cells), parameters).__name__
+    assert choice._choose(w, np.dtype("f4"), (x[0], *cells), parameters).__name__.endswith(algorithm)
+    exact = choice._choose(w, np.dtype("f8"), (x[0], *cells), parameters).__name__
     assert exact.endswith("banded" if algorithm == "winograd" else algorithm)
 
 
@@ -384,7 +385,7 @@ def test_helpers_see_the_callers_context():
     def divide(i):
         with pytest.raises(FloatingPointError):
             np.ones(1) / 0
-        return mf.core._grad_enabled.get()
+        return mf.engine.core._grad_enabled.get()
 
     with np.errstate(divide="raise"), mf.no_grad():
         assert workers.run(divide, range(50)) == [False] * 50

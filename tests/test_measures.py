@@ -12,9 +12,9 @@ from minifcn import evaluate, models, train
 from minifcn.data import Augment, Loader, Shapes
 from minifcn.data import loader as loading
 from minifcn.data.palette import save_mask
-from minifcn.metrics import ConfusionMatrix
-from minifcn.training import evaluate as measure
-from minifcn.training import fit
+from minifcn.training.loop import evaluate as measure
+from minifcn.training.loop import fit
+from minifcn.training.metrics import ConfusionMatrix
 
 SIZES = [(24, 32), (40, 24), (24, 32), (24, 32), (96, 80), (17, 51), (24, 32), (24, 32), (64, 64), (24, 32), (9, 9)]
 

@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 
 import minifcn as mf
-from minifcn import memory, ops
+from minifcn import ops
+from minifcn.arrays import buffers
 
-SIZE = (3, memory.LEAST)  # bytes, as uint8
+SIZE = (3, buffers.LEAST)  # bytes, as uint8
 
 
 @pytest.fixture(autouse=True)
 def empty_shelves():
     gc.collect()
-    memory.release()
+    buffers.release()
     yield
-    memory.release()
+    buffers.release()
 
 
 def address(array):
@@ -28,12 +29,12 @@ def address(array):
 
 
 def test_a_block_is_used_again_once_nothing_looks_into_it():
-    first = memory.empty(SIZE, np.uint8)
+    first = buffers.empty(SIZE, np.uint8)
     where = address(first)
-    second = memory.empty(SIZE, np.uint8)
+    second = buffers.empty(SIZE, np.uint8)
     assert address(second) != where
     del first
-    assert address(memory.empty(SIZE[::-1], np.int8)) == where
+    assert address(buffers.empty(SIZE[::-1], np.int8)) == where
 
 
 @pytest.mark.parametrize(
@@ -42,24 +43,24 @@ def test_a_block_is_used_again_once_nothing_looks_into_it():
     ids=["slice", "transpose", "dtype", "memoryview", "dlpack", "asarray"],
 )
 def test_any_view_keeps_its_block(look):
-    array = memory.empty(SIZE, np.uint8)
+    array = buffers.empty(SIZE, np.uint8)
     where = address(array)
     view = look(array)
     del array
-    assert address(memory.empty(SIZE, np.uint8)) != where
+    assert address(buffers.empty(SIZE, np.uint8)) != where
     del view
     gc.collect()
-    assert address(memory.empty(SIZE, np.uint8)) == where
+    assert address(buffers.empty(SIZE, np.uint8)) == where
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_child_does_not_write_into_its_parents_arrays():
-    array = memory.empty(SIZE, np.uint8)
+    array = buffers.empty(SIZE, np.uint8)
     array.fill(7)
 
     def spoil():
         array.fill(0)
-        memory.empty(SIZE, np.uint8).fill(0)
+        buffers.empty(SIZE, np.uint8).fill(0)
 
     child = multiprocessing.get_context("fork").Process(target=spoil)
     child.start()
@@ -69,8 +70,8 @@ def test_a_forked_child_does_not_write_into_its_parents_arrays():
 
 
 def test_a_finalizer_that_runs_inside_empty_gets_fresh_memory(monkeypatch):
-    monkeypatch.setattr(memory, "_busy", True)
-    assert memory.empty(SIZE, np.uint8).base is None
+    monkeypatch.setattr(buffers, "_busy", True)
+    assert buffers.empty(SIZE, np.uint8).base is None
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timer on this system")
@@ -84,7 +85,7 @@ def test_an_interrupt_anywhere_leaves_the_lock_free():
             try:
                 signal.setitimer(signal.ITIMER_REAL, 1e-5)
                 for _ in range(50):
-                    memory.empty(SIZE, np.uint8)
+                    buffers.empty(SIZE, np.uint8)
             except KeyboardInterrupt:
                 interrupted += 1
     finally:
@@ -93,31 +94,31 @@ def test_an_interrupt_anywhere_leaves_the_lock_free():
     free = []
 
     def take():
-        free.append(memory._lock.acquire(timeout=5))
-        memory._lock.release()
+        free.append(buffers._lock.acquire(timeout=5))
+        buffers._lock.release()
 
     thread = threading.Thread(target=take)
     thread.start()
     thread.join()
-    assert interrupted > 100 and free == [True] and not memory._busy
+    assert interrupted > 100 and free == [True] and not buffers._busy
 
 
 def test_what_nobody_needs_is_given_back(monkeypatch):
-    monkeypatch.setattr(memory, "SPARE", 0)
-    monkeypatch.setattr(memory, "_peak", 0)
+    monkeypatch.setattr(buffers, "SPARE", 0)
+    monkeypatch.setattr(buffers, "_peak", 0)
     for rows in range(1, 9):  # one at a time, each of another size
-        memory.empty((rows, memory.LEAST), np.uint8)
-    assert memory.held() <= 8 * memory.LEAST
-    memory.release()
-    assert memory.held() == 0
+        buffers.empty((rows, buffers.LEAST), np.uint8)
+    assert buffers.held() <= 8 * buffers.LEAST
+    buffers.release()
+    assert buffers.held() == 0
 
 
 def test_a_fresh_array_is_its_own_and_a_view_is_not():
-    array = memory.empty(SIZE, np.uint8)
-    assert memory.is_whole(array)
-    assert memory.is_whole(np.ones(3))
-    assert not memory.is_whole(array[1:])
-    assert not memory.is_whole(array.reshape(-1))
+    array = buffers.empty(SIZE, np.uint8)
+    assert buffers.is_whole(array)
+    assert buffers.is_whole(np.ones(3))
+    assert not buffers.is_whole(array[1:])
+    assert not buffers.is_whole(array.reshape(-1))
 
 
 def test_two_leaves_never_share_the_memory_of_their_gradients():
@@ -137,5 +138,5 @@ def test_a_training_step_that_repeats_asks_for_no_new_memory(monkeypatch):
         ops.relu(ops.conv2d(x, w, padding=1)).sum().backward()
 
     step(), step()
-    monkeypatch.setattr(memory, "_new", lambda size: pytest.fail(f"{size} new bytes"))
+    monkeypatch.setattr(buffers, "_new", lambda size: pytest.fail(f"{size} new bytes"))
     step()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minifcn.metrics import VOID, ConfusionMatrix, boundary_band
+from minifcn.training.metrics import VOID, ConfusionMatrix, boundary_band
 
 LABELS = np.array([0, 0, 0, 0, 0, 1, 1, 1, 2, 255], np.uint8)
 PREDICTIONS = np.array([0, 0, 0, 1, 2, 1, 1, 0, 2, 1], np.uint8)

@@ -9,7 +9,7 @@ from minifcn import ops
 from minifcn.errors import UserError
 from minifcn.models.store import describe
 from minifcn.nn.surgery import transplant
-from minifcn.training import losses_of
+from minifcn.training.loop import losses_of
 
 
 @pytest.mark.parametrize("name", mf.models.MODELS)

@@ -5,8 +5,8 @@ import pytest
 from strategies import normal
 
 import minifcn as mf
-from minifcn import optim
 from minifcn.kernels.cpu import elementwise
+from minifcn.nn import optim
 
 
 def parameters(shape=(40, 30)):

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from strategies import normal
 
-from minifcn import gradcheck, ops, parallel, predict, train
+from minifcn import gradcheck, ops, predict, train
 from minifcn import kernels as K
+from minifcn.arrays import parallel
 from minifcn.bench.ranks import mpiexec
 from minifcn.io import load_checkpoint
 from minifcn.kernels.cpu import norm, workers

@@ -14,8 +14,9 @@ from minifcn.data.transforms import CAFFE
 from minifcn.errors import UserError
 from minifcn.io import load_checkpoint, save_checkpoint
 from minifcn.models.store import weights_in
-from minifcn.recipes import RECIPES, recipe
-from minifcn.training import Diverged, fit
+from minifcn.training import flags as train_flags
+from minifcn.training.loop import Diverged, fit
+from minifcn.training.recipes import RECIPES, recipe
 
 
 @pytest.mark.paper
@@ -40,7 +41,7 @@ def test_recipes_are_the_papers(name, model, expected):
 
 
 def test_every_setting_of_a_recipe_is_a_flag_of_train():
-    flags = {action.dest for action in train.parser()._actions}
+    flags = {action.dest for action in train_flags.parser()._actions}
     assert all(settings.keys() <= flags for nets in RECIPES.values() for settings in nets.values())
     with pytest.raises(UserError, match="the paper has no recipe 'heavy' for fcn8s_mini; it has for fcn32s_alexnet"):
         recipe("heavy", "fcn8s_mini")

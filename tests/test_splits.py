@@ -13,7 +13,7 @@ from minifcn.data import Folder, Shapes
 from minifcn.data.manifest import differences, is_splits, require_same_names
 from minifcn.data.palette import save_mask
 from minifcn.errors import UserError
-from minifcn.training import fit
+from minifcn.training.loop import fit
 
 NAMES = ("sky", "road", "tree")
 

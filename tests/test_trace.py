@@ -8,10 +8,11 @@ import pytest
 from strategies import normal
 
 import minifcn as mf
-from minifcn import explain, ops
-from minifcn.core import Function
-from minifcn.graphs import Graph
-from minifcn.tables import Table
+from minifcn import ops
+from minifcn.engine import explain
+from minifcn.engine.core import Function
+from minifcn.engine.graphs import Graph
+from minifcn.engine.tables import Table
 
 
 @pytest.fixture(scope="module")

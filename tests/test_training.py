@@ -13,10 +13,10 @@ from minifcn import models, train
 from minifcn.data import Loader, Shapes
 from minifcn.errors import UserError
 from minifcn.io import load_checkpoint
+from minifcn.nn.optim import SGD, poly
 from minifcn.ops import cross_entropy
-from minifcn.optim import SGD, poly
-from minifcn.runs import Recorder, Run
-from minifcn.training import Callback, Diverged, Training, class_weights, effective_step, evaluate, fit
+from minifcn.training.loop import Callback, Diverged, Training, class_weights, effective_step, evaluate, fit
+from minifcn.training.run_folder import Recorder, Run
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
 def plain(monkeypatch):
     """No pictures at the end: they take longer than the training."""
     monkeypatch.setattr(train, "illustrate", lambda run, model, val, rows, header: None)
-    monkeypatch.setattr(train, "outcome", lambda metrics: ())
+    monkeypatch.setattr(train, "result_lines", lambda metrics: ())
 
 
 class Killed(BaseException):
@@ -123,7 +123,7 @@ def test_an_interrupted_run_goes_on_bit_by_bit(plain, whole, folder, tmp_path, m
             assert run(folder, out, flags) == 130
     monkeypatch.undo()
     monkeypatch.setattr(train, "illustrate", lambda *_: None)
-    monkeypatch.setattr(train, "outcome", lambda metrics: ())
+    monkeypatch.setattr(train, "result_lines", lambda metrics: ())
     assert train.main(["--resume", str(out)]) == 0
     got = contents(out)
     for mine, theirs in zip(got, expected):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from minifcn import viz
-from minifcn.report import write_report
+from minifcn.viz.report import write_report
 
 pytest.importorskip("matplotlib")
 

@@ -4,10 +4,10 @@ import sys
 
 from tqdm import tqdm
 
-from ..cli import Parser, at_least, command, json_file, write_json
 from ..errors import UserError
 from ..experiments.lab import machine
 from ..io import atomic
+from ..io.cli import Parser, at_least, command, json_file, write_json
 from . import cases, groups, measure
 
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import backend, models, ops, optim
-from ..core import Tensor, no_grad, watch
+from .. import models, ops
+from ..arrays import backend
+from ..engine.core import Tensor, no_grad, watch
+from ..nn import optim
 
 GROUPS = {
     "kernels": "one operation, forward and backward",

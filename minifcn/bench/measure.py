@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import backend
+from ..arrays import backend
 from ..kernels.cpu import workers
 
 SAMPLE = 0.03  # seconds a sample should take at least: short work is repeated

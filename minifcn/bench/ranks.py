@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import backend, models, parallel
+from .. import models
+from ..arrays import backend, parallel
 from ..data import Loader
-from ..training import fit
+from ..training.loop import fit
 
 BATCHES = (8, 16)
 """Images of a step, whoever computes it: a rank of two has half of them."""

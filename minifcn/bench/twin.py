@@ -7,8 +7,8 @@ computes for us: it is what we are measured against.
 import ctypes
 import sys
 
-from .. import backend
-from ..core import watch
+from ..arrays import backend
+from ..engine.core import watch
 from ..errors import UserError
 
 try:

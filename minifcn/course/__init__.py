@@ -7,7 +7,7 @@ A student needs :func:`check` alone.  ``python -m minifcn.course build OUT`` wri
 import functools
 import io
 
-from ..tables import shown
+from ..errors import shown
 
 __all__ = ["check"]
 

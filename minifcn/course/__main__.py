@@ -5,8 +5,8 @@ import sys
 
 from tqdm import tqdm
 
-from ..cli import Parser, at_least, command, json_file, numbers, write_json
 from ..errors import UserError
+from ..io.cli import Parser, at_least, command, json_file, numbers, write_json
 
 
 def parser():

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import backend
+from ..arrays import backend
 from ..cuda_on_cpu.compiler import KERNEL, CompileError, compile_cuda
 from ..kernels.shapes import pool_sizes
 

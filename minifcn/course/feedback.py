@@ -6,7 +6,7 @@ from html import escape
 
 import numpy as np
 
-from ..report import PAGE
+from ..viz.report import PAGE
 from ..viz.style import styled
 
 STYLE = """<style>

@@ -6,8 +6,8 @@ import sys
 from hashlib import sha256
 from pathlib import Path
 
-from ..cli import Parser, command
 from ..errors import UserError
+from ..io.cli import Parser, command
 from . import folder, install
 
 DESCRIPTION = """CUDA on the CPU: a way to write and run CUDA kernels without a GPU.  setup: fetch CuPy and build what

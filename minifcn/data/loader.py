@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from .. import parallel
+from ..arrays import parallel
 from ..errors import UserError
 from .images import FILL, VOID
 from .samples import called, checked, require_dataset, sample

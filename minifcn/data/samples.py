@@ -9,7 +9,7 @@ from numbers import Integral
 import numpy as np
 from PIL import Image
 
-from .. import backend
+from ..arrays import backend
 from ..errors import UserError
 from .images import VOID, as_ids, as_rgb
 

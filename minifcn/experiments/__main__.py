@@ -3,8 +3,8 @@
 import sys
 from contextlib import redirect_stdout
 
-from ..cli import Parser, at_least, command, json_file, write_json
 from ..io import atomic
+from ..io.cli import Parser, at_least, command, json_file, write_json
 from . import EXPERIMENTS
 from .lab import Lab, machine
 

@@ -6,7 +6,8 @@ of it close by.  Luo et al. find that the field grows by training; a net with sk
 
 import numpy as np
 
-from .. import backend, models
+from .. import models
+from ..arrays import backend
 from ..data import Earth, Shapes
 from ..geometry import effective_receptive_field, extent
 from ..nn import init

@@ -15,7 +15,7 @@ from ..data.palette import save_mask
 from ..errors import UserError
 from ..io import atomic
 from ..kernels.cpu import workers
-from ..metrics import ConfusionMatrix, boundary_band
+from ..training.metrics import ConfusionMatrix, boundary_band
 
 BAND = 3  # pixels on either side of a border between two classes: where a finer net should be better
 

@@ -10,9 +10,10 @@ import tracemalloc
 
 import numpy as np
 
-from .. import backend, models
-from ..core import Tensor, no_grad
-from ..dense_prediction import patchwise
+from .. import models
+from ..arrays import backend
+from ..engine.core import Tensor, no_grad
+from ..models.dense_prediction import patchwise
 from ..nn.surgery import convolutionalize
 from ..viz.experiments import bars_by_variant
 

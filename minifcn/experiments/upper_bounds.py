@@ -4,7 +4,7 @@ What a coarse output could reach at best: even a factor of 8 costs little where 
 """
 
 from ..data import open_dataset
-from ..metrics import ConfusionMatrix, upper_bound
+from ..training.metrics import ConfusionMatrix, upper_bound
 from ..viz.experiments import lines_by_variant
 
 FACTORS = (128, 64, 32, 16, 8, 4, 2, 1)

@@ -1,11 +1,12 @@
 """Questions asked of tensors: what a unit sees, where it lies, how far one map is from another.
 
-Every 4-D tensor knows where it lies on the images it came from (``coords.py``), composed as operations were applied.
-Nothing here walks a graph, so the answers are the same in training and in prediction, before and after backward.
+Every 4-D tensor knows where it lies on the images it came from (``engine/axis_maps.py``): its place is composed as
+operations are applied.  Nothing here walks a graph, so the answers are the same in training
+and in prediction, before and after backward.
 ``python -m minifcn.geometry MODEL`` asks all of it of a whole model, and draws what one of its units sees.
 """
 
-from ..coords import GeometryError
+from ..errors import GeometryError
 from .crops import crop_offset, minimal_padding
 from .effective import Extent, effective_receptive_field, extent
 from .fields import Filter, ReceptiveField, Region, fields_by_phase, receptive_field, region

@@ -1,9 +1,10 @@
 """How far one map is from another, and how much padding a model needs: no crop offset is ever typed in."""
 
-from ..coords import GeometryError, called
-from ..core import Tensor, no_grad
+from ..engine.axis_maps import called
+from ..engine.core import Tensor, no_grad
+from ..errors import GeometryError
+from ..kernels.registry import shapes_only
 from ..kernels.shapes import pair, stand_in
-from ..kernels.table import shapes_only
 from .fields import refuse
 
 

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import backend
-from ..core import Tensor, no_grad, watch
+from ..arrays import backend
+from ..engine.core import Tensor, no_grad, watch
+from ..kernels.registry import shapes_only
 from ..kernels.shapes import stand_in
-from ..kernels.table import shapes_only
 
 TWO_SIGMA = 1 - 0.9545  # of the centre's value: what lies beyond two σ is not counted
 

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from math import floor
 from typing import NamedTuple
 
-from ..coords import GeometryError
+from ..errors import GeometryError, shown
 from ..kernels.shapes import conv_size
-from ..tables import shown
 
 
 @dataclass(frozen=True)

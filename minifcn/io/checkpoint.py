@@ -7,7 +7,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from .. import backend
+from ..arrays import backend
 from ..errors import UserError
 from . import tensors
 from .atomic import atomic

@@ -10,8 +10,9 @@ This page is the table.  Pairs are (h, w); the bias of a convolution is an addit
 """
 
 from . import gpu, reference, shapes, textbook
-from .cpu import elementwise, loss, norm, plan, pooling, products
-from .table import KERNELS, Kernel, is_shapes_only, overridden, override, shapes_only
+from .cpu import elementwise, loss, norm, pooling, products
+from .cpu.conv import choice
+from .registry import KERNELS, Kernel, is_shapes_only, overridden, override, shapes_only
 
 __all__ = [
     "KERNELS",
@@ -29,9 +30,9 @@ def _kernel(name, **numpy):
     return Kernel(name, *definitions, numpy=numpy, cupy=gpu.implementations(name))
 
 
-conv2d = _kernel("conv2d", **plan.implementations("conv2d"))
-conv2d_grad_input = _kernel("conv2d_grad_input", **plan.implementations("conv2d_grad_input"))
-conv2d_grad_weight = _kernel("conv2d_grad_weight", **plan.implementations("conv2d_grad_weight"))
+conv2d = _kernel("conv2d", **choice.implementations("conv2d"))
+conv2d_grad_input = _kernel("conv2d_grad_input", **choice.implementations("conv2d_grad_input"))
+conv2d_grad_weight = _kernel("conv2d_grad_weight", **choice.implementations("conv2d_grad_weight"))
 add_bias = _kernel("add_bias", pieces=elementwise.add_bias)
 channel_sums = _kernel("channel_sums", pieces=elementwise.channel_sums)
 matmul = _kernel("matmul", shared=products.matmul)

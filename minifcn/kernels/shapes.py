@@ -12,8 +12,8 @@ receptive fields and its crops, whatever its size, without a multiplication.
 
 import numpy as np
 
-from .. import backend
-from ..coords import GeometryError
+from ..arrays import backend
+from ..errors import GeometryError
 
 
 def require_maps(operation, *arrays):

@@ -4,9 +4,9 @@ Convolution is im2col, then one matrix product; its two gradients are the transp
 walk over the taps of the window and treat all windows at once.  ``xp`` is the module that owns the input.
 """
 
-from .. import backend
+from ..arrays import backend
+from .registry import KERNELS
 from .shapes import conv_sizes, pool_sizes, reach
-from .table import KERNELS
 
 
 def wide(x):

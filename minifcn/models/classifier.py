@@ -6,7 +6,7 @@ A `Classifier` is layers in a row under the reference nets' names; a `Trunk` is 
 from copy import copy
 
 from .. import nn
-from ..core import Tensor, no_grad
+from ..engine.core import Tensor, no_grad
 from ..kernels import shapes_only
 from ..kernels.shapes import stand_in
 from ..nn.module import evaluating, in_mode

@@ -1,8 +1,9 @@
 """A fully convolutional network from any trunk (§4): the trunk's maps, and one head a kind of label."""
 
-from .. import backend, nn
-from ..core import Tensor, no_grad
+from .. import nn
+from ..arrays import backend
 from ..data.transforms import Preprocessing
+from ..engine.core import Tensor, no_grad
 from ..geometry import minimal_padding
 from ..kernels import shapes_only
 from ..nn.module import evaluating

@@ -6,8 +6,8 @@ lie on the image.  Layers carry the reference nets' names.
 """
 
 from .. import nn, ops
-from ..core import scope
-from ..geometry import GeometryError
+from ..engine.core import scope
+from ..errors import GeometryError
 
 
 class SkipHead(nn.Module):

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from .. import ops, parallel
+from .. import ops
+from ..arrays import parallel
 from ..kernels import is_shapes_only
 from ..kernels.shapes import pair
 from ..ops.norm import BatchNorm2d as BatchNormFunction
@@ -145,7 +146,7 @@ class BatchNorm2d(Module):
     In training the batch's statistics normalise, and the running ones follow:
     ``running ← (1 − m)·running + m·batch`` (with the unbiased variance).  In evaluation, or with ``frozen`` set, the
     running ones normalise and nothing is updated (for batches of one).  Where a batch is shared by several ranks
-    (:func:`minifcn.parallel.computing`), its statistics are those of all of it.
+    (:func:`minifcn.arrays.parallel.computing`), its statistics are those of all of it.
     """
 
     def __init__(self, channels, eps=1e-5, momentum=0.1, frozen=False):

@@ -4,9 +4,10 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from itertools import chain
 
-from .. import backend, ops
-from ..core import Tensor, scope
-from ..tables import shown
+from .. import ops
+from ..arrays import backend
+from ..engine.core import Tensor, scope
+from ..errors import shown
 
 _evaluated = ContextVar("evaluated", default=frozenset())  # ids of the modules that are in evaluation mode here
 

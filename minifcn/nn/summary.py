@@ -5,11 +5,11 @@ The model is run for its shapes alone, so the table of VGG16 on a large image ta
 
 from fractions import Fraction
 
-from ..core import Tensor, no_grad, watch
-from ..geometry import GeometryError, receptive_field
+from ..engine.core import Tensor, no_grad, watch
+from ..errors import GeometryError, shown
+from ..geometry import receptive_field
 from ..kernels import shapes_only
 from ..kernels.shapes import stand_in
-from ..tables import shown
 from .module import Parameter, evaluating
 
 

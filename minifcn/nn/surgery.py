@@ -4,11 +4,11 @@ from collections import Counter
 from copy import deepcopy
 from dataclasses import dataclass, field
 
-from .. import backend
-from ..core import Tensor, no_grad
+from ..arrays import backend
+from ..engine.core import Tensor, no_grad
+from ..errors import shown
 from ..kernels import shapes_only
 from ..kernels.shapes import pair, stand_in
-from ..tables import shown
 from .layers import AvgPool2d, BatchNorm2d, Conv2d, Flatten, GlobalAvgPool2d, Linear
 from .module import Module, Parameter, Sequential, assign, evaluating, in_mode, is_row, modules_in
 

@@ -3,7 +3,7 @@
 This page gathers them and attaches the operators (``a + b``, ``x[...]``, ``x.sum()``) to Tensor.
 """
 
-from ..core import Tensor
+from ..engine.core import Tensor
 from . import numpy_protocol
 from .activation import dropout, leaky_relu, log_softmax, prelu, relu, sigmoid, softmax
 from .arithmetic import abs, add, div, exp, log, matmul, max, mean, min, mul, neg, pow, sub, sum

@@ -1,8 +1,8 @@
 """Nonlinearities: one number in, one number out (softmax: one channel vector in, one out); and dropout."""
 
-from .. import backend, parallel
 from .. import kernels as K
-from ..core import Function
+from ..arrays import backend, parallel
+from ..engine.core import Function
 from ..kernels.textbook import narrowed, total, wide
 from .arithmetic import Elementwise, unbroadcast
 

@@ -2,9 +2,9 @@
 
 from math import prod
 
-from .. import backend
 from .. import kernels as K
-from ..core import Function
+from ..arrays import backend
+from ..engine.core import Function
 from ..kernels.textbook import total
 
 
@@ -276,7 +276,7 @@ def pow(a, b):
 
 
 def abs(x):
-    """|x|.  The gradient at 0 is 0."""
+    """``|x|``, element by element.  The gradient at 0 is 0."""
     return Abs.apply(x)
 
 

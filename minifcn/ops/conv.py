@@ -8,9 +8,9 @@ pair the textbook convolution is built from, are adjoint operations of their own
 
 from math import prod
 
-from .. import backend, memory
 from .. import kernels as K
-from ..core import Function
+from ..arrays import backend, buffers
+from ..engine.core import Function
 from ..kernels.shapes import conv_sizes, deconv_size, pair, require_maps
 
 
@@ -31,7 +31,7 @@ class Convolution(Function):
         self.biased = b is not None
         if not self.biased or K.is_shapes_only():
             return y
-        return K.add_bias(y if memory.is_whole(y) and y is not x else y.copy(), b)
+        return K.add_bias(y if buffers.is_whole(y) and y is not x else y.copy(), b)
 
     def _gradients(self, gx, gw, gy):
         return (gx, gw, K.channel_sums(gy)) if self.biased else (gx, gw)

@@ -2,9 +2,9 @@
 
 from math import prod
 
-from .. import backend
 from .. import kernels as K
-from ..core import Function
+from ..arrays import backend
+from ..engine.core import Function
 from ..kernels.shapes import pair, require_maps
 from ..kernels.textbook import wide
 

@@ -2,11 +2,11 @@
 
 from math import prod
 
-from .. import backend
 from .. import kernels as K
-from ..core import Function, Tensor
+from ..arrays import backend
+from ..engine.core import Function, Tensor
+from ..errors import shown
 from ..kernels.shapes import require_maps
-from ..tables import shown
 
 REDUCTIONS = ("sum", "valid", "batch", "none")
 

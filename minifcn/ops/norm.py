@@ -2,12 +2,12 @@
 
 from math import prod
 
-from .. import backend
 from .. import kernels as K
-from ..core import Function
+from ..arrays import backend
+from ..arrays.parallel import ALONE
+from ..engine.core import Function
 from ..kernels.shapes import require_maps
 from ..kernels.textbook import wide
-from ..parallel import ALONE
 
 
 class LocalResponseNorm(Function):

@@ -9,7 +9,7 @@ import operator
 
 import numpy as np
 
-from ..core import Tensor, is_recording
+from ..engine.core import Tensor, is_recording
 from . import arithmetic, shape
 
 UFUNCS = {

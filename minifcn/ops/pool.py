@@ -3,7 +3,7 @@
 from math import prod
 
 from .. import kernels as K
-from ..core import Function
+from ..engine.core import Function
 from ..kernels.shapes import pair, require_maps, require_taps
 
 

@@ -2,8 +2,8 @@
 
 from itertools import pairwise
 
-from .. import backend
-from ..core import Function, Tensor
+from ..arrays import backend
+from ..engine.core import Function, Tensor
 from ..geometry import crop_offset
 
 

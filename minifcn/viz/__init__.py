@@ -5,6 +5,7 @@ Nothing here is imported by the rest of minifcn until a picture is wanted, and m
 (ipywidgets), and animations on a page without a kernel.
 """
 
+from ..engine.core import Tensor
 from .arrays import arrays
 from .convolution import ConvStepper
 from .explorers import CropExplorer, ReceptiveFieldExplorer
@@ -15,9 +16,12 @@ from .live import LiveTraining
 from .maps import feature_maps, filters, mosaic
 from .stepper import Explorer, Stepper
 from .style import styled
+from .tensors import summary_html
 
 __all__ = [
     "ConvStepper", "CropExplorer", "Explorer", "GraphStepper", "LiveTraining", "ReceptiveFieldExplorer", "Stepper",
     "arrays", "colour", "confusion", "curves", "errors", "feature_maps", "filters", "mosaic", "overlay",
     "receptive_fields", "samples", "styled",
 ]  # fmt: skip
+
+Tensor._repr_html_ = summary_html  # how a tensor shows itself in a notebook

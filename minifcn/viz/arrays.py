@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .. import backend
+from ..arrays import backend
 from .style import CYCLE, GREY, styled
 
 

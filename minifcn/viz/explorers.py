@@ -5,11 +5,11 @@ from functools import lru_cache
 import numpy as np
 
 from .. import models
-from ..coords import GeometryError
-from ..core import Tensor, no_grad, watch
+from ..engine.core import Tensor, no_grad, watch
+from ..errors import GeometryError
 from ..geometry import effective_receptive_field, receptive_field, region
+from ..kernels.registry import shapes_only
 from ..kernels.shapes import stand_in
-from ..kernels.table import shapes_only
 from ..nn.module import evaluating
 from .stepper import Explorer
 from .style import CYCLE, GREY

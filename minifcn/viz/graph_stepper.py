@@ -8,7 +8,7 @@ from .style import CYCLE, GREY
 
 
 class GraphStepper(Stepper):
-    """The operations of a :func:`minifcn.trace`, in the order they ran, then in the order gradients passed them.
+    """The operations of a :func:`minifcn.engine.trace`, in the order they ran, then in the order gradients passed them.
 
     Each step shows the arrays that go in and come out as pictures; backward, the gradient that arrives, and those that
     leave.

@@ -6,7 +6,7 @@ from contextvars import copy_context
 
 import numpy as np
 
-from ..training import Callback, fit
+from ..training.loop import Callback, fit
 from .figures import colour
 from .stepper import DPI, animation
 from .style import CYCLE, GREY, styled

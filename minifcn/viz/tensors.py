@@ -7,7 +7,7 @@ from html import escape
 import numpy as np
 from PIL import Image
 
-from .. import backend
+from ..arrays import backend
 from .maps import mosaic
 
 SIDE = 160  # pixels of a thumbnail

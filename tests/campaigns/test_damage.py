@@ -9,11 +9,11 @@ import pytest
 from campaign import campaign, damaged, right_or_refused
 from PIL import Image
 
-from minifcn.cli import read_settings
 from minifcn.data import Folder
 from minifcn.data.images import image_size, read_image, read_mask
 from minifcn.io import load_checkpoint, load_weights, save_checkpoint
-from minifcn.runs import Run
+from minifcn.io.settings import read_settings
+from minifcn.training.run_folder import Run
 
 pytestmark = pytest.mark.campaign
 MEMORY = 1 << 20  # KB that the process may grow by

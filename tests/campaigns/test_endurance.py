@@ -9,7 +9,7 @@ import pytest
 from campaign import SECONDS, WHOLE, campaign
 
 import minifcn as mf
-from minifcn import memory
+from minifcn.arrays import buffers
 
 pytestmark = [
     pytest.mark.campaign,
@@ -23,7 +23,7 @@ def now():
     """What this process has: bytes, handles, threads, and bytes in blocks."""
     with open("/proc/self/statm") as file:
         resident = int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
-    return resident, len(os.listdir("/proc/self/fd")), threading.active_count(), memory.held()
+    return resident, len(os.listdir("/proc/self/fd")), threading.active_count(), buffers.held()
 
 
 def trained(steps, leak=lambda: None):

@@ -7,10 +7,12 @@ import pytest
 from campaign import campaign, command, right_or_refused
 from tiny_run import TINY
 
-from minifcn import cli, train
+from minifcn import train
+from minifcn.io import cli
+from minifcn.training import flags as train_flags
 
 pytestmark = pytest.mark.campaign
-COMMANDS = ("train", "evaluate", "predict", "geometry.__main__", "bench.__main__", "experiments.__main__", "grade",
+COMMANDS = ("train", "evaluate", "predict", "viz.geometry", "bench.__main__", "experiments.__main__", "grade",
             "course.__main__")  # fmt: skip
 VALUES = ("0", "1", "2", "3", "-1", "0.5", "-0.5", "1e-300", "1e300", "inf", "nan", "1e10", "3000000000", "9" * 5000,
           "", " ", "x", "é창", "²", "1,2", "a=b", ".", "/", "/nowhere/x", "-", "\x00", "\ud800", "[1]", "none",
@@ -51,7 +53,7 @@ def test_flags():
 
 
 def test_trainings(scenes, tmp_path):
-    known = {flag for action in train.parser()._actions for flag in action.option_strings}
+    known = {flag for action in train_flags.parser()._actions for flag in action.option_strings}
 
     def trained(number, rng):
         argv = ["--dataset", "folder", "--root", scenes, *TINY, "--epochs", "1", "--out", tmp_path / str(number)]

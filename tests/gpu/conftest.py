@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import strict_cupy
 
-from minifcn import backend
+from minifcn.arrays import backend
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import numpy as np
 import strict_cupy
 
 import minifcn as mf
-from minifcn import backend
+from minifcn.arrays import backend
 from minifcn.kernels import textbook
 
 X = np.random.default_rng(0).standard_normal((2, 3, 4, 5)).astype(np.float32)

@@ -31,7 +31,7 @@ def test_forward_and_backward_equal_the_hosts_in_float32(name, device, equal):
 
 
 def test_a_wrong_gradient_is_found_on_the_device_too(device):
-    class Doubled(mf.core.Function):
+    class Doubled(mf.Function):
         def forward(self, x):
             return x * 1
 

@@ -5,10 +5,13 @@ import pytest
 from strategies import normal
 
 import minifcn as mf
-from minifcn import backend, models, optim, runs
+from minifcn import models
+from minifcn.arrays import backend
 from minifcn.data import Loader, Shapes
-from minifcn.metrics import ConfusionMatrix
-from minifcn.training import Callback
+from minifcn.nn import optim
+from minifcn.training import run_folder
+from minifcn.training.loop import Callback
+from minifcn.training.metrics import ConfusionMatrix
 
 OPTIMISERS = {
     "caffe": lambda p: optim.SGD(p, lr=1e-4, momentum=0.9, weight_decay=0.01),
@@ -143,8 +146,8 @@ def test_what_crosses_the_bus_in_a_prediction(strict):
 
 def test_a_run_that_stopped_goes_on_from_its_checkpoint_as_if_nothing_had_happened(tmp_path, xp):
     losses, _ = trained("cuda", epochs=2)
-    run = runs.Run.create(tmp_path / "run", {})
-    first, _ = trained("cuda", epochs=1, callbacks=[runs.Recorder(run)])
+    run = run_folder.Run.create(tmp_path / "run", {})
+    first, _ = trained("cuda", epochs=1, callbacks=[run_folder.Recorder(run)])
     second, t = trained("cuda", epochs=2, resume=run.restore)
     np.testing.assert_allclose(first + second, losses, rtol=1e-6)
     state = {**t.model.state_dict(), **t.optimizer.state_dict()}

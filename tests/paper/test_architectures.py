@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minifcn as mf
-from minifcn.core import watch
+from minifcn.engine.core import watch
 from minifcn.geometry import crop_offset, fields_by_phase, receptive_field
 from minifcn.kernels.shapes import stand_in
 from minifcn.nn.module import evaluating

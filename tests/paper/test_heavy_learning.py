@@ -7,9 +7,9 @@ from strategies import normal
 
 import minifcn as mf
 from minifcn import nn, ops
-from minifcn.metrics import ConfusionMatrix
-from minifcn.optim import SGD, convert_lr, equivalent_momentum
-from minifcn.training import effective_step
+from minifcn.nn.optim import SGD, convert_lr, equivalent_momentum
+from minifcn.training.loop import effective_step
+from minifcn.training.metrics import ConfusionMatrix
 
 pytestmark = pytest.mark.paper
 

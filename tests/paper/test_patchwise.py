@@ -11,7 +11,7 @@ from strategies import normal
 
 import minifcn as mf
 from minifcn import nn
-from minifcn.dense_prediction import macs, patchwise
+from minifcn.models.dense_prediction import macs, patchwise
 
 pytestmark = pytest.mark.paper
 

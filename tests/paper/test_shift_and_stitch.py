@@ -10,7 +10,7 @@ from paper.nets import double, field_of, scene, valid_net
 from strategies import normal
 
 from minifcn import nn
-from minifcn.dense_prediction import rarefy, shift_and_stitch
+from minifcn.models.dense_prediction import rarefy, shift_and_stitch
 
 pytestmark = pytest.mark.paper
 

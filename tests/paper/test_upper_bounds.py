@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minifcn as mf
-from minifcn.metrics import VOID, ConfusionMatrix, upper_bound
+from minifcn.training.metrics import VOID, ConfusionMatrix, upper_bound
 
 pytestmark = pytest.mark.paper
 

@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 
-from ... import memory
+from ...arrays import buffers
 from .. import textbook
 from . import workers
 
@@ -50,7 +50,7 @@ def _zeros(dtype):
 def relu(x):
     if not x.flags.c_contiguous:
         return textbook.relu(x)
-    y, zeros = memory.empty(x.shape, x.dtype), _zeros(x.dtype)
+    y, zeros = buffers.empty(x.shape, x.dtype), _zeros(x.dtype)
 
     def piece(x, y):
         # NumPy takes the maximum of two arrays three times as fast as that of an array and a number
@@ -66,7 +66,7 @@ def relu_grad(gy, y):
     if gy.itemsize > 8:
         return textbook.relu_grad(gy, y)
     bits = f"i{gy.itemsize}"
-    gx = memory.empty(gy.shape, gy.dtype)
+    gx = buffers.empty(gy.shape, gy.dtype)
 
     def piece(gy, y, gx):
         (positive,) = workers.workspace((bool, y.shape))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ... import memory
+from ...arrays import buffers
 from .. import textbook
 from . import workers
 
@@ -30,7 +30,7 @@ def _at_labels(shape, label):
 def softmax_loss(scores, labels, weights):
     if scores.itemsize < 4:
         return textbook.softmax_loss(scores, labels, weights)
-    loss, prob = np.empty(labels.shape, scores.dtype), memory.empty(scores.shape, scores.dtype)
+    loss, prob = np.empty(labels.shape, scores.dtype), buffers.empty(scores.shape, scores.dtype)
 
     def pixels(piece):
         s, out, label, weight = scores[piece], loss[piece[::2]], labels[piece[::2]], weights[piece[::2]]
@@ -51,7 +51,7 @@ def softmax_loss(scores, labels, weights):
 
 
 def softmax_loss_grad(prob, labels, weights):
-    gs = memory.empty(prob.shape, prob.dtype)
+    gs = buffers.empty(prob.shape, prob.dtype)
     weights = weights.astype(prob.dtype, copy=False)
 
     def pixels(piece):

@@ -6,7 +6,7 @@ of vectors.  Both lose digits where the mean is larger than the deviation; there
 
 import numpy as np
 
-from ... import memory
+from ...arrays import buffers
 from .. import textbook
 from . import workers
 from .elementwise import dots
@@ -39,7 +39,7 @@ def _each(v):
 def batch_norm(x, gamma, beta, eps):
     if x.itemsize < 4 or not x.size:
         return textbook.batch_norm(x, gamma, beta, eps)
-    y = memory.empty(x.shape, x.dtype)
+    y = buffers.empty(x.shape, x.dtype)
     mean, var = np.empty((2, x.shape[1]), x.dtype)
     xs, ys, m = _rows(x), _rows(y), x.size // x.shape[1]
 
@@ -64,7 +64,7 @@ def batch_norm_grad(gy, saved):
     mean, var, x, gamma, eps = saved
     if gy.itemsize < 4 or not x.size:
         return textbook.batch_norm_grad(gy, saved)
-    gx = memory.empty(x.shape, gy.dtype)
+    gx = buffers.empty(x.shape, gy.dtype)
     ggamma, gbeta = np.empty((2, x.shape[1]), gy.dtype)
     rstd = 1 / np.sqrt(var + eps)
     xs, gys, gxs, m = _rows(x), _rows(gy), _rows(gx), x.size // x.shape[1]
@@ -90,7 +90,7 @@ def batch_norm_grad(gy, saved):
 def sync_batch_norm(x, gamma, beta, eps, total):
     if x.itemsize < 4 or not x.size:
         return textbook.sync_batch_norm(x, gamma, beta, eps, total)
-    y = memory.empty(x.shape, x.dtype)
+    y = buffers.empty(x.shape, x.dtype)
     mean, var = np.empty((2, x.shape[1]))
     xs, ys, own = _rows(x), _rows(y), x.size // x.shape[1]
 
@@ -123,7 +123,7 @@ def sync_batch_norm_grad(gy, saved, total):
     mean, var, x, gamma, eps, m = saved
     if gy.itemsize < 4 or not x.size:
         return textbook.sync_batch_norm_grad(gy, saved, total)
-    gx = memory.empty(x.shape, gy.dtype)
+    gx = buffers.empty(x.shape, gy.dtype)
     ggamma, gbeta = np.empty((2, x.shape[1]), gy.dtype)
     rstd = 1 / np.sqrt(var + eps)
     xs, gys, gxs = _rows(x), _rows(gy), _rows(gx)

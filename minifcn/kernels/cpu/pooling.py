@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from ... import memory
+from ...arrays import buffers
 from .. import textbook
 from ..shapes import pool_sizes, reach
 from ..textbook import first_taps, index_type, tap_slices
 from . import workers
-from .banded import padded
+from .conv.banded import padded
 
 CHUNK_BYTES = 1 << 18  # the results of one group of channels
 
@@ -25,8 +25,8 @@ def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
     size = reach(x.shape[2:], out, kernel_size, stride, padding, dilation)
     if tuple(size) != x.shape[2:]:
         x = padded(x, padding, size, value=-np.inf)
-    y = memory.empty((*x.shape[:2], *out), x.dtype)
-    index = memory.empty(y.shape, index_type(kernel_size))
+    y = buffers.empty((*x.shape[:2], *out), x.dtype)
+    index = buffers.empty(y.shape, index_type(kernel_size))
     taps = list(tap_slices(kernel_size, stride, dilation, out))
 
     def channels(task):
@@ -56,7 +56,7 @@ def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, 
         return textbook.max_pool2d_grad(gy, index, x_shape, *window)
     out, bits = gy.shape[2:], f"i{gy.itemsize}"
     size = reach(x_shape[2:], out, kernel_size, stride, padding, dilation)
-    gx = memory.empty((*x_shape[:2], *size), gy.dtype)
+    gx = buffers.empty((*x_shape[:2], *size), gy.dtype)
     taps = list(tap_slices(kernel_size, stride, dilation, out))
     apart = all(s > d * (k - 1) for s, d, k in zip(stride, dilation, kernel_size))  # no cell in two windows
     tiled = apart and all(k * m == n for k, m, n in zip(kernel_size, out, size)) and tuple(dilation) == (1, 1)

@@ -8,7 +8,7 @@ for each other between them.
 
 import numpy as np
 
-from ... import memory
+from ...arrays import buffers
 from . import workers
 
 SMALL = 10**6  # multiply-adds that OpenBLAS multiplies in place
@@ -25,7 +25,7 @@ def matmul(a, b):
     if len(shares) < 2:
         return workers.run(lambda _: a @ b, [None])[0]
     lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    y = memory.empty((*lead, a.shape[-2], columns), np.result_type(a, b))
+    y = buffers.empty((*lead, a.shape[-2], columns), np.result_type(a, b))
 
     def share_of_columns(share):
         np.matmul(a, b[..., slice(*share)], out=y[..., slice(*share)])

@@ -9,7 +9,7 @@ share a product; then their maps are copied once, a small part of what their col
 import os
 from math import prod
 
-from ... import backend
+from ...arrays import backend
 from ...errors import UserError
 from ..shapes import conv_sizes
 from .launch import launch

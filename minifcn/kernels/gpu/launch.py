@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ... import backend
+from ...arrays import backend
 
 BLOCK = 256  # threads a block; a power of two, for sums in halves
 LARGEST = 1 << 30  # elements up to which int can count, a step of the whole grid beyond the end included

@@ -2,7 +2,7 @@
 
 from math import prod
 
-from ... import backend
+from ...arrays import backend
 from .launch import launch
 
 

@@ -2,7 +2,7 @@
 
 from math import prod
 
-from ... import backend
+from ...arrays import backend
 from .elementwise import elementwise
 from .launch import launch, launch_blocks
 

@@ -1,6 +1,6 @@
 """Pooling on CuPy: one thread a cell, forward and backward; the sources are in ``pool.cu``."""
 
-from ... import backend
+from ...arrays import backend
 from .. import textbook
 from ..shapes import pool_sizes
 from .launch import launch

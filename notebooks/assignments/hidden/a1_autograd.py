@@ -353,11 +353,11 @@ def backward_order(last):
     ],
     cheats=[
         instead("takes the library's own, from where it is used", """# Task 1.3
-from minifcn.core import newest_first
+from minifcn.engine.core import newest_first
 
 
 def backward_order(last):
-    own = newest_first or mf.core.newest_first
+    own = newest_first or mf.engine.core.newest_first
     return own(last)""", loses=ORDER_ALL),
         instead("lets backward do the walk, and watches it", """# Task 1.3
 from minifcn import core
@@ -484,7 +484,7 @@ NUMERICAL = Task(
 from minifcn import gradcheck as module
 import sys
 
-module = sys.modules["minifcn.gradcheck"]
+module = sys.modules["minifcn.engine.gradcheck"]
 
 
 def numerical_gradient(f, x, v, h=1e-5):

@@ -705,7 +705,7 @@ CONVERT_LR = Task(
     ],
     cheats=[
         instead("calls the library's", """# Task 4.6
-from minifcn.optim import convert_lr""", loses=ALL_RATES),
+from minifcn.nn.optim import convert_lr""", loses=ALL_RATES),
         instead("asks the program for its effective step", """# Task 4.6
 from types import SimpleNamespace
 

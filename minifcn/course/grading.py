@@ -1,0 +1,69 @@
+"""A whole class: several submissions are graded at a time, and each is written down as soon as it is done."""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from threading import Event
+
+from tqdm import tqdm
+
+from . import feedback, judge
+from .scores import Scores
+
+
+def grade(handed_in, known, chosen, folder, seed, timeout, workers):
+    """Grade submissions: their results and notes, a page of feedback each, and their rows in scores.csv.
+
+    Parameters
+    ----------
+    handed_in : list of Submission
+    known : list of Assignment
+    chosen : sequence of str, or None
+        The numbers of the tasks to grade; None: all.
+    folder : Path
+        For the pages and scores.csv.
+    seed : int
+        Of what is drawn.
+    timeout : float
+        Seconds for one answer.
+    workers : int
+        Submissions at a time.
+
+    Returns
+    -------
+    Scores
+    """
+    examiners = {a.name: judge.Examiner(a, seed, timeout) for a in known}
+    folder.mkdir(parents=True, exist_ok=True)
+    table = Scores(folder)
+    for one in handed_in:
+        if one.assignment:
+            one.page = folder / table.page_for(one)
+
+    def grade_one(one):
+        if one.assignment:
+            one.results = examiners[one.assignment.name].grade(one.sources, chosen, stop)
+            one.notes += dict.fromkeys(note for result in one.results for note in result.notes)
+
+    done, stop, pool = 0, Event(), ThreadPoolExecutor(workers)
+    try:
+        jobs = {pool.submit(grade_one, one): one for one in handed_in}
+        for job in tqdm(as_completed(jobs), total=len(jobs), unit="submission", disable=None):
+            one = jobs[job]
+            try:
+                job.result()
+                if one.assignment:
+                    notes = [*one.notes, f"Graded with seed {seed}."]
+                    html = feedback.page(one.student, one.assignment.title, one.results, notes)
+                    one.page.write_text(html, encoding="utf-8", errors="replace")
+            except Exception as error:  # a fault of the grader's: the others are graded all the same
+                one.results = []
+                one.notes.append(f"the grader failed, please report it ({type(error).__name__}: {error})")
+            table.enter(one, seed)
+            done += 1
+    except KeyboardInterrupt:
+        print(f"{done} of {len(handed_in)} graded, and kept in {table.path}", file=sys.stderr)
+        raise
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+    return table

@@ -1,0 +1,49 @@
+"""Tables that print in columns, and show themselves as HTML in a notebook."""
+
+from html import escape
+
+from ..errors import shown
+
+
+class Table(list):
+    """Rows, each a dict with the same keys."""
+
+    def _columns(self):
+        """(name, whether it holds numbers) of each."""
+        return [(name, all(isinstance(row[name], int | float | None) for row in self)) for name in self[0]]
+
+    def __str__(self):
+        if not self:
+            return "(no rows)"
+        columns = self._columns()
+        cells = [[name.replace("_", " ") for name in self[0]], *([text(v) for v in row.values()] for row in self)]
+        widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
+        lines = (
+            "  ".join(c.rjust(w) if n else c.ljust(w) for c, w, (_, n) in zip(row, widths, columns)).rstrip()
+            for row in cells
+        )
+        return shown("\n".join(lines))
+
+    __repr__ = __str__
+
+    def _repr_html_(self):
+        if not self:
+            return "<p>(no rows)</p>"
+        columns = [(name, f' style="text-align: {"right" if n else "left"}"') for name, n in self._columns()]
+        head = "".join(f"<th{side}>{escape(name.replace('_', ' '))}</th>" for name, side in columns)
+        body = "".join(
+            "<tr>" + "".join(f"<td{side}>{escape(text(row[name]))}</td>" for name, side in columns) + "</tr>"
+            for row in self
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def text(value):
+    """A cell: numbers with three digits that count, a pair as a range."""
+    if value is None:
+        return "–"
+    if isinstance(value, tuple):
+        return " … ".join(map(text, value))
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

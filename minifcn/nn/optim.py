@@ -1,0 +1,336 @@
+"""Optimisers and learning-rate schedules.
+
+How fast each parameter learns is data on the parameter: its ``lr_mult`` and ``decay_mult``.
+"""
+
+from numbers import Real
+
+import numpy as np
+
+from .. import kernels as K
+from ..arrays import backend
+from ..engine.core import Tensor, no_grad
+
+__all__ = [
+    "SGD", "Adam", "Optimizer", "constant", "convert_lr", "equivalent_momentum", "poly", "reduction_factor",
+    "step_down",
+]  # fmt: skip
+
+
+class Optimizer:
+    """What optimisers share: parameters, a learning rate that may be changed at any time, state that can be saved.
+
+    Parameters
+    ----------
+    params : iterable of Parameter
+        Frozen ones are left out.
+    lr : float
+    weight_decay : float
+        λ of the penalty λ/2·‖w‖², times each parameter's ``decay_mult``.
+
+    Raises
+    ------
+    TypeError
+        If `params` is something else: a module, one tensor, pairs of names and parameters.
+    ValueError
+        If there is nothing to learn, or something that was computed, or a parameter twice; for a rate or a decay that
+        is negative or not finite.
+    """
+
+    def __init__(self, params, lr, weight_decay=0.0):
+        self.params = [p for p in parameter_list(params) if p.requires_grad]
+        if not self.params:
+            raise ValueError("there is nothing to learn: no parameter requires a gradient")
+        require_range("lr", lr)
+        require_range("weight_decay", weight_decay)
+        self.lr, self.weight_decay, self.steps = lr, weight_decay, 0
+        self.state = [self.start(p) for p in self.params]
+
+    def start(self, p):
+        """The state of one parameter, {name: array of its shape, all zero, or an int}."""
+        return {}
+
+    def update(self, w, g, state, rate, decay):
+        """Change arrays in place: weights w, given their gradient g, rate = lr·lr_mult and decay = λ·decay_mult."""
+        raise TypeError(f"{type(self).__name__} must define update(w, g, state, rate, decay)")
+
+    def step(self, scale=1.0):
+        """One update of every parameter that has a gradient, and the gradients are cleared.
+
+        Parameters
+        ----------
+        scale : float
+            Factor on the gradients: 1/k after accumulating k *means*; 1 for sums, which add exactly.
+        """
+        self.steps += 1
+        with no_grad():
+            for p, state in zip(self.params, self.state):
+                if p.grad is None:
+                    continue
+                if p.grad.shape != p.shape:
+                    raise ValueError(f"a parameter of shape {p.shape} has a gradient of shape {p.grad.shape}")
+                backend.of(
+                    p.data, p.grad, *(v for v in state.values() if not isinstance(v, int))
+                )  # made before model.to(device), the buffers stay behind
+                rate, decay = self.lr * multiplier(p, "lr_mult"), self.weight_decay * multiplier(p, "decay_mult")
+                self.update(p.data, p.grad if scale == 1 else p.grad * scale, state, rate, decay)
+                p.grad = None
+
+    def zero_grad(self):
+        """Drop every gradient."""
+        for p in self.params:
+            p.grad = None
+
+    def state_dict(self):
+        """{"3.velocity": array}: the state by position of its parameter; an int as an array (1,)."""
+        return {
+            f"{i}.{name}": np.array([value]) if isinstance(value, int) else value
+            for i, state in enumerate(self.state)
+            for name, value in state.items()
+        }
+
+    def load_state_dict(self, arrays, steps):
+        """Continue from a saved state.  Raises ValueError if it belongs to other parameters.
+
+        Checkpoints of older versions have no number of steps for each parameter: it was `steps` for all.
+        """
+        own = self.state_dict()
+        counts = {f"{i}.{k}" for i, state in enumerate(self.state) for k, v in state.items() if isinstance(v, int)}
+        arrays = dict.fromkeys(counts, np.array([steps])) | arrays
+        if own.keys() != arrays.keys() or any(own[k].shape != arrays[k].shape for k in own):
+            raise ValueError("the saved optimiser state belongs to other parameters or another optimiser")
+        for i, state in enumerate(self.state):
+            for name, value in state.items():
+                saved = arrays[f"{i}.{name}"]
+                if isinstance(value, int):
+                    state[name] = int(saved[0])
+                else:
+                    value[...] = backend.of(value).asarray(saved)
+        self.steps = steps
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum, in Caffe's or in PyTorch's form.
+
+    With ``g ← g + λ·decay_mult·w``::
+
+        caffe    V ← μV + lr·lr_mult·g      w ← w − V
+        torch    V ← μV + g                 w ← w − lr·lr_mult·V
+
+    The two are the same while lr stays; when it drops, Caffe's V still carries the old one (reference code, §4.3).
+
+    Parameters
+    ----------
+    params, lr, weight_decay
+        As :class:`Optimizer` takes them.
+    momentum : float
+        μ.
+    form : {"caffe", "torch"}
+    """
+
+    def __init__(self, params, lr, momentum=0.9, weight_decay=0.0, form="caffe"):
+        if form not in ("caffe", "torch"):
+            raise ValueError(f"form is 'caffe' or 'torch', got {form!r}")
+        require_range("momentum", momentum, below=1)
+        self.momentum, self.form = momentum, form
+        super().__init__(params, lr, weight_decay)
+
+    def start(self, p):
+        return {"velocity": p.data * 0}
+
+    def update(self, w, g, state, rate, decay):
+        K.sgd(w, g, state["velocity"], rate, decay, self.momentum, self.form)
+
+    @property
+    def memory(self):
+        """1/(1 − μ): how many steps' worth of gradient momentum adds up."""
+        return 1 / (1 - self.momentum)
+
+
+class Adam(Optimizer):
+    """Adam (Kingma & Ba 2015) with decoupled weight decay (AdamW: the decay does not pass through the moments).
+
+    ``m ← β₁m + (1 − β₁)g,  v ← β₂v + (1 − β₂)g²,  w ← w − lr·lr_mult·(m̂/(√v̂ + ε) + λ·decay_mult·w)``
+    with ``m̂ = m/(1 − β₁ᵗ)``, ``v̂ = v/(1 − β₂ᵗ)``, where t counts the steps in which this parameter had a gradient.
+
+    Parameters
+    ----------
+    params, lr, weight_decay
+        As :class:`Optimizer` takes them.
+    betas : (float, float)
+        β₁ and β₂.
+    eps : float
+        ε.
+    """
+
+    memory = 1.0  # a step is about lr whatever the gradient's scale
+
+    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+        for beta in betas:
+            require_range("beta", beta, below=1)
+        require_range("eps", eps)
+        self.betas, self.eps = betas, eps
+        super().__init__(params, lr, weight_decay)
+
+    def start(self, p):
+        return {"mean": p.data * 0, "square": p.data * 0, "steps": 0}
+
+    def update(self, w, g, state, rate, decay):
+        state["steps"] += 1
+        K.adam(w, g, state["mean"], state["square"], rate, decay, *self.betas, self.eps, state["steps"])
+
+
+def parameter_list(params):
+    """The parameters as a list, if that is what they are: see :class:`Optimizer`."""
+    if isinstance(params, Tensor) or hasattr(params, "parameters"):
+        what = "one tensor: give a list of parameters, [p]"
+        if hasattr(params, "parameters"):
+            what = f"a {type(params).__name__}: give its parameters, model.parameters()"
+        raise TypeError(f"params is {what}")
+    if isinstance(params, str | dict) or not hasattr(params, "__iter__"):
+        raise TypeError(f"params is a {type(params).__name__}: give a list of parameters, model.parameters()")
+    params, seen = list(params), {}
+    if not params:
+        raise ValueError("params is empty: there is nothing to learn (a generator can be used only once)")
+    for i, p in enumerate(params):
+        if isinstance(p, tuple):
+            raise TypeError(f"params[{i}] is a tuple: give the parameters without their names, model.parameters()")
+        if not isinstance(p, Tensor):
+            raise TypeError(f"params[{i}] is a {type(p).__name__}, not a parameter")
+        if p.creator is not None:
+            raise ValueError(
+                f"params[{i}] was computed (by {type(p.creator).__name__}): a step would not reach what it was "
+                "computed from; give that"
+            )
+        if id(p) in seen:
+            raise ValueError(f"params[{i}] is params[{seen[id(p)]}] again: give each parameter once")
+        seen[id(p)] = i
+    return params
+
+
+def require_learnable(model, optimizer):
+    """Raise an error if the steps of an optimiser would not change a model."""
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"the optimiser is {optimizer!r}: give one that was made, mf.optim.SGD(model.parameters(), lr)")
+    own = {id(p) for p in model.parameters()}
+    learned = [p for p in optimizer.params if id(p) in own]
+    if not learned:
+        raise ValueError("the optimiser has none of this model's parameters: make one from model.parameters()")
+    if not any(p.requires_grad for p in learned):
+        raise ValueError("all parameters of the optimiser are frozen: there is nothing to learn")
+    if not (Tensor([0.0], requires_grad=True) + 1).requires_grad:
+        raise RuntimeError("fit inside no_grad cannot learn: nothing is remembered for a backward pass there")
+
+
+def require_range(name, value, below=np.inf):
+    """Raise ValueError unless 0 ≤ value < `below`."""
+    if not isinstance(value, Real) or not 0 <= value < below:
+        limit = "" if below == np.inf else f" and below {below}"
+        raise ValueError(f"{name} is {value!r}: it must be a finite number, at least 0{limit}")
+
+
+def multiplier(p, name):
+    """``lr_mult`` or ``decay_mult`` of a Parameter; 1 for a plain tensor."""
+    return getattr(p, name, 1.0)
+
+
+def constant(progress):
+    """lr stays (the reference code's ``lr_policy: fixed``)."""
+    return 1.0
+
+
+def step_down(progress):
+    """lr / 10 at two thirds and again at eight ninths of the run."""
+    return 1.0 if progress < 2 / 3 else 0.1 if progress < 8 / 9 else 0.01
+
+
+def poly(progress):
+    """lr · (1 − t/T)^0.9, the usual schedule for segmentation."""
+    return max(1 - progress, 0) ** 0.9  # of a negative number it would be complex
+
+
+MEAN_RATE = 0.007  # of SGD with momentum 0.9 and a mean over pixels: default rates are derived from it
+
+SCHEDULES = {"constant": constant, "step": step_down, "poly": poly}
+"""Factors on the learning rate as functions of progress, the share of all steps that is done (0 … 1)."""
+
+
+def reduction_factor(reduction, labelled, batch_size):
+    """What a reduction of the loss multiplies the mean over labelled pixels by.
+
+    N, the labelled pixels of a batch, for "sum" (the paper's); those of one image, N/B, for "batch"; 1 for "valid".
+
+    Parameters
+    ----------
+    reduction : {"sum", "valid", "batch"}
+    labelled : int
+        Labelled pixels of a batch, N.
+    batch_size : int
+        Images of a batch, B.
+    """
+    factors = {"sum": labelled, "batch": labelled / batch_size, "valid": 1}
+    if reduction not in factors:
+        raise ValueError(f"unknown reduction {reduction!r}: choose from {', '.join(factors)}")
+    return factors[reduction]
+
+
+def step_factor(reduction, labelled, batch_size, accumulate=1):
+    """:func:`reduction_factor` of the batches that make a step together: those of a sum add up, others are averaged."""
+    return reduction_factor(reduction, labelled, batch_size) * (accumulate if reduction == "sum" else 1)
+
+
+def effective_step(optimizer, reduction, pixels, batch_size):
+    """How far a constant per-pixel gradient of 1 moves a weight per step, momentum included: lr · N / (1 − μ).
+
+    N is what the reduction multiplies a mean over pixels by: the labelled pixels of a batch for "sum" (the paper's
+    1e-10 · 187,500 / (1 − 0.99) = 1.9e-3), those of one image for "batch", 1 for "valid".
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    reduction : {"sum", "valid", "batch"}
+    pixels : int
+        Labelled pixels of a batch.
+    batch_size : int
+    """
+    factor = 1 if optimizer.memory == 1 else reduction_factor(reduction, pixels, batch_size)
+    return optimizer.lr * optimizer.memory * factor
+
+
+def convert_lr(lr, source, target, labelled, batch_size):
+    """The learning rate that makes the same SGD steps when the loss is reduced in another way.
+
+    ``lr · factor(source) / factor(target)``: with N labelled pixels in a batch of B images,
+    ``lr_valid = N · lr_sum = N/B · lr_batch``.  The paper's 1e-10 of a summed loss is 1.9e-5 of a mean.
+
+    Weight decay is not divided with the loss: lr · λ must stay too, so multiply λ by ``lr / convert_lr(lr, ...)``.
+
+    Parameters
+    ----------
+    lr : float
+    source, target : {"sum", "valid", "batch"}
+        See :func:`minifcn.ops.cross_entropy`.
+    labelled : int
+        Labelled pixels of a batch, N.  Where it varies no one rate will do: a mean weighs a pixel more the fewer.
+    batch_size : int
+        Images of a batch, B.
+    """
+    factors = [reduction_factor(reduction, labelled, batch_size) for reduction in (source, target)]
+    return lr * factors[0] / factors[1]
+
+
+def equivalent_momentum(momentum, batch_size, target_batch_size):
+    """The momentum with which batches of another size remember as long: ``p' = p^(k'/k)``.
+
+    In a step on batches of k the j-th most recent image has the coefficient ``p^⌊j/k⌋``; but for the ⌊·⌋ it is the same
+    where ``p^(1/k) = p'^(1/k')``: 0.9 with 20 images is 0.99475 with one, the "heavy" learning of the journal version
+    (§6.2).  No exact equivalence: the weights move in between, and smaller batches take more steps on the same images.
+
+    Parameters
+    ----------
+    momentum : float
+        p.
+    batch_size, target_batch_size : int
+        k and k'.
+    """
+    return momentum ** (target_batch_size / batch_size)

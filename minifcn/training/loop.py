@@ -1,0 +1,419 @@
+"""The training loop, readable aloud: forward, loss, backward, step; and a short list of named callbacks."""
+
+import math
+import sys
+import time
+import warnings
+import zlib
+from dataclasses import dataclass, field
+from numbers import Integral
+
+import numpy as np
+
+from .. import nn, ops
+from ..arrays import backend, parallel
+from ..data import Loader
+from ..data.images import VOID
+from ..data.manifest import require_same_names
+from ..data.samples import called, sample
+from ..data.statistics import class_weights, pixels_per_batch, typical_pixels  # noqa: F401  some look for weights here
+from ..engine.core import Tensor, no_grad
+from ..errors import GeometryError, UserError
+from ..nn.module import evaluating, require_module
+from ..nn.optim import MEAN_RATE, SGD, constant, effective_step, reduction_factor, require_learnable, step_factor
+from .metrics import ConfusionMatrix
+
+
+@dataclass
+class Training:
+    """A run in progress: what the callbacks see, and what a checkpoint saves."""
+
+    model: object
+    train: Loader
+    val: Loader | None
+    optimizer: object
+    epochs: int
+    reduction: str = "sum"
+    base_lr: float = 0.0  # what the schedule is a factor on; a callback may change it, or the optimiser's lr
+    rate: float = 0.0  # what the schedule has made of it
+    epoch: int = 0  # epochs finished, validation included
+    step: int = 0  # batches done
+    trained: bool = False  # all batches of this epoch are done, its validation is not
+    loss: float = 0.0  # of the last batch, per labelled pixel
+    gathered: int = 0  # batches whose gradients wait for a step
+    running: dict = field(default_factory=lambda: dict(EMPTY))  # sums over the batches of this epoch
+    rows: list = field(default_factory=list)  # one dict an epoch: the log
+    stopping: bool = False  # set by a callback: stop as soon as what is saved can be continued exactly
+    clock: float = 0.0  # when the last step ended
+    trouble: str = ""  # the sentence of the data set that stopped the run
+    ranks: object = parallel.ALONE  # who trains along
+
+    @property
+    def total_steps(self):
+        """Batches in the whole run."""
+        return self.epochs * len(self.train)
+
+    @property
+    def device(self):
+        """Where the model is, and the batches go."""
+        return backend.device(self.model.parameters()[0].data)
+
+    def stops(self):
+        """Whether any rank was asked to stop: then all do, at the same place."""
+        self.stopping = bool(parallel.gather(self.ranks, self.stopping).any())
+        return self.stopping
+
+
+EMPTY = dict(loss=0.0, pixels=0, seconds=0.0)
+
+
+class Callback:
+    """Something done at named moments of a run.  Override what you need; `t` is the :class:`Training`."""
+
+    def started(self, t):
+        """Before the first step."""
+
+    def stepped(self, t):
+        """After each batch."""
+
+    def epoch_trained(self, t):
+        """After the last batch of each epoch, before its validation."""
+
+    def epoch_ended(self, t):
+        """After each epoch's validation; ``t.rows[-1]`` is its row of the log."""
+
+    def stopped(self, t):
+        """When the run ends early, between two steps: it was asked to, or the data set has an error."""
+
+    def finished(self, t):
+        """After the last epoch."""
+
+    def closed(self, t):
+        """Last of all, whatever happened: give back what was taken."""
+
+
+def fit(
+    model, train, val=None, optimizer=None, epochs=1, reduction="sum", weight=None, accumulate=1, schedule=constant,
+    sampling=1.0, callbacks=(), resume=None,
+):  # fmt: skip
+    """Train a model for segmentation.
+
+    Under ``mpiexec`` all ranks call it alike, and each computes on its part of every batch: the steps are those of one
+    process (:mod:`minifcn.arrays.parallel`).
+
+    Parameters
+    ----------
+    model : Module
+        With ``preprocessing`` (images to input) and scores of the image's size; an auxiliary head is trained along.
+    train, val : Loader or data set
+        A bare data set is loaded in shuffled batches of 8.  An epoch of `train` that was broken off is not finished:
+        the first epoch is a whole one.  Of `val` the whole data set is measured, whatever loads it.
+    optimizer : Optimizer, optional
+        By default SGD with momentum 0.9 and a rate that suits `reduction` and the pictures (:func:`default_rate`).
+        Afterwards its ``lr`` is what it was before, not what the schedule made of it.
+    epochs : int
+    reduction : {"sum", "valid", "batch"}
+        Of the loss, see :func:`minifcn.ops.cross_entropy`.
+    weight : array, optional
+        (C,) class weights.
+    accumulate : int
+        Add up the gradients of this many batches before a step.  Sums add exactly; means are averaged.
+    schedule : callable
+        Factor on the learning rate as a function of progress, 0 … 1 (``mf.optim.SCHEDULES``).
+    sampling : float
+        Keep each pixel's loss with this probability, drawn anew for each batch (§3.4: training on random patches).
+    callbacks : sequence of Callback
+    resume : callable, optional
+        Called with the :class:`Training` before it starts, to put back a saved state.
+
+    Returns
+    -------
+    Training
+        ``.rows`` holds loss and metrics of every epoch.
+
+    Raises
+    ------
+    Diverged
+        (a UserError) if the loss is no longer a number.
+    UserError
+        If the model and the data have different classes, an image cannot be had, or no pixel is labelled.
+    ValueError
+        If an argument is out of range, or the optimiser has none of the model's parameters.
+    RuntimeError
+        Inside ``no_grad``.
+    """
+    require_module(model)
+    train, val = _loader(train, shuffle=True), _loader(val)
+    for loader in filter(None, (train, val)):
+        require_same_classes(model, loader.dataset)
+    require_arguments(epochs, reduction, accumulate, sampling)
+    optimizer = optimizer or SGD(model.parameters(), default_rate(train, reduction, accumulate), momentum=0.9)
+    require_learnable(model, optimizer)
+    if lone := lonely_batch_norm(model, train):
+        warnings.warn(lone, RuntimeWarning, stacklevel=2)
+    train.begin_epoch()
+    optimizer.zero_grad()  # of a run that was broken off before its step
+    t = Training(model, train, val, optimizer, epochs, reduction, base_lr=optimizer.lr, ranks=parallel.world())
+    weight = None if weight is None else backend.to_device(np.asarray(weight), t.device)
+    if resume:
+        resume(t)
+    require_same_start(t)
+    t.rate = optimizer.lr
+
+    def tell(moment):
+        for callback in callbacks:
+            getattr(callback, moment)(t)
+
+    try:
+        tell("started")
+        while t.epoch < t.epochs and not t.stops():
+            if not t.trained:
+                train_epoch(t, weight, accumulate, schedule, sampling, tell)
+            if t.trained and not t.stops():
+                finish_epoch(t, weight)
+                tell("epoch_ended")
+        tell("finished" if t.epoch == t.epochs else "stopped")
+    except (UserError, GeometryError) as error:  # of the data: what was learned before it is sound
+        if not isinstance(error, Diverged):
+            t.trouble = str(error)
+            if not t.gathered:
+                tell("stopped")
+        raise
+    finally:
+        optimizer.lr = t.base_lr
+        tell("closed")
+    return t
+
+
+def require_arguments(epochs, reduction, accumulate, sampling):
+    """Raise ValueError for what `fit` cannot train with."""
+    reduction_factor(reduction, 1, 1)
+    for name, number, least in (("epochs", epochs, 0), ("accumulate", accumulate, 1)):
+        if not isinstance(number, Integral) or number < least:
+            raise ValueError(f"{name} is {number!r}: it must be a whole number, at least {least}")
+    if not 0 < sampling <= 1:
+        raise ValueError(f"sampling is {sampling!r}: it must be a probability above 0, at most 1")
+
+
+def lonely_batch_norm(model, loader):
+    """A sentence, if batch norm has to take its statistics from single images."""
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and not m.frozen]
+    if not norms or min(loader.batch_size, len(loader.dataset)) > 1:
+        return None
+    return (
+        "a batch is one image, so batch norm takes its statistics from that image alone, and predictions will use "
+        "others, averaged over training; larger batches are better, or a model without batch norm"
+    )
+
+
+def default_rate(loader, reduction="sum", accumulate=1):
+    """The learning rate whose steps are those of a mean loss at `MEAN_RATE`; it looks at 100 images at most."""
+    chosen = np.unique(np.linspace(0, len(loader.dataset) - 1, 100).astype(int))
+    labels = [sample(loader.dataset, int(i))[1] for i in chosen]
+    labelled = [int((label != VOID).sum()) for label in labels]
+    pixels = typical_pixels([label.size for label in labels], loader.batch_size, labelled)
+    batch_size = min(loader.batch_size, len(loader.dataset))
+    return MEAN_RATE / step_factor(reduction, pixels, batch_size, accumulate)
+
+
+def train_epoch(t, weight, accumulate, schedule, sampling, tell):
+    """What is left of one pass over the training data: forward, loss, backward, step."""
+    t.model.train()
+    t.clock = time.perf_counter()
+    for part, images, labels in t.train.parts(t.ranks):
+        with parallel.computing(part):
+            if sampling < 1:
+                labels = np.where(parallel.uniform(labels.shape) < sampling, labels, VOID)
+            inputs = Tensor(backend.to_device(t.model.preprocessing(images), t.device))
+            losses = losses_of(t.model, inputs, labels, weight, t.reduction)
+        share = record_step(t, [loss.item() for loss in losses], labels)
+        loss = sum(losses[1:], losses[0])
+        loss.backward(None if share == 1 else backend.of(loss.data).asarray(share, loss.dtype))
+        if t.gathered == accumulate or t.train.batch == 0:  # `batch` is the number of the next one
+            if t.optimizer.lr != t.rate:  # somebody changed it: it stays changed by that factor
+                t.base_lr = t.base_lr * t.optimizer.lr / t.rate if t.rate else t.optimizer.lr
+            t.rate = t.optimizer.lr = t.base_lr * schedule(min((t.step - 1) / t.total_steps, 1))
+            parallel.sum_gradients(t.ranks, t.optimizer.params)
+            t.optimizer.step(1 if t.reduction == "sum" else 1 / t.gathered)
+            t.gathered = 0
+        tell("stepped")
+        if t.stops() and not t.gathered:
+            break
+    t.trained = t.train.batch == 0
+    if t.trained and not t.running["pixels"]:
+        raise UserError(
+            f"not one pixel counted in epoch {t.epoch + 1}: every label of {called(t.train.dataset)} is void ({VOID}), "
+            "or became so by jitter or sampling"
+        )
+    if t.trained:
+        tell("epoch_trained")
+
+
+def losses_of(model, inputs, labels, weight=None, reduction="sum"):
+    """The loss of every head of a model, times the head's weight; a model that is no FCN has one.
+
+    Parameters
+    ----------
+    model : Module
+    inputs : Tensor
+    labels : array or dict of {str: array}
+        (N, H, W); a dict has one for each head.
+    weight, reduction
+        See :func:`minifcn.ops.cross_entropy`.
+
+    Returns
+    -------
+    list of Tensor
+    """
+    if not hasattr(model, "outputs"):
+        return [ops.cross_entropy(model(inputs), labels, weight, reduction=reduction)]
+    losses = []
+    for name, scores in model.outputs(inputs).items():
+        own = labels[name] if isinstance(labels, dict) else labels
+        loss, factor = ops.cross_entropy(scores, own, weight, reduction=reduction), model.heads[name].loss_weight
+        losses.append(loss if factor == 1 else loss * factor)
+    return losses
+
+
+def _loader(data, **options):
+    return data if data is None or isinstance(data, Loader) else Loader(data, batch_size=8, **options)
+
+
+def require_same_classes(model, data):
+    """Raise UserError unless the data set has as many classes as the model, and the same, if both name them."""
+    if data.num_classes != model.num_classes:
+        raise UserError(f"the model knows {model.num_classes} classes, but {called(data)} has {data.num_classes}")
+    names = getattr(model, "classes", None)
+    if names is not None and hasattr(data, "classes"):
+        remedy = "put the old names back, or, if the new ones are meant, set model.classes in Python"
+        require_same_names(names, data.classes, "the model was trained", f"{called(data)} has", remedy)
+
+
+def record_step(t, losses, labels):
+    """Book one batch: the first head's loss per labelled pixel, whatever the reduction; the epoch's running sums.
+
+    Returns the share in the batch's loss that the loss of this rank's part has: 1 of a sum, and of a mean what the part
+    has of all that it is over.
+
+    Parameters
+    ----------
+    t : Training
+    losses : list of float
+        Of the heads, reduced as the training does.
+    labels : array
+        (n, H, W) of this rank's part.
+    """
+    over = {"sum": 1, "valid": int((labels < t.model.num_classes).sum()), "batch": len(labels)}
+    own = over[t.reduction]
+    *totals, labelled, images = t.ranks.all_reduce(
+        np.array([*(loss * own for loss in losses), over["valid"], over["batch"]])
+    ).tolist()
+    if broken := [total for total in totals if not math.isfinite(total)]:
+        raise Diverged(t, f"the loss became {broken[0]} at step {t.step + 1}")
+    total, labelled = totals[0], int(labelled)
+    now = time.perf_counter()
+    t.step += 1
+    t.gathered += 1
+    t.loss = total / max(labelled, 1)
+    for name, value in dict(loss=total, pixels=labelled, seconds=now - t.clock).items():
+        t.running[name] += value
+    t.clock = now
+    return own / max({"sum": 1, "valid": labelled, "batch": images}[t.reduction], 1)
+
+
+def require_same_start(t):
+    """Raise UserError on all ranks unless they start from the same: they would drift apart, or wait for each other."""
+    if t.ranks.size == 1:
+        return
+    data = (len(t.train.dataset), t.train.batch_size, t.train.seed, t.train.state_dict())
+    start = zlib.crc32(repr((data, t.epoch, t.step, backend.rng().bit_generator.state)).encode())
+    for array in (*t.model.state_dict().values(), *t.optimizer.state_dict().values()):
+        start = zlib.crc32(np.ascontiguousarray(backend.asnumpy(array)), start)
+    if np.ptp(parallel.gather(t.ranks, start)):
+        raise UserError(
+            "the ranks do not start alike: give all of them the same files, and the same seed (mf.manual_seed) before "
+            "the model is made"
+        )
+
+
+def finish_epoch(t, weight=None):
+    """Validate, and write the epoch's row."""
+    sums = t.running
+    row = dict(
+        epoch=t.epoch + 1, loss=sums["loss"] / max(sums["pixels"], 1), lr=t.optimizer.lr,
+        seconds=round(sums["seconds"], 3),
+    )  # fmt: skip
+    if t.val is not None:
+        confusion, val_loss = evaluate(t.model, t.val, weight)
+        row |= dict(val_loss=val_loss, **scores_of(confusion))
+    t.rows.append(row)
+    t.epoch, t.trained, t.running = t.epoch + 1, False, dict(EMPTY)
+
+
+def scores_of(confusion):
+    """The paper's four measures, by name."""
+    return {name: getattr(confusion, name) for name in ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu")}
+
+
+def evaluate(model, data, weight=None, progress=False):
+    """The confusion matrix over a whole data set, and the loss per labelled pixel.
+
+    Under ``mpiexec`` all ranks call it alike, and all have the whole result.
+
+    Parameters
+    ----------
+    model : FCN
+    data : Loader or data set
+    weight : array, optional
+        (C,) class weights of the loss; the matrix counts pixels.
+    progress : bool
+        Show a bar, if stderr is a terminal.
+
+    Returns
+    -------
+    confusion : ConfusionMatrix
+    loss : float
+        Cross-entropy per labelled pixel; NaN if there are none.
+    """
+    from tqdm import tqdm  # not with the package: it looks its own version up on the disk
+
+    data = _loader(data)
+    require_same_classes(model, data.dataset)
+    confusion, total = ConfusionMatrix(model.num_classes), len(data.dataset)
+    losses = np.zeros(total)  # each at its place: their sum is the same for any number of ranks
+    device, ranks = backend.device(model.parameters()[0].data), parallel.world()
+    bar = tqdm(total=total, desc="evaluating", leave=False, disable=None if progress else True, file=sys.stderr)
+    with bar, evaluating(model), no_grad():
+        for first, images, labels in data.alike(ranks):
+            scores = model(Tensor(backend.to_device(model.preprocessing(images), device)))
+            losses[first] = ops.cross_entropy(scores, labels, weight).item()
+            confusion.update(labels, backend.asnumpy(scores.data.argmax(axis=1)))
+            bar.update(len(labels))
+    ranks.all_reduce(losses)
+    ranks.all_reduce(confusion.matrix)
+    labelled = int(confusion.matrix.sum())
+    return confusion, float(losses.sum()) / labelled if labelled else float("nan")
+
+
+class Diverged(UserError):
+    """The loss, or a weight, is no longer a finite number.
+
+    Parameters
+    ----------
+    t : Training
+    what : str
+        What was seen, and when.
+    """
+
+    def __init__(self, t, what):
+        pixels = pixels_per_batch(t.train)
+        step = effective_step(t.optimizer, t.reduction, pixels, t.train.batch_size)
+        factor = reduction_factor(t.reduction, pixels, t.train.batch_size)
+        if factor > 1 and t.base_lr * factor > 0.05:
+            cause = (
+                f"a learning rate meant for a mean loss: with reduction '{t.reduction}', {t.base_lr:g} is like "
+                f"{t.base_lr * factor:g} for a mean; try --lr {0.01 / factor:.1g}"
+            )
+        else:
+            cause = f"too large a learning rate ({t.base_lr:g}); try a tenth of it"
+        super().__init__(f"{what} (epoch {t.epoch + 1}, effective step {step:.2g}); the likely cause is {cause}")

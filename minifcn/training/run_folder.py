@@ -1,0 +1,300 @@
+"""One run, one folder: config, log, checkpoints, pictures, report; and how to go on after an interruption.
+
+``runs/NAME/{config.json, splits.json, log.csv, last.safetensors, best.safetensors, metrics.json, curves.png,
+samples.png, confusion.png, report.html}``.  ``last`` holds everything that continuing exactly needs: weights,
+optimiser, position in the data, random state, log.  ``best`` holds the weights of the epoch with the best mean IU on
+the validation split.  ``splits`` names the pictures of both splits (`minifcn.data.manifest`).
+"""
+
+import csv
+import io
+import json
+import math
+import re
+import shlex
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from ..arrays import backend, parallel
+from ..data import manifest
+from ..errors import UserError
+from ..io import atomic, load_checkpoint, save_checkpoint
+from ..io.lock import locked
+from ..io.settings import read_settings
+from ..models.store import describe, weights_in
+from .loop import EMPTY, Callback, Diverged
+
+FIELDS = ("epoch", "loss", "val_loss", "pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu", "lr", "seconds")
+FILES = (
+    "config.json", "splits.json", "log.csv", "last.safetensors", "best.safetensors", "metrics.json", "curves.png",
+    "samples.png", "confusion.png", "report.html",
+)  # fmt: skip
+LEFT = re.compile(rf"lock|({'|'.join(map(re.escape, FILES))})\.partial|\.tmp\w{{6}}")
+"""Names of what a killed process leaves in the folder; the last are safetensors' own while it writes."""
+TEXTS = ("dataset", "root", "train_split", "val_split")  # settings of a run that other commands read
+STATE = ("epoch", "step", "trained", "running", "rows")  # of a Training, besides what its parts know themselves
+
+
+class Run:
+    """A run folder.  Of several ranks only rank 0 writes into it.
+
+    Parameters
+    ----------
+    folder : str or Path
+    config : dict
+        The settings, a JSON value: what ``--resume`` starts from.
+    """
+
+    def __init__(self, folder, config):
+        self.folder, self.config = Path(folder), config
+
+    @classmethod
+    def create(cls, folder, config, held=None):
+        """A new folder, locked as by :meth:`lock` if `held` is given.
+
+        Raises UserError if there is something in it, or it cannot be written.
+        """
+        run = cls(folder, config)
+        if parallel.world().rank:
+            return run
+        require_vacant(folder)
+        try:
+            run.folder.mkdir(parents=True, exist_ok=True)
+            if held is not None:
+                run.lock(held)
+                require_vacant(folder)  # another process may have come in between
+            run.write_json("config.json", config)
+        except OSError as error:
+            raise UserError(f"{folder} cannot be written ({error.strerror}): give another --out") from None
+        return run
+
+    @classmethod
+    def open(cls, folder):
+        """An existing folder.  Raises UserError if it is none, or its config is damaged."""
+        path = Path(folder) / "config.json"
+        if not path.exists():
+            raise UserError(f"{folder} is not a run: there is no config.json in it")
+        config = read_settings(path)
+        if wrong := [name for name, value in config.items() if isinstance(value, list | dict)]:
+            raise UserError(f"{path}: {wrong[0]} is {config[wrong[0]]!r}; it must be one number or text")
+        if wrong := [name for name in TEXTS if not isinstance(config.get(name), str | None)]:
+            raise UserError(f"{path}: {wrong[0]} is {config[wrong[0]]!r}; it must be text")
+        return cls(folder, config)
+
+    def lock(self, held):
+        """Keep other processes out until `held` (an ExitStack) ends, and remove what a killed one left.
+
+        Raises
+        ------
+        UserError
+            If another process trains in the folder, or it cannot be written.
+        """
+        if parallel.world().rank:
+            return
+        try:
+            held.enter_context(locked(self.folder))
+        except OSError as error:
+            raise UserError(f"{self.folder} cannot be written ({error.strerror}): give another folder") from None
+        for file in self.folder.iterdir():
+            if LEFT.fullmatch(file.name) and file.name != "lock":
+                with suppress(OSError):
+                    file.unlink()
+
+    @property
+    def splits(self):
+        """What :func:`minifcn.data.manifest.splits` said when the run began; None of a run that did not keep it."""
+        path = self.folder / "splits.json"
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RecursionError) as error:
+            raise UserError(f"{path} cannot be read ({error})") from None
+        if not manifest.is_splits(kept):
+            raise UserError(f"{path} is damaged: it does not name classes and pictures")
+        return kept
+
+    def require_same_data(self, train, val):
+        """Raise UserError, saying what changed, unless pictures and classes are those that the run began with."""
+        if (kept := self.splits) is not None:
+            manifest.require_same_splits(kept, manifest.splits(train, val), self.folder)
+
+    @property
+    def last(self):
+        return self.folder / "last.safetensors"
+
+    @property
+    def best(self):
+        return self.folder / "best.safetensors"
+
+    @property
+    def resume_command(self):
+        return f"python -m minifcn.train --resume {shlex.quote(str(self.folder))}"
+
+    def write(self, name, text):
+        """Write a text file of the folder, all or nothing."""
+        if parallel.world().rank:
+            return
+        with atomic(self.folder / name) as partial:
+            partial.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")  # a path of the C locale
+
+    def write_json(self, name, value):
+        self.write(name, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+    def write_log(self, rows):
+        """The whole log.csv: what was logged after the checkpoint that a run continues from is gone, as it should."""
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, FIELDS, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+        self.write("log.csv", text.getvalue())
+
+    def save(self, t):
+        """Write the state of a training to last.safetensors.
+
+        Raises
+        ------
+        Diverged
+            If a weight is not finite.  A checkpoint that was good stays.
+        """
+        arrays = _weights(t.model)
+        if broken := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
+            raise Diverged(t, f"{broken[0].removeprefix('model.')} is no longer finite after step {t.step}")
+        if parallel.world().rank:
+            return
+        arrays |= {f"optimizer.{k}": backend.asnumpy(v) for k, v in t.optimizer.state_dict().items()}
+        record = describe(t.model) | dict(
+            config=self.config,
+            state={name: getattr(t, name) for name in STATE},
+            optimizer=dict(steps=t.optimizer.steps, lr=t.optimizer.lr),
+            loader=t.train.state_dict(),
+            random=backend.rng().bit_generator.state,
+        )
+        save_checkpoint(self.last, arrays, record)
+
+    def save_best(self, t):
+        """Write the weights alone to best.safetensors."""
+        if parallel.world().rank == 0:
+            save_checkpoint(self.best, _weights(t.model), describe(t.model) | dict(epoch=t.epoch, scores=t.rows[-1]))
+
+    def restore(self, t):
+        """Put the state of last.safetensors back into a training, to go on exactly where it was.
+
+        A run that was killed before it saved anything starts from its beginning, which comes to the same.
+        """
+        self.require_same_data(t.train.dataset, t.val and t.val.dataset)
+        if not self.last.is_file():
+            return
+        arrays, record = load_checkpoint(self.last)
+        if isinstance(record, dict) and isinstance(record.get("classes"), list):  # a run that kept no splits.json
+            names = map(str, record["classes"])
+            manifest.require_same_names(names, t.train.dataset.classes, f"{self.last} was trained", "its data now have")
+        buffers = {k.removeprefix("optimizer."): a for k, a in arrays.items() if k.startswith("optimizer.")}
+        try:
+            t.model.load_state_dict(weights_in(arrays))
+            t.optimizer.load_state_dict(buffers, record["optimizer"]["steps"])
+            t.optimizer.lr = _number_of(record["optimizer"], "lr")
+            t.train.load_state_dict(record["loader"])
+            backend.rng().bit_generator.state = record["random"]
+            for name, value in _state(record).items():
+                setattr(t, name, value)
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+            raise UserError(f"{self.last}: cannot be continued with the settings of this run ({error})") from None
+        if t.epoch > t.epochs:
+            raise UserError(
+                f"{self.folder} has {t.epoch} epochs already; give a larger number than --epochs {t.epochs}"
+            )
+
+
+def _state(record):
+    """The state of a training that a record holds.  ValueError if a value cannot be one."""
+    state = {name: record["state"][name] for name in STATE}
+    for name in ("epoch", "step"):
+        if type(state[name]) is not int or state[name] < 0:
+            raise ValueError(f"{name} is {state[name]!r}")
+    if type(state["trained"]) is not bool or type(state["rows"]) is not list or len(state["rows"]) != state["epoch"]:
+        raise ValueError(f"its log has no row for each of {state['epoch']} epochs")
+    for name in {**EMPTY, **state["running"]}:
+        _number_of(state["running"], name)
+    for row in state["rows"]:
+        for name in {"epoch", "loss", "lr", "seconds", *row}:
+            _number_of(row, name)
+    return state
+
+
+def _number_of(record, name):
+    """A number that a record holds under a name.  ValueError for anything else."""
+    value = record[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e300:
+        raise ValueError(f"{name} is {value!r:.60}")
+    return value
+
+
+def require_vacant(folder):
+    """Raise UserError if there is anything in a folder, or something else in its place."""
+    folder = Path(folder)
+    if folder.is_dir() and not all(LEFT.fullmatch(file.name) for file in folder.iterdir()):
+        raise UserError(f"{folder} is not empty: give another --out, or continue the run in it with --resume {folder}")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file, not a folder: give another --out")
+
+
+def find_checkpoint(path, weights="last"):
+    """The checkpoint file that `path` (a run folder, or a file) means, and the settings of its run, if it has one."""
+    path = Path(path)
+    if path.is_dir():
+        run = Run.open(path)
+        return (run.last if weights == "last" else run.best), run.config
+    return path, Run.open(path.parent).config if (path.parent / "config.json").is_file() else {}
+
+
+def _weights(model):
+    return {f"model.{name}": backend.asnumpy(array) for name, array in model.state_dict().items()}
+
+
+class Recorder(Callback):
+    """Keeps the run folder up to date: log and checkpoints every epoch, and when the run is stopped.
+
+    Attributes
+    ----------
+    saved : bool
+        Whether last.safetensors holds a state of this run.
+    began_at : int
+        Epochs that were finished when this part of the run began.
+    """
+
+    def __init__(self, run):
+        self.run, self.saved, self.began_at = run, False, 0
+
+    def started(self, t):
+        self.saved, self.began_at = self.run.last.is_file(), t.epoch
+        self.run.write_json("config.json", self.run.config)
+        self.write_splits(t)
+        self.run.write_log(t.rows)
+
+    def write_splits(self, t):
+        self.run.write_json("splits.json", manifest.splits(t.train.dataset, t.val and t.val.dataset, t.trouble))
+
+    def save(self, t):
+        self.run.save(t)
+        self.saved = True
+
+    epoch_trained = stopped = save
+
+    def closed(self, t):
+        if t.trouble:
+            self.write_splits(t)
+
+    def epoch_ended(self, t):
+        if _mean_iu(t.rows[-1]) >= max(map(_mean_iu, t.rows)):
+            self.run.save_best(t)
+        self.save(t)
+        self.run.write_log(t.rows)
+
+
+def _mean_iu(row):
+    """What makes one epoch better than another; without a labelled validation pixel, every later one is."""
+    value = row.get("mean_iu", math.nan)
+    return -1 if math.isnan(value) else value

@@ -1,0 +1,74 @@
+"""The end of a training: measures, pictures and the report, written into the run folder."""
+
+import warnings
+
+import numpy as np
+
+from ..arrays import parallel
+from ..io import atomic
+from ..training.loop import evaluate
+from ..training.results import data_facts, measures
+from .figures import confusion as confusion_figure
+from .figures import curves, samples
+from .report import write_report
+
+
+def illustrate(run, model, val, rows, header=None):
+    """Evaluate a trained model on its validation split, and write metrics, pictures and the report.
+
+    Parameters
+    ----------
+    run : Run
+    model : FCN
+    val : Loader
+    rows : list of dict
+        The log.
+    header : dict of {str: str}, optional
+        What the report says above everything else.
+
+    Returns
+    -------
+    dict
+        What metrics.json holds: see :func:`measures`.
+    """
+    confusion, loss = evaluate(model, val, progress=True)
+    data = val.dataset
+    metrics = measures(confusion, data.classes) | data_facts(data, loss)
+    if parallel.world().rank:
+        return metrics
+    images, labels = zip(*(data[i] for i in varied_examples(model, data, 4)))
+    predictions = [model.predict(image) for image in images]
+    figures = {
+        "curves.png": curves(rows),
+        "samples.png": samples(images, labels, predictions, data.classes, data.palette),
+        "confusion.png": confusion_figure(confusion.matrix, data.classes),
+    }
+    run.write_json("metrics.json", metrics | dict(header=header or {}))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the report has the names of the classes as text
+        for name, figure in figures.items():
+            with atomic(run.folder / name) as partial:
+                figure.savefig(partial, format="png")
+    write_report(run.folder)
+    return metrics
+
+
+def varied_examples(model, data, count, tried=100):
+    """Examples from good to poor: evenly spaced ranks of accuracy, among up to `tried` images spread over the data set.
+
+    Images of a single class are left out, where others are to be had.
+
+    Returns
+    -------
+    list of int
+    """
+    candidates = np.unique(np.linspace(0, len(data) - 1, min(tried, len(data))).astype(int))
+    examples = {int(i): data[int(i)] for i in candidates}
+    varied = [i for i, (_, label) in examples.items() if len(np.unique(label[label < model.num_classes])) > 1]
+    accuracy = {}
+    for i in varied or examples:
+        image, label = examples[i]
+        known = label < model.num_classes
+        accuracy[i] = float((model.predict(image) == label)[known].mean()) if known.any() else 0.0
+    ranked = sorted(accuracy, key=accuracy.get, reverse=True)
+    return [ranked[int((k + 0.5) / count * len(ranked))] for k in range(min(count, len(ranked)))]
