@@ -23,8 +23,12 @@ from .explain import Described
 _grad_enabled = ContextVar("grad_enabled", default=True)
 _scope = ContextVar("scope", default="")
 _watchers = ContextVar("watchers", default=())
-is_recording = _grad_enabled.get  # False inside no_grad()
 _birth = count()  # nodes are numbered as they are made, so a node's inputs always have smaller numbers
+
+
+def is_recording():
+    """Whether operations are recorded for ``backward()``: False inside :func:`no_grad`."""
+    return _grad_enabled.get()
 
 
 @contextmanager
