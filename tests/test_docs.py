@@ -83,7 +83,7 @@ def test_the_table_of_networks_is_what_the_networks_are():
                 offsets.append(str(node.offset[0]))
 
         with minifcn.shapes_only(), minifcn.no_grad(), watch(note):
-            model = minifcn.models.build(name)
+            model = minifcn.models.build(name).eval()
             shape = (1, model.trunk.in_channels, 500, 500)
             image = minifcn.Tensor(np.broadcast_to(np.float32(0), shape), name="image")
             sizes, _ = minifcn.geometry.fields_by_phase(model(image), image)

@@ -560,3 +560,64 @@ def test_a_receptive_field_prints_plain_numbers():
     field = mf.geometry.receptive_field(ops.max_pool2d(ops.conv2d(x, np.ones((1, 1, 3, 1))), 2), x)
     assert repr(field) == "ReceptiveField(size=(4, 2), jump=(2, 2), start=(1.5, 0.5), padding=(0, 0))"
     assert field.jump == (Fraction(2), Fraction(2))
+
+
+class Doubled(mf.Function):
+    """Nearest-neighbour upsampling by two, which says nothing of where its output lies."""
+
+    def forward(self, x):
+        return x.repeat(2, axis=2).repeat(2, axis=3)
+
+    def backward(self, gy):
+        return gy[:, :, ::2, ::2] + gy[:, :, 1::2, ::2] + gy[:, :, ::2, 1::2] + gy[:, :, 1::2, 1::2]
+
+
+def test_an_operation_that_says_nothing_has_no_place_and_the_error_names_it():
+    image = mf.Tensor(np.ones((1, 2, 8, 8)))
+    y = Doubled.apply(image)
+    after = mf.ops.conv2d(y, np.ones((1, 2, 3, 3)))
+    for ask in (lambda: mf.geometry.receptive_field(after, image), lambda: mf.geometry.crop_offset(y, image)):
+        with pytest.raises(mf.GeometryError, match=r"Doubled.* does not keep rows and columns"):
+            ask()
+    with pytest.raises(mf.GeometryError, match="Doubled"):
+        mf.ops.crop(y, like=image)
+
+
+def test_an_operation_can_say_in_one_word_that_it_keeps_its_place():
+    class Swish(mf.Function):
+        keeps_place = True
+
+        def forward(self, x):
+            return x / (1 + np.exp(-x))
+
+    image = mf.Tensor(np.ones((1, 2, 8, 8)))
+    y = Swish.apply(mf.ops.max_pool2d(image, 2))
+    assert mf.geometry.receptive_field(y, image) == mf.geometry.receptive_field(mf.ops.max_pool2d(image, 2), image)
+
+
+@pytest.mark.parametrize(
+    ("compute", "culprit"),
+    [
+        (lambda x: x / x.max(axis=(2, 3), keepdims=True), "Max"),
+        (lambda x: x * x.mean(axis=(2, 3)).reshape(1, 2, 1, 1), "Reshape"),
+        (lambda x: x - x.sum(axis=2, keepdims=True), "Sum"),
+        (lambda x: mf.ops.softmax(x, axis=2), "Softmax"),
+        (lambda x: mf.ops.log_softmax(x, axis=3), "LogSoftmax"),
+        (lambda x: mf.ops.transpose(x, 0, 1, 3, 2), "Transpose"),
+        (lambda x: mf.ops.conv2d(x, x.mean(axis=(0, 2, 3)).reshape(1, 2, 1, 1)), "Reshape"),
+        (lambda x: mf.ops.batch_norm(x, np.ones(2), np.zeros(2)), "BatchNorm2d"),
+    ],
+)
+def test_a_cell_that_depends_on_the_whole_image_has_no_field(compute, culprit):
+    image = mf.Tensor(np.arange(128.0).reshape(1, 2, 8, 8) % 7 + 1)
+    y = compute(image)
+    with pytest.raises(mf.GeometryError, match=culprit):
+        mf.geometry.receptive_field(y, image)
+
+
+def test_batch_statistics_leave_the_place_and_so_the_crops():
+    image = mf.Tensor(np.ones((1, 2, 8, 8)))
+    y = mf.ops.batch_norm(mf.ops.pad(image, (2, 2, 2, 2)), np.ones(2), np.zeros(2))
+    assert mf.geometry.crop_offset(y, image) == (2, 2)
+    frozen = mf.nn.BatchNorm2d(2).eval()
+    assert mf.geometry.receptive_field(frozen(image), image).size == (1, 1)

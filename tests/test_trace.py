@@ -8,7 +8,7 @@ import pytest
 from strategies import normal
 
 import minifcn as mf
-from minifcn import ops
+from minifcn import nn, ops
 from minifcn.engine import explain
 from minifcn.engine.core import Function
 from minifcn.engine.graphs import Graph
@@ -129,7 +129,10 @@ def test_an_arrow_past_boxes_of_its_own_column_goes_around_them():
 def test_an_operation_explains_itself_with_this_calls_numbers(run):
     told = run[0]["upscore2"].explain()
     assert told.symbols["k"] == (4, 4) and told.symbols["s"] == (2, 2) and told.symbols["C"] == 3
-    assert "a unit sees of image" in told.facts and "246 rows" in told.facts["a unit sees of image"]
+    assert told.facts["a unit sees of image"] == "all of it"  # by way of the batch's statistics
+    with mf.trace() as t, nn.module.evaluating(run[1]):
+        run[1](mf.Tensor(normal((2, 3, 40, 32), 1, np.float32), name="image"))
+    assert "246 rows" in t["upscore2"].explain().facts["a unit sees of image"]
     assert "row 1/2·i − 3/4" in told.facts["row i of the output"]
     assert "s = 2" in str(told) and r"\mathsf T" in told._repr_markdown_()
     node = ops.conv2d(np.ones((1, 1, 5, 5)), np.ones((1, 1, 3, 3)), stride=2, padding=1)

@@ -57,7 +57,9 @@ class AxisMap:
         ``0 ≤ i < len(sees)``; a period further on, ``jump · len(sees)`` cells further.  None: it sees nothing.  Empty:
         not kept, because it repeats only after more than `LONGEST` cells (odd sizes, interpolated to odd sizes).
     fault : str or None
-        Why this grid has no single position (two misaligned paths were fused), in words.
+        Why this grid has no single position (two misaligned paths were fused, say), in words.
+    everything : str or None
+        Why a cell depends on more than an interval of the root (batch statistics, say), in words; `sees` is then empty.
 
     Examples
     --------
@@ -72,11 +74,12 @@ class AxisMap:
     start: Fraction = Fraction(0)
     sees: tuple = ((0, 0),)
     fault: str | None = None
+    everything: str | None = None
 
     def __hash__(self):  # maps are the keys of the caches below: hash once
         cached = self.__dict__.get("_hash")
         if cached is None:
-            cached = hash((self.jump, self.start, self.sees, self.fault))
+            cached = hash((self.jump, self.start, self.sees, self.fault, self.everything))
             object.__setattr__(self, "_hash", cached)
         return cached
 
@@ -91,6 +94,8 @@ class AxisMap:
         GeometryError
             If it is not kept.
         """
+        if self.everything:
+            raise GeometryError(self.everything)
         if not self.sees:
             raise GeometryError(f"what a cell sees repeats only after more than {LONGEST} cells here: it is not kept")
         periods, phase = divmod(i, len(self.sees))
@@ -108,7 +113,7 @@ class AxisMap:
             _hull(self.interval(stride * i - padding + dilation * tap) for tap in range(kernel)) for i in range(period)
         )
         reach = Fraction(dilation * (kernel - 1), 2) - padding
-        return _reduced(self.jump * stride, self.start + reach * self.jump, tuple(sees), self.fault)
+        return _reduced(self.jump * stride, self.start + reach * self.jump, tuple(sees), self.fault, self.everything)
 
     @lru_cache(maxsize=4096)  # noqa: B019
     def spread(self, kernel, stride, padding, dilation=1):
@@ -124,7 +129,7 @@ class AxisMap:
         )
         jump = self.jump / stride
         reach = Fraction(dilation * (kernel - 1), 2) - padding
-        return _reduced(jump, self.start - reach * jump, tuple(sees), self.fault)
+        return _reduced(jump, self.start - reach * jump, tuple(sees), self.fault, self.everything)
 
     @lru_cache(maxsize=4096)  # noqa: B019
     def resize(self, n, m):
@@ -137,7 +142,9 @@ class AxisMap:
             for s in sources
         )
         ratio = Fraction(n, m)
-        return _reduced(self.jump * ratio, self.start + (ratio - 1) / 2 * self.jump, tuple(sees), self.fault)
+        return _reduced(
+            self.jump * ratio, self.start + (ratio - 1) / 2 * self.jump, tuple(sees), self.fault, self.everything
+        )
 
     def shift(self, offset):
         """The grid whose cell 0 is this one's cell `offset`: a crop; a negative offset: a pad."""
@@ -151,10 +158,20 @@ class AxisMap:
         if (self.jump, self.start) != (other.jump, other.start):
             why = f"two paths meet and do not coincide: cell i of one lies at {self}, cell i of the other at {other}"
             return AxisMap(self.jump, self.start, self.sees, why)
+        everything = self.everything or other.everything
         period = lcm(len(self.sees), len(other.sees))
         period = period if period <= LONGEST else 0
         sees = (_hull((self.interval(i), other.interval(i))) for i in range(period))
-        return _reduced(self.jump, self.start, tuple(sees), None)
+        return _reduced(self.jump, self.start, tuple(sees), None, everything)
+
+    def seeing_everything(self, why):
+        """The same grid, whose cells depend on all of the root: no interval says what they see."""
+        return replace(self, sees=(), everything=self.everything or why)
+
+
+def nowhere(why):
+    """The map of what has no rows and columns of the root: it has no position, and depends on all of the root."""
+    return AxisMap(sees=(), fault=why, everything=why)
 
 
 def called(tensor):
@@ -195,7 +212,7 @@ def _hull(intervals):
     return (min(lo for lo, _ in seen), max(hi for _, hi in seen)) if seen else None
 
 
-def _reduced(jump, start, sees, fault):
+def _reduced(jump, start, sees, fault, everything=None):
     """The same map with the shortest period that says the same."""
     n = len(sees)
     for period in range(1, n):
@@ -205,7 +222,7 @@ def _reduced(jump, start, sees, fault):
         if all(sees[i] == _moved(sees[i - period], int(step)) for i in range(period, n)):
             sees = sees[:period]
             break
-    return AxisMap(jump, start, sees, fault)
+    return AxisMap(jump, start, sees, fault, everything)
 
 
 def _moved(interval, by):

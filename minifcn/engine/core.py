@@ -17,7 +17,8 @@ from ..arrays import backend, buffers, frozen
 from ..errors import shown
 from ..kernels import registry
 from ..kernels.shapes import broadcast_shape, stand_in
-from .axis_maps import AxisMap, Root, blamed, called
+from . import places
+from .axis_maps import AxisMap, Root
 from .explain import Described
 
 _grad_enabled = ContextVar("grad_enabled", default=True)
@@ -263,7 +264,8 @@ class Function(Described):
 
     formula = ""
     located_by = 1  # how many of the leading inputs say where the output lies; None: all that have its size
-    pointwise = False  # the output's shape is the inputs' broadcast shape
+    pointwise = False  # the output's shape is the inputs' broadcast shape, and each cell comes from those at its place
+    keeps_place = False  # each output cell lies where its input cell does, though the operation is not pointwise
     # a node called by hand, forward() then backward(), saves everything and wants every gradient
     recording, needs, _saved, _marks, inputs, name, _frozen = True, (True,) * 16, (), (), (), "", None
 
@@ -294,7 +296,12 @@ class Function(Described):
         return broadcast_shape(shapes) if self.pointwise else None
 
     def locate(self, axis, *maps):
-        """Where the output lies along `axis` (0: h, 1: w), given where the inputs lie; None: it has no place."""
+        """Where the output lies along `axis` (0: h, 1: w), given where the inputs lie; None: it has no place.
+
+        An operation that is neither pointwise nor keeps the place must say it.
+        """
+        if not (self.pointwise or self.keeps_place):
+            return None
         place = maps[0]
         for other in maps[1:]:
             place = place.union(other)
@@ -320,7 +327,7 @@ class Function(Described):
         shape = self.infer(*(a.shape for a in arrays)) if registry.is_shapes_only() else None
         out = Tensor(self.forward(*arrays) if shape is None else stand_in(arrays[0], shape))
         self.in_shapes, self.out_shape = [a.shape for a in arrays], out.shape
-        out.name, out._where = self.name, self._locate(inputs, out)
+        out.name, out._where = self.name, places.of_output(self, inputs, out)
 
         self.seconds = perf_counter() - start
         for told, _ in _watchers.get():
@@ -374,21 +381,6 @@ class Function(Described):
     def free(self):
         """Drop the saved arrays and the links to the inputs; name, parameters and sizes stay."""
         self._saved, self.inputs = None, ()
-
-    def _locate(self, inputs, out):
-        if out.ndim != 4:
-            return {}
-        if self.located_by is None:
-            placed = [x for x in inputs if x.ndim == 4 and x.shape[2:] == out.shape[2:]]
-        else:
-            placed = inputs[: self.located_by]
-        where = {}
-        for root in dict.fromkeys(root for x in placed for root in x.where):
-            paths = [(called(x), x.where[root]) for x in placed if root in x.where]
-            place = tuple(self.locate(axis, *(m[axis] for _, m in paths)) for axis in (0, 1))
-            if None not in place:
-                where[root] = tuple(blamed(m, axis, paths, self.name, root) for axis, m in enumerate(place))
-        return where
 
 
 def _as_tensors(inputs):

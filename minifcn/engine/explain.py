@@ -153,6 +153,8 @@ class Described:
 
 def widest(place):
     """``3 rows``: the most that one cell sees along an axis."""
+    if place.everything:
+        return "all rows"
     sizes = [hi - lo + 1 for lo, hi in filter(None, place.sees)]
     return f"{max(sizes)} row{'s' * (max(sizes) > 1)}" if sizes else "nothing"
 

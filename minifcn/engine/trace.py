@@ -60,8 +60,11 @@ class Step:
         told = self.node.explain()
         facts = told.facts | {"kept for backward": amount(total_bytes(self.saved), "B")}
         for root, maps in self.output.where.items():
-            if not any(m.fault for m in maps):
-                facts[f"a unit sees of {root.name or 'the image'}"] = " and ".join(
+            what = f"a unit sees of {root.name or 'the image'}"
+            if any(m.everything for m in maps):
+                facts[what] = "all of it"
+            elif not any(m.fault for m in maps):
+                facts[what] = " and ".join(
                     f"{widest(m).replace('row', word)}" for m, word in zip(maps, ("row", "column"))
                 )
         return replace(told, name=self.name, facts=facts)

@@ -102,6 +102,7 @@ class LogSoftmax(OverAxis):
 
 class Dropout(Function):
     formula = "y = x · m / (1 − p),  m ~ Bernoulli(1 − p) for each element"
+    keeps_place = True
 
     def __init__(self, p=0.5):
         if not 0 <= p < 1:

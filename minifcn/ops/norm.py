@@ -12,6 +12,7 @@ from ..kernels.textbook import wide
 
 class LocalResponseNorm(Function):
     formula = "y_c = x_c / (k + α/n · Σ_{n channels around c} x²)^β"
+    keeps_place = True
 
     def __init__(self, size=5, alpha=1e-4, beta=0.75, k=1.0):
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
@@ -54,6 +55,12 @@ class BatchNorm2d(Function):
     def backward(self, gy):
         return K.batch_norm_grad(gy, self.saved)
 
+    def locate(self, axis, place):
+        return place.seeing_everything(
+            f"{self.name} takes its statistics from the whole batch in training, so a cell depends on all of it: call "
+            "model.eval() before asking what a cell sees"
+        )
+
     def count(self, out_shape, *in_shapes):
         return 8 * prod(out_shape)
 
@@ -85,6 +92,8 @@ class SyncBatchNorm2d(Function):
     def backward(self, gy):
         return K.sync_batch_norm_grad(gy, self.saved, self.all_reduce)
 
+    locate = BatchNorm2d.locate
+
     def count(self, out_shape, *in_shapes):
         return 8 * prod(out_shape)
 
@@ -93,6 +102,7 @@ class FrozenBatchNorm2d(Function):
     """Evaluation mode: the statistics are constants, so the layer is one multiplication and one addition."""
 
     formula = "y = γ (x − μ) / √(σ² + ε) + β,   μ, σ² fixed"
+    keeps_place = True
 
     def __init__(self, eps=1e-5):
         self.eps = eps

@@ -140,6 +140,7 @@ class Pad(Rearrangement):
 class Concat(Rearrangement):
     formula = "y = [x₁; x₂; …] along an axis"
     located_by = None
+    keeps_place = True
 
     def __init__(self, axis=1):
         self.axis = axis

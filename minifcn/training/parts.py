@@ -30,6 +30,7 @@ from ..kernels.cpu import workers
 from ..kernels.shapes import stand_in
 from ..models.store import load_start
 from ..nn import optim
+from ..nn.module import evaluating
 from ..nn.surgery import transplant
 from .loop import lonely_batch_norm
 from .run_folder import find_checkpoint
@@ -259,6 +260,6 @@ def _blas():
 
 def _field(model, size):
     """The receptive field of a pixel's scores."""
-    with no_grad(), shapes_only():
+    with evaluating(model), no_grad(), shapes_only():
         image = Tensor(stand_in(model.parameters()[0].data, (1, 3, *size)))
         return receptive_field(model(image), image).size

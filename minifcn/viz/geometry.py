@@ -160,7 +160,7 @@ def layers_of(name, size):
 
         def note(node, inputs, output):
             places = [x.where[root] for x in inputs if root in x.where]
-            if root not in output.where or not places:
+            if output.ndim != 4 or root not in output.where or not places:
                 return
             moves = output.where[root] != places[0] or output.shape[2:] != inputs[0].shape[2:]
             if moves or len(places) > 1 or node.macs or hasattr(node, "offset"):

@@ -67,7 +67,7 @@ def weighted_sum(results, factors):
 def field_of(net, x):
     """The receptive field of the net's outputs on images like x."""
     image = mf.Tensor(np.asarray(x))
-    with mf.no_grad(), mf.shapes_only():
+    with mf.no_grad(), mf.shapes_only(), nn.module.evaluating(net):
         return mf.geometry.receptive_field(net(image), image)
 
 

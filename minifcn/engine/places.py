@@ -1,0 +1,38 @@
+"""Where the output of an operation lies on each image that it was computed from."""
+
+from .axis_maps import blamed, called, nowhere
+
+
+def of_output(node, inputs, out):
+    """``{root: (map along h, map along w)}``; a root that the output depends on has an entry, even without a place.
+
+    Parameters
+    ----------
+    node : Function
+        The operation: its ``located_by`` and ``locate`` say where its output lies.
+    inputs : tuple of Tensor
+    out : Tensor
+    """
+    leading = inputs[: node.located_by]
+    if node.located_by is None:
+        leading = [x for x in inputs if x.shape[2:] == out.shape[2:]]
+    leading = [x for x in leading if x.ndim == 4]
+    others = [x for x in inputs if not any(x is p for p in leading)]
+    roots = [root for x in leading for root in x.where]
+    roots += [root for x in others for root in x.where if root is not x._root]  # a weight is a leaf, and no image
+    placed = leading if out.ndim == 4 else []
+    return {root: _on(root, node, placed, others) for root in dict.fromkeys(roots)}
+
+
+def _on(root, node, placed, others):
+    """The two maps of an output onto one root."""
+    paths = [(called(x), x.where[root]) for x in placed if root in x.where]
+    place = [node.locate(axis, *(m[axis] for _, m in paths)) if paths else None for axis in (0, 1)]
+    if None in place:
+        why = f"{node.name} ({type(node).__name__}) does not keep rows and columns in their places"
+        return (nowhere(f"{why}: its output has no position on {root}"),) * 2
+    for x in others:
+        if root in x.where and root is not x._root:
+            why = f"a cell of {node.name} depends on all of {root}, by way of {called(x)}"
+            place = [m.seeing_everything(why) for m in place]
+    return tuple(blamed(m, axis, paths, node.name, root) for axis, m in enumerate(place))
