@@ -12,7 +12,7 @@ import pytest
 from campaign import campaign, command
 from tiny_run import TINY, write_scenes
 
-from minifcn import train
+from minifcn import backend, train
 from minifcn.io import load_checkpoint
 
 pytestmark = pytest.mark.campaign
@@ -106,7 +106,7 @@ def test_a_state_that_is_not_restored_is_seen(uninterrupted, tmp_path, monkeypat
     def sabotaged(run, t):
         state = np.random.default_rng(7).bit_generator.state
         restore(run, t)
-        train.backend.rng().bit_generator.state = state
+        backend.rng().bit_generator.state = state
 
     monkeypatch.setattr(train.Run, "restore", sabotaged)
     with pytest.raises(AssertionError, match=r"killed at \d+\n"):
