@@ -80,11 +80,47 @@ def cross_entropy(scores, labels, weight=None, ignore_index=255, reduction="sum"
     >>> round(loss.item() / math.log(21), 6)
     2.0
     """
-    array = scores.data if isinstance(scores, Tensor) else scores
-    xp = backend.of(array)
-    require_maps("cross_entropy", array)
     if reduction not in REDUCTIONS:
         raise ValueError(f"unknown reduction {reduction!r}: choose from {', '.join(REDUCTIONS)}")
+    t = targets(scores, labels, weight, ignore_index, mask)
+    scale = None if reduction == "none" else 1 / t.divisor(reduction)
+    return CrossEntropy.apply(scores, labels=t.labels, weights=t.weights, scale=scale)
+
+
+class Targets:
+    """The labels of a batch, checked, beside its scores.
+
+    Attributes
+    ----------
+    labels : array of int64
+        (N, H, W): a class 0 … C − 1 everywhere; 0 where nothing counts.
+    counted : array of bool
+        (N, H, W): where a location is labelled and not masked.
+    weights : array
+        (N, H, W): the weight of each location's class; 0 where nothing counts.
+    """
+
+    def __init__(self, labels, counted, weights, host):
+        self.labels, self.counted, self.weights, self._host = labels, counted, weights, host
+
+    def divisor(self, reduction):
+        """What a sum over locations is divided by."""
+        if reduction == "valid":
+            return max(int(self._host.sum()), 1)
+        return {"sum": 1, "batch": max(len(self._host), 1)}[reduction]
+
+    def one_hot(self, classes):
+        """(N, C, H, W) of the weights' type: 1 for the class of each location that counts, else 0."""
+        xp = backend.of(self.labels)
+        is_class = xp.arange(classes)[:, None, None] == self.labels[:, None]
+        return (is_class & self.counted[:, None]).astype(self.weights.dtype)
+
+
+def targets(scores, labels, weight=None, ignore_index=255, mask=None):
+    """The :class:`Targets` of a loss; the parameters are those of :func:`cross_entropy`, and so are the errors."""
+    array = scores.data if isinstance(scores, Tensor) else scores
+    xp = backend.of(array)
+    require_maps("a loss", array)
     expected = (array.shape[0], *array.shape[2:])
     labels, mask = _given("labels", labels), None if mask is None else _given("mask", mask)
     for name, given in (("labels", labels), ("mask", mask)):
@@ -93,16 +129,13 @@ def cross_entropy(scores, labels, weight=None, ignore_index=255, reduction="sum"
     if labels.dtype.kind not in "iu":
         raise ValueError(f"labels must be integers, got {labels.dtype}")
 
-    classes, counted = array.shape[1], labels != ignore_index
+    classes, host = array.shape[1], labels != ignore_index
     if mask is not None:
         backend.of(labels, mask)
-        counted = counted & (mask != 0)
+        host = host & (mask != 0)
     _require_classes(labels, ignore_index, classes)
-    scale = {"sum": 1.0, "batch": 1 / max(len(labels), 1), "none": None}.get(reduction)
-    if reduction == "valid":
-        scale = 1 / max(int(counted.sum()), 1)
-    safe = labels * counted  # a void label must never be used as an index
-    safe, counted = backend.beside(safe, array).astype("int64"), backend.beside(counted, array)
+    safe = labels * host  # a void label must never be used as an index
+    safe, counted = backend.beside(safe, array).astype("int64"), backend.beside(host, array)
     dtype = xp.result_type(array.dtype, xp.float32)
     weights = counted.astype(dtype)
     if weight is not None:
@@ -110,7 +143,7 @@ def cross_entropy(scores, labels, weight=None, ignore_index=255, reduction="sum"
         if weight.shape != (classes,):
             raise ValueError(f"class weights have shape {weight.shape}; {classes} classes take ({classes},)")
         weights = weights * weight[safe]
-    return CrossEntropy.apply(scores, labels=safe, weights=weights, scale=scale)
+    return Targets(safe, counted, weights, host)
 
 
 def _given(name, values):

@@ -1,0 +1,15 @@
+"""Losses for dense prediction, as objects: what ``mf.fit(..., loss=...)`` and ``--loss`` take.
+
+To add one, write a file with a subclass of :class:`Loss` and name the class in `LOSSES`.
+"""
+
+from .cross_entropy import CrossEntropy
+from .dice import Dice
+from .focal import Focal
+from .lovasz import Lovasz
+from .loss import Loss
+
+__all__ = ["LOSSES", "CrossEntropy", "Dice", "Focal", "Loss", "Lovasz"]
+
+LOSSES = {loss.name: loss for loss in (CrossEntropy, Focal, Dice, Lovasz)}
+"""The losses by their names on the command line."""

@@ -1,0 +1,64 @@
+"""What a loss is: a function of scores and labels that knows its name, its reductions, and whether its parts add."""
+
+
+class Loss:
+    """A loss for dense prediction.  A subclass defines ``__call__``.
+
+    Attributes
+    ----------
+    name : str
+        The name on the command line.
+    formula : str
+    reductions : tuple of str
+        What ``reduction`` may be; the first is the default.  "sum": over all labelled pixels; "valid": the sum divided
+        by their number; "batch": the sum divided by the number of images; "mean": one value for the whole batch, whose
+        size does not depend on the number of pixels.
+    adds : bool
+        Whether the "sum" of a batch is the sum over its parts.  Ranks that share a batch and accumulated batches need
+        that.
+    """
+
+    name = formula = ""
+    reductions = ("sum", "valid", "batch")
+    adds = True
+
+    def __call__(self, scores, labels, weight=None, reduction=None):
+        """The loss of a batch.
+
+        Parameters
+        ----------
+        scores : Tensor
+            (N, C, H, W).
+        labels : array
+            (N, H, W) of integers: a class 0 … C − 1, or 255 (void).  Void pixels have neither loss nor gradient.
+        weight : array, optional
+            (C,) a weight for each class.
+        reduction : str, optional
+            One of `reductions`; by default the first.
+
+        Returns
+        -------
+        Tensor
+            A scalar.
+        """
+        raise TypeError(f"{type(self).__name__} must define __call__(scores, labels, weight=None, reduction=None)")
+
+    def __repr__(self):
+        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({settings})"
+
+    def reduction(self, given=None):
+        """`given`, or the default; ValueError if this loss does not have it."""
+        if given is None:
+            return self.reductions[0]
+        if given not in self.reductions:
+            raise ValueError(f"unknown reduction {given!r}: {self.name} has {', '.join(self.reductions)}")
+        return given
+
+
+def divisor(reduction, labelled, images):
+    """What the reduction of a batch divides a sum over its labelled pixels by: 1, their number, or that of images."""
+    divisors = {"sum": 1, "valid": labelled, "mean": labelled, "batch": images}
+    if reduction not in divisors:
+        raise ValueError(f"unknown reduction {reduction!r}: choose from {', '.join(divisors)}")
+    return divisors[reduction]
