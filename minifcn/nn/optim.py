@@ -10,6 +10,7 @@ import numpy as np
 from .. import kernels as K
 from ..arrays import backend
 from ..engine.core import Tensor, no_grad
+from .losses.loss import divisor
 
 __all__ = [
     "SGD", "Adam", "Optimizer", "constant", "convert_lr", "equivalent_momentum", "poly", "reduction_factor",
@@ -36,6 +37,9 @@ class Optimizer:
         If there is nothing to learn, or something that was computed, or a parameter twice; for a rate or a decay that
         is negative or not finite.
     """
+
+    scales_with_gradient = True  # whether a gradient twice as large makes a step twice as large
+    memory = 1.0  # how many steps' worth of a constant gradient a step adds up
 
     def __init__(self, params, lr, weight_decay=0.0):
         self.params = [p for p in parameter_list(params) if p.requires_grad]
@@ -163,7 +167,7 @@ class Adam(Optimizer):
         ε.
     """
 
-    memory = 1.0  # a step is about lr whatever the gradient's scale
+    scales_with_gradient = False
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
         for beta in betas:
@@ -258,20 +262,19 @@ SCHEDULES = {"constant": constant, "step": step_down, "poly": poly}
 def reduction_factor(reduction, labelled, batch_size):
     """What a reduction of the loss multiplies the mean over labelled pixels by.
 
-    N, the labelled pixels of a batch, for "sum" (the paper's); those of one image, N/B, for "batch"; 1 for "valid".
+    N, the labelled pixels of a batch, for "sum" (the paper's); those of one image, N/B, for "batch"; 1 for "valid" and
+    "mean".
 
     Parameters
     ----------
-    reduction : {"sum", "valid", "batch"}
+    reduction : {"sum", "valid", "batch", "mean"}
     labelled : int
         Labelled pixels of a batch, N.
     batch_size : int
         Images of a batch, B.
     """
-    factors = {"sum": labelled, "batch": labelled / batch_size, "valid": 1}
-    if reduction not in factors:
-        raise ValueError(f"unknown reduction {reduction!r}: choose from {', '.join(factors)}")
-    return factors[reduction]
+    factor = labelled / divisor(reduction, labelled, batch_size)
+    return int(factor) if reduction == "sum" else factor
 
 
 def step_factor(reduction, labelled, batch_size, accumulate=1):
@@ -293,7 +296,7 @@ def effective_step(optimizer, reduction, pixels, batch_size):
         Labelled pixels of a batch.
     batch_size : int
     """
-    factor = 1 if optimizer.memory == 1 else reduction_factor(reduction, pixels, batch_size)
+    factor = reduction_factor(reduction, pixels, batch_size) if optimizer.scales_with_gradient else 1
     return optimizer.lr * optimizer.memory * factor
 
 

@@ -1,7 +1,6 @@
 """The training loop, readable aloud: forward, loss, backward, step; and a short list of named callbacks."""
 
 import math
-import sys
 import time
 import warnings
 import zlib
@@ -10,18 +9,19 @@ from numbers import Integral
 
 import numpy as np
 
-from .. import nn, ops
+from .. import nn
 from ..arrays import backend, parallel
 from ..data import Loader
 from ..data.images import VOID
-from ..data.manifest import require_same_names
 from ..data.samples import called, sample
 from ..data.statistics import class_weights, pixels_per_batch, typical_pixels  # noqa: F401  some look for weights here
-from ..engine.core import Tensor, no_grad
+from ..engine.core import Tensor
 from ..errors import GeometryError, UserError
-from ..nn.module import evaluating, require_module
+from ..nn.losses import CrossEntropy, Loss
+from ..nn.losses.loss import divisor
+from ..nn.module import require_module
 from ..nn.optim import MEAN_RATE, SGD, constant, effective_step, reduction_factor, require_learnable, step_factor
-from .metrics import ConfusionMatrix
+from .evaluation import as_loader, evaluate, require_same_classes, scores_of
 
 
 @dataclass
@@ -33,6 +33,7 @@ class Training:
     val: Loader | None
     optimizer: object
     epochs: int
+    criterion: Loss = CrossEntropy()  # noqa: RUF009  it has no state
     reduction: str = "sum"
     base_lr: float = 0.0  # what the schedule is a factor on; a callback may change it, or the optimiser's lr
     rate: float = 0.0  # what the schedule has made of it
@@ -93,8 +94,8 @@ class Callback:
 
 
 def fit(
-    model, train, val=None, optimizer=None, epochs=1, reduction="sum", weight=None, accumulate=1, schedule=constant,
-    sampling=1.0, callbacks=(), resume=None,
+    model, train, val=None, optimizer=None, epochs=1, reduction=None, weight=None, accumulate=1, schedule=constant,
+    sampling=1.0, callbacks=(), resume=None, loss=None,
 ):  # fmt: skip
     """Train a model for segmentation.
 
@@ -112,8 +113,8 @@ def fit(
         By default SGD with momentum 0.9 and a rate that suits `reduction` and the pictures (:func:`default_rate`).
         Afterwards its ``lr`` is what it was before, not what the schedule made of it.
     epochs : int
-    reduction : {"sum", "valid", "batch"}
-        Of the loss, see :func:`minifcn.ops.cross_entropy`.
+    reduction : str, optional
+        One of ``loss.reductions``; by default the first, the paper's "sum" for cross-entropy.
     weight : array, optional
         (C,) class weights.
     accumulate : int
@@ -125,6 +126,8 @@ def fit(
     callbacks : sequence of Callback
     resume : callable, optional
         Called with the :class:`Training` before it starts, to put back a saved state.
+    loss : Loss, optional
+        By default ``mf.losses.CrossEntropy()``.  A loss whose parts do not add refuses several ranks and `accumulate`.
 
     Returns
     -------
@@ -143,17 +146,18 @@ def fit(
         Inside ``no_grad``.
     """
     require_module(model)
-    train, val = _loader(train, shuffle=True), _loader(val)
+    train, val = as_loader(train, shuffle=True), as_loader(val)
     for loader in filter(None, (train, val)):
         require_same_classes(model, loader.dataset)
-    require_arguments(epochs, reduction, accumulate, sampling)
+    loss, ranks = CrossEntropy() if loss is None else loss, parallel.world()
+    reduction = require_arguments(epochs, loss, reduction, accumulate, sampling, ranks)
     optimizer = optimizer or SGD(model.parameters(), default_rate(train, reduction, accumulate), momentum=0.9)
     require_learnable(model, optimizer)
     if lone := lonely_batch_norm(model, train):
         warnings.warn(lone, RuntimeWarning, stacklevel=2)
     train.begin_epoch()
     optimizer.zero_grad()  # of a run that was broken off before its step
-    t = Training(model, train, val, optimizer, epochs, reduction, base_lr=optimizer.lr, ranks=parallel.world())
+    t = Training(model, train, val, optimizer, epochs, loss, reduction, base_lr=optimizer.lr, ranks=ranks)
     weight = None if weight is None else backend.to_device(np.asarray(weight), t.device)
     if resume:
         resume(t)
@@ -185,14 +189,23 @@ def fit(
     return t
 
 
-def require_arguments(epochs, reduction, accumulate, sampling):
-    """Raise ValueError for what `fit` cannot train with."""
-    reduction_factor(reduction, 1, 1)
+def require_arguments(epochs, loss, reduction, accumulate, sampling, ranks):
+    """The reduction; ValueError for what `fit` cannot train with, TypeError for what is no loss."""
+    if not isinstance(loss, Loss):
+        kind = loss.__name__ if isinstance(loss, type) else type(loss).__name__
+        raise TypeError(f"loss is a {kind}: give an instance of a subclass of mf.losses.Loss, mf.losses.Dice() say")
+    reduction = loss.reduction(reduction)
     for name, number, least in (("epochs", epochs, 0), ("accumulate", accumulate, 1)):
         if not isinstance(number, Integral) or number < least:
             raise ValueError(f"{name} is {number!r}: it must be a whole number, at least {least}")
     if not 0 < sampling <= 1:
         raise ValueError(f"sampling is {sampling!r}: it must be a probability above 0, at most 1")
+    if not loss.adds and (accumulate > 1 or ranks.size > 1):
+        parts = "accumulated batches" if accumulate > 1 else "the parts of several ranks"
+        raise UserError(
+            f"the {loss.name} loss is one value for a whole batch: the losses of {parts} do not add up to it"
+        )
+    return reduction
 
 
 def lonely_batch_norm(model, loader):
@@ -225,7 +238,7 @@ def train_epoch(t, weight, accumulate, schedule, sampling, tell):
             if sampling < 1:
                 labels = np.where(parallel.uniform(labels.shape) < sampling, labels, VOID)
             inputs = Tensor(backend.to_device(t.model.preprocessing(images), t.device))
-            losses = losses_of(t.model, inputs, labels, weight, t.reduction)
+            losses = losses_of(t.model, inputs, labels, t.criterion, weight, t.reduction)
         share = record_step(t, [loss.item() for loss in losses], labels)
         loss = sum(losses[1:], losses[0])
         loss.backward(None if share == 1 else backend.of(loss.data).asarray(share, loss.dtype))
@@ -249,7 +262,7 @@ def train_epoch(t, weight, accumulate, schedule, sampling, tell):
         tell("epoch_trained")
 
 
-def losses_of(model, inputs, labels, weight=None, reduction="sum"):
+def losses_of(model, inputs, labels, criterion, weight=None, reduction=None):
     """The loss of every head of a model, times the head's weight; a model that is no FCN has one.
 
     Parameters
@@ -258,35 +271,22 @@ def losses_of(model, inputs, labels, weight=None, reduction="sum"):
     inputs : Tensor
     labels : array or dict of {str: array}
         (N, H, W); a dict has one for each head.
+    criterion : Loss
     weight, reduction
-        See :func:`minifcn.ops.cross_entropy`.
+        What the loss is called with.
 
     Returns
     -------
     list of Tensor
     """
     if not hasattr(model, "outputs"):
-        return [ops.cross_entropy(model(inputs), labels, weight, reduction=reduction)]
+        return [criterion(model(inputs), labels, weight, reduction)]
     losses = []
     for name, scores in model.outputs(inputs).items():
         own = labels[name] if isinstance(labels, dict) else labels
-        loss, factor = ops.cross_entropy(scores, own, weight, reduction=reduction), model.heads[name].loss_weight
+        loss, factor = criterion(scores, own, weight, reduction), model.heads[name].loss_weight
         losses.append(loss if factor == 1 else loss * factor)
     return losses
-
-
-def _loader(data, **options):
-    return data if data is None or isinstance(data, Loader) else Loader(data, batch_size=8, **options)
-
-
-def require_same_classes(model, data):
-    """Raise UserError unless the data set has as many classes as the model, and the same, if both name them."""
-    if data.num_classes != model.num_classes:
-        raise UserError(f"the model knows {model.num_classes} classes, but {called(data)} has {data.num_classes}")
-    names = getattr(model, "classes", None)
-    if names is not None and hasattr(data, "classes"):
-        remedy = "put the old names back, or, if the new ones are meant, set model.classes in Python"
-        require_same_names(names, data.classes, "the model was trained", f"{called(data)} has", remedy)
 
 
 def record_step(t, losses, labels):
@@ -303,10 +303,10 @@ def record_step(t, losses, labels):
     labels : array
         (n, H, W) of this rank's part.
     """
-    over = {"sum": 1, "valid": int((labels < t.model.num_classes).sum()), "batch": len(labels)}
-    own = over[t.reduction]
+    labelled, images = int((labels < t.model.num_classes).sum()), len(labels)
+    own = divisor(t.reduction, labelled, images)
     *totals, labelled, images = t.ranks.all_reduce(
-        np.array([*(loss * own for loss in losses), over["valid"], over["batch"]])
+        np.array([*(loss * own for loss in losses), labelled, images])
     ).tolist()
     if broken := [total for total in totals if not math.isfinite(total)]:
         raise Diverged(t, f"the loss became {broken[0]} at step {t.step + 1}")
@@ -318,7 +318,7 @@ def record_step(t, losses, labels):
     for name, value in dict(loss=total, pixels=labelled, seconds=now - t.clock).items():
         t.running[name] += value
     t.clock = now
-    return own / max({"sum": 1, "valid": labelled, "batch": images}[t.reduction], 1)
+    return own / max(divisor(t.reduction, labelled, images), 1)
 
 
 def require_same_start(t):
@@ -344,55 +344,10 @@ def finish_epoch(t, weight=None):
         seconds=round(sums["seconds"], 3),
     )  # fmt: skip
     if t.val is not None:
-        confusion, val_loss = evaluate(t.model, t.val, weight)
+        confusion, val_loss = evaluate(t.model, t.val, weight, loss=t.criterion)
         row |= dict(val_loss=val_loss, **scores_of(confusion))
     t.rows.append(row)
     t.epoch, t.trained, t.running = t.epoch + 1, False, dict(EMPTY)
-
-
-def scores_of(confusion):
-    """The paper's four measures, by name."""
-    return {name: getattr(confusion, name) for name in ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu")}
-
-
-def evaluate(model, data, weight=None, progress=False):
-    """The confusion matrix over a whole data set, and the loss per labelled pixel.
-
-    Under ``mpiexec`` all ranks call it alike, and all have the whole result.
-
-    Parameters
-    ----------
-    model : FCN
-    data : Loader or data set
-    weight : array, optional
-        (C,) class weights of the loss; the matrix counts pixels.
-    progress : bool
-        Show a bar, if stderr is a terminal.
-
-    Returns
-    -------
-    confusion : ConfusionMatrix
-    loss : float
-        Cross-entropy per labelled pixel; NaN if there are none.
-    """
-    from tqdm import tqdm  # not with the package: it looks its own version up on the disk
-
-    data = _loader(data)
-    require_same_classes(model, data.dataset)
-    confusion, total = ConfusionMatrix(model.num_classes), len(data.dataset)
-    losses = np.zeros(total)  # each at its place: their sum is the same for any number of ranks
-    device, ranks = backend.device(model.parameters()[0].data), parallel.world()
-    bar = tqdm(total=total, desc="evaluating", leave=False, disable=None if progress else True, file=sys.stderr)
-    with bar, evaluating(model), no_grad():
-        for first, images, labels in data.alike(ranks):
-            scores = model(Tensor(backend.to_device(model.preprocessing(images), device)))
-            losses[first] = ops.cross_entropy(scores, labels, weight).item()
-            confusion.update(labels, backend.asnumpy(scores.data.argmax(axis=1)))
-            bar.update(len(labels))
-    ranks.all_reduce(losses)
-    ranks.all_reduce(confusion.matrix)
-    labelled = int(confusion.matrix.sum())
-    return confusion, float(losses.sum()) / labelled if labelled else float("nan")
 
 
 class Diverged(UserError):

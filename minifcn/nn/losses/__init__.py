@@ -6,8 +6,8 @@ To add one, write a file with a subclass of :class:`Loss` and name the class in 
 from .cross_entropy import CrossEntropy
 from .dice import Dice
 from .focal import Focal
-from .lovasz import Lovasz
 from .loss import Loss
+from .lovasz import Lovasz
 
 __all__ = ["LOSSES", "CrossEntropy", "Dice", "Focal", "Loss", "Lovasz"]
 

@@ -1,0 +1,93 @@
+"""What a model is worth on a data set: the confusion matrix and the loss, neither of which depends on the batches."""
+
+import sys
+
+import numpy as np
+
+from ..arrays import backend, parallel
+from ..data import Loader
+from ..data.manifest import require_same_names
+from ..data.samples import called
+from ..engine.core import Tensor, no_grad
+from ..errors import UserError
+from ..nn.losses import CrossEntropy
+from ..nn.losses.loss import divisor
+from ..nn.module import evaluating
+from .metrics import ConfusionMatrix
+
+
+def as_loader(data, **options):
+    """A loader: `data` itself, or one for a bare data set; None of None."""
+    return data if data is None or isinstance(data, Loader) else Loader(data, batch_size=8, **options)
+
+
+def require_same_classes(model, data):
+    """Raise UserError unless the data set has as many classes as the model, and the same, if both name them."""
+    if data.num_classes != model.num_classes:
+        raise UserError(f"the model knows {model.num_classes} classes, but {called(data)} has {data.num_classes}")
+    names = getattr(model, "classes", None)
+    if names is not None and hasattr(data, "classes"):
+        remedy = "put the old names back, or, if the new ones are meant, set model.classes in Python"
+        require_same_names(names, data.classes, "the model was trained", f"{called(data)} has", remedy)
+
+
+def scores_of(confusion):
+    """The paper's four measures, by name."""
+    return {name: getattr(confusion, name) for name in ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu")}
+
+
+def evaluate(model, data, weight=None, progress=False, loss=None):
+    """The confusion matrix over a whole data set, and the loss per labelled pixel.
+
+    Under ``mpiexec`` all ranks call it alike, and all have the whole result.
+
+    Parameters
+    ----------
+    model : FCN
+    data : Loader or data set
+    weight : array, optional
+        (C,) class weights of the loss; the matrix counts pixels.
+    progress : bool
+        Show a bar, if stderr is a terminal.
+    loss : Loss, optional
+        By default cross-entropy.
+
+    Returns
+    -------
+    confusion : ConfusionMatrix
+    loss : float
+        The loss of each image per labelled pixel, averaged over the pixels; NaN if there are none.
+    """
+    from tqdm import tqdm  # not with the package: it looks its own version up on the disk
+
+    data, loss = as_loader(data), loss or CrossEntropy()
+    require_same_classes(model, data.dataset)
+    confusion, total = ConfusionMatrix(model.num_classes), len(data.dataset)
+    losses = np.zeros(total)  # each at its place: their sum is the same for any number of ranks
+    device, ranks = backend.device(model.parameters()[0].data), parallel.world()
+    bar = tqdm(total=total, desc="evaluating", leave=False, disable=None if progress else True, file=sys.stderr)
+    with bar, evaluating(model), no_grad():
+        for first, images, labels in data.alike(ranks):
+            scores = model(Tensor(backend.to_device(model.preprocessing(images), device)))
+            losses[first] = summed(loss, scores, labels, weight)
+            confusion.update(labels, backend.asnumpy(scores.data.argmax(axis=1)))
+            bar.update(len(labels))
+    ranks.all_reduce(losses)
+    ranks.all_reduce(confusion.matrix)
+    labelled = int(confusion.matrix.sum())
+    return confusion, float(losses.sum()) / labelled if labelled else float("nan")
+
+
+def summed(loss, scores, labels, weight=None):
+    """The sum over labelled pixels that the losses of single images stand for.
+
+    A loss that adds is computed on all images at once, which is faster and comes to the same.
+    """
+    if loss.adds:
+        return loss(scores, labels, weight, "sum").item()
+    reduction, classes = loss.reduction(), scores.shape[1]
+    return sum(
+        loss(scores[i : i + 1], labels[i : i + 1], weight).item()
+        * divisor(reduction, int((labels[i] < classes).sum()), 1)
+        for i in range(len(labels))
+    )
