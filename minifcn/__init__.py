@@ -19,7 +19,7 @@ from .engine.trace import trace
 from .errors import GeometryError
 from .kernels import override, shapes_only
 from .models import dense_prediction
-from .nn import optim
+from .nn import losses, optim
 from .training import metrics
 from .training.loop import fit
 
@@ -27,9 +27,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Function", "GeometryError", "GradcheckError", "Tensor", "adjoint_check", "backend", "data", "dense_prediction",
-    "fit", "geometry", "gradcheck", "io", "kernels", "manual_seed", "metrics", "models", "nn", "no_grad",
+    "fit", "geometry", "gradcheck", "io", "kernels", "losses", "manual_seed", "metrics", "models", "nn", "no_grad",
     "numerical_gradient", "ops", "optim", "override", "shapes_only", "trace", "viz",
 ]  # fmt: skip
 
-for _module in (dense_prediction, metrics, optim):  # `from minifcn.optim import SGD` works, as `mf.optim.SGD` does
+for _module in (
+    dense_prediction,
+    losses,
+    metrics,
+    optim,
+):  # `from minifcn.optim import SGD` works, as `mf.optim.SGD` does
     _sys.modules[f"{__name__}.{_module.__name__.rpartition('.')[2]}"] = _module

@@ -6,7 +6,8 @@ from .data import DATASETS, open_dataset
 from .errors import UserError
 from .io.cli import Parser, at_least, command, device, json_file, write_json
 from .models import load
-from .training.loop import evaluate
+from .nn import losses
+from .training.evaluation import evaluate
 from .training.results import data_facts, measures, result_lines
 from .training.run_folder import Run, find_checkpoint
 
@@ -31,6 +32,7 @@ def main(argv=None):
     args = parser().parse(argv)
     checkpoint, config = find_checkpoint(args.run, args.weights)
     model = load(checkpoint).to(args.device)
+    loss = losses.LOSSES.get(config.get("loss"), losses.CrossEntropy)()
     if args.dataset not in (None, config.get("dataset")):
         config = {}  # another data set: nothing that the run says about its own
     elif args.dataset is None and "dataset" not in config:
@@ -38,8 +40,8 @@ def main(argv=None):
     dataset = args.dataset or config["dataset"]
     split, root = args.split or config.get("val_split", "val"), args.root or config.get("root")
     data = run_split(checkpoint.parent, config, split, root) or open_dataset(dataset, split, root)
-    confusion, loss = evaluate(model, data, progress=True)
-    metrics = measures(confusion, data.classes) | data_facts(data, loss)
+    confusion, value = evaluate(model, data, progress=True, loss=loss)
+    metrics = measures(confusion, data.classes) | data_facts(data, value)
     out = sys.stderr if args.json == "-" else sys.stdout
     print(f"{checkpoint} on {dataset}: {len(data)} images", *result_lines(metrics), sep="\n", file=out)
     if args.json:

@@ -45,13 +45,14 @@ def train(parts, run, resume, json=None):
             t = fit(
                 parts.model, parts.train, parts.val, parts.optimizer, s.epochs, s.reduction, parts.weight, s.accumulate,
                 SCHEDULES[s.schedule], s.sampling, [stopper, recorder, Progress(out)], run.restore if resume else None,
+                parts.loss,
             )  # fmt: skip
         if t.epoch < t.epochs:
             print(f"stopped at step {t.step} of {t.total_steps}{_goes_on(run)}", file=out)
             return 128 + int(parallel.gather(t.ranks, stopper.number).max())
         if recorder.began_at == t.epochs:
             print(f"all {t.epochs} epochs were done already; a larger --epochs goes on", file=out)
-        metrics = illustrate(run, parts.model, parts.val, t.rows, parts.header)
+        metrics = illustrate(run, parts.model, parts.val, t.rows, parts.header, parts.loss)
     except Diverged as error:
         kept = f"the last good state is kept in {run.last}" if recorder.saved else f"{run.folder} holds no weights yet"
         raise UserError(f"{error}; {kept}") from None

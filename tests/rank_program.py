@@ -17,7 +17,8 @@ from minifcn.errors import UserError
 from minifcn.kernels.cpu import workers
 from minifcn.nn import optim
 from minifcn.training import parts
-from minifcn.training.loop import Callback, Training, evaluate, fit
+from minifcn.training.evaluation import evaluate
+from minifcn.training.loop import Callback, Training, fit
 from minifcn.training.run_folder import Recorder
 
 RANKS = parallel.world()

@@ -395,7 +395,7 @@ def test_a_reader_that_goes_away_leaves_no_traceback(scenes, tmp_path):
 
 @pytest.mark.cli
 def test_the_commands_are_listed_and_each_has_help_and_errors_of_its_own(capfd):
-    assert __main__.main() == 0
+    assert __main__.main([]) == 0
     listed = re.findall(r"python -m (minifcn\.\w+)", capfd.readouterr().out)
     assert listed == [f"minifcn.{name}" for name in __main__.COMMANDS]
     for module in listed:

@@ -14,7 +14,8 @@ from minifcn.data.palette import save_mask, voc_colour_map
 from minifcn.data.statistics import suitable_jitter, typical_pixels
 from minifcn.errors import UserError
 from minifcn.nn.optim import SGD, Adam, poly
-from minifcn.training.loop import Callback, default_rate, evaluate, fit
+from minifcn.training.evaluation import evaluate
+from minifcn.training.loop import Callback, default_rate, fit
 
 OPTIONS = dict(size=(24, 32), num_classes=3)
 
@@ -113,7 +114,7 @@ def test_what_cannot_learn_is_said():
         (dict(accumulate=0), "accumulate is 0: .* at least 1"),
         (dict(sampling=0), "sampling is 0"),
         (dict(sampling=float("nan")), "sampling is nan"),
-        (dict(reduction="mean"), "unknown reduction 'mean': choose from sum, batch, valid"),
+        (dict(reduction="mean"), "unknown reduction 'mean': cross_entropy has sum, valid, batch"),
         (dict(reduction="none"), "unknown reduction 'none'"),
     ],
 )

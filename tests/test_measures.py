@@ -12,7 +12,7 @@ from minifcn import evaluate, models, train
 from minifcn.data import Augment, Loader, Shapes
 from minifcn.data import loader as loading
 from minifcn.data.palette import save_mask
-from minifcn.training.loop import evaluate as measure
+from minifcn.training.evaluation import evaluate as measure
 from minifcn.training.loop import fit
 from minifcn.training.metrics import ConfusionMatrix
 

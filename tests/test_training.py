@@ -15,7 +15,8 @@ from minifcn.errors import UserError
 from minifcn.io import load_checkpoint
 from minifcn.nn.optim import SGD, poly
 from minifcn.ops import cross_entropy
-from minifcn.training.loop import Callback, Diverged, Training, class_weights, effective_step, evaluate, fit
+from minifcn.training.evaluation import evaluate
+from minifcn.training.loop import Callback, Diverged, Training, class_weights, effective_step, fit
 from minifcn.training.run_folder import Recorder, Run
 
 
@@ -27,7 +28,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def plain(monkeypatch):
     """No pictures at the end: they take longer than the training."""
-    monkeypatch.setattr(train, "illustrate", lambda run, model, val, rows, header: None)
+    monkeypatch.setattr(train, "illustrate", lambda *_: None)
     monkeypatch.setattr(train, "result_lines", lambda metrics: ())
 
 

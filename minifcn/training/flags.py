@@ -7,6 +7,7 @@ from .. import models
 from ..data import DATASETS
 from ..errors import UserError
 from ..io.cli import Parser, at_least, device, json_file, seed, share
+from ..nn.losses import LOSSES
 from ..nn.optim import SCHEDULES
 from .parts import PLACES
 from .recipes import RECIPES, recipe
@@ -68,9 +69,11 @@ def parser():
     step.add_argument("--momentum", type=at_least(0, float, below=1), default=0.9, help="of sgd")
     step.add_argument("--weight-decay", type=at_least(0, float), help="of weights, not biases (default: by reduction)")
     step.add_argument("--schedule", choices=tuple(SCHEDULES), default="poly", help="of the learning rate")
+    step.add_argument("--loss", choices=tuple(LOSSES), default="cross_entropy", help="what is made small")
     step.add_argument(
-        "--reduction", choices=("sum", "valid", "batch"), default="sum",
-        help="the loss: the paper's sum over pixels, its mean over labelled pixels, or the sum per image",
+        "--reduction", choices=("sum", "valid", "batch", "mean"),
+        help="of the loss: the paper's sum over pixels, its mean over labelled pixels, or the sum per image; dice and "
+        "lovasz have only a mean over classes (default: sum, or mean)",
     )  # fmt: skip
     step.add_argument(
         "--balance",

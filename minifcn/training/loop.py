@@ -200,11 +200,7 @@ def require_arguments(epochs, loss, reduction, accumulate, sampling, ranks):
             raise ValueError(f"{name} is {number!r}: it must be a whole number, at least {least}")
     if not 0 < sampling <= 1:
         raise ValueError(f"sampling is {sampling!r}: it must be a probability above 0, at most 1")
-    if not loss.adds and (accumulate > 1 or ranks.size > 1):
-        parts = "accumulated batches" if accumulate > 1 else "the parts of several ranks"
-        raise UserError(
-            f"the {loss.name} loss is one value for a whole batch: the losses of {parts} do not add up to it"
-        )
+    loss.require_parts(accumulate, ranks.size)
     return reduction
 
 

@@ -30,6 +30,7 @@ from ..kernels.cpu import workers
 from ..kernels.shapes import stand_in
 from ..models.store import load_start
 from ..nn import optim
+from ..nn.losses import LOSSES, Loss
 from ..nn.module import evaluating
 from ..nn.surgery import transplant
 from .loop import lonely_batch_norm
@@ -48,6 +49,7 @@ class Parts:
     train: Loader
     val: Loader
     optimizer: object
+    loss: Loss
     weight: object  # (C,) class weights, or None
     header: dict  # what is about to happen: {topic: one line}
 
@@ -67,6 +69,12 @@ class Parts:
 def assemble(settings, run=None):
     """The parts of a training, or of the `run` that is continued."""
     s = Namespace(**vars(settings))
+    loss = LOSSES[s.loss]()
+    try:
+        s.reduction = loss.reduction(s.reduction)
+    except ValueError as error:
+        raise UserError(f"--reduction: {error}") from None
+    loss.require_parts(s.accumulate, parallel.world().size)
     backend.manual_seed(s.seed)
     s.dataset, train_data, val_data = splits(s)
     if run:
@@ -90,7 +98,7 @@ def assemble(settings, run=None):
     lines = header(s, model, optimizer, train, val, weight, pixels)
     if start:
         lines["start"] = f"{s.init}: {start}"
-    return Parts(s, model, train, val, optimizer, weight, lines)
+    return Parts(s, model, train, val, optimizer, loss, weight, lines)
 
 
 def splits(s):
@@ -243,7 +251,7 @@ def header(s, model, optimizer, train, val, weight, pixels):
         data=f"{s.dataset}: {len(train.dataset)} images to train on, {len(val.dataset)} to validate on, "
         f"{model.num_classes} classes{changed}",
         model=f"{s.model}: {model.num_parameters():,} parameters; a pixel sees {seen[0]}×{seen[1]} pixels",
-        loss=f"cross-entropy, reduction {s.reduction}{sampled}{weights}",
+        loss=f"{s.loss.replace('_', '-')}, reduction {s.reduction}{sampled}{weights}",
         optimiser=f"{s.optimizer}, lr {optimizer.lr:g} ({s.schedule}), weight decay {s.weight_decay:g}",
         step=step,
         length=f"epochs {s.epochs}, each of {len(train)} batches of {images}; seed {s.seed}{shared}",

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .loop import scores_of
+from .evaluation import scores_of
 
 
 def measures(confusion, classes):

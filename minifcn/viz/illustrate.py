@@ -6,14 +6,14 @@ import numpy as np
 
 from ..arrays import parallel
 from ..io import atomic
-from ..training.loop import evaluate
+from ..training.evaluation import evaluate
 from ..training.results import data_facts, measures
 from .figures import confusion as confusion_figure
 from .figures import curves, samples
 from .report import write_report
 
 
-def illustrate(run, model, val, rows, header=None):
+def illustrate(run, model, val, rows, header=None, loss=None):
     """Evaluate a trained model on its validation split, and write metrics, pictures and the report.
 
     Parameters
@@ -25,13 +25,15 @@ def illustrate(run, model, val, rows, header=None):
         The log.
     header : dict of {str: str}, optional
         What the report says above everything else.
+    loss : Loss, optional
+        What was made small; by default cross-entropy.
 
     Returns
     -------
     dict
         What metrics.json holds: see :func:`measures`.
     """
-    confusion, loss = evaluate(model, val, progress=True)
+    confusion, loss = evaluate(model, val, progress=True, loss=loss)
     data = val.dataset
     metrics = measures(confusion, data.classes) | data_facts(data, loss)
     if parallel.world().rank:

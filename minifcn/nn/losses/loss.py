@@ -1,5 +1,7 @@
 """What a loss is: a function of scores and labels that knows its name, its reductions, and whether its parts add."""
 
+from ...errors import UserError
+
 
 class Loss:
     """A loss for dense prediction.  A subclass defines ``__call__``.
@@ -54,6 +56,14 @@ class Loss:
         if given not in self.reductions:
             raise ValueError(f"unknown reduction {given!r}: {self.name} has {', '.join(self.reductions)}")
         return given
+
+    def require_parts(self, accumulate, ranks):
+        """Raise UserError if a step is made of several parts of a batch, whose losses do not add up to the batch's."""
+        if not self.adds and (accumulate > 1 or ranks > 1):
+            parts = "accumulated batches" if accumulate > 1 else "the parts of several ranks"
+            raise UserError(
+                f"the {self.name} loss is one value for a whole batch: those of {parts} do not add up to it"
+            )
 
 
 def divisor(reduction, labelled, images):
