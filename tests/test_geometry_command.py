@@ -84,7 +84,7 @@ def test_a_classifier_is_shown_as_the_filter_it_is(name, field, jump, cells, cap
         (["fcn8s_mini", "--layer", "pool9"], "no layer 'pool9'; its layers are conv1_1, pool1"),
         (["fcn8s_mini", "--layer", "pool5", "--unit", "0", "16"], r"--unit: there is no unit \(0, 16\): .* 0 … 15"),
         (["fcn8s_mini", "--unit", "-1", "0"], r"there is no unit \(-1, 0\)"),
-        (["fcn8s_mini", "--out", "nowhere/a.png"], "nowhere/a.png is no .png.* file in a folder that is there"),
+        (["fcn8s_mini", "--out", "nowhere/a.png"], "nowhere/a.png is no .png.* file in a folder that exists"),
         (["fcn8s_mini", "--out", "a.xyz"], "a.xyz is no .png"),
         (["vgg16", "--input", "50"], "vgg16 does not take an image of 50×50: .*kernel of 7"),
     ],
