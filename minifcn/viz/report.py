@@ -127,8 +127,8 @@ def write_report(run_dir):
     run_dir : str or path
         A run folder. The function reads these files if they exist: `config.json` (settings by name),
         `metrics.json` (pixel_accuracy, mean_accuracy, mean_iu, fw_iu, pixels, per_class: a list of
-        {name, accuracy, iu}, floors: a list of {name, pixel_accuracy, mean_iu}, header: {topic: line}), `log.csv`, `samples.png`, `curves.png`,
-        `confusion.png`. Every score is a fraction.
+        {name, accuracy, iu}, floors: a list of {name, pixel_accuracy, mean_iu}, header: {topic: line}), `log.csv`,
+        `samples.png`, `curves.png`, `confusion.png`. Every score is a fraction.
 
     Returns
     -------
