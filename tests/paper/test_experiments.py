@@ -73,7 +73,7 @@ def test_another_experiments_folder_is_refused(tmp_path, refused):
     refused(main, "skips", "--out", tmp_path / "longer", match="other settings .*99")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
-    refused(main, "skips", "--out", tmp_path / "mine", match="is not empty")
+    refused(main, "skips", "--out", tmp_path / "mine", match="holds files but no experiment")
     refused(main, "skipz", match="invalid choice")
     (tmp_path / "lab" / "settings.json").write_text("{", encoding="utf-8")
     refused(main, "skips", "--out", tmp_path / "lab", match="settings.json is damaged")
