@@ -1,4 +1,4 @@
-"""Operations beside PyTorch's: values and gradients, for arrays of every layout, size, type and content."""
+"""Operations compared with PyTorch: values and gradients, for arrays of every layout, size, dtype and content."""
 
 import warnings
 
@@ -14,7 +14,7 @@ RTOL = {"float32": 3e-4, "float64": 1e-9}
 
 
 def laid_out(a, how):
-    """The same values with other strides."""
+    """An array with the same values and other strides."""
     match how:
         case 1:
             return np.asfortranarray(a)
@@ -32,7 +32,7 @@ def laid_out(a, how):
 
 
 def cases(F, rng):
-    """(name, ours, theirs, shapes) of one operation, drawn; whether non-finite values may stand in its input."""
+    """A random operation: (name, ours, PyTorch's, shapes of the inputs, whether inputs may be non-finite)."""
     n, c, h, w = (int(rng.integers(low, high)) for low, high in ((0, 4), (1, 6), (1, 12), (1, 12)))
     if rng.random() < 0.02:
         h, w = 130, 67
@@ -100,7 +100,7 @@ def check(number, rng):
     said = f"{name} of {[(v.shape, v.strides) for v in arrays]} {dtype}"
     try:
         right = theirs(*b)
-    except RuntimeError:  # PyTorch refuses some empty maps, which may be right here
+    except RuntimeError:  # PyTorch refuses some empty maps that minifcn may accept
         return 1
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)

@@ -1,6 +1,6 @@
-"""Predictions and gradients from threads, pools, asyncio and forked processes: the main thread's bits, and no hang.
+"""Predictions and gradients in threads, pools, asyncio and forked processes equal the main thread's bit by bit.
 
-Each case is a process of its own: one that hangs is ended and named.
+Each case runs in a separate process, so that a deadlock ends in a timeout and is reported.
 """
 
 import subprocess
@@ -42,7 +42,7 @@ def compute():
     a = np.ones((400, 400), "f4")
     net = model()
     while busy:
-        mf.ops.matmul(a, a)  # NumPy alone may hang here: a fork while its BLAS runs on several threads
+        mf.ops.matmul(a, a)  # not np.matmul: forking while a multithreaded BLAS runs may hang NumPy itself
         net.predict(image)
 
 if way == "thread":
@@ -67,8 +67,8 @@ else:
 if way == "thread":
     for t in threads: t.start()
     for t in threads: t.join()
-    got.append(work(nets[1]))  # and the main thread afterwards
-assert got, "the forked process has other bits"
+    got.append(work(nets[1]))  # the main thread computes afterwards
+assert got, "the forked process computed other bits"
 assert all(g == right for g in got), "other bits"
 """
 WAYS = ("fork", "thread", "pool", "asyncio")
@@ -85,7 +85,7 @@ def test_threads_and_forks():
 
 
 def test_other_bits_are_seen():
-    """The sabotage: another thread than the first computes with another number."""
+    """The sabotage: in the threads of a pool, one weight differs."""
     program = PROGRAM.replace(
         "    said =", "    net.parameters().__iter__().__next__().data.flat[0] += way == 'pool'\n    said ="
     )

@@ -1,4 +1,4 @@
-"""The ladder's third level: the CUDA sources run on the CPU, their threads in several orders, and under sanitizers."""
+"""Level 3 of docs/gpu.md: the CUDA sources run on the CPU, with several orders of threads, and under sanitizers."""
 
 import os
 import re
@@ -89,16 +89,16 @@ def test_sources_that_count_in_64_bits_give_the_same(monkeypatch):
         cuda_sources.the_others((2, 3, 4, 5), "f4")
 
 
-# ---- what must be noticed ----
+# ---- sanitizers, and planted mistakes ----
 
 
 def sanitized(what, tmp_path):
-    """Run cuda_sources.py under the sanitizer of a mistake; (exit code, all that was said)."""
+    """Run cuda_sources.py with a mistake under its sanitizer; (exit code, output)."""
     mistake = cuda_sources.MISTAKES.get(what)
     sanitizer = mistake.caught_by if mistake else what
     library = {"address": "libasan.so", "thread": "libtsan.so"}.get(sanitizer)
     path = subprocess.run(["g++", f"-print-file-name={library}"], capture_output=True, text=True).stdout.strip()
-    # ThreadSanitizer wants its addresses where they always are
+    # ThreadSanitizer needs a fixed address layout, so switch off its randomisation.
     fixed = ["setarch", "-R"] if sanitizer == "thread" else []
     environment = os.environ | {
         "LD_PRELOAD": path if library else "", "ASAN_OPTIONS": "detect_leaks=0",
@@ -123,7 +123,7 @@ def test_the_sanitizers_find_nothing_in_the_sources(sanitizer, tmp_path):
 @pytest.mark.parametrize("what", cuda_sources.MISTAKES)
 def test_a_planted_mistake_is_caught(what, tmp_path):
     mistake = cuda_sources.MISTAKES[what]
-    assert sum(mistake.old in launch.source(file) for file in FILES), "the mistake is not in any source any more"
+    assert sum(mistake.old in launch.source(file) for file in FILES), "no source contains the text to replace"
     code, said = sanitized(what, tmp_path)
     assert code != 0 and "nothing noticed" not in said
     assert re.search(SAID[mistake.caught_by], said), said

@@ -1,4 +1,4 @@
-"""The engine and the layers on the device: gradients add up as on the host, nothing changes side unasked."""
+"""The engine and the layers on the device: gradients add up as on the host, and no array moves implicitly."""
 
 import copy
 import inspect
@@ -63,7 +63,7 @@ def test_nothing_is_remembered_under_no_grad(device):
 
 def test_mixed_devices_are_refused_and_both_are_named(xp, device):
     here, there = leaf(device, 1, 2, 4, 4), mf.Tensor(normal((1, 2, 4, 4), 1, np.float32))
-    labels = device.put(np.zeros((1, 4, 4), np.int64))  # labels on the host may stand beside scores on a device
+    labels = device.put(np.zeros((1, 4, 4), np.int64))  # the reverse, labels on the host alone, is allowed
     for operation in (
         lambda: here + there,
         lambda: there * here,

@@ -1,4 +1,4 @@
-"""The double refuses what CuPy refuses (asked of CuPy itself, where it runs), and what CuPy should have refused."""
+"""The strict double refuses what CuPy refuses (also tested on CuPy, if it runs), and what CuPy should refuse."""
 
 import copy
 import operator
