@@ -22,7 +22,7 @@ def parser():
     p = Parser("gpucheck", "Run the test suite and the benchmark on a GPU, and write a report to attach to an issue.")
     p.add_argument("cases", nargs="*", metavar="CASE", help="time only these cases of minifcn.bench (kernels, steps)")
     p.add_argument("--out", metavar="FILE", default="gpucheck.md", help="the file of the report")
-    p.add_argument("--json", type=json_file, metavar="OUT", help='write the results there ("-": standard output)')
+    p.add_argument("--json", type=json_file, metavar="OUT", help='write the results to a file ("-": standard output)')
     return p
 
 

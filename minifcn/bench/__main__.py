@@ -19,7 +19,7 @@ def parser():
     p.add_argument("--against", choices=("torch",), help="also measure PyTorch on the same computation, alternately")
     p.add_argument("--rounds", type=at_least(1), default=9, help="the number of samples of each side of a case")
     p.add_argument("--figure", metavar="FILE", help="draw the ratios to this PNG file")
-    p.add_argument("--json", type=json_file, metavar="OUT", help='write the results there ("-": standard output)')
+    p.add_argument("--json", type=json_file, metavar="OUT", help='write the results to a file ("-": standard output)')
     p.add_argument(
         "--memory-of", choices=("minifcn", "torch"), help="internal: measure one step's peak memory in this process"
     )

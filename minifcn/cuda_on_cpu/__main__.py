@@ -39,7 +39,7 @@ def main(argv=None):
     environment = settings()
     program = shutil.which(args.command[0], path=environment["PATH"])
     if program is None:
-        raise UserError(f"there is no command {args.command[0]!r}")
+        raise UserError(f"there is no command {args.command[0]!r} on the PATH")
     sys.stdout.flush()
     os.execve(program, [program, *args.command[1:]], environment)
 

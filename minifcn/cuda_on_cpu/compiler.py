@@ -84,9 +84,9 @@ def _header(source, flags):
         if half:
             flags += ["-include", "cuda_fp16.h", "-D__CUDACC_VER_MAJOR__=13"]
         return ROOM / "cuda.h"
-    room = Path(os.environ.get("CUPY_CACHE_DIR", "."))
-    room.mkdir(parents=True, exist_ok=True)
-    header, headers = room / "cuda_and_cupy.h", ("complex.cuh", "carray.cuh", "atomics.cuh", "math_constants.h")
+    cache = Path(os.environ.get("CUPY_CACHE_DIR", "."))
+    cache.mkdir(parents=True, exist_ok=True)
+    header, headers = cache / "cuda_and_cupy.h", ("complex.cuh", "carray.cuh", "atomics.cuh", "math_constants.h")
     compiled = Path(f"{header}.gch")
     if not compiled.exists():
         lines = [f'#include "{ROOM / "cuda.h"}"', *(f"#include <cupy/{name}>" for name in headers)]

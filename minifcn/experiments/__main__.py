@@ -16,7 +16,7 @@ def parser():
     p.add_argument("--seeds", type=at_least(1), default=3, help="repeat every training with this many seeds")
     p.add_argument("--out", metavar="DIR", help="the folder of the experiment (default: runs/experiment-NAME)")
     p.add_argument("--short", action="store_true", help="run all steps at a toy size; the numbers mean nothing")
-    p.add_argument("--json", type=json_file, metavar="OUT", help='write the results there ("-": standard output)')
+    p.add_argument("--json", type=json_file, metavar="OUT", help='write the results to a file ("-": standard output)')
     return p
 
 

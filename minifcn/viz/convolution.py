@@ -130,7 +130,7 @@ class ConvStepper(Stepper):
         if self.operation == "max_pool2d":
             return f"y[{cell}] = max({', '.join(short(v) for _, v in read)}) = {short(self.y.flat[i])}"
         if self.spreads:
-            return f"x[{cell}] = {short(self.x.flat[i])} times w is added to y, where its window lies"
+            return f"x[{cell}] = {short(self.x.flat[i])} times w is added to the window in y"
         products = " + ".join(f"{short(w)}·{short(v)}" for w, v in read)
         return f"y[{cell}] = {products} = {short(self.y.flat[i])}"
 

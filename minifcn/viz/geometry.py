@@ -66,7 +66,7 @@ class Layer:
 
 def parser():
     """The flags of this command."""
-    p = Parser("geometry", "What every layer of a model sees and where it lies, the crops, and a picture of one unit.")
+    p = Parser("geometry", "Show the receptive field and position of each layer, the crops, and a picture of one unit.")
     p.add_argument("model", metavar="MODEL", help=f"one of {', '.join((*MODELS, *CLASSIFIERS))}")
     p.add_argument("--input", type=_size, default="500", metavar="SIZE", help="image size: 500, or 500x375 (h x w)")
     p.add_argument("--layer", metavar="NAME", help="the layer of the drawn unit (default: the last with a field)")
@@ -78,14 +78,14 @@ def parser():
         help="the row and column of the unit in its layer (default: the centre)",
     )
     p.add_argument("--out", type=_picture, metavar="FILE", help="the file of the picture (default: MODEL-geometry.png)")
-    p.add_argument("--json", type=json_file, metavar="OUT", help='write the numbers there ("-": standard output)')
+    p.add_argument("--json", type=json_file, metavar="OUT", help='write the numbers to a file ("-": standard output)')
     return p
 
 
 def _size(text):
     """An argparse type: converts "500" or "500x375" to (h, w)."""
     if not re.fullmatch(r"[1-9]\d{0,5}([x×][1-9]\d{0,5})?", text):
-        raise argparse.ArgumentTypeError(f"{text} is no size; give 500, or 500x375 for height and width")
+        raise argparse.ArgumentTypeError(f"{text} is not a size; give 500, or 500x375 for height and width")
     sizes = [int(n) for n in re.split("[x×]", text)]
     return sizes[0], sizes[-1]
 
@@ -93,7 +93,8 @@ def _size(text):
 def _picture(text):
     """An argparse type: the file of a picture; refused here, before the work, if it cannot be written."""
     if Path(text).suffix.lower() not in PICTURES or Path(text).is_dir() or not Path(text).parent.is_dir():
-        raise argparse.ArgumentTypeError(f"{text} is no {', '.join(PICTURES)} file in a folder that exists")
+        kinds = ", ".join(PICTURES)
+        raise argparse.ArgumentTypeError(f"{text} cannot be written; give a {kinds} file in an existing folder")
     return text
 
 

@@ -74,8 +74,8 @@ def command(main, *argv):
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         code = main([str(a) for a in argv])
-    said = [line for line in err.getvalue().splitlines() if line.startswith("error: ")]
-    assert code in (0, 2) and len(said) == (code == 2) and "Traceback" not in err.getvalue(), (code, err.getvalue())
+    errors = [line for line in err.getvalue().splitlines() if line.startswith("error: ")]
+    assert code in (0, 2) and len(errors) == (code == 2) and "Traceback" not in err.getvalue(), (code, err.getvalue())
     return code, err.getvalue()
 
 

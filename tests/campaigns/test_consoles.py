@@ -45,9 +45,9 @@ def check_with(run, scenes, base):
         done = subprocess.run(
             [sys.executable, *map(str, argv)], env=environment | CONSOLES[console], cwd=out, capture_output=True
         )
-        said = f"{console}: {' '.join(map(str, argv[:4]))}: {done.stderr[-300:]!r}"
-        assert done.returncode in (0, 2) and b"Traceback" not in done.stderr, said
-        assert done.returncode == 0 or b"error: " in done.stderr, said
+        message = f"{console}: {' '.join(map(str, argv[:4]))}: {done.stderr[-300:]!r}"
+        assert done.returncode in (0, 2) and b"Traceback" not in done.stderr, message
+        assert done.returncode == 0 or b"error: " in done.stderr, message
 
     return check
 

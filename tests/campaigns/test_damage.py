@@ -100,7 +100,7 @@ def test_a_damaged_file(kind, scenes):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MEMORY
 
 
-def test_a_reader_without_its_refusal_is_seen(scenes):
+def test_a_reader_that_does_not_refuse_is_found(scenes):
     """The sabotage: a reader raises the decoder's error instead of a UserError."""
     path, data = scenes / "a.png", picture("PNG")
 

@@ -67,7 +67,7 @@ def test_trainings(scenes, tmp_path):
     campaign("flags, trained", 6, 150, trained)
 
 
-def test_a_flag_without_a_check_is_seen(monkeypatch):
+def test_a_flag_without_a_check_is_found(monkeypatch):
     """The sabotage: the parser does not convert argparse's error to a sentence."""
     monkeypatch.setattr(cli.Parser, "error", lambda self, message: 1 / 0)
     with pytest.raises(AssertionError, match="ZeroDivisionError"):

@@ -83,10 +83,10 @@ def check_with(uninterrupted, run):
         at = 1 + number * 37 % events if number % 4 else 0  # all changes in turn; in a sample they are far apart
         done = started(scenes, run, at, 0 if at else rng.uniform(0.01, seconds))
         assert done.returncode in (0, -signal.SIGKILL), done.stderr
-        code, said = command(train.main, "--resume", run)
+        code, error = command(train.main, "--resume", run)
         if code:  # killed before there was anything to resume: start the training again
             code, again = command(train.main, *flags(scenes, run))
-            assert code == 0, f"killed at {at}: {said} {again}"
+            assert code == 0, f"killed at {at}: {error} {again}"
         for ours, theirs in zip(contents(run), right):
             assert ours == theirs, f"killed at {at}"
         left = [name for name in os.listdir(run) if "tmp" in name or "partial" in name]

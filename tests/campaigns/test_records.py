@@ -73,7 +73,7 @@ def test_wrong_values_in_records(copy, monkeypatch, tmp_path):
     campaign("wrong values in records", 60, 1200, check_on(copy), seconds=30)
 
 
-def test_a_record_that_is_believed_is_seen(copy, monkeypatch, tmp_path):
+def test_a_command_that_trusts_a_record_is_found(copy, monkeypatch, tmp_path):
     """The sabotage: a command uses a field of config.json without checking it."""
     main = evaluate.main
 

@@ -30,9 +30,9 @@ def model():
 def work(net=None):
     net = net or model()
     net.eval()
-    said = net.predict(image).tobytes()
+    prediction = net.predict(image).tobytes()
     mf.ops.cross_entropy(net(mf.Tensor(x)), labels).backward()
-    return said, [p.grad.tobytes() for p in net.parameters() if p.grad is not None]
+    return prediction, [p.grad.tobytes() for p in net.parameters() if p.grad is not None]
 
 right = work()
 nets = [model() for _ in range(4)]
@@ -84,10 +84,10 @@ def test_threads_and_forks():
     campaign("threads and forks", 4, 200, check, seconds=90)
 
 
-def test_other_bits_are_seen():
+def test_a_difference_in_a_thread_is_found():
     """The sabotage: in the threads of a pool, one weight differs."""
     program = PROGRAM.replace(
-        "    said =", "    net.parameters().__iter__().__next__().data.flat[0] += way == 'pool'\n    said ="
+        "    prediction =", "    net.parameters().__iter__().__next__().data.flat[0] += way == 'pool'\n    prediction ="
     )
     program = program.replace("right = work()", "way, kept = '', way\nright = work()\nway = kept")
     with pytest.raises(AssertionError, match="case 2: "):

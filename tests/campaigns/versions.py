@@ -51,10 +51,10 @@ def main(folder, argv):
                 "import importlib.metadata as m, platform; print('Python ' + platform.python_version(), "
                 f"*(p + ' ' + m.version(p) for p in {PACKAGES}), sep=', ')"
             )
-            there = subprocess.run([program, "-c", code], capture_output=True, text=True).stdout.strip()
+            versions = subprocess.run([program, "-c", code], capture_output=True, text=True).stdout.strip()
             run = subprocess.run([program, "-m", "pytest", "-q", *(argv or SUBSET)], capture_output=True, text=True)
             (place / "pytest.txt").write_text(run.stdout + run.stderr)
-            print(f"{version} {age} ({there}): {run.stdout.strip().splitlines()[-1]}")
+            print(f"{version} {age} ({versions}): {run.stdout.strip().splitlines()[-1]}")
 
 
 if __name__ == "__main__":

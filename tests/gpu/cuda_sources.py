@@ -97,8 +97,8 @@ def pool(p, dtype):
     return results
 
 
-def the_others(shape, dtype):
-    """Check the loss, local response normalisation and batch normalisation's sums on maps of one shape; the results."""
+def loss_and_norms(shape, dtype):
+    """Check the loss, local response norm and the sums of batch norm on maps of one shape; their results."""
     N, C, H, W = shape
     x, gy = normal(shape, 1, dtype), normal(shape, 2, dtype)
     labels = np.random.default_rng(0).integers(0, C, (N, H, W))
@@ -143,7 +143,7 @@ def main(mistake, file):
             far_away(file)
         convolve(Convolution((2, 4, 5, 6), (2, 2, 3, 2), (2, 1), (1, 1), (1, 2), 2), "f4")
         pool(Pooling((1, 2, 5, 6), (2, 3), (2, 2), (0, 1), (1, 1), True), "f4")
-        the_others((2, 6, 3, 4), "f4")
+        loss_and_norms((2, 6, 3, 4), "f4")
     print("nothing noticed")
 
 

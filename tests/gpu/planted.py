@@ -366,18 +366,18 @@ class Answer:
     """The result of a run: its value, copied to the host, and the transfers between host and device."""
 
     value: np.ndarray
-    crossings: list
+    transfers: list
 
 
 def run(function, xp, arrays):
     """Run `function` on arrays of the library `xp`."""
     arrays = [xp.array(a) for a in arrays]
     cupy = {"cupy": strict_cupy} if xp is strict_cupy else {}
-    with mock.patch.dict(sys.modules, cupy), strict_cupy.counted() as crossings:
+    with mock.patch.dict(sys.modules, cupy), strict_cupy.counted() as transfers:
         value = function(xp, *arrays)
     if isinstance(value, np.ndarray) and xp is not np:
         raise TypeError("the result is on the host")
-    return Answer(backend.asnumpy(value), crossings)
+    return Answer(backend.asnumpy(value), transfers)
 
 
 def found(bug, xp):
@@ -392,8 +392,8 @@ def found(bug, xp):
         return f"dtype {a.dtype}, not {b.dtype}"
     if a.shape != b.shape or not np.allclose(a, b, rtol=1e-5, atol=1e-5):
         return "wrong numbers"
-    if len(got.crossings) > len(expected.crossings):
-        return f"{len(got.crossings)} transfers, not {len(expected.crossings)}"
+    if len(got.transfers) > len(expected.transfers):
+        return f"{len(got.transfers)} transfers, not {len(expected.transfers)}"
     return None
 
 

@@ -36,21 +36,21 @@ OPERANDS = {"a", "b", "x", "y", "x1", "x2", "m", "ary", "arr", "array", "conditi
 SEQUENCES = {"tup", "arrays"}  # parameters with these names are sequences of arrays
 INTEGERS = {"shape", "newshape", "axis", "axes", "pad_width"}  # parameters with these names are Python integers
 
-_crossings = []  # ("up" | "down", shape): every transfer between host and device
+_transfers = []  # ("up" | "down", shape): every transfer between host and device
 
 
 @contextmanager
 def counted():
     """Yield a list that receives the transfers inside at the end: ("up", shape) to the device, ("down", shape) back."""
-    first, transfers = len(_crossings), []
+    first, transfers = len(_transfers), []
     try:
         yield transfers
     finally:
-        transfers += _crossings[first:]
+        transfers += _transfers[first:]
 
 
-def _crossed(direction, value):
-    _crossings.append((direction, np.shape(value)))
+def _transferred(direction, value):
+    _transfers.append((direction, np.shape(value)))
     return value
 
 
@@ -141,16 +141,16 @@ class ndarray:
     # transfers to the host; on a GPU each waits for the device
 
     def get(self, stream=None, order="C", out=None, blocking=True):
-        return _crossed("down", self._values).copy(order=order)
+        return _transferred("down", self._values).copy(order=order)
 
     def item(self):
-        return _crossed("down", self._values).item()
+        return _transferred("down", self._values).item()
 
     def tolist(self):
-        return _crossed("down", self._values).tolist()
+        return _transferred("down", self._values).tolist()
 
     def tobytes(self):
-        return _crossed("down", self._values).tobytes()
+        return _transferred("down", self._values).tobytes()
 
     def __float__(self):
         return float(self.item())
@@ -159,10 +159,10 @@ class ndarray:
         return int(self.item())
 
     def __bool__(self):
-        return bool(_crossed("down", self._values))
+        return bool(_transferred("down", self._values))
 
     def __repr__(self):
-        return repr(_crossed("down", self._values))
+        return repr(_transferred("down", self._values))
 
     def __format__(self, spec):
         return format(self.item() if spec else self.get(), spec)
@@ -192,7 +192,7 @@ class ndarray:
     def __getitem__(self, index):
         index = _index(index)
         if any(isinstance(i, np.ndarray) and i.dtype == bool for i in index):
-            _crossed("down", ())  # the shape depends on the number of chosen elements: CuPy waits for it
+            _transferred("down", ())  # the shape depends on the number of chosen elements: CuPy waits for it
         return _device(self._values[index])
 
     def __setitem__(self, index, value):
@@ -227,7 +227,7 @@ def _part(part):
     if isinstance(part, ndarray):
         return part._values
     if isinstance(part, list | np.ndarray):  # CuPy copies it to the device at every use
-        return _crossed("up", np.asarray(part))
+        return _transferred("up", np.asarray(part))
     return part
 
 
@@ -308,7 +308,7 @@ def asarray(a, dtype=None, order=None, *, copy=None, blocking=False):
         return a if dtype in (None, a.dtype) and not copy else ndarray(np.array(a._values, dtype))
     if isinstance(a, list | tuple) and any(isinstance(v, ndarray) for v in a):
         return ndarray(np.array(_host(a, "asarray"), dtype))
-    return ndarray(_crossed("up", np.array(a, dtype, order=order or "K")))
+    return ndarray(_transferred("up", np.array(a, dtype, order=order or "K")))
 
 
 def array(a, dtype=None, copy=True, order="K", subok=False, ndmin=0, *, blocking=False):
@@ -390,7 +390,7 @@ def _function(name):
         if name == "einsum" and options.keys() - {"optimize", "dtype"}:
             raise TypeError(f"Did not understand the following kwargs: {list(options)}")
         if name in ("nonzero", "flatnonzero", "argwhere", "unique") or (name == "where" and len(args) == 1):
-            _crossed("down", ())  # the shape depends on the number of results: CuPy waits for it
+            _transferred("down", ())  # the shape depends on the number of results: CuPy waits for it
         options = {k: _host(v, where) for k, v in options.items()}
         result = getattr(np, name)(*_host(args, where), **options)
         return _device(np.bool_(result) if name in ("allclose", "array_equal") else result)

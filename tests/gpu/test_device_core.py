@@ -54,7 +54,7 @@ def test_a_scalar_needs_no_gradient_from_above_and_numbers_take_the_tensors_libr
     np.testing.assert_allclose(device.get(a.grad), ((2 * a.numpy() - 1) / 4 + 1) / 6, rtol=1e-5)
 
 
-def test_nothing_is_remembered_under_no_grad(device):
+def test_no_graph_is_kept_under_no_grad(device):
     a = leaf(device, 2, 3)
     with mf.no_grad():
         y = (a * a).sum()

@@ -23,7 +23,7 @@ CEIL_CLIPS = Pooling((1, 1, 5, 6), (2, 3), (2, 2), (0, 0), (1, 1), True)
 CEIL_DROPS = Pooling((1, 1, 4, 4), (2, 2), (3, 3), (1, 1), (1, 1), True)
 
 
-def others(kernel, xp):
+def implementations_of(kernel, xp):
     """The implementations of a kernel for this library's arrays by name, without the reference."""
     return {k: f for k, f in K.KERNELS[kernel].implementations(xp.__name__).items() if k != "reference"}
 
@@ -37,7 +37,7 @@ def conform(xp, device, equal):
         expected = K.KERNELS[kernel].everywhere["reference"](
             *(a.copy() if isinstance(a, np.ndarray) else a for a in args)
         )
-        for name, implementation in others(kernel, xp).items():
+        for name, implementation in implementations_of(kernel, xp).items():
             given = device.put(args)
             got = implementation(*given)
             try:
@@ -58,7 +58,7 @@ def conform_grad(xp, device, equal):
     def conform_grad(kernel, gy, *args):
         forward, grad = K.KERNELS[kernel], K.KERNELS[kernel + "_grad"]
         expected = grad.everywhere["reference"](gy, forward.everywhere["reference"](*args)[1])
-        for name, implementation in others(kernel + "_grad", xp).items():
+        for name, implementation in implementations_of(kernel + "_grad", xp).items():
             matching = forward.implementations(xp.__name__).get(name, forward.textbook)
             saved = matching(*device.put(args))[1]
             equal(implementation(device.put(gy), saved), expected, 5e-5 if gy.dtype == np.float32 else 1e-11)
@@ -155,7 +155,7 @@ def test_steps_of_the_optimisers_in_place(xp, device, equal, kernel, buffers, re
         arrays = [np.abs(normal((3, 5), i, dtype)) for i in range(2 + buffers)]
         expected = [a.copy() for a in arrays]
         K.KERNELS[kernel].everywhere["reference"](*expected, *rest)
-        for implementation in others(kernel, xp).values():
+        for implementation in implementations_of(kernel, xp).values():
             there = device.put(arrays)
             assert implementation(*there, *rest) is None
             equal(there, expected, 1e-5 if dtype == np.float32 else 1e-12)
@@ -167,7 +167,7 @@ def test_batch_norm_over_one_rank_is_batch_norm(xp, device, equal, n, channels, 
     x, gamma, beta, gy = (normal(s, i, dtype) for i, s in enumerate((shape, channels, channels, shape)))
     y, saved = K.batch_norm.textbook(x, gamma, beta, 1e-3)
     grads = K.batch_norm_grad.textbook(gy, saved)
-    for name in others("sync_batch_norm", xp):
+    for name in implementations_of("sync_batch_norm", xp):
         forward, backward = (K.KERNELS[k].implementations(xp.__name__)[name] for k in SYNC)
         got, kept = forward(*device.put((x, gamma, beta)), 1e-3, lambda sums: sums)
         equal(got, y, tolerance)

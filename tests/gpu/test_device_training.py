@@ -128,23 +128,23 @@ STEP = [IMAGES, MASK, LABELS, COUNTED, LOSS]
     [({}, []), (dict(reduction="valid"), []), (dict(weight=[1, 2, 0.5]), [("up", (3,))])],
     ids=["sum", "valid", "class weights"],
 )
-def test_what_crosses_the_bus_in_a_step_of_training(strict, options, before):
+def test_the_transfers_of_a_training_step(strict, options, before):
     model = net().to("cuda")
     optimizer = optim.SGD(model.parameters(), lr=1e-5)
-    with strict.counted() as crossings:
+    with strict.counted() as transfers:
         mf.fit(model, scenes(), optimizer=optimizer, epochs=1, **options)
-    assert crossings == before + STEP * 2
+    assert transfers == before + STEP * 2
 
 
 @pytest.mark.strict
-def test_what_crosses_the_bus_in_a_prediction(strict):
+def test_the_transfers_of_a_prediction(strict):
     model = net().to("cuda")
-    with strict.counted() as crossings:
+    with strict.counted() as transfers:
         model.predict(np.zeros((24, 32, 3), np.uint8))
-    assert crossings == [("up", (1, 3, 24, 32)), ("down", (1, 24, 32))]
+    assert transfers == [("up", (1, 3, 24, 32)), ("down", (1, 24, 32))]
 
 
-def test_a_run_that_stopped_goes_on_from_its_checkpoint_as_if_nothing_had_happened(tmp_path, xp):
+def test_a_run_resumed_from_its_checkpoint_equals_an_uninterrupted_one(tmp_path, xp):
     losses, _ = trained("cuda", epochs=2)
     run = run_folder.Run.create(tmp_path / "run", {})
     first, _ = trained("cuda", epochs=1, callbacks=[run_folder.Recorder(run)])

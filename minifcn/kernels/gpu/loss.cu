@@ -1,6 +1,6 @@
 // The paper's loss at every pixel: softmax over its C scores, then -weight * log(probability of the label).
-// scores, prob: (N, C, pixels); labels, weights, loss: (N, pixels).  One thread per pixel, so
-// that neighbouring threads read neighbouring addresses.
+// scores, prob: (N, C, pixels); labels, weights, loss: (N, pixels).  One thread per pixel:
+// neighbouring threads read neighbouring addresses.
 
 extern "C" __global__ void softmax_loss(const MF_REAL* scores, const long long* labels, const MF_REAL* weights,
                                         MF_REAL* loss, MF_REAL* prob, MF_INDEX total, int C, MF_INDEX pixels) {
