@@ -126,10 +126,10 @@ def test_a_planted_mistake_is_caught(what, tmp_path):
     assert sum(mistake.old in launch.source(file) for file in FILES), "no source contains the text to replace"
     code, output = sanitized(what, tmp_path)
     assert code != 0 and "nothing noticed" not in output
-    assert re.search(SAID[mistake.caught_by], output), output
+    assert re.search(OUTPUTS[mistake.caught_by], output), output
 
 
-SAID = {
+OUTPUTS = {
     "numbers": "AssertionError|RuntimeError",
     "address": "signed integer overflow|AddressSanitizer",
     "thread": "data race",
