@@ -1,7 +1,7 @@
-"""``python -m minifcn.gpucheck``: prove and time the CuPy paths on a GPU, and write a report of it.
+"""``python -m minifcn.gpucheck``: test and time the CuPy paths on a GPU, and write a report.
 
-The suite is that of ``tests/gpu``, which the emulation passes; the benchmark is ``minifcn.bench``'s, against the speed
-of the device's own matrix products and copies, and against PyTorch's CUDA where that is installed.
+The tests are those of ``tests/gpu``, which also run on the emulation.  The benchmark is that of ``minifcn.bench``,
+compared with the device's own matrix products and copies, and with PyTorch on CUDA if that is installed.
 """
 
 import sys
@@ -20,23 +20,23 @@ from .io.cli import Parser, command, json_file, write_json
 def parser():
     """The flags of this command."""
     p = Parser("gpucheck", "Run the test suite and the benchmark on a GPU, and write a report to attach to an issue.")
-    p.add_argument("cases", nargs="*", metavar="CASE", help="time only these kernels and steps of minifcn.bench")
-    p.add_argument("--out", metavar="FILE", default="gpucheck.md", help="the report")
-    p.add_argument("--json", type=json_file, metavar="OUT", help='write the results there ("-": standard output)')
+    p.add_argument("cases", nargs="*", metavar="CASE", help="time only these cases of minifcn.bench (kernels, steps)")
+    p.add_argument("--out", metavar="FILE", default="gpucheck.md", help="the file of the report")
+    p.add_argument("--json", type=json_file, metavar="OUT", help='write the results to a file ("-": standard output)')
     return p
 
 
 @command
 def main(argv=None):
-    """Check, from the command line."""
+    """Run the tests and the benchmark, from the command line."""
     args = parser().parse(argv)
     known = [*cases.KERNELS, *cases.STEPS]
     if wrong := [case for case in args.cases if case not in known]:
-        raise UserError(f"there is no case {wrong[0]!r}: choose from {', '.join(known)}")
+        raise UserError(f"there is no case {wrong[0]!r}; choose from {', '.join(known)}")
     try:
         backend.to_device(np.zeros(1), "cuda")
     except RuntimeError as error:
-        raise UserError(f"{error}; python -m minifcn.cuda_on_cpu proves what can be proven without one") from None
+        raise UserError(f"{error}; python -m minifcn.cuda_on_cpu tests what can be tested without a GPU") from None
     results = dict(device=device(), suite=suite(), against=torch_on_device(), rows=[])
     say(f"{results['device']}\nsuite: {results['suite']}\n{COLUMNS}")
     results["gemm_gflops"], results["copy_gbytes"] = measure.device_roof(wait)

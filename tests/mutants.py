@@ -1,8 +1,8 @@
-"""Sabotaged operations, each with the check that must catch it: what a test of gradients sees, and what it cannot.
+"""Sabotaged operations, each with the check that must catch it; they show what a gradient check can and cannot find.
 
 A wrong *backward* is caught by ``gradcheck``.  A wrong *function* whose gradient is consistent with it passes
-``gradcheck`` - the gradient of the wrong thing is right - and is caught only by comparison with the definition
-(conformance) or by the adjoint identity.  ``python tests/mutants.py`` prints the table.
+``gradcheck``; only a comparison with the definition (conformance) or the adjoint identity catches it.
+``python tests/mutants.py`` prints the table.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from strategies import distinct, normal
 import minifcn as mf
 from minifcn import kernels as K
 from minifcn import ops
+from minifcn.engine.tables import Table
 from minifcn.kernels import reference
 from minifcn.ops.activation import Dropout, LogSoftmax, PReLU, ReLU, Sigmoid, Softmax
 from minifcn.ops.arithmetic import Abs, Add, Div, Exp, Log, MatMul, Max, Mean, Min, Mul, Neg, Pow, Sub, Sum
@@ -31,7 +32,7 @@ class Mutant:
 
     ``fn(*tensors)`` uses the operation `op` through ``apply``, so that overriding `op` with `sabotaged` sabotages it.
     For the check "conformance", ``expected`` is the right value of ``fn`` on `arrays`, from the reference loops or from
-    a formula of its own; for "adjoint", it is the right adjoint of ``fn``, which is linear.
+    a formula.  For the check "adjoint", ``fn`` is linear and ``expected`` is its right adjoint.
     """
 
     what: str
@@ -43,7 +44,7 @@ class Mutant:
     expected: Any = None
 
     def run(self, sabotaged):
-        """The named check, on the true or the sabotaged operation: raises AssertionError where it catches it."""
+        """Run the check on the true or the sabotaged operation; raises AssertionError if it finds a mistake."""
         with mf.override(**({self.op.__name__: self.sabotaged} if sabotaged else {})):
             if self.check == "gradcheck":
                 mf.gradcheck(self.fn, *self.arrays)
@@ -64,7 +65,7 @@ MUTANTS = []
 
 
 def wrong_backward(what, op, fn, *arrays):
-    """Register a mutant of `op` whose backward is the decorated ``backward(self, gy, true gradients)``."""
+    """A decorator that registers a mutant of `op`; the function is its ``backward(self, gy, *true_gradients)``."""
 
     def register(change):
         def backward(self, gy):
@@ -79,7 +80,7 @@ def wrong_backward(what, op, fn, *arrays):
 
 
 def wrong_function(what, check, op, fn, arrays, expected):
-    """Register a mutant of `op` that is the decorated class: another function, with its own right gradient."""
+    """A decorator that registers a class as a mutant of `op`: another function, with the right gradient of that."""
 
     def register(sabotaged):
         MUTANTS.append(Mutant(what, check, op, sabotaged, fn, arrays, expected))
@@ -255,7 +256,7 @@ def _(self, gy, gx, gw):
 @wrong_backward(
     "ties duplicated: every equal maximum receives the gradient",
     MaxPool2d,
-    lambda x: ops.max_pool2d(ops.concat([x, x], axis=3), (2, 4), stride=2),  # ties, yet smooth: both copies are x
+    lambda x: ops.max_pool2d(ops.concat([x, x], axis=3), (2, 4), stride=2),  # ties without a kink: both copies are x
     distinct((1, 2, 4, 4)),
 )
 def _(self, gy, gx):
@@ -696,11 +697,10 @@ class _(Col2im):
 
 
 def main():
-    """Print which check sees what."""
+    """Print the mutants, and the check that catches each."""
+    checks = {"gradcheck": "gradcheck", "adjoint": "the adjoint identity", "conformance": "the definition"}
     print(f"{len(MUTANTS)} sabotaged operations\n")
-    for m in MUTANTS:
-        sees = {"gradcheck": "gradcheck", "adjoint": "the adjoint identity", "conformance": "the definition"}[m.check]
-        print(f"  {m.op.__name__:<20} {m.what:<72} {sees}")
+    print(Table({"operation": m.op.__name__, "sabotage": m.what, "caught by": checks[m.check]} for m in MUTANTS))
 
 
 if __name__ == "__main__":

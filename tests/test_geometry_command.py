@@ -79,13 +79,13 @@ def test_a_classifier_is_shown_as_the_filter_it_is(name, field, jump, cells, cap
     ("argv", "match"),
     [
         (["fcn8s"], "there is no model 'fcn8s'; choose one of fcn32s_mini, "),
-        (["fcn8s_mini", "--input", "0"], "0 is no size; give 500, or 500x375"),
-        (["fcn8s_mini", "--input", "3x4x5"], "3x4x5 is no size"),
+        (["fcn8s_mini", "--input", "0"], "0 is not a size; give 500, or 500x375"),
+        (["fcn8s_mini", "--input", "3x4x5"], "3x4x5 is not a size"),
         (["fcn8s_mini", "--layer", "pool9"], "no layer 'pool9'; its layers are conv1_1, pool1"),
         (["fcn8s_mini", "--layer", "pool5", "--unit", "0", "16"], r"--unit: there is no unit \(0, 16\): .* 0 … 15"),
         (["fcn8s_mini", "--unit", "-1", "0"], r"there is no unit \(-1, 0\)"),
-        (["fcn8s_mini", "--out", "nowhere/a.png"], "nowhere/a.png is no .png.* file in a folder that is there"),
-        (["fcn8s_mini", "--out", "a.xyz"], "a.xyz is no .png"),
+        (["fcn8s_mini", "--out", "nowhere/a.png"], "nowhere/a.png cannot be written; give a .png.* existing folder"),
+        (["fcn8s_mini", "--out", "a.xyz"], "a.xyz cannot be written; give a .png"),
         (["vgg16", "--input", "50"], "vgg16 does not take an image of 50×50: .*kernel of 7"),
     ],
 )  # fmt: skip

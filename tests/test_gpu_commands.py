@@ -24,10 +24,10 @@ def test_the_emulation_must_be_set_up_before_it_runs_anything(refused, tmp_path)
 
 def test_a_computer_that_cannot_have_the_emulation_is_told_why(refused, monkeypatch):
     monkeypatch.setattr(install.sys, "platform", "darwin")
-    refused(cuda_on_cpu.main, "setup", match="Linux on x86-64 only, and this is darwin")
+    refused(cuda_on_cpu.main, "setup", match="Linux on x86-64, and this is darwin")
     monkeypatch.undo()
     monkeypatch.setattr(install.shutil, "which", lambda name: None)
-    refused(cuda_on_cpu.main, "setup", match=r"takes g\+\+")
+    refused(cuda_on_cpu.main, "setup", match=r"needs g\+\+")
 
 
 def test_what_is_built_for_other_sources_is_not_used(monkeypatch):

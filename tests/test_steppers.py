@@ -51,9 +51,9 @@ def test_the_title_of_a_step_is_true():
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        ((np.ones((2, 3, 3)), np.ones((2, 2))), {}, "x is drawn as one map"),
-        ((np.ones((3, 3)), np.ones((2, 2)), "conv3d"), {}, "operation is one of"),
-        ((np.ones((3, 3)), np.ones((2, 2)), "conv2d", "sideways"), {}, "direction is"),
+        ((np.ones((2, 3, 3)), np.ones((2, 2))), {}, "x has shape .* drawn as one map"),
+        ((np.ones((3, 3)), np.ones((2, 2)), "conv3d"), {}, "operation must be one of"),
+        ((np.ones((3, 3)), np.ones((2, 2)), "conv2d", "sideways"), {}, "direction must be"),
         ((np.ones((3, 3)), np.ones((2, 2))), dict(gy=np.ones((3, 3))), "gy has shape"),
     ],
 )

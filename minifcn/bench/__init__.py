@@ -1,5 +1,5 @@
-"""How fast is it, and how much memory does it take: cases by name, measured in pairs, against PyTorch if it is there.
+"""Benchmarks of time and memory: named cases, each measured against another way or, on request, against PyTorch.
 
-Whatever is compared runs in turns, so that a busy moment of the machine meets both; what is reported is the median of
-the ratios of neighbours, with the least and the greatest.
+The two sides of a comparison run alternately, so that a busy moment of the machine slows both.  The report gives the
+median of the ratios of neighbouring samples, with the smallest and the largest ratio.
 """

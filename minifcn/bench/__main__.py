@@ -1,4 +1,4 @@
-"""``python -m minifcn.bench [CASE]``: how fast it is on this machine, and against PyTorch."""
+"""``python -m minifcn.bench [CASE]``: measure speed and memory on this machine, optionally against PyTorch."""
 
 import sys
 
@@ -16,19 +16,19 @@ def parser():
     p = Parser("bench", "Measure speed and memory.  Without a name: everything (some minutes).")
     listed = "; ".join(f"{group} ({', '.join(names)})" for group, names in groups.NAMES.items())
     p.add_argument("cases", nargs="*", metavar="CASE", help=f"a group or a case: {listed}")
-    p.add_argument("--against", choices=("torch",), help="measure PyTorch on the same computation, in turns")
-    p.add_argument("--rounds", type=at_least(1), default=9, help="samples of each side of a case")
-    p.add_argument("--figure", metavar="FILE", help="draw the ratios")
-    p.add_argument("--json", type=json_file, metavar="OUT", help='write the results there ("-": standard output)')
+    p.add_argument("--against", choices=("torch",), help="also measure PyTorch on the same computation, alternately")
+    p.add_argument("--rounds", type=at_least(1), default=9, help="the number of samples of each side of a case")
+    p.add_argument("--figure", metavar="FILE", help="draw the ratios to this PNG file")
+    p.add_argument("--json", type=json_file, metavar="OUT", help='write the results to a file ("-": standard output)')
     p.add_argument(
-        "--memory-of", choices=("minifcn", "torch"), help="internal: one step's peak memory, in this process"
+        "--memory-of", choices=("minifcn", "torch"), help="internal: measure one step's peak memory in this process"
     )
     return p
 
 
 @command
 def main(argv=None):
-    """Measure, from the command line."""
+    """Run the benchmarks, from the command line."""
     args = parser().parse(argv)
     if wrong := groups.unknown(args.cases):
         raise UserError(
@@ -63,7 +63,7 @@ def main(argv=None):
 
 
 def _draw(results, path):
-    """The ratios to PyTorch; without it, those of what is measured against ourselves."""
+    """Draw the ratios to PyTorch; if it was not measured, those between two ways of minifcn."""
     from ..viz.benchmarks import ratios
 
     beside = [row for row in results["rows"] if row["group"] in groups.BESIDE_TORCH]
@@ -76,10 +76,10 @@ COLUMNS = f"{'case':<29}{'minifcn':>11}{'other':>11}{'ratio':>8}   {'least … m
 
 
 def line(row, peak):
-    """One row of the table."""
+    """One result as a line of the table; `peak` is the speed of matrix products in GFLOP/s."""
     if "skipped" in row:
         return f"{row['case']:<29}skipped: {row['skipped']}"
-    unit, own, other = ("MB", "mb", "other_mb") if "mb" in row else ("ms", "ms", "other_ms")
+    unit, ours, other = ("MB", "mb", "other_mb") if "mb" in row else ("ms", "ms", "other_ms")
 
     def number(name):
         value = row.get(name)
@@ -88,7 +88,7 @@ def line(row, peak):
     ratio = f"{row['ratio']:.2f}" if "ratio" in row else "–"
     spread = f"{row['ratio_least']:.2f} … {row['ratio_most']:.2f}" if "ratio_least" in row else ""
     speed = f"{row['gflops']:>8.0f}{row['gflops'] / peak:>9.0%}" if "gflops" in row else ""
-    return f"{row['case']:<29}{number(own):>11}{number(other):>11}{ratio:>8}   {spread:<14}{speed}".rstrip()
+    return f"{row['case']:<29}{number(ours):>11}{number(other):>11}{ratio:>8}   {spread:<14}{speed}".rstrip()
 
 
 def _opponent(name):

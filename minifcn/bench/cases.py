@@ -1,4 +1,4 @@
-"""What is measured: kernels of the nets alone, whole steps, and what a step does with threads, sizes and memory."""
+"""The benchmark cases: single kernels of the nets, whole steps, and steps by threads, image size and memory."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -26,15 +26,15 @@ GROUPS = {
 
 @dataclass
 class Work:
-    """One computation: ``run()`` makes a Tensor; a training step goes on from there."""
+    """One computation: ``run()`` makes a Tensor, and a training step continues with its backward pass."""
 
     run: Callable
-    gradient: object = None  # what arrives at the output of a kernel; None: the output is a loss
+    gradient: object = None  # the gradient of a kernel's output; None: the output is a loss
     optimizer: object = None
     trains: bool = True
 
     def ours(self):
-        """One whole computation of ours."""
+        """Run the whole computation with minifcn; the Tensor that it made."""
         with nullcontext() if self.trains else no_grad():
             out = self.run()
         if self.trains:
@@ -44,7 +44,7 @@ class Work:
         return out
 
     def flops(self):
-        """Floating-point operations: a gradient for each operand costs about what the forward pass does."""
+        """The number of floating-point operations; each gradient counts as much as the forward pass."""
         nodes = []
         note = watch(lambda node, inputs, output: nodes.append((node, sum(x.requires_grad for x in inputs[:2]))))
         with note, nullcontext() if self.trains else no_grad():
@@ -84,7 +84,7 @@ def _normal(*shape, device="cpu"):
 
 
 def _kernel(operation, *shapes, image=False, trains=True, **parameters):
-    """An operation on random tensors; of an `image` nobody wants a gradient."""
+    """A case: an operation on random tensors; if the first is an `image`, it needs no gradient."""
 
     def build(device="cpu"):
         arrays = [_normal(*shape, device=device) for shape in shapes]
@@ -141,7 +141,7 @@ CONVOLUTIONS = {
     "mini4_2": (8, 96, 96, 16),
     "mini5_2": (8, 96, 96, 8),
 }
-"""Of VGG16 on one image of 224², and of the mini net on eight of 128²: (N, C, O, size, kernel, padding)."""
+"""Layers of VGG16 on one image of 224², and of the mini net on eight of 128²: (N, C, O, size, kernel, padding)."""
 
 KERNELS = {name: _conv(*sizes) for name, sizes in CONVOLUTIONS.items()} | {
     "upscore8": _kernel(ops.conv_transpose2d, (1, 21, 38, 38), (21, 1, 16, 16), stride=8, groups=21),
@@ -159,7 +159,7 @@ FORWARD = {f"{name}_forward": _conv(*sizes, trains=False) for name, sizes in CON
 
 
 def train_step(preset, classes, n, size, **options):
-    """A training step of a net: SGD with momentum and decay, at a rate that leaves the weights be."""
+    """A case: a training step of a net, SGD with momentum and decay at a rate that hardly changes the weights."""
 
     def build(device="cpu"):
         backend.manual_seed(0)
@@ -175,7 +175,7 @@ def train_step(preset, classes, n, size, **options):
 
 
 def forward(preset, classes, n, size):
-    """What prediction does."""
+    """A case: the forward pass of a net in evaluation mode, without gradients."""
 
     def build(device="cpu"):
         backend.manual_seed(0)
@@ -187,7 +187,7 @@ def forward(preset, classes, n, size):
 
 
 def lenet_step(n):
-    """A training step of LeNet on digits: small arrays, where calling a function costs more than computing it."""
+    """A case: a training step of LeNet; its arrays are so small that function calls dominate the time."""
 
     def build(device="cpu"):
         backend.manual_seed(0)
@@ -214,7 +214,7 @@ STEPS = {
 
 
 def vgg_block():
-    """conv1_1, relu, conv1_2, relu, pool1 of VGG16, 224², forward and backward."""
+    """The work of VGG16's first block (conv1_1 to pool1) on an image of 224², forward and backward."""
     shapes = (64, 3, 3, 3), (64,), (64, 64, 3, 3), (64,)
     w1, b1, w2, b2 = (Tensor(_normal(*s) * 0.05, requires_grad=True) for s in shapes)
     image, gradient = Tensor(_normal(1, 3, 224, 224)), _normal(1, 64, 112, 112)

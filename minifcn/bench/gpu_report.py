@@ -1,4 +1,4 @@
-"""What ``python -m minifcn.gpucheck`` reports: the device, the outcome of the test suite on it, and the times."""
+"""The report of ``python -m minifcn.gpucheck``: the device, the result of the test suite on it, and the times."""
 
 import re
 import subprocess
@@ -17,7 +17,7 @@ SUITE = Path(__file__).parent.parent.parent / "tests" / "gpu"
 
 
 def device():
-    """What computes here: the device, its driver, and the versions of what drives it."""
+    """The device, its driver, and the versions of CUDA, minifcn, CuPy and NumPy, in one line."""
     cupy = backend.cupy()
     properties = cupy.cuda.runtime.getDeviceProperties(0)
     driver, runtime = cupy.cuda.runtime.driverGetVersion(), cupy.cuda.runtime.runtimeGetVersion()
@@ -28,10 +28,10 @@ def device():
 
 
 def suite():
-    """Run the suite on the device; its outcome in a line that begins with "passed", "failed" or "not run"."""
+    """Run the test suite on the device; one line that begins with "passed", "failed" or "not run"."""
     if not SUITE.is_dir() or find_spec("pytest") is None:
-        return "not run: it takes a checkout of minifcn, and pip install 'minifcn[test]'"
-    say("running the suite on the device; a minute or two")
+        return "not run: the suite needs a checkout of minifcn, and pip install 'minifcn[test]'"
+    say("running the suite on the device; this takes a minute or two")
     command = [sys.executable, "-m", "pytest", "-q", "-m", "cupy", str(SUITE)]
     result = subprocess.run(command, capture_output=True, text=True, cwd=SUITE.parent.parent)
     last = result.stdout.strip().splitlines()[-1:] or [result.stderr.strip()[-300:]]
@@ -45,14 +45,14 @@ def report(results):
     """The report, in Markdown."""
     peak, copies = results["gemm_gflops"], results["copy_gbytes"]
     rows = "\n".join([COLUMNS, *(line(row, peak) for row in results["rows"])])
-    against = f"\n\nThe other is {results['against']} on the same device." if results["against"] else ""
+    against = f'\n\nThe column "other" is {results["against"]} on the same device.' if results["against"] else ""
     return f"""# gpucheck
 
 {results["device"]}
 
 Suite: {results["suite"]}
 
-Matrix products reach {peak:,.0f} GFLOP/s here ("of peak" is of that), copies {copies:,.0f} GB/s.{against}
+Matrix products reach {peak:,.0f} GFLOP/s here (the "peak" of the last column), copies {copies:,.0f} GB/s.{against}
 
 ```
 {rows}
@@ -61,17 +61,17 @@ Matrix products reach {peak:,.0f} GFLOP/s here ("of peak" is of that), copies {c
 
 
 def torch_on_device():
-    """PyTorch's name and version, if it is there and can use the device."""
+    """PyTorch's name and version; None if it is not installed or cannot use the device."""
     return f"PyTorch {torch.__version__}" if torch is not None and torch.cuda.is_available() else None
 
 
 def wait():
-    """Wait until the device has done all it was given."""
+    """Wait until the device has finished all work that was submitted to it."""
     backend.cupy().cuda.get_current_stream().synchronize()
     if torch is not None and torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 def say(text):
-    """Print on stderr, at once."""
+    """Print a line on stderr and flush it."""
     print(text, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""The groups of cases, each a function from its chosen cases to rows of results."""
+"""The groups of cases, and the functions that measure a case and return its row of results."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from ..kernels.cpu import workers
 from . import cases, measure, ranks
 
 BESIDE_CASES = {**cases.KERNELS, **cases.FORWARD, **cases.STEPS}
-"""Cases that PyTorch can be measured beside."""
+"""The cases that can be compared with PyTorch."""
 
 BESIDE_TORCH = ("kernels", "forward", "steps", "memory")
 
@@ -26,24 +26,24 @@ NAMES = {
 
 
 def chosen(names):
-    """{group: its cases} that `names`, of groups or of cases, ask for; all without names."""
+    """The chosen cases as {group: its cases}; `names` are of groups or cases, and no names choose everything."""
     picked = {g: [c for c in all_ if not names or g in names or c in names] for g, all_ in NAMES.items()}
     return {group: found for group, found in picked.items() if found}
 
 
 def unknown(names):
-    """Those of `names` that are neither a group nor a case."""
+    """The `names` that are neither a group nor a case."""
     known = {*NAMES, *(case for group in NAMES.values() for case in group)}
     return [name for name in names if name not in known]
 
 
 def on_device(case, rounds, against, wait):
-    """The row of a kernel or a step on ``cuda``; ``wait()`` returns when it has done what it was given."""
+    """The row of a kernel or a step on ``cuda``; ``wait()`` waits until the device has finished."""
     return dict(case=case) | _beside_torch(case, rounds, against, "cuda", wait)
 
 
 def run(group, case, rounds, against):
-    """The row of one case: a dict."""
+    """Measure one case; its row of results, a dict."""
     row = dict(group=group, case=case)
     return row | {
         "kernels": _beside_torch, "forward": _beside_torch, "steps": _beside_torch, "textbook": _textbook,
@@ -114,14 +114,14 @@ def _memory(case, rounds, against):
 
 
 def peak_memory(case, side):
-    """Bytes that three steps take in this process, beyond what it holds already: run in a fresh one."""
+    """Bytes that three steps add to the peak memory of this process; correct only in a fresh process."""
     if side == "torch":
         from .twin import require_torch
 
         require_torch()
     before, _ = measure.resident()
     if side == "torch":
-        with K.shapes_only():  # our model for its shapes alone: the memory shall be PyTorch's
+        with K.shapes_only():  # compute only the shapes of our model: measure PyTorch's memory
             step = cases.STEPS[case]().theirs()
     else:
         step = cases.STEPS[case]().ours

@@ -1,4 +1,4 @@
-"""Measuring: times in turns, the machine's own limit, and a fresh process's memory."""
+"""Measurements: alternating times, the speed limit of the machine, and the memory of a fresh process."""
 
 import json
 import subprocess
@@ -11,17 +11,33 @@ import numpy as np
 from ..arrays import backend
 from ..kernels.cpu import workers
 
-SAMPLE = 0.03  # seconds a sample should take at least: short work is repeated
-PAUSE = 0.02  # seconds between samples: threads of one way look out for more work for some ms, on the other's cores
+SAMPLE = 0.03  # least duration of a sample in seconds; shorter work is repeated
+PAUSE = 0.02
+"""Seconds between two samples.
+
+After a sample, the idle worker threads of one side (OpenMP, BLAS) spin for some milliseconds.  Without the pause they
+would take the cores from the other side.
+"""
 
 
 def in_turns(ways, rounds, wait=lambda: None):
-    """Seconds of each way, (rounds, ways): one sample of each a round, in an order that turns round every time.
+    """Measure functions alternately.
 
-    ``wait()`` returns when a device has done what it was given.
+    Parameters
+    ----------
+    ways : sequence of callable
+    rounds : int
+        The number of samples of each way.  The order of the ways is reversed in every other round.
+    wait : callable
+        ``wait()`` waits until a device has finished.
+
+    Returns
+    -------
+    (rounds, ways) array
+        Seconds per call.
     """
     repeats = [max(1, round(SAMPLE / max(_seconds(way, 1, wait), 1e-6))) for way in ways]
-    for way, count in zip(ways, repeats):  # warm: caches, pools, the memory that will be used again
+    for way, count in zip(ways, repeats):  # warm up: caches, thread pools, reusable memory
         _seconds(way, max(2, count // 2), wait)
     table = np.empty((rounds, len(ways)))
     for i in range(rounds):
@@ -40,7 +56,7 @@ def _seconds(way, repeats, wait):
 
 
 def summary(table):
-    """Medians of the first way and of the second, and of their ratios with the least and the greatest."""
+    """The median times of the first and second way, and the median, smallest and largest ratio of their samples."""
     row = dict(ms=1e3 * float(np.median(table[:, 0])))
     if table.shape[1] > 1:
         ratios = table[:, 0] / table[:, 1]
@@ -50,7 +66,7 @@ def summary(table):
 
 
 def sgemm_peak(size=1024, rounds=9):
-    """GFLOP/s of the largest matrix product, with all threads: the roof over everything that multiplies."""
+    """GFLOP/s of a large matrix product on all threads: the upper limit for kernels that multiply."""
     a, b = np.random.default_rng(0).standard_normal((2, size, size), np.float32)
     out = np.empty((size, size), np.float32)
     shares = workers.shares(size)
@@ -62,7 +78,7 @@ def sgemm_peak(size=1024, rounds=9):
 
 
 def device_roof(wait, rounds=9):
-    """(GFLOP/s of a product of matrices, GB/s of copying) of the CuPy device."""
+    """The limits of the CuPy device: (GFLOP/s of matrix products, GB/s of copies)."""
     cupy = backend.cupy()
 
     def seconds(size):
@@ -72,13 +88,13 @@ def device_roof(wait, rounds=9):
         return [in_turns([way], rounds, wait).min() for way in ways]
 
     small, _ = seconds(256)
-    size = 4096 if small < 1e-4 else 256  # a GPU takes 20 µs; an emulation, which takes 1 ms, would need minutes
+    size = 4096 if small < 1e-4 else 256  # a GPU takes 20 µs; the emulation takes 1 ms, and minutes for 4096
     multiply, copy = seconds(size)
     return 2 * size**3 / multiply / 1e9, 8 * size**2 / copy / 1e9
 
 
 def resident():
-    """(bytes in memory now, the most so far) of this process, as Linux tells; None elsewhere."""
+    """The memory of this process on Linux, (bytes now, peak in bytes); None on other systems."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
@@ -88,7 +104,7 @@ def resident():
 
 
 def memory_of(case, side):
-    """Bytes that three steps of `case` take in a fresh process, above what its imports do; None where unknown."""
+    """Bytes of peak memory that three steps of `case` add to the imports of a fresh process; None if unknown."""
     if resident() is None:
         return None
     command = [sys.executable, "-m", "minifcn.bench", case, "--memory-of", side, "--json", "-"]

@@ -1,6 +1,6 @@
-"""Training steps of two ranks against those of one: each measured in processes of their own.
+"""Training steps of two ranks against those of one, each measured in fresh processes.
 
-``mpiexec -n 2 python -m minifcn.bench.ranks 8`` is what runs in them: it prints the seconds of a step on 8 images.
+They run ``mpiexec -n 2 python -m minifcn.bench.ranks 8``, which prints the seconds of a step on 8 images.
 """
 
 import os
@@ -18,13 +18,13 @@ from ..data import Loader
 from ..training.loop import fit
 
 BATCHES = (8, 16)
-"""Images of a step, whoever computes it: a rank of two has half of them."""
+"""The numbers of images of a step in total: with two ranks, each rank has half of them."""
 
 STEPS, EPOCHS, SIZE, CLASSES = 8, 4, 128, 6
 
 
 class Noise:
-    """Images in memory: reading them takes no time."""
+    """A data set of random images in memory, so that reading takes no time."""
 
     num_classes = CLASSES
 
@@ -41,25 +41,25 @@ class Noise:
 
 
 def step_seconds(batch):
-    """What a step of fcn8s_mini on images of 128² takes on the ranks that are here: the median of some epochs."""
+    """Seconds of a training step of fcn8s_mini on images of 128², on all ranks together: the median of some epochs."""
     backend.manual_seed(0)
     rows = fit(models.fcn8s_mini(num_classes=CLASSES), Loader(Noise(STEPS * batch), batch), epochs=EPOCHS).rows
     return float(np.median([row["seconds"] for row in rows[1:]])) / STEPS
 
 
 def missing():
-    """Why several ranks cannot be started here, in a sentence; None if they can."""
-    there = find_spec("mpi4py") and mpiexec()
-    return None if there else "mpi4py or mpiexec is not installed: pip install 'minifcn[mpi]'"
+    """The reason why several ranks cannot be started here; None if they can."""
+    possible = find_spec("mpi4py") and mpiexec()
+    return None if possible else "mpi4py or mpiexec is not installed: pip install 'minifcn[mpi]'"
 
 
 def mpiexec():
-    """The mpiexec of this environment, else the one on the path; None without."""
+    """The mpiexec of this environment, else the one on the path; None if there is none."""
     return shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
 
 
 def fresh_step_seconds(ranks, batch):
-    """:func:`step_seconds` of fresh processes, each with one thread."""
+    """:func:`step_seconds`, measured in fresh processes with one thread each."""
     command = [mpiexec(), "-n", str(ranks), sys.executable, "-m", "mpi4py", "-m", __name__, str(batch)]
     environment = os.environ | dict(MINIFCN_THREADS="1", OPENBLAS_NUM_THREADS="1")
     answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

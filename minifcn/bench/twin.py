@@ -1,7 +1,7 @@
-"""The same computation in PyTorch: a recorded run of ours, played back node by node on copies of its leaves.
+"""The PyTorch side of a comparison: a recorded run of minifcn, replayed node by node on copies of its leaves.
 
-Whatever model is measured, PyTorch gets the same graph, weights, padding, groups, rounding and dtypes.  Nothing here
-computes for us: it is what we are measured against.
+For every model, PyTorch gets the same graph, weights, padding, groups, rounding and dtypes.  minifcn itself never
+computes with PyTorch.
 """
 
 import ctypes
@@ -14,29 +14,31 @@ from ..errors import UserError
 try:
     import torch
     import torch.nn.functional as F
-except ImportError:  # an opponent, not a dependency
+except ImportError:  # PyTorch is optional: only comparisons need it
     torch = None
 
 
 def require_torch():
     """Raise UserError if PyTorch is not installed."""
     if torch is None:
-        raise UserError("--against torch needs PyTorch, which is no part of minifcn: pip install torch")
+        raise UserError("--against torch needs PyTorch, which minifcn does not install: pip install torch")
 
 
 def let_it_keep_its_memory():
-    """Have the C library keep what PyTorch frees, as it comes to do in a process that PyTorch has for itself.
+    """Make the C library keep the memory that PyTorch frees, for a fair comparison.
 
-    Beside us, whose large arrays have memory of their own, it would give the top of its heap back after every step.
+    In a process that runs only PyTorch, glibc adapts and keeps freed memory for the next step.  Here minifcn allocates
+    its large arrays separately, so glibc would return the top of the heap to the system after every step, and PyTorch
+    would have to fetch it again.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt:
         mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
-        mallopt(-3, 1 << 25)  # M_MMAP_THRESHOLD, its greatest
+        mallopt(-3, 1 << 25)  # M_MMAP_THRESHOLD, at its maximum
 
 
 def tensor(array):
-    """A copy of one of our arrays, where it is."""
+    """A copy of one of our arrays as a torch.Tensor on the same device."""
     return torch.tensor(backend.asnumpy(array), device=backend.device(array))
 
 
@@ -54,7 +56,7 @@ def _max_pool2d(node, x):
 
 def _avg_pool2d(node, x):
     if node.dilation != (1, 1):
-        raise UserError("the comparison with PyTorch has no dilated average pooling")
+        raise UserError("the comparison with PyTorch does not support dilated average pooling")
     return F.avg_pool2d(x, node.kernel_size, node.stride, node.padding, node.ceil_mode, node.count_include_pad)
 
 
@@ -69,7 +71,7 @@ def _batch_norm(node, x, gamma, beta):
 
 def _cross_entropy(node, scores):
     if node.scale is None or not ((node.weights == 0) | (node.weights == 1)).all():
-        raise UserError("the comparison with PyTorch has no loss with class weights, and none that is a map")
+        raise UserError("the comparison with PyTorch does not support class weights, nor a loss that is a map")
     labels = tensor(node.labels).masked_fill(tensor(node.weights == 0), -100)
     return F.cross_entropy(scores, labels, reduction="sum") * node.scale
 
@@ -96,17 +98,17 @@ OPERATIONS = {
 
 
 class Twin:
-    """A run of ours in PyTorch.
+    """A recorded run of minifcn that PyTorch can repeat.
 
     Parameters
     ----------
     run : callable
-        ``run()`` computes a Tensor of ours.  It is called once; only what it computes is kept, not its arrays.
+        ``run()`` computes a Tensor.  It is called once; its graph is kept, but not its arrays.
 
     Attributes
     ----------
     leaves : dict of {int: torch.Tensor}
-        Images and parameters, by the identity of our tensors.
+        Copies of the images and parameters, by the ``id`` of our tensors.
     """
 
     def __init__(self, run):
@@ -116,27 +118,27 @@ class Twin:
             self.result = id(run())
         for node, inputs, output in tape:
             if type(node).__name__ not in OPERATIONS:
-                raise UserError(f"the comparison with PyTorch has no {type(node).__name__}")
+                raise UserError(f"the comparison with PyTorch does not support {type(node).__name__}")
             for x in inputs:
                 if id(x) not in made and id(x) not in self.leaves:
                     held.append(x)
                     self.leaves[id(x)] = tensor(x.data).requires_grad_(x.requires_grad)
             made.add(id(output))
             self.steps.append((OPERATIONS[type(node).__name__], node, [id(x) for x in inputs], id(output)))
-            node.free()  # its parameters stay; the arrays of this run would be memory that ours has to do without
-        seen = set()  # a value is let go after its last use, as a model's local variables are
+            node.free()  # keeps the hyper-parameters; saved arrays would count as memory of this process
+        seen = set()  # like a model's local variables, a value is freed after its last use
         self.last = []
         for _, _, inputs, _ in reversed(self.steps):
             self.last.insert(0, [x for x in set(inputs) - seen if x in made])
             seen.update(inputs)
-        self.held = held  # our leaves, alive, so that their identities stay theirs
+        self.held = held  # keep our leaves alive, so that no other tensor gets the same id
 
     def pairs(self):
-        """(PyTorch's leaf, ours), for all leaves."""
+        """All leaves, as pairs (PyTorch's, ours)."""
         return [(self.leaves[id(x)], x) for x in self.held]
 
     def __call__(self):
-        """PyTorch's result of the same run."""
+        """Replay the run in PyTorch; its result."""
         values = dict(self.leaves)
         for (operation, node, inputs, output), done in zip(self.steps, self.last):
             values[output] = operation(node, *(values[x] for x in inputs))

@@ -1,7 +1,8 @@
-"""CUDA C++ to a shared library of the host, with g++.  It imports nothing of ours: the emulation runs it as a script.
+"""A compiler from CUDA C++ to a shared library of the host, with g++.
 
-``compile_cuda(source, options, out)`` puts :file:`cuda.h` before the source, and after it, for each kernel, a function
-that takes its arguments as pointers.  As a script, ``compiler.py FOLDER OPTIONS...`` is what the emulated NVRTC calls.
+``compile_cuda(source, options, out)`` puts :file:`cuda.h` before the source, and after it one function for each kernel,
+which takes the kernel's arguments as pointers.  The emulated NVRTC runs this file as a script,
+``compiler.py FOLDER OPTIONS...``, without site packages: it must import nothing but the standard library.
 """
 
 import os
@@ -26,7 +27,7 @@ extern "C" const char* cuda_launch(void (*f)(void**), void** a, const unsigned* 
 
 
 class CompileError(RuntimeError):
-    """What the compiler said."""
+    """A source cannot be compiled; the message is the compiler's output or the reason."""
 
 
 def compile_cuda(source, options, out, names=(), cupy=False, sanitize=()):
@@ -36,19 +37,21 @@ def compile_cuda(source, options, out, names=(), cupy=False, sanitize=()):
     ----------
     source : str
     options : sequence of str
-        Of these, -D, -I and the language standard count.
+        Options of NVRTC; only -D, -I and the language standard have an effect.
     out : path
-        The shared library: ``cuda_launch(f, arguments, grid, block, shared, order)`` launches, where f is
-        ``cuda_NAME`` for a kernel, or ``cuda_expression_i`` for ``names[i]``, an instance of a template.
+        The shared library to write.  Its ``cuda_launch(f, arguments, grid, block, shared, order)`` launches a kernel;
+        f is ``cuda_NAME`` or, for the template instance ``names[i]``, ``cuda_expression_i``.
+    names : sequence of str
+        The template instances that are needed.
     cupy : bool
-        Whether CuPy generated the source: it is lax about types, and needs CUDA's headers.
+        Whether CuPy generated the source: such sources convert types implicitly, and need CUDA's headers.
     sanitize : sequence of str
-        More flags, such as ``-fsanitize=address``.
+        More flags for g++, such as ``-fsanitize=address``.
 
     Raises
     ------
     CompileError
-        With what g++ says.
+        If g++ rejects the source; the message is its output.
     """
     plain = re.sub(r"//[^\n]*|/\*.*?\*/", "", source, flags=re.S)
     kernels = dict.fromkeys(n for n in KERNEL.findall(plain) if n not in TEMPLATE.findall(plain))
@@ -75,15 +78,15 @@ def _standard(options):
 
 
 def _header(source, flags):
-    """The header to include: cuda.h and CuPy's own compiled once, as most of its kernels begin with them."""
+    """The header to include: cuda.h or, for most of CuPy's kernels, cuda.h and CuPy's headers, precompiled."""
     half = "float16.cuh" in source or "cuda_fp16" in source
     if half or not source.startswith("#include <cupy/complex.cuh>") or flags[0] != "-std=c++17":
         if half:
             flags += ["-include", "cuda_fp16.h", "-D__CUDACC_VER_MAJOR__=13"]
         return ROOM / "cuda.h"
-    room = Path(os.environ.get("CUPY_CACHE_DIR", "."))
-    room.mkdir(parents=True, exist_ok=True)
-    header, headers = room / "cuda_and_cupy.h", ("complex.cuh", "carray.cuh", "atomics.cuh", "math_constants.h")
+    cache = Path(os.environ.get("CUPY_CACHE_DIR", "."))
+    cache.mkdir(parents=True, exist_ok=True)
+    header, headers = cache / "cuda_and_cupy.h", ("complex.cuh", "carray.cuh", "atomics.cuh", "math_constants.h")
     compiled = Path(f"{header}.gch")
     if not compiled.exists():
         lines = [f'#include "{ROOM / "cuda.h"}"', *(f"#include <cupy/{name}>" for name in headers)]
@@ -101,7 +104,7 @@ def _run(command):
 
 
 def main(folder, *options):
-    """Compile ``FOLDER/kernel.cu``, with the names in ``FOLDER/names``, to ``FOLDER/kernel.so``; 1 if it fails."""
+    """Compile FOLDER/kernel.cu, with the names in FOLDER/names, to FOLDER/kernel.so; 1, and FOLDER/log, if it fails."""
     folder = Path(folder)
     source, names = ((folder / file).read_text(encoding="utf-8") for file in ("kernel.cu", "names"))
     if keep := os.environ.get("MINIFCN_CUDA_KEEP"):

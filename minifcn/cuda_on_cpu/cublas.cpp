@@ -1,4 +1,4 @@
-// The matrix products of cuBLAS that CuPy calls, on the host: column-major, with the checks of leading dimensions.
+// The matrix products of cuBLAS that CuPy calls, on the host: column-major, with cuBLAS's checks of leading dimensions.
 #include <complex>
 #include <cstdint>
 #include <cstdio>
@@ -13,11 +13,11 @@ static bool misfit(int ta, int tb, int m, int n, int k, int lda, int ldb, int ld
     return lda < (ta ? k : m) || ldb < (tb ? n : k) || ldc < m || lda < 1 || ldb < 1;
 }
 
-// C = alpha op(A) op(B) + beta C, summed in Sum; a column of C at a time, so that the compiler finds vectors
+// C = alpha op(A) op(B) + beta C, accumulated in type Sum, one column of C at a time, so that the compiler can vectorise.
 template <class T, class Sum>
 static void gemm(int ta, int tb, int m, int n, int k, Sum alpha, const T* A, int lda, const T* B, int ldb, Sum beta, T* C, int ldc) {
     std::vector<T> copy;
-    if (ta) {  // op(A) column by column
+    if (ta) {  // copy op(A) to column-major order
         copy.resize((size_t)m * k);
         for (int i = 0; i < m; ++i)
             for (int l = 0; l < k; ++l) copy[i + (size_t)l * m] = A[l + (size_t)i * lda];
@@ -37,7 +37,7 @@ static void gemm(int ta, int tb, int m, int n, int k, Sum alpha, const T* A, int
 }
 
 extern "C" {
-long minifcn_products;  // so far
+long minifcn_products;  // number of matrix products so far; cuda_on_cpu.counters() reads it
 
 static void count(const char* name, int ta, int tb, int m, int n, int k) {
     static const char* trace = getenv("MINIFCN_CUDA_TRACE");

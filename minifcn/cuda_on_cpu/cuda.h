@@ -1,11 +1,12 @@
-// CUDA C++ for a host compiler: what a kernel finds built in, and a launch that runs its threads one after the other.
+// CUDA C++ for a host compiler: the built-ins of a kernel, and a launch that runs the threads one after the other.
 //
-// A kernel with barriers gets a stack for each thread of a block, and the threads take turns from barrier to barrier.  The
-// order of blocks and threads can be turned round or shuffled: a kernel whose result depends on it is wrong.  With
-// -fsanitize=thread every thread is a fiber of ThreadSanitizer, which then reports unordered accesses to one address,
+// If a kernel has barriers, each thread of a block has its own stack and runs to the next barrier, where it switches to the
+// next thread.  The order of blocks and threads can be reversed or shuffled: a kernel whose result depends on it is wrong.
+// With -fsanitize=thread every thread is a fiber of ThreadSanitizer, which then reports unordered accesses to one address,
 // within a block and between blocks.
 //
-// Not emulated: textures, streams, cooperative groups, dynamic parallelism, and what a GPU's memory model allows.
+// Not emulated: textures, streams, cooperative groups, dynamic parallelism, and the reorderings that a GPU's memory model
+// allows.
 #pragma once
 #include <algorithm>
 #include <cassert>
@@ -47,7 +48,7 @@ struct dim3 {
 
 #ifdef __SANITIZE_THREAD__
 #include <thread>
-#define __shared__ static thread_local  // a block is a thread of the host: it has its own
+#define __shared__ static thread_local  // each block runs on a host thread of its own
 #define TSAN(...) __VA_ARGS__
 extern "C" {
 void* __tsan_get_current_fiber(void);
@@ -58,11 +59,11 @@ void __tsan_acquire(void*);
 void __tsan_release(void*);
 }
 #else
-#define __shared__ static  // one block at a time
+#define __shared__ static  // blocks run one at a time, so one copy is enough
 #define TSAN(...)
 #endif
 
-// ---- the scheduler: no part of what the sanitizer watches ----
+// ---- the scheduler: ThreadSanitizer must ignore its accesses, which are not part of the kernel ----
 namespace emulation {
 #define UNWATCHED __attribute__((no_sanitize("thread"), noinline)) static
 
@@ -77,8 +78,8 @@ enum State { READY, AT_WARP_BARRIER, AT_BLOCK_BARRIER, DONE };
 struct Fiber {
     void* stack_pointer;
     State state;
-    unsigned barrier;  // where it waits
-    unsigned passed;   // barriers so far
+    unsigned barrier;  // identifies the barrier at which the thread waits, by its line
+    unsigned passed;   // number of barriers reached so far
 };
 enum { STACK = 64 << 10 };
 static std::vector<Fiber> fibers;
@@ -94,7 +95,7 @@ TSAN(static std::vector<void*> watched; static void* watched_scheduler; static c
 
 static void* dynamic_shared_memory() { return shared_memory.data(); }
 
-// Keeps the registers that a callee must keep on this stack, its pointer in *from, and goes on at `to`.
+// Saves the callee-saved registers on this stack and the stack pointer in *from, then continues on the stack `to`.
 __attribute__((naked, noinline, noipa, no_sanitize("address", "undefined", "thread")))
 static void switch_stack(void** from, void* to) {
     asm("pushq %rbp\n pushq %rbx\n pushq %r12\n pushq %r13\n pushq %r14\n pushq %r15\n"
@@ -109,12 +110,13 @@ UNWATCHED void to_scheduler() {
 
 UNWATCHED void wait_at(State kind, unsigned barrier) {
     if (!has_barriers) {
-        error = "a barrier in a kernel that was compiled as having none";
+        error = "the kernel reaches a barrier that the compiler did not see in its source";
         return;
     }
     fibers[current].state = kind;
     fibers[current].barrier = barrier;
-    // who runs first is at its next barrier already when the others leave this one: each second one has a mark of its own
+    // A thread may reach its next barrier before the others have left this one, so successive barriers alternate between
+    // two marks for ThreadSanitizer.
     TSAN(char* mark = barrier_marks + fibers[current].passed++ % 2; __tsan_release(mark);)
     to_scheduler();
     TSAN(__tsan_acquire(mark);)
@@ -142,7 +144,7 @@ UNWATCHED void resume(int t) {
     switch_stack(&scheduler, fibers[t].stack_pointer);
 }
 
-// The threads of one warp go on until each is done or at a barrier of the whole block.
+// Runs the threads of one warp until each has finished or waits at a barrier of the whole block.
 UNWATCHED void run_warp(const std::vector<int>& lanes) {
     for (;;) {
         int ran = 0, waiting = 0;
@@ -167,18 +169,18 @@ UNWATCHED void run_block() {
     const int count = thread_order.size();
     std::vector<std::vector<int>> warps((count + 31) / 32);
     for (int t : thread_order) warps[t / 32].push_back(t);
-    TSAN(static thread_local volatile char touched; touched = 1;  // this block's shared memory, made here, not in a fiber
+    TSAN(static thread_local volatile char touched; touched = 1;  // create this block's shared memory here, not in a fiber
          __tsan_release(&start_mark); watched_scheduler = __tsan_get_current_fiber(); watched.assign(count, nullptr);
          for (auto& fiber : watched) fiber = __tsan_create_fiber(0);)
     for (int t = 0; t < count; ++t) {
-        // as if switch_stack had been called just before first_call: six registers, then where to return to
+        // The stack looks as if switch_stack had saved it: six registers, then the return address first_call.
         auto top = (uintptr_t)&stacks[(size_t)(t + 1) * STACK] & ~(uintptr_t)15;
         auto frame = (void**)(top - 16) - 6;
         std::fill(frame, frame + 6, nullptr);
         frame[6] = (void*)first_call;
         fibers[t] = Fiber{frame, READY, 0, 0};
     }
-    for (int alive = count; alive && !error;) {  // a round: up to the next barrier of the block
+    for (int alive = count; alive && !error;) {  // each round runs to the next barrier of the block
         for (auto& warp : warps) run_warp(warp);
         int waiting = 0;
         unsigned barrier = 0;
@@ -190,14 +192,14 @@ UNWATCHED void run_block() {
             barrier = fiber.barrier;
             fiber.state = READY;
         }
-        // threads that have ended do not take part in a barrier since Volta; who wants to be strict is told
+        // Since Volta, finished threads do not take part in a barrier.  MINIFCN_CUDA_STRICT=1 makes that an error.
         static const bool strict = getenv("MINIFCN_CUDA_STRICT");
         if (strict && alive && alive < count) error = "__syncthreads() is not reached by all threads of the block";
     }
     TSAN(for (auto& fiber : watched) __tsan_destroy_fiber(fiber);)
 }
 
-// 0 … n − 1: ascending for order 0, descending for 1, shuffled by the seed `order` beyond.
+// 0 … n − 1: ascending if order is 0, descending if it is 1, else shuffled with `order` as the seed.
 UNWATCHED std::vector<int> sequence(int n, unsigned order) {
     std::vector<int> sequence(n);
     for (int i = 0; i < n; ++i) sequence[i] = order == 1 ? n - 1 - i : i;
@@ -215,7 +217,7 @@ UNWATCHED const char* launch(void (*f)(void**), void** a, const unsigned* grid, 
     const int count = size[0] * size[1] * size[2];
     kernel = f, arguments = a, has_barriers = barriers, error = nullptr;
     shared_memory.assign(shared + 16, (char)0xFF);
-    thread_order = sequence(count, order > 1 ? order + 7 : order);  // shuffled otherwise than the blocks
+    thread_order = sequence(count, order > 1 ? order + 7 : order);  // another shuffle than that of the blocks
     if (barriers) fibers.resize(count), stacks.resize((size_t)count * STACK);
     TSAN(__tsan_release(&start_mark);)
     for (int b : sequence(grid[0] * grid[1] * grid[2], order)) {
@@ -224,7 +226,7 @@ UNWATCHED const char* launch(void (*f)(void**), void** a, const unsigned* grid, 
             for (int t : thread_order) be_thread(t), f(a);
         else {
 #ifdef __SANITIZE_THREAD__
-            std::thread(run_block).join();  // fresh shared memory; joining orders the host's threads, not the fibers
+            std::thread(run_block).join();  // new thread, new shared memory; join() does not order the fibers
 #else
             run_block();
 #endif
@@ -235,7 +237,7 @@ UNWATCHED const char* launch(void (*f)(void**), void** a, const unsigned* grid, 
     return error;
 }
 
-// f(*arguments), each read as its parameter's type
+// Calls f with the values at the pointers a, each read as the type of its parameter.
 template <class... A, size_t... I>
 static void call_with(void (*f)(A...), void** a, std::index_sequence<I...>) {
     f(*(std::remove_const_t<std::remove_reference_t<A>>*)a[I]...);
@@ -269,7 +271,7 @@ static T shuffle(T value, int from, unsigned barrier) {
 #endif
 static const int warpSize = 32;
 
-// ---- barriers and shuffles, told apart by their lines ----
+// ---- barriers and shuffles, identified by their line numbers ----
 #define __syncthreads() emulation::wait_at(emulation::AT_BLOCK_BARRIER, __LINE__)
 #define __syncwarp(...) emulation::wait_at(emulation::AT_WARP_BARRIER, 4 * __LINE__)
 #define LANE (emulation::current & 31)
@@ -281,7 +283,7 @@ static const int warpSize = 32;
 static inline void __threadfence() {}
 static inline void __threadfence_block() {}
 
-// ---- atomics: the overloads that CUDA has, and no more; real ones, so that ThreadSanitizer understands them ----
+// ---- atomics: only the overloads that CUDA has; real atomics, so that ThreadSanitizer does not report them as races ----
 template <class T, class F>
 static T update_atomically(T* address, F f) {
     T old, updated;
@@ -309,7 +311,7 @@ INTEGERS(atomicOr, o | v) INTEGERS(atomicAnd, o & v) INTEGERS(atomicXor, o ^ v)
 COMPARE_AND_SWAP(int) COMPARE_AND_SWAP(unsigned) COMPARE_AND_SWAP(ull) COMPARE_AND_SWAP(unsigned short)
 #undef COMPARE_AND_SWAP
 
-// ---- mathematics: the host's library, which may round differently from a GPU's ----
+// ---- mathematics: from the host's library, which may round differently from a GPU's ----
 template <class A, class B>
 static inline A same_bits(B b) {
     static_assert(sizeof(A) == sizeof(B), "");

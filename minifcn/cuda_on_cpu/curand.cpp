@@ -1,4 +1,4 @@
-// cuRAND's host interface on the CPU: other numbers than a GPU's, of the same distributions.
+// cuRAND's host interface on the CPU: the same distributions as on a GPU, but other numbers.
 #include <random>
 
 struct Generator { std::mt19937_64 engine; };
@@ -20,7 +20,7 @@ int curandGenerate(Generator* g, unsigned* p, size_t n) { return fill(g, p, n, s
 int curandGenerateLongLong(Generator* g, unsigned long long* p, size_t n) {
     return fill(g, p, n, std::uniform_int_distribution<unsigned long long>(0, ~0ull));
 }
-int curandGenerateUniform(Generator* g, float* p, size_t n) {  // (0, 1], as cuRAND's
+int curandGenerateUniform(Generator* g, float* p, size_t n) {  // in (0, 1], as in cuRAND
     std::uniform_real_distribution<float> d(0, 1);
     return fill(g, p, n, [&](auto& engine) { return 1 - d(engine); });
 }
@@ -29,7 +29,7 @@ int curandGenerateUniformDouble(Generator* g, double* p, size_t n) {
     return fill(g, p, n, [&](auto& engine) { return 1 - d(engine); });
 }
 int curandGenerateNormal(Generator* g, float* p, size_t n, float mean, float deviation) {
-    return n % 2 ? 105 : fill(g, p, n, std::normal_distribution<float>(mean, deviation));  // 105: length not even
+    return n % 2 ? 105 : fill(g, p, n, std::normal_distribution<float>(mean, deviation));  // 105: n is odd
 }
 int curandGenerateNormalDouble(Generator* g, double* p, size_t n, double mean, double deviation) {
     return n % 2 ? 105 : fill(g, p, n, std::normal_distribution<double>(mean, deviation));

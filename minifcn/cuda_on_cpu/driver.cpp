@@ -1,5 +1,5 @@
-// The CUDA driver on the host, as far as CuPy calls it: a compiled module is a shared library that compiler.py has made,
-// a launch runs through what cuda.h has put into it.
+// The CUDA driver on the host: the functions that CuPy calls.  A compiled module is a shared library made by compiler.py,
+// and a launch calls its cuda_launch, which comes from cuda.h.
 #include <dlfcn.h>
 #include <elf.h>
 #include <unistd.h>
@@ -23,8 +23,8 @@ static Result load(Module** m, const char* path) {
 }
 
 extern "C" {
-long minifcn_launches;  // kernels so far
-int minifcn_order = getenv("MINIFCN_CUDA_ORDER") ? atoi(getenv("MINIFCN_CUDA_ORDER")) : 0;  // of blocks and threads
+long minifcn_launches;  // number of launched kernels so far; cuda_on_cpu.counters() reads it
+int minifcn_order = getenv("MINIFCN_CUDA_ORDER") ? atoi(getenv("MINIFCN_CUDA_ORDER")) : 0;  // order of blocks and threads
 
 Result cuGetErrorName(int e, const char** name) {
     *name = e == LAUNCH_FAILED ? "CUDA_ERROR_LAUNCH_FAILED" : e == NOT_FOUND ? "CUDA_ERROR_NOT_FOUND"
@@ -42,7 +42,7 @@ Result cuModuleLoad(Module** m, const char* path) { return load(m, path); }
 Result cuModuleLoadData(Module** m, void* image) {
     auto header = (Elf64_Ehdr*)image;
     if (memcmp(header->e_ident, ELFMAG, SELFMAG)) return INVALID_IMAGE;
-    const size_t size = header->e_shoff + (size_t)header->e_shentsize * header->e_shnum;  // section headers come last
+    const size_t size = header->e_shoff + (size_t)header->e_shentsize * header->e_shnum;  // section headers end an ELF file
     std::string path = (std::filesystem::temp_directory_path() / "minifcn-cuda-XXXXXX").string();
     const int file = mkstemp(path.data());
     const bool written = file >= 0 && write(file, image, size) == (ssize_t)size;

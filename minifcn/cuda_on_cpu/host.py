@@ -1,7 +1,7 @@
-"""CUDA kernels on NumPy arrays: no CuPy, no GPU, only g++.
+"""CUDA kernels on NumPy arrays, with g++, without CuPy and without a GPU.
 
-``Module(source).get_function(name)(grid, block, arguments)`` is called as CuPy's ``RawModule`` is.  With
-:func:`on_numpy` the kernels of ``minifcn.kernels.gpu`` run on NumPy arrays, ``.cu`` files and launches alike.
+``Module(source).get_function(name)(grid, block, arguments)`` has the interface of CuPy's ``RawModule``.  Inside
+:func:`on_numpy`, the launches of ``minifcn.kernels.gpu`` run its ``.cu`` files on NumPy arrays.
 """
 
 import ctypes
@@ -19,13 +19,13 @@ from .compiler import ROOM, compile_cuda
 
 
 class Library:
-    """Kernels that were compiled for the host, by ``compiler.compile_cuda``.
+    """A shared library of kernels that ``compiler.compile_cuda`` has compiled for the host.
 
     Parameters
     ----------
     file : path
     order : int
-        The order in which blocks and threads run: 0 ascending, 1 descending, beyond: shuffled by this seed.
+        The order of blocks and threads: 0 ascending, 1 descending, above that the seed of a shuffle.
     """
 
     def __init__(self, file, order=0):
@@ -33,7 +33,7 @@ class Library:
         self.library.cuda_launch.restype = ctypes.c_char_p
 
     def get_function(self, name):
-        """The kernel of that name, to be called with (grid, block, arguments, shared_mem=0)."""
+        """The kernel `name` as a function of (grid, block, arguments, shared_mem=0)."""
         function = getattr(self.library, f"cuda_{name}")
 
         def run(grid, block, arguments, shared_mem=0):
@@ -54,7 +54,7 @@ class Module(Library):
     ----------
     code : str
     options : sequence of str
-        ``-D`` and ``-I`` as for NVRTC.
+        Options of NVRTC; ``-D``, ``-I`` and the language standard have an effect.
     sanitize : sequence of str
         Further flags for g++, such as ``-fsanitize=address,undefined``.
     order : int
@@ -63,7 +63,7 @@ class Module(Library):
 
     def __init__(self, code, options=(), sanitize=(), order=0):
         if not shutil.which("g++"):
-            raise UserError("running CUDA kernels on the CPU takes g++: install it (Debian, Ubuntu: apt install g++)")
+            raise UserError("running CUDA kernels on the CPU needs g++; install it (Debian, Ubuntu: apt install g++)")
         key = (code, *options, *sanitize, (ROOM / "cuda.h").read_text(encoding="utf-8"))
         kernels = folder() / "kernels"
         kernels.mkdir(parents=True, exist_ok=True)
@@ -75,14 +75,14 @@ class Module(Library):
 
 @contextmanager
 def on_numpy(order=0, sanitize=(), change=None):
-    """Inside, the CUDA kernels of minifcn run on NumPy arrays.
+    """Make the CUDA kernels of minifcn run on NumPy arrays inside the ``with`` block.
 
     Parameters
     ----------
     order, sanitize
         See :class:`Module`.
     change : callable, optional
-        From the text of a source to another, to see what a mistake in it does.
+        ``change(source)`` returns the source to compile instead; tests use it to plant mistakes.
     """
 
     @cache

@@ -1,4 +1,7 @@
-"""Building the emulation: CuPy's own wheel, its one module that has CUDA inside built anew, and libraries of ours."""
+"""Building the emulation: CuPy's wheel, its runtime module rebuilt, and replacements for the CUDA libraries.
+
+The wheel's runtime module contains CUDA's runtime library, so it is compiled again with runtime.cpp instead.
+"""
 
 import importlib.machinery
 import os
@@ -17,7 +20,7 @@ from ..errors import UserError
 from . import folder
 from .compiler import ROOM
 
-CUPY, CUDA, CYTHON = "14.2.0", "13.2.*", "3.2.4"  # those it was made for: the module is rebuilt from CuPy's source
+CUPY, CUDA, CYTHON = "14.2.0", "13.2.*", "3.2.4"  # exact versions: the runtime module is rebuilt from CuPy's source
 WHEELS = [
     f"cupy-cuda13x=={CUPY}", f"nvidia-cuda-runtime=={CUDA}", f"nvidia-cuda-crt=={CUDA}",
     f"nvidia-cuda-profiler-api=={CUDA}", f"Cython=={CYTHON}",
@@ -28,17 +31,17 @@ GXX = ["g++", "-O2", "-fPIC", "-w", "-std=c++17"]
 
 
 def site():
-    """The packages of the emulation, to be found before others of their names."""
+    """The folder of the emulation's packages; it stands first on PYTHONPATH, before an installed CuPy."""
     return folder() / f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def libraries():
-    """The libraries that stand in for CUDA's."""
+    """The folder of the libraries that replace CUDA's."""
     return site() / "minifcn_cuda"
 
 
 def is_set_up():
-    """Whether the emulation is complete, and was built from these sources."""
+    """Whether the emulation is completely built, from the present sources."""
     mark = libraries() / "complete"
     return mark.is_file() and mark.read_text(encoding="utf-8") == _version()
 
@@ -49,19 +52,19 @@ def _version():
 
 
 def require_possible():
-    """Raise UserError on a computer where the emulation cannot be built; the message says why."""
+    """Raise UserError with the reason if the emulation cannot be built on this computer."""
     if sys.platform != "linux" or platform.machine() not in ("x86_64", "AMD64"):
-        raise UserError(f"CUDA on the CPU is for Linux on x86-64 only, and this is {sys.platform} {platform.machine()}")
+        raise UserError(f"CUDA on the CPU needs Linux on x86-64, and this is {sys.platform} {platform.machine()}")
     if not shutil.which("g++"):
-        raise UserError("CUDA on the CPU takes g++: install it (Debian, Ubuntu: apt install g++), then run setup again")
+        raise UserError("CUDA on the CPU needs g++; install it (Debian, Ubuntu: apt install g++), then run setup again")
     if tuple(map(int, np.__version__.split(".")[:2])) >= (2, 6):
-        raise UserError(f"CuPy {CUPY} takes NumPy below 2.6, and this is {np.__version__}: pip install 'numpy<2.6'")
+        raise UserError(f"CuPy {CUPY} needs NumPy below 2.6, and this is {np.__version__}: pip install 'numpy<2.6'")
     try:
         import pip  # noqa: F401
     except ImportError:
-        raise UserError("this Python has no pip, which fetches CuPy: python -m ensurepip") from None
+        raise UserError("setup fetches CuPy with pip, which this Python does not have: python -m ensurepip") from None
     if not Path(sysconfig.get_paths()["include"], "Python.h").is_file():
-        raise UserError("Python's own headers are missing: install them (Debian, Ubuntu: apt install python3-dev)")
+        raise UserError("Python's C headers are missing; install them (Debian, Ubuntu: apt install python3-dev)")
 
 
 def setup(say=print):
@@ -91,7 +94,7 @@ def setup(say=print):
 
 
 def _build_runtime(source):
-    """CuPy's runtime module, from its own Cython source, over runtime.cpp in place of CUDA's."""
+    """Build CuPy's runtime module from its Cython source, linked with runtime.cpp instead of CUDA's runtime."""
     backends = site() / "cupy_backends" / "cuda" / "api"
     directives = [word for directive in DIRECTIVES for word in ("-X", directive)]
     cython = [sys.executable, "-m", "cython", "-3", "--cplus", *directives, "-E", SETTINGS]
@@ -117,7 +120,7 @@ def _build_cublas():
 
 
 def _link(library, *parts):
-    """A shared library whose symbols carry its name as their version, as those of CUDA's libraries do."""
+    """Link a shared library whose symbols have its name as their version, as in CUDA's libraries."""
     versions = libraries() / "versions"
     versions.write_text(f"{library} {{ global: *; }};\n", encoding="utf-8")
     flags = [f"-Wl,-soname,{library}", f"-Wl,--version-script={versions}"]
@@ -125,13 +128,13 @@ def _link(library, *parts):
 
 
 def _symbols(file, kind, *options):
-    """The names that an object or library defines (T) or lacks (U)."""
+    """The symbols that an object file or library defines (`kind` "T") or needs ("U"), from ``nm``."""
     lines = _run(["nm", *options, file]).splitlines()
     return {words[-1].partition("@")[0] for line in lines if (words := line.split())[-2:-1] == [kind]}
 
 
 def _stubs(prefix, needed, objects, status):
-    """Source with a function for each symbol that is needed and not there: it returns `status`."""
+    """Write a C++ file with a function for each needed symbol that `objects` lacks; each returns `status`."""
     missing = sorted(name for name in needed - _symbols(objects, "T") if name.startswith(prefix))
     path = libraries() / f"{prefix}_stubs.cpp"
     lines = [f"int {name}() {{ return {status}; }}" for name in missing]
@@ -149,5 +152,5 @@ def _run(command, **options):
         log = folder() / "setup.log"
         log.write_text(f"{command}\n{result.stdout}\n{result.stderr}", encoding="utf-8")
         last = (result.stderr.strip() or result.stdout.strip()).splitlines()[-1:]
-        raise UserError(f"{Path(command[0]).name} failed ({''.join(last)}); all it said is in {log}")
+        raise UserError(f"{Path(command[0]).name} failed ({''.join(last)}); its whole output is in {log}")
     return result.stdout

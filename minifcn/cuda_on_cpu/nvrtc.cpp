@@ -1,4 +1,5 @@
-// NVRTC, NVIDIA's run-time compiler, as CuPy calls it: to compile is to run compiler.py, and the result a host library.
+// NVRTC, NVIDIA's run-time compiler: the functions that CuPy calls.  A program is compiled by running compiler.py, and the
+// result is a shared library of the host.
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cstdlib>
@@ -12,8 +13,8 @@
 
 struct Program {
     std::string source, log, binary;
-    std::vector<std::string> names;                // instances of templates that are asked for
-    std::map<std::string, std::string> lowered;    // what they are called in the library
+    std::vector<std::string> names;              // instances of templates that CuPy needs
+    std::map<std::string, std::string> lowered;  // their names in the library
 };
 static std::string read(const std::filesystem::path& path) {
     std::ifstream file(path, std::ios::binary);
@@ -30,10 +31,10 @@ int nvrtcDestroyProgram(Program** p) { return delete *p, *p = nullptr, 0; }
 int nvrtcAddNameExpression(Program* p, const char* name) { return p->names.push_back(name), 0; }
 
 int nvrtcCompileProgram(Program* p, int n, const char** options) {
-    if (p->source.empty()) return p->binary = "// compiled by g++\n", 0;  // CuPy asks which compiler this is
+    if (p->source.empty()) return p->binary = "// compiled by g++\n", 0;  // CuPy identifies the compiler by this output
     std::string path = (std::filesystem::temp_directory_path() / "minifcn-cuda-XXXXXX").string();
     const char *python = getenv("MINIFCN_CUDA_PYTHON"), *compiler = getenv("MINIFCN_CUDA_COMPILER");
-    if (!mkdtemp(path.data()) || !python || !compiler) return p->log = "run this through: python -m minifcn.cuda_on_cpu run", 6;
+    if (!mkdtemp(path.data()) || !python || !compiler) return p->log = "run this with: python -m minifcn.cuda_on_cpu run", 6;
     const std::filesystem::path folder = path;
     std::ofstream(folder / "kernel.cu") << p->source;
     {

@@ -1,7 +1,8 @@
-// The CUDA runtime on the host, as far as CuPy needs it; whatever else is called says "not supported".
+// The CUDA runtime on the host: the functions that CuPy needs.  All others return "not supported" (stubs by install.py).
 //
-// Device memory is host memory, but only the copies may cross between the two, and they check that they do: a pointer
-// of the wrong side is an error.  Fresh memory reads as NaN and −1, freed memory as other rubbish.
+// Device memory is host memory that this file tracks.  Copies check that each pointer is on the side that the direction
+// requires.  New memory is filled with 0xFF (NaN as floats, −1 as integers), and freed memory with 0xFE, so that a
+// program that reads either shows wrong numbers.
 #include <cuda_runtime.h>
 #include <cuda_profiler_api.h>
 #include <chrono>
@@ -31,7 +32,7 @@ static E refuse(const char* what) {
 }
 
 extern "C" {
-long minifcn_to_device, minifcn_to_host;  // copies so far
+long minifcn_to_device, minifcn_to_host;  // numbers of copies so far; cuda_on_cpu.counters() reads them
 
 E cudaMalloc(void** p, size_t n) {
     if (used + n > TOTAL || posix_memalign(p, 512, n ? n : 1)) return cudaErrorMemoryAllocation;
@@ -45,7 +46,7 @@ E cudaFree(void* p) {
     if (!p) return cudaSuccess;
     std::lock_guard<std::mutex> lock(mutex);
     auto found = allocations.find((char*)p);
-    if (found == allocations.end()) return refuse("free of what was not allocated");
+    if (found == allocations.end()) return refuse("cudaFree of a pointer that was not allocated");
     memset(p, 0xFE, found->second);
     used -= found->second;
     allocations.erase(found);
@@ -60,9 +61,9 @@ E cudaMemGetInfo(size_t* free, size_t* total) { return *total = TOTAL, *free = T
 
 E cudaMemcpy(void* to, const void* from, size_t n, cudaMemcpyKind kind) {
     const bool to_device = is_on_device(to, n), from_device = is_on_device(from, n);
-    if (n && kind == cudaMemcpyHostToDevice && (!to_device || from_device)) return refuse("copy to the device: wrong pointers");
-    if (n && kind == cudaMemcpyDeviceToHost && (to_device || !from_device)) return refuse("copy to the host: wrong pointers");
-    if (n && kind == cudaMemcpyDeviceToDevice && !(to_device && from_device)) return refuse("copy on the device: wrong pointers");
+    if (n && kind == cudaMemcpyHostToDevice && (!to_device || from_device)) return refuse("a copy to the device must read host and write device memory");
+    if (n && kind == cudaMemcpyDeviceToHost && (to_device || !from_device)) return refuse("a copy to the host must read device and write host memory");
+    if (n && kind == cudaMemcpyDeviceToDevice && !(to_device && from_device)) return refuse("a copy on the device must read and write device memory");
     minifcn_to_device += kind == cudaMemcpyHostToDevice;
     minifcn_to_host += kind == cudaMemcpyDeviceToHost;
     memmove(to, from, n);
@@ -70,7 +71,7 @@ E cudaMemcpy(void* to, const void* from, size_t n, cudaMemcpyKind kind) {
 }
 E cudaMemcpyAsync(void* to, const void* from, size_t n, cudaMemcpyKind kind, cudaStream_t) { return cudaMemcpy(to, from, n, kind); }
 E cudaMemset(void* p, int value, size_t n) {
-    if (n && !is_on_device(p, n)) return refuse("memset outside device memory");
+    if (n && !is_on_device(p, n)) return refuse("cudaMemset outside of device memory");
     memset(p, value, n);
     return cudaSuccess;
 }
@@ -128,7 +129,7 @@ E cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
 E cudaDeviceGetPCIBusId(char* text, int n, int) { return snprintf(text, n, "0000:00:00.0"), cudaSuccess; }
 E cudaDeviceCanAccessPeer(int* can, int, int) { return *can = 0, cudaSuccess; }
 
-// everything is done when its call returns: streams have names, events the time
+// Every call is synchronous.  A stream is therefore only a number, and an event only a time.
 static long streams = 0x1000;
 E cudaStreamCreate(cudaStream_t* s) { return *s = (cudaStream_t)streams++, cudaSuccess; }
 E cudaStreamCreateWithFlags(cudaStream_t* s, unsigned) { return cudaStreamCreate(s); }

@@ -1,7 +1,8 @@
-"""The paper's experiments, repeated on data that is there: each reports what it measured, whatever that is.
+"""The paper's experiments, repeated on data that minifcn provides; each reports its results, also unexpected ones.
 
-An experiment is a module with ``run(lab) -> results`` and ``draw(results) -> Figure``, and perhaps ``CONSTANTS``, on
-which its numbers depend; a `Lab` keeps what is finished, so that one that was interrupted goes on where it was.
+An experiment is a module with ``run(lab) -> results``, ``summary(results) -> lines`` and ``draw(results) -> Figure``.
+Its optional ``CONSTANTS`` are the settings on which its numbers depend.  A `Lab` keeps finished results on disk, so
+that an interrupted experiment continues where it stopped.
 """
 
 from . import fields, patches, sampling, skips, upper_bounds

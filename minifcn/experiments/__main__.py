@@ -1,4 +1,4 @@
-"""``python -m minifcn.experiments [NAME]``: repeat an experiment of the paper; run again to go on where it was."""
+"""``python -m minifcn.experiments [NAME]``: repeat an experiment of the paper; run it again to continue."""
 
 import sys
 from contextlib import redirect_stdout
@@ -13,10 +13,10 @@ def parser():
     """The flags of this command."""
     p = Parser("experiments", "Repeat an experiment of the paper.  Without a name: list them.")
     p.add_argument("name", nargs="?", choices=tuple(EXPERIMENTS), metavar="NAME", help=", ".join(EXPERIMENTS))
-    p.add_argument("--seeds", type=at_least(1), default=3, help="repeat every training with so many seeds")
-    p.add_argument("--out", metavar="DIR", help="its folder (default: runs/experiment-NAME)")
-    p.add_argument("--short", action="store_true", help="all steps at a toy size: for trying out, not for numbers")
-    p.add_argument("--json", type=json_file, metavar="OUT", help='write the results there ("-": standard output)')
+    p.add_argument("--seeds", type=at_least(1), default=3, help="repeat every training with this many seeds")
+    p.add_argument("--out", metavar="DIR", help="the folder of the experiment (default: runs/experiment-NAME)")
+    p.add_argument("--short", action="store_true", help="run all steps at a toy size; the numbers mean nothing")
+    p.add_argument("--json", type=json_file, metavar="OUT", help='write the results to a file ("-": standard output)')
     return p
 
 
@@ -33,10 +33,10 @@ def main(argv=None):
     constants = getattr(experiment, "CONSTANTS", {})
     lab = Lab(args.out or f"runs/experiment-{args.name}", args.name, args.seeds, args.short, constants)
     try:
-        with redirect_stdout(out):  # the trainings' lines
+        with redirect_stdout(out):  # the progress of the trainings
             results = experiment.run(lab) | dict(machine=machine())
     except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
+        print("stopped; run the same command to continue", file=sys.stderr)
         return 130
     lab.keep(args.name, results)
     picture = lab.folder / f"{args.name}.png"

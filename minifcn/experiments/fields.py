@@ -1,7 +1,8 @@
-"""Effective receptive fields (Luo et al. 2016): what a pixel's score really depends on, before training and after.
+"""Effective receptive fields (Luo et al. 2016): which pixels a score depends on, before and after training.
 
-The derived field says what a unit *can* see; the mean size of its gradient over many images says what it looks at: most
-of it close by.  Luo et al. find that the field grows by training; a net with skips has finer streams to grow into.
+The derived field contains all pixels that a unit *can* see.  The mean absolute gradient over many images shows how much
+each of them contributes, and most of it is close to the unit.  Luo et al. find that training enlarges the effective
+field.  A net with skips may differ, because its finer streams have smaller fields.
 """
 
 import numpy as np
@@ -13,18 +14,18 @@ from ..geometry import effective_receptive_field, extent
 from ..nn import init
 from ..viz.experiments import effective_fields
 
-SIZE = 384  # pixels: the derived field of 278 lies inside
+SIZE = 384  # pixels; larger than the derived field of 278
 
 
 def run(lab):
-    """The net that the package ships, against the same net untrained, on surroundings of validation tiles."""
+    """Compare the net that the package ships with the same net untrained, on crops around validation tiles."""
     images = _pictures(lab)
     trained = models.fcn8s_mini(pretrained="earth")
     backend.manual_seed(0)
     untrained = models.fcn8s_mini(num_classes=trained.num_classes)
     for name, parameter in untrained.named_parameters():
         if name.startswith("score") and name.endswith("weight"):
-            parameter.data[...] = init.he(parameter.shape)  # scores that start at zero would see nothing
+            parameter.data[...] = init.he(parameter.shape)  # zero, as initialised, would give no gradient
     rows, maps = [], {}
     for state, model in (("untrained", untrained), ("trained", trained)):
         inputs = trained.preprocessing(images)
@@ -42,16 +43,16 @@ def _pictures(lab):
         return np.stack([image for image, _ in Shapes("val", length=2, size=(64, 64))])
     data, around = Earth("val"), (SIZE - 128) // 2
     pictures = (data.window(i, -around, -around, SIZE, SIZE)[0] for i in range(0, len(data), 2))
-    return np.stack([p for p in pictures if p.shape[:2] == (SIZE, SIZE)])  # blocks at the map's edge are smaller
+    return np.stack([p for p in pictures if p.shape[:2] == (SIZE, SIZE)])  # crops at the edge of the map are smaller
 
 
 def _winner(scores):
-    """The largest score of every pixel: the sum of all would not do, for softmax's gradients cancel in it."""
+    """The largest score of every pixel; not the sum, because softmax gradients cancel in a sum over classes."""
     return scores.max(axis=1, keepdims=True)
 
 
 def _coarser(field, by=4):
-    """Means of squares: enough to look at."""
+    """The field at a lower resolution: the means of `by` × `by` squares."""
     n = len(field) // by
     return field[: n * by, : n * by].reshape(n, by, n, by).mean(axis=(1, 3))
 
@@ -63,12 +64,12 @@ def _around(field, middle, distance):
 
 
 def summary(results):
-    """One line a state: σ, and the part of the gradient inside squares around the pixel."""
+    """One line per state: σ, and the share of the gradient inside squares around the pixel."""
     for row in results["rows"]:
         shares = ", ".join(f"{v:.0%} within {k.partition('_')[2]} px" for k, v in row.items() if k.startswith("within"))
         yield f"{row['state']:<10} σ {row['sigma']:.0f} px; {shares}"
 
 
 def draw(results):
-    """Both maps as pictures, on one scale, and their profiles."""
+    """Draw both maps on one colour scale, and their profiles."""
     return effective_fields({state: np.array(values) for state, values in results["maps"].items()}, results["size"])

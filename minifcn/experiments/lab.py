@@ -1,4 +1,4 @@
-"""Where an experiment works: one folder, the runs that are finished in it, and what machine it is."""
+"""The folder of an experiment with its finished results, and a description of the machine."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from ..io import atomic
 from ..kernels.cpu import workers
 from ..training.metrics import ConfusionMatrix, boundary_band
 
-BAND = 3  # pixels on either side of a border between two classes: where a finer net should be better
+BAND = 3  # pixels on either side of a border between two classes, where a finer net should be better
 
 
 class Lab:
@@ -26,56 +26,62 @@ class Lab:
     Parameters
     ----------
     folder : path-like
+        Created if it does not exist.
+    name : str
+        The name of the experiment.
     seeds : int
         Every training is repeated with the seeds 0 … seeds − 1.
     short : bool
-        The same steps at a size that a test can afford; its numbers mean nothing.
+        Run the same steps at a size that is fast enough for a test; the numbers mean nothing.
     constants : dict, optional
-        What else its numbers depend on, a JSON value: epochs, steps.
+        The other settings on which the numbers depend, such as epochs or steps; a JSON value.
 
     Raises
     ------
     UserError
-        If the folder holds an experiment with other settings.
+        If the folder holds an experiment with other settings, or other files.
     """
 
     def __init__(self, folder, name, seeds=3, short=False, constants=None):
         self.folder, self.seeds, self.short = Path(folder), range(seeds), short
         settings = dict(experiment=name, seeds=seeds, short=short, **constants or {})
-        there = self.recall("settings")
-        if there not in (None, settings):
-            raise UserError(f"{folder} holds another experiment ({there}); give another --out")
-        if there is None and self.folder.exists() and any(self.folder.iterdir()):
-            raise UserError(f"{folder} is not empty, and holds no experiment; give another --out")
+        kept = self.recall("settings")
+        if kept not in (None, settings):
+            raise UserError(f"{folder} holds an experiment with other settings ({kept}); give another --out")
+        if kept is None and self.folder.exists() and any(self.folder.iterdir()):
+            raise UserError(f"{folder} holds files but no experiment; give another --out")
         self.folder.mkdir(parents=True, exist_ok=True)
         self.keep("settings", settings)
 
     def keep(self, name, value):
-        """Write a JSON value, all or nothing."""
+        """Write a JSON value to NAME.json atomically, and return it."""
         with atomic(self.folder / f"{name}.json") as partial:
             partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
         return value
 
     def recall(self, name):
-        """A JSON value that was kept; None if there is none.  Raises UserError if its file is damaged."""
+        """The JSON value in NAME.json; None if there is no such file.  Raises UserError if the file is damaged."""
         file = self.folder / f"{name}.json"
         try:
             return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
         except ValueError as error:
-            raise UserError(f"{file} is damaged ({error}); remove it, and the same command makes it anew") from None
+            raise UserError(f"{file} is damaged ({error}); remove it and run the same command again") from None
 
     def once(self, name, compute):
-        """``compute()``, or what it gave before."""
-        there = self.recall(name)
-        return self.keep(name, compute()) if there is None else there
+        """The kept value of `name`; if there is none, ``compute()``, which is then kept."""
+        kept = self.recall(name)
+        return self.keep(name, compute()) if kept is None else kept
 
     def data(self):
-        """Training split, validation split, and their flags of ``minifcn.train``: Earth; if short, a few scenes."""
+        """The training split, the validation split, and the flags of ``minifcn.train`` for them.
+
+        The data set is Earth; for a short experiment it is a folder of 40 generated scenes.
+        """
         if not self.short:
             return (*(open_dataset("earth", split) for split in ("train", "val")), ["--dataset", "earth"])
         root = self.folder / "scenes"
         if not root.is_dir():
-            partial = root.with_name("scenes.partial")  # all or nothing: one that was interrupted is written anew
+            partial = root.with_name("scenes.partial")  # renamed only when complete
             for name in ("images", "masks"):
                 (partial / name).mkdir(parents=True, exist_ok=True)
             for i, (image, label) in enumerate(Shapes(length=40, size=(48, 64))):
@@ -86,11 +92,19 @@ class Lab:
         return (*(open_dataset("folder", split, root) for split in ("train", "val")), small)
 
     def train(self, name, *flags):
-        """Train by ``minifcn.train`` into the run folder `name`; one that is finished is left, one begun goes on.
+        """Train with ``minifcn.train`` in the run folder `name`; resume an unfinished run, keep a finished one.
 
         Returns
         -------
         Path
+            The run folder.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            If the training was interrupted.
+        UserError
+            If the training failed.
         """
         folder = self.folder / name
         if (folder / "metrics.json").is_file():
@@ -101,11 +115,11 @@ class Lab:
         if code == 130:
             raise KeyboardInterrupt
         if code:
-            raise UserError(f"the training {name} failed; mend that, then give the same command to go on")
+            raise UserError(f"the training {name} failed; correct the error above and run the same command again")
         return folder
 
     def judge(self, folder, data):
-        """The measures of a run's last weights on a data set: over all pixels, and in a band along borders alone.
+        """Evaluate a run's last weights on a data set: on all pixels, and only in a band along class borders.
 
         Returns
         -------
@@ -125,11 +139,11 @@ class Lab:
                 boundary_accuracy=band.pixel_accuracy, boundary_iu=band.mean_iu,
             )  # fmt: skip
 
-        return self.once(f"{folder.name}/judged", measure)  # it goes when the run's weights do
+        return self.once(f"{folder.name}/judged", measure)  # in the run folder: it is deleted with the weights
 
 
 def machine():
-    """What the numbers were measured on: processor, cores, versions, BLAS."""
+    """The machine of the measurements: processor, cores, threads, versions, BLAS."""
     blas = next((b for b in threadpool_info() if b["user_api"] == "blas"), {})
     return dict(
         processor=_processor(), cores=os.cpu_count(), threads=workers.threads(), python=platform.python_version(),

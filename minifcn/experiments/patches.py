@@ -1,8 +1,8 @@
-"""Whole image against patch by patch (§3.1): multiply-adds, time and memory of the same 10×10 grid of outputs.
+"""A whole image against 100 patches (§3.1): multiply-adds, time and memory for the same 10×10 grid of outputs.
 
-The paper's 22 ms for a whole 500×500 image against 1.2 ms a patch is 5.45 times less for 100 patches, 24.5 times when
-the patches run one by one.  How many multiply-adds are saved is arithmetic (7.77 and 17.28 times); how much time and
-memory, this machine's business.
+The paper reports 22 ms for a whole 500×500 image and 1.2 ms per patch: the whole image is 5.45 times as fast as 100
+patches in batches, and 24.5 times as fast as patches one by one.  The saved multiply-adds follow from the layers' sizes
+(7.77 and 17.28 times, for CaffeNet and VGG16); time and memory depend on the machine.
 """
 
 import time
@@ -23,13 +23,13 @@ CONSTANTS = dict(nets=NETS, rounds=ROUNDS)
 
 
 def run(lab):
-    """Both nets, both ways, in turn; untrained weights cost what trained ones do."""
+    """Measure both nets with untrained weights, which take as long as trained ones."""
     nets, width, rounds = (["caffenet"], 1 / 16, 1) if lab.short else (NETS, 1.0, ROUNDS)
     return dict(rows=[lab.once(name, lambda n=name: measure(n, NETS[n], width, rounds)) for name in nets])
 
 
 def measure(name, size, width, rounds):
-    """Multiply-adds, seconds (the least of several rounds) and peak memory of both ways through one net."""
+    """Multiply-adds, seconds (minimum over the rounds) and peak memory of one net, for whole image and patches."""
     backend.manual_seed(0)
     classifier = models.CLASSIFIERS[name](width=width).eval()
     net = convolutionalize(classifier, size).eval()
@@ -64,7 +64,7 @@ def measure(name, size, width, rounds):
 
 
 def summary(results):
-    """Three lines a net."""
+    """Four lines per net."""
     for row in results["rows"]:
         ratio = row["patches_macs"] / row["whole_macs"]
         yield f"{row['net']}: patches take {ratio:.2f} times the multiply-adds"
@@ -79,7 +79,7 @@ def summary(results):
 
 
 def draw(results):
-    """How many times more the patches cost: multiply-adds, and time."""
+    """Draw the cost of the patches as a multiple of the whole image's: multiply-adds and time."""
     bars = []
     for row in results["rows"]:
         whole = row["whole_seconds"]

@@ -1,7 +1,8 @@
-"""Loss sampling (§4.3, figure 5): every pixel's loss, or a random half or quarter of them with as many more images.
+"""Loss sampling (§4.3, figure 5): the loss of all pixels, or of a random half or quarter with 2 or 4 times the images.
 
-Keeping a location with probability p and taking 1/p times the images leaves the expected number of locations a step
-as it is.  The paper finds the same loss after the same number of steps, and so a slower one by the clock.
+A location is kept with probability p and the batch has 1/p times the images, so the expected number of locations per
+step stays the same.  The paper finds the same loss after the same number of steps, and therefore slower convergence in
+time, because a step processes more images.
 """
 
 import csv
@@ -40,7 +41,7 @@ def run(lab):
 
 
 def summary(results):
-    """One line a share: what it reached after all steps, and how long they took."""
+    """One line per share: the measures after all steps, and the training time."""
     yield f"{'kept':<6} {'images a step':>13} {'validation loss':>18} {'mean IU':>15} {'seconds':>9}"
     for share in SHARES:
         rows = [r for r in results["rows"] if r["variant"] == f"{share:.0%}"]
@@ -51,7 +52,7 @@ def summary(results):
 
 
 def draw(results):
-    """Validation loss over steps on the left, over time on the right: the paper's figure 5."""
+    """Draw the validation loss over steps (left) and over time (right), as in the paper's figure 5."""
     lines = []
     for row in results["rows"]:
         steps = np.arange(1, len(row["val_loss"]) + 1) * row["steps_an_epoch"]

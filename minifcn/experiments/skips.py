@@ -1,9 +1,9 @@
-"""Skips (§4.2): 32s → 16s → 8s in stages, against 8s at once and 32s trained as long; mean IU, and along borders.
+"""Skips (§4.2): 32s → 16s → 8s in stages, against 8s at once and 32s trained as long, by mean IU and along borders.
 
-Every net is trained from scratch by the same settings; a stage starts from the weights of the one before.  The paper
-gives a stage a hundredth of the rate before it; from scratch, on the splits fit and tune, FCN-16s reached a mean IU of
-.436, .445 and .453 with a tenth, 0.3 and all of it, so a stage has the whole rate here.  The two controls have as many
-epochs as the three stages together, so that what they lack is not time.
+Every net is trained from scratch with the same settings; a stage starts from the weights of the stage before.  The
+paper divides the learning rate by 100 at each stage.  Here every stage keeps the full learning rate: from scratch, on
+the splits fit and tune, FCN-16s reached a mean IU of .436, .445 and .453 with 0.1, 0.3 and 1 times the rate.  The two
+controls have as many epochs as the three stages together, so that a lower score is not due to a shorter training.
 """
 
 from ..viz.experiments import dots_by_variant
@@ -11,7 +11,7 @@ from .lab import BAND, mean_and_spread
 
 EPOCHS = {"32s": 30, "16s": 15, "8s": 15}
 CONSTANTS = dict(epochs=EPOCHS)
-VARIANTS = {  # the model, and the run that it starts from
+VARIANTS = {  # the model, and the variant whose weights it starts from
     "32s": ("fcn32s_mini", None),
     "16s": ("fcn16s_mini", "32s"),
     "8s": ("fcn8s_mini", "16s"),
@@ -37,7 +37,7 @@ def run(lab):
 
 
 def summary(results):
-    """One line a variant: mean ± standard deviation over seeds."""
+    """One line per variant: mean ± standard deviation over seeds."""
     yield f"{'':<12} {'mean IU':>15} {'boundary IU':>15} {'pixel acc':>15}"
     for variant in VARIANTS:
         rows = [r for r in results["rows"] if r["variant"] == variant]
@@ -46,6 +46,6 @@ def summary(results):
 
 
 def draw(results):
-    """Each seed a dot, each variant a row; mean IU on the left, along borders on the right."""
+    """Draw one dot per seed and one row per variant: mean IU on the left, along borders on the right."""
     panels = {"mean_iu": "mean IU, all pixels", "boundary_iu": f"mean IU within {results['band']} px of a border"}
     return dots_by_variant(results["rows"], VARIANTS, panels)

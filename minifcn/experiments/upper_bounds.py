@@ -1,6 +1,6 @@
-"""Upper bounds on mean IU (CVPR appendix A): the truth itself, down-sampled and back, judged as a prediction.
+"""Upper bounds on mean IU (CVPR appendix A): evaluate the down-sampled and up-sampled true labels as a prediction.
 
-What a coarse output could reach at best: even a factor of 8 costs little where objects are large.
+This bounds what a coarse output can reach: even a factor of 8 costs little if objects are large.
 """
 
 from ..data import open_dataset
@@ -12,7 +12,7 @@ PAPER = {128: 0.509, 64: 0.733, 32: 0.861, 16: 0.928, 8: 0.964, 4: 0.985}  # on 
 
 
 def run(lab):
-    """Every factor on every data set; nothing is random but the generated scenes, which have one seed."""
+    """Compute the bound for every factor and data set; the generated scenes have one fixed seed."""
     names = ("shapes",) if lab.short else ("earth", "shapes")
     bounds = {}
     for name in names:
@@ -29,7 +29,7 @@ def run(lab):
 
 
 def summary(results):
-    """One line a factor."""
+    """One line per factor."""
     names = list(dict.fromkeys(r["variant"] for r in results["rows"]))
     yield f"{'factor':>6}" + "".join(f" {n:>8}" for n in (*names, "VOC 2011 (paper)"))
     for factor in FACTORS:
@@ -39,6 +39,6 @@ def summary(results):
 
 
 def draw(results):
-    """Mean IU over the factor, beside the paper's."""
+    """Draw the mean IU over the factor, beside the paper's."""
     paper = [dict(variant="VOC 2011 (paper)", factor=f, mean_iu=iu) for f, iu in PAPER.items()]
     return lines_by_variant([*results["rows"], *paper], "factor", "mean_iu", "down-sampling factor", "mean IU at best")

@@ -1,8 +1,8 @@
 """Pictures: label maps, training runs, confusion matrices, feature maps; and geometry and kernels, step by step.
 
-Nothing here is imported by the rest of minifcn until a picture is wanted, and matplotlib only when a
-*figure* is: `colour`, `errors` and `overlay` need NumPy alone.  Steppers and explorers are widgets in a notebook
-(ipywidgets), and animations on a page without a kernel.
+The rest of minifcn imports this package only when it draws something.  Matplotlib is imported only when a *figure* is
+drawn: `colour`, `errors` and `overlay` need NumPy alone.  Steppers and explorers are widgets in a live notebook
+(ipywidgets), and animations on a static page, such as the documentation.
 """
 
 from ..engine.core import Tensor
@@ -24,4 +24,4 @@ __all__ = [
     "receptive_fields", "samples", "styled",
 ]  # fmt: skip
 
-Tensor._repr_html_ = summary_html  # how a tensor shows itself in a notebook
+Tensor._repr_html_ = summary_html  # what a notebook displays for a Tensor

@@ -1,4 +1,4 @@
-"""Small arrays as pictures: their numbers in cells, coloured by sign and size."""
+"""Pictures of small arrays: a grid of cells with their numbers, coloured by sign and size."""
 
 import numpy as np
 
@@ -8,16 +8,16 @@ from .style import CYCLE, GREY, styled
 
 @styled()
 def arrays(maps, marked=None, cell=0.42):
-    """Show small arrays side by side, with their numbers.
+    """Draw small arrays side by side, with their numbers.
 
     Parameters
     ----------
     maps : dict of {str: array}
-        By name; (H, W), or (W,) for a row.  NaN cells stay empty.
+        The arrays by name: (H, W), or (W,) for one row.  NaN cells stay empty.
     marked : dict of {str: sequence of (int, int)}, optional
-        Cells to be outlined.
+        The cells (row, column) to outline, by the name of the array.
     cell : float
-        Inches of a cell.
+        The side of a cell, in inches.
 
     Returns
     -------
@@ -31,7 +31,7 @@ def arrays(maps, marked=None, cell=0.42):
     from .page import Figure
 
     maps = {name: as_map(values, name) for name, values in maps.items()}
-    # Inches, laid out from the left: a map is as wide as its cells, or as its title.
+    # All lengths are inches, from the left.  A map is as wide as its cells or its title, whichever is wider.
     gap, head, foot = 0.3, 0.32, 0.08
     titles = {name: heading(name, values.shape) for name, values in maps.items()}
     wides = [max(cell * v.shape[1], 0.085 * len(titles[n])) for n, v in maps.items()]
@@ -48,21 +48,21 @@ def arrays(maps, marked=None, cell=0.42):
 
 
 def as_map(array, name):
-    """`array` as a map of float64 numbers, (h, w)."""
+    """`array` as a float64 NumPy array (h, w); `name` is for the error message."""
     array = np.atleast_2d(np.asarray(backend.asnumpy(getattr(array, "data", array)), dtype=np.float64))
     if array.ndim != 2:
-        raise ValueError(f"{name} is drawn as one map, (h, w); got {array.shape}")
+        raise ValueError(f"{name} has shape {array.shape}, but is drawn as one map: give an array (h, w)")
     return array
 
 
 def heading(name, shape, padding=(0, 0)):
-    """A map's name and size."""
+    """The title of a map: its name, its size and its padding."""
     (ph, pw), (h, w) = padding, shape
     return f"{name}   {h}×{w}" + (f", padding {ph}" if ph == pw and ph else "")
 
 
 def draw_map(axes, title, values, marked=(), colour=CYCLE[1], padding=(0, 0), numbers=True):
-    """A map with its numbers, its padding around it, and the marked cells outlined."""
+    """Draw a map with its numbers, the padding around it, and outlines around the marked cells."""
     from matplotlib.collections import PolyCollection
     from matplotlib.patches import Rectangle
 
@@ -77,14 +77,15 @@ def draw_map(axes, title, values, marked=(), colour=CYCLE[1], padding=(0, 0), nu
         spine.set_visible(False)
     size = 8 if max(h + 2 * ph, w + 2 * pw) <= 10 else 6
     longest = max((len(short(value)) for value in finite.flat), default=1)
-    size *= min(1, 4.5 / longest)  # a cell is that many characters wide
+    size *= min(1, 4.5 / longest)  # a cell is 4.5 characters wide
     cells = [(row, column) for row in range(-ph, h + ph) for column in range(-pw, w + pw)]
     inside = [0 <= row < h and 0 <= column < w for row, column in cells]
     corners = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)])
     for which, ink, line in ((True, "#c9ccd0", "-"), (False, "#e3e5e8", ":")):
         squares = [corners + np.array([column, row]) for (row, column), there in zip(cells, inside) if there == which]
         style = dict(facecolors="none", edgecolors=ink, linewidths=0.8, linestyles=line)
-        axes.add_collection(PolyCollection(squares, **style), autolim=False)  # one artist: a patch a cell is slow
+        # One artist draws all cells: one patch per cell is slow.
+        axes.add_collection(PolyCollection(squares, **style), autolim=False)
     for (row, column), there in zip(cells, inside):
         value = values[row, column] if there else 0.0
         if numbers and not np.isnan(value):
@@ -95,7 +96,7 @@ def draw_map(axes, title, values, marked=(), colour=CYCLE[1], padding=(0, 0), nu
 
 
 def short(value):
-    """Three digits that count, or two where three are long."""
+    """A number with three significant digits, or with two if three need more than five characters."""
     text = f"{value:.3g}" if abs(value) < 1000 or not np.isfinite(value) else f"{value:.4g}"
     text = text if len(text) <= 5 else f"{value:.2g}" if abs(value) < 1000 else text
     return text.replace("-", "−").replace("inf", "∞")

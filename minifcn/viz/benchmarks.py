@@ -1,16 +1,16 @@
-"""The figure of benchmarks: how many times as long, or as much, as the other."""
+"""The figure of the benchmarks: ratios of time or memory."""
 
 from .style import CYCLE, GREY, styled
 
 
 @styled()
 def ratios(rows, title="time or memory, as a multiple of PyTorch's"):
-    """The ratio of every row that has one, with its spread, on a logarithmic axis; a group a colour.
+    """Draw the ratio of every row that has one, with its spread, on a logarithmic axis; one colour per group.
 
     Parameters
     ----------
     rows : sequence of dict
-        ``group``, ``case``, ``ratio`` and perhaps ``ratio_least`` and ``ratio_most``.
+        The keys ``group``, ``case``, ``ratio`` and, optionally, ``ratio_least`` and ``ratio_most``.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Stepping through a convolution, a transposed convolution or a pooling, one cell at a time, forward and backward."""
+"""A stepper through a convolution, a transposed convolution or a pooling, cell by cell, forward or backward."""
 
 from math import prod
 
@@ -10,36 +10,36 @@ from .arrays import as_map, draw_map, heading, short
 from .stepper import Stepper
 from .style import CYCLE
 
-WINDOW, CELL = CYCLE[1], CYCLE[2]  # orange: what is read; green: what is made
+WINDOW, CELL = CYCLE[1], CYCLE[2]  # orange: cells that are read; green: cells that are computed
 OPERATIONS = ("conv2d", "conv_transpose2d", "max_pool2d")
 
 
 class ConvStepper(Stepper):
-    """One cell a step: the window, the products, the cell they make; or, backward, what one arriving gradient adds.
+    """One cell per step: forward, its window, the products and their sum; backward, what its gradient adds to others.
 
     Parameters
     ----------
     x : array
-        (H, W): small, so that its numbers can be read.
+        The map (H, W); it must be small enough for its numbers to be legible.
     w : array
-        (kh, kw); for "max_pool2d" only its size counts.
+        The kernel (kh, kw); for "max_pool2d" only its size matters.
     operation : {"conv2d", "conv_transpose2d", "max_pool2d"}
     direction : {"forward", "backward"}
     stride, padding, dilation : int or (h, w)
     gy : array, optional
-        For "backward": the gradient that arrives at the output; ones without it.
+        For "backward": the gradient that arrives at the output; ones by default.
 
     Raises
     ------
     ValueError
-        If sizes do not fit, or an operation or a direction has another name.
+        If the sizes do not fit, or there is no such operation or direction.
     """
 
     def __init__(self, x, w, operation="conv2d", direction="forward", stride=1, padding=0, dilation=1, gy=None):
         if operation not in OPERATIONS:
-            raise ValueError(f"operation is one of {', '.join(OPERATIONS)}, got {operation!r}")
+            raise ValueError(f"operation must be one of {', '.join(OPERATIONS)}, got {operation!r}")
         if direction not in ("forward", "backward"):
-            raise ValueError(f"direction is 'forward' or 'backward', got {direction!r}")
+            raise ValueError(f"direction must be 'forward' or 'backward', got {direction!r}")
         self.x, self.w = as_map(x, "x"), as_map(w, "w")
         self.operation, self.direction = operation, direction
         self.where = (pair(stride, 1, "stride"), pair(padding, 0, "padding"), pair(dilation, 1, "dilation"))
@@ -59,7 +59,7 @@ class ConvStepper(Stepper):
         self.y = y[0, 0]
         self.gy = np.ones_like(self.y) if gy is None else as_map(gy, "gy")
         if self.gy.shape != self.y.shape:
-            raise ValueError(f"gy has shape {self.gy.shape}, the output {self.y.shape}")
+            raise ValueError(f"gy has shape {self.gy.shape}; it must have the shape of the output, {self.y.shape}")
         self.size = (9.6, 3.2 if direction == "forward" and operation != "conv2d" else 5.6)
 
     def __len__(self):
@@ -67,11 +67,11 @@ class ConvStepper(Stepper):
 
     @property
     def _grid(self):
-        """The cells that are stepped through: those of y; of x where the operation spreads."""
+        """The shape of the map with one step per cell: y or, for a transposed convolution, x."""
         return self.x.shape if self.spreads else self.y.shape
 
     def _taps(self, i):
-        """[(tap, cell)] of the window at step i, on the map it lies on; what is outside included."""
+        """The window of step i as [(tap, cell of the map under it)]; cells may lie outside the map."""
         (s, p, d), (at_h, at_w) = self.where, divmod(i, self._grid[1])
         return [
             ((u, v), (s[0] * at_h - p[0] + d[0] * u, s[1] * at_w - p[1] + d[1] * v))
@@ -80,13 +80,13 @@ class ConvStepper(Stepper):
         ]
 
     def terms(self, i):
-        """[(tap, cell, value of the map there)]: what step i reads or writes, None outside the map."""
+        """What step i reads or writes, as [(tap, cell, value of the map)]; the value is None outside the map."""
         plane = self.y if self.spreads else self.x
         inside = [all(0 <= c < n for c, n in zip(cell, plane.shape)) for _, cell in self._taps(i)]
         return [(tap, cell, float(plane[cell]) if there else None) for (tap, cell), there in zip(self._taps(i), inside)]
 
     def so_far(self, i):
-        """The maps that steps 0 … i have made, by name: y; or gx and gw (gx alone of a pooling)."""
+        """The results of steps 0 … i by name: y; or gx and gw; or, for the gradient of pooling, gx alone."""
         made = {"y": np.zeros_like(self.y)}
         if self.direction == "backward":
             made = {"gx": np.zeros_like(self.x), "gw": np.zeros_like(self.w)}
@@ -97,7 +97,7 @@ class ConvStepper(Stepper):
         return made
 
     def _add(self, made, step):
-        """What one step adds."""
+        """Add the contribution of one step to the maps `made`."""
         cell = divmod(step, self._grid[1])
         reached = [(tap, at) for tap, at, value in self.terms(step) if value is not None]
         if self.operation == "max_pool2d":
@@ -109,7 +109,7 @@ class ConvStepper(Stepper):
                     made["gx"][at] += self.gy[cell]
             return
         for tap, at in reached:
-            # of a convolution x lies under the window and y is the cell; of its transpose it is the other way round
+            # In a convolution the window lies on x and the cell is in y; in its transpose the window lies on y.
             in_x, in_y = (cell, at) if self.spreads else (at, cell)
             if self.direction == "forward":
                 made["y"][in_y] += self.w[tap] * self.x[in_x]
@@ -130,7 +130,7 @@ class ConvStepper(Stepper):
         if self.operation == "max_pool2d":
             return f"y[{cell}] = max({', '.join(short(v) for _, v in read)}) = {short(self.y.flat[i])}"
         if self.spreads:
-            return f"x[{cell}] = {short(self.x.flat[i])} times w is added to y, where its window lies"
+            return f"x[{cell}] = {short(self.x.flat[i])} times w is added to the window in y"
         products = " + ".join(f"{short(w)}·{short(v)}" for w, v in read)
         return f"y[{cell}] = {products} = {short(self.y.flat[i])}"
 
@@ -144,7 +144,8 @@ class ConvStepper(Stepper):
         under, over = (cell, window) if self.spreads else (window, cell)
         kernel = ("w", self.w, [], (0, 0))
         if self.operation == "max_pool2d":
-            kernel = ("window", np.full(self.w.shape, np.nan), [], (0, 0))  # nothing but its size
+            # A pooling has no weights: show only the size of its window.
+            kernel = ("window", np.full(self.w.shape, np.nan), [], (0, 0))
         planes = [("x", self.x, under, (0, 0) if self.spreads else pad), kernel]
         if self.direction == "forward":
             planes.append(("y", np.where(self._done(i), made["y"], np.nan), over, pad if self.spreads else (0, 0)))
@@ -167,7 +168,7 @@ class ConvStepper(Stepper):
                 draw_map(figure.add_subplot(grid[1, k]), title, made[name], marked, CELL)
 
     def _done(self, i):
-        """Which cells of y have been reached."""
+        """A boolean map of the cells of y that steps 0 … i have reached."""
         if self.spreads:
             return np.ones(self.y.shape, bool)
         return np.arange(self.y.size).reshape(self.y.shape) <= i
@@ -175,6 +176,6 @@ class ConvStepper(Stepper):
     def _draw_columns(self, axes, i):
         s, p, d = self.where
         cols = K.im2col(self.x[None, None], self.w.shape, s, p, d)[0]  # (kh·kw, OH·OW)
-        title = "im2col(x): a column for each window; y = w as a row · this matrix"
+        title = "im2col(x): one column per window; y = (w as a row) · this matrix"
         column = [(r, i) for r in range(len(cols))]
         draw_map(axes, heading(title, cols.shape), cols, column, WINDOW, numbers=cols.size <= 250)

@@ -1,4 +1,4 @@
-"""Figures of experiments: what was measured, every seed of it, in one look."""
+"""Figures of the experiments; each shows the result of every seed."""
 
 import numpy as np
 
@@ -7,16 +7,16 @@ from .style import CYCLE, GREY, styled
 
 @styled()
 def dots_by_variant(rows, variants, panels):
-    """Each row of results a dot, each variant a line of dots with their mean; one panel a measure.
+    """Draw one dot per result and one line of dots per variant, with their mean; one panel per measure.
 
     Parameters
     ----------
     rows : sequence of dict
-        ``variant`` and a value for every measure.
+        The results, with the keys ``variant`` and every measure.
     variants : sequence of str
-        From top to bottom.
+        The variants from top to bottom.
     panels : dict of {str: str}
-        The measures and their titles.
+        The measures, with their titles.
 
     Returns
     -------
@@ -44,16 +44,16 @@ def dots_by_variant(rows, variants, panels):
 
 @styled()
 def curves_by_variant(lines, panels, measure, label):
-    """A curve a line, its colour the variant's; one panel for each thing that a curve can run over.
+    """Draw one curve per line, coloured by variant; one panel for each quantity on the horizontal axis.
 
     Parameters
     ----------
     lines : sequence of dict
-        ``variant``, the sequence called `measure`, and one for every panel.
+        The keys ``variant``, `measure` (a sequence), and one sequence for every panel.
     panels : dict of {str: str}
-        What the curves run over, and the axis label.
+        The keys of the horizontal quantities, with their axis labels.
     measure, label : str
-        What they show.
+        The key of the vertical quantity, and its label.
     """
     from .page import Figure
 
@@ -73,7 +73,7 @@ def curves_by_variant(lines, panels, measure, label):
 
 @styled()
 def lines_by_variant(rows, over, measure, over_text, text):
-    """A line a variant through its measured points, over a quantity that doubles from point to point."""
+    """Draw one line per variant through its points; the horizontal axis is logarithmic with base 2."""
     from .page import Figure
 
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
@@ -95,7 +95,7 @@ def lines_by_variant(rows, over, measure, over_text, text):
 
 @styled()
 def bars_by_variant(bars, title):
-    """Groups of bars with their values: ``dict(group, variant, value)`` each."""
+    """Draw groups of bars with their values; each bar is a ``dict(group, variant, value)``."""
     from .page import Figure
 
     groups = list(dict.fromkeys(bar["group"] for bar in bars))
@@ -121,14 +121,14 @@ def bars_by_variant(bars, title):
 
 @styled()
 def effective_fields(maps, size):
-    """Maps of what a unit looks at, as pictures on a common logarithmic scale, and their profiles through the middle.
+    """Draw effective receptive fields on one logarithmic colour scale, and their sums over rows as profiles.
 
     Parameters
     ----------
     maps : dict of {str: (H, W) array}
-        The largest value about 1.
+        The fields by name, with a largest value of about 1.
     size : int
-        Pixels that a map is wide.
+        The width of a field in pixels of the image.
     """
     from matplotlib.colors import LogNorm
 

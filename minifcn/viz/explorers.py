@@ -1,4 +1,4 @@
-"""Explorers of geometry: what a unit sees on a picture, and how the maps of a network lie over its image."""
+"""Explorers of geometry: what a unit sees on a picture, and where the maps of a network lie on its image."""
 
 from functools import lru_cache
 
@@ -16,7 +16,7 @@ from .style import CYCLE, GREY
 
 
 def _positioned(model, size):
-    """(image, {layer: its output}) of the layers of a model that have a place on an image of `size`."""
+    """A stand-in image of `size`, and {layer: its output} of the model's layers that have a position on it."""
     image = Tensor(stand_in(model.parameters()[0].data, (1, model.in_channels, *size)), name="image")
     (root,), layers = image.where, {}
 
@@ -30,15 +30,15 @@ def _positioned(model, size):
 
 
 class ReceptiveFieldExplorer(Explorer):
-    """Choose a layer and a place on a picture: the region that the unit there sees, and how much each pixel counts.
+    """An explorer of one unit: choose its layer and position, see its receptive field and the weight of each pixel.
 
     Parameters
     ----------
     model : Module
-        A small one, if `effective` is wanted: each layer's field then takes a forward and a backward pass.
+        With `effective`, use a small model: each field takes a forward and a backward pass.
     picture : (H, W, 3) uint8 array
     effective : bool
-        Show the effective field, too: the absolute gradient of the unit with respect to the picture.
+        Also show the effective field: the absolute gradient of the unit with respect to the picture.
     """
 
     size = (9.6, 4.6)
@@ -48,7 +48,7 @@ class ReceptiveFieldExplorer(Explorer):
         self.image, layers = _positioned(model, self.picture.shape[:2])
         fields = {name: receptive_field(y, self.image) for name, y in layers.items()}
         names, last = [], None
-        for name, field in fields.items():  # a layer that sees what the one before saw shows nothing new
+        for name, field in fields.items():  # omit a layer whose field and jump equal those of the layer before
             if (field.size, field.jump) != last:
                 names.append(name)
                 last = field.size, field.jump
@@ -63,7 +63,7 @@ class ReceptiveFieldExplorer(Explorer):
         return dict(layer=list(self.layers)[-1], row=rows[len(rows) // 2], column=columns[len(columns) // 2])
 
     def unit(self, layer, row, column):
-        """The unit of a layer whose centre is nearest to a pixel."""
+        """The unit (i, j) of a layer whose centre is nearest to a pixel."""
         y = self.layers[layer]
         maps = next(iter(y.where.values()))
         nearest = (round(float((at - m.start) / m.jump)) for at, m in zip((row, column), maps))
@@ -105,9 +105,9 @@ class ReceptiveFieldExplorer(Explorer):
             axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
             axes.set_title(view, fontsize=9)
 
-    @lru_cache(maxsize=64)  # noqa: B019  an explorer lives as long as its notebook
+    @lru_cache(maxsize=64)  # noqa: B019  the cache may keep the explorer alive: it lives as long as its notebook
     def _effective(self, layer, unit):
-        """The absolute gradient of a unit, at most 1."""
+        """The absolute gradient of a unit with respect to the picture, divided by its largest value."""
 
         def up_to(x):
             found = []
@@ -122,16 +122,16 @@ class ReceptiveFieldExplorer(Explorer):
 
 
 class CropExplorer(Explorer):
-    """Choose the padding and the size of the image: sizes of the maps, crops, or the reason why it cannot be done.
+    """An explorer of alignment: choose padding and image size, see the maps and crops, or why they are impossible.
 
-    Each bar is a map as it lies over the image, from its first cell's left edge to its last one's right edge.
+    Each bar shows where a map lies on the image, from the left edge of its first cell to the right edge of its last.
 
     Parameters
     ----------
     model : str
-        A preset of :mod:`minifcn.models`.
+        The name of a preset of :mod:`minifcn.models`.
     pads, sizes : sequence of int
-        What can be chosen.
+        The paddings and image sizes to choose from.
     """
 
     size = (9.6, 5.4)
@@ -146,7 +146,7 @@ class CropExplorer(Explorer):
         return dict(padding=100 if 100 in self.pads else self.pads[-1], size=self.sizes[-1])
 
     def layers(self, padding, size):
-        """([(layer, cells, jump, start, crop offset or None)], the reason why it ends there, or None)."""
+        """The maps as [(layer, cells, jump, start, crop offset or None)], and the error that ended the run or None."""
         return _crops(self.name, padding, size)
 
     def title(self, padding, size):

@@ -1,29 +1,29 @@
-"""What one unit of a network sees: nested fields on the image, and the cone of cells below it, layer by layer."""
+"""A figure of what one unit of a network sees: nested fields on the image, and the cells below it in every layer."""
 
 from itertools import pairwise
 
 from .style import GREY, styled
 
 MAP, IMAGE, LINE = "#e9ebee", "#f4f5f7", "#c9ccd1"  # a layer's cells, the image, fine lines
-MOST = 44  # rows of the side view: more would not be legible
+MOST = 44  # largest number of rows in the side view: more would not be legible
 
 
 @styled()
 def receptive_fields(image_size, layers, unit, padding=(0, 0)):
-    """Draw the fields of one unit of each layer on the image, and from the side all cells that one unit sees.
+    """Draw the field of one unit of each layer on the image, and a side view of all cells that one unit sees.
 
     Parameters
     ----------
     image_size : (int, int)
         Height and width.
     layers : sequence of dict
-        In the order they run; the last holds the unit.  ``name``; ``size`` (h, w) of the map; ``jump`` and ``start``,
-        (h, w) in pixels; ``field``, (top, bottom, left, right) in pixels, of its unit nearest to the one drawn;
-        ``seen``, the first and the last column of its cells that the unit sees.
+        The layers in the order they run; the unit belongs to the last one.  Keys: ``name``; ``size`` (h, w) of the map;
+        ``jump`` and ``start``, (h, w) in pixels; ``field``, (top, bottom, left, right) in pixels, of the layer's unit
+        that is nearest to the drawn one; ``seen``, the first and the last column of its cells that the drawn unit sees.
     unit : str
-        What the unit is called.
+        The name of the drawn unit.
     padding : (int, int)
-        Of the first layer.
+        The padding (h, w) of the first layer.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def receptive_fields(image_size, layers, unit, padding=(0, 0)):
     colours = {id(row): ramp(0.12 + 0.88 * k / max(len(rows) - 1, 1)) for k, row in enumerate(rows)}
     stages = _stages(rows)
 
-    # All lengths are inches: the names decide how wide their columns are, the rows how high the page is.
+    # All lengths are inches: the names set the widths of their columns, and the number of rows sets the height.
     tall = max(4.2, 0.19 * (len(rows) + 1))
     keys = [f"{row['name']}   {_by(_size(row['field']))}" for row in stages]
     key, name = (0.075 * max(map(len, texts)) + 0.15 for texts in (keys, [row["name"] for row in rows]))
@@ -55,14 +55,14 @@ def receptive_fields(image_size, layers, unit, padding=(0, 0)):
 
 
 def _draw_plane(axes, image_size, stages, keys, colours, padding, inches):
-    """The image from above, with one field of each stage on it, and a key at its right."""
+    """Draw the image from above, with one field of each stage, and a key at its right."""
     from matplotlib.patches import Rectangle
 
     (h, w), (plane, gap, key, tall) = image_size, inches
     ring = -padding[0], h + padding[0], -padding[1], w + padding[1]
     tops, bottoms, lefts, rights = zip(ring, *(row["field"] for row in stages))
     top, bottom, left, right = min(tops), max(bottoms), min(lefts), max(rights)
-    scale = 1.02 * max(right - left, bottom - top) / plane  # pixels an inch
+    scale = 1.02 * max(right - left, bottom - top) / plane  # pixels per inch
     left, top = (left + right - scale * plane) / 2, top - 0.1 * scale
     axes.set(xlim=(left, left + scale * (plane + gap + key)), ylim=(top + scale * tall, top))
     axes.axis("off")
@@ -74,9 +74,9 @@ def _draw_plane(axes, image_size, stages, keys, colours, padding, inches):
         rectangle(*ring, facecolor="white", edgecolor=LINE, hatch="////", linewidth=0.8)
     rectangle(0, h, 0, w, facecolor=IMAGE, edgecolor=GREY, linewidth=1)
     coarse = max(stages, key=lambda row: row["jump"][1])
-    gridded = min(coarse["jump"]) > 0.08 * scale  # finer lines would be a grey
+    gridded = min(coarse["jump"]) > 0.08 * scale  # a finer grid would look like a grey area
     for lines, axis, n, far in ((axes.hlines, 0, h, w), (axes.vlines, 1, w, h)) if gridded else ():
-        jump, start = coarse["jump"][axis], coarse["start"][axis] + 0.5  # of corners, not of centres
+        jump, start = coarse["jump"][axis], coarse["start"][axis] + 0.5  # positions of corners, not of centres
         edges = [start + (i - 0.5) * jump for i in range(coarse["size"][axis] + 1)]
         lines([e for e in edges if 0 < e < n], 0, far, color=LINE, linewidth=0.5, zorder=1)
 
@@ -88,7 +88,8 @@ def _draw_plane(axes, image_size, stages, keys, colours, padding, inches):
         colour = colours[id(row)]
         rectangle(*row["field"], facecolor=(*colour[:3], 0.16), edgecolor=colour, linewidth=1.3, zorder=1.5)
 
-    # From the largest down to the smallest, which ends at its own height: so the leaders do not cross.
+    # The key lists the fields from the largest to the smallest, and the last entry stands at the height of the smallest
+    # field's top edge, so that the leader lines do not cross.
     middle, high = sum(stages[0]["field"][:2]) / 2, stages[-1]["field"][0]
     step = min(0.3 * scale, max(0.19 * scale, (middle - high) / len(stages)))
     first = max(middle - step * (len(stages) - 1), top + 0.15 * scale)
@@ -101,14 +102,14 @@ def _draw_plane(axes, image_size, stages, keys, colours, padding, inches):
 
 
 def _draw_side(axes, w, rows, colours, unit, count):
-    """The layers from the side, the image at the bottom: along the columns, all that lies below the unit."""
+    """Draw the layers from the side, the image at the bottom: along the columns, all cells below the unit."""
     from matplotlib.ticker import MaxNLocator
 
     def figures(k, cells, jump):
         for x, text in ((1.07, cells), (1.19, jump)):
             axes.text(x, k, text, transform=axes.get_yaxis_transform(), ha="right", va="center", size=8)
 
-    ends = []  # of the seen cells, in pixels
+    ends = []  # (left, right) of the seen cells, in pixels
     maps = [(r["start"][1] - r["jump"][1] / 2, r["size"][1] * r["jump"][1]) for r in rows]  # left end, length
     across = max(left + length for left, length in maps) - min(left for left, _ in maps)
     for k, (row, (left, length)) in enumerate(zip(rows, maps), start=1):
@@ -145,7 +146,7 @@ def _draw_side(axes, w, rows, colours, unit, count):
 
 
 def _thinned(layers):
-    """At most about `MOST` of the layers: those where the jump changes, the last, and others evenly."""
+    """About `MOST` layers at most: the first, the last, those where the jump changes, and some others, evenly."""
     if len(layers) <= MOST:
         return list(layers)
     changes = {k for k in range(1, len(layers)) if layers[k]["jump"] != layers[k - 1]["jump"]} | {0, len(layers) - 1}
@@ -154,7 +155,11 @@ def _thinned(layers):
 
 
 def _stages(rows):
-    """One row for each coarser jump, the last of the coarsest, the unit's own; more where fields are far apart."""
+    """The rows to draw on the image, by size of field.
+
+    These are the first row with each coarser jump, the last row with the coarsest jump, and the unit's row; between two
+    fields whose widths differ by more than a factor of 4, one more.
+    """
     stages, coarsest = [], 0
     for row in rows:
         if row["jump"][1] > coarsest:
@@ -164,7 +169,7 @@ def _stages(rows):
     different = {tuple(row["field"]): row for row in stages}
     stages = sorted(different.values(), key=_width)
     for small, large in pairwise(stages[:]):
-        if _width(large) > 4 * _width(small):  # dilated nets grow without a jump
+        if _width(large) > 4 * _width(small):  # in dilated nets the field grows while the jump stays the same
             middle = (_width(small) * _width(large)) ** 0.5
             stages.append(min(rows, key=lambda row: abs(_width(row) - middle)))
     return sorted({tuple(row["field"]): row for row in stages}.values(), key=_width)

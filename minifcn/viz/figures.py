@@ -1,21 +1,21 @@
 """The figures of a segmentation run: example predictions, learning curves, the confusion matrix.
 
-Every function takes plain NumPy arrays. `colour`, `errors` and `overlay` answer with uint8 RGB pictures;
-`samples`, `curves` and `confusion` with a `matplotlib.figure.Figure` that belongs to nobody: no pyplot,
-no display, no global state. Save it with ``figure.savefig("samples.png")``.
+Every function takes plain NumPy arrays. `colour`, `errors` and `overlay` return uint8 RGB pictures. `samples`, `curves`
+and `confusion` return a `matplotlib.figure.Figure` that is not registered with pyplot: they need no display and leave
+no global state. Save it with ``figure.savefig("samples.png")``.
 """
 
 import numpy as np
 
 from .style import CYCLE, GREY, styled
 
-VOID = 255  # the label of pixels that nobody judges
-VOID_COLOUR = (224, 224, 192)  # Pascal VOC's cream
+VOID = 255  # the label of pixels that are not evaluated
+VOID_COLOUR = (224, 224, 192)  # the cream of Pascal VOC
 
-# Wrong pixels are not shown in the predicted class's colour: a palette may hold a near-white or a grey.
+# Wrong pixels are not drawn in the predicted class's colour, which may be almost the light grey of CORRECT.
 CORRECT, WRONG, UNJUDGED = (232, 232, 232), (204, 30, 40), (72, 72, 72)
 
-# log.csv's column, its name in the legend, its line; mean IU is the score that picks the best epoch.
+# Column of log.csv, name in the legend, style of the line.  The best epoch is the one with the highest mean IU.
 SCORES = (
     ("pixel_accuracy", "pixel accuracy", {"color": CYCLE[0], "linestyle": "--"}),
     ("mean_accuracy", "mean accuracy", {"color": CYCLE[2], "linestyle": "-."}),
@@ -25,7 +25,7 @@ SCORES = (
 
 
 def colour(label, palette):
-    """Paint a label map.
+    """Convert a label map to an RGB picture.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def colour(label, palette):
     Returns
     -------
     (H, W, 3) uint8 array
-        Void, and any label beyond the palette, in VOC's (224, 224, 192).
+        Void, and any label without a colour in the palette, becomes (224, 224, 192), as in VOC.
     """
     lookup = np.full((VOID + 1, 3), VOID_COLOUR, np.uint8)
     lookup[: len(palette)] = palette
@@ -45,7 +45,7 @@ def colour(label, palette):
 
 
 def overlay(image, label, palette, alpha=0.5):
-    """Lay a label map over its image; void pixels show the bare image.
+    """Blend a label map with its image; void pixels show the image alone.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def overlay(image, label, palette, alpha=0.5):
 
 
 def errors(label, prediction):
-    """Picture where a prediction is right (light grey), wrong (red) and not judged (dark: void).
+    """Draw where a prediction is right (light grey) or wrong (red), and where the label is void (dark grey).
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def errors(label, prediction):
 
 @styled()
 def samples(images, labels, predictions, classes, palette):
-    """Show examples, one a row: image, truth, prediction and error.
+    """Draw examples, one per row: image, true labels, prediction and errors.
 
     Parameters
     ----------
@@ -94,19 +94,19 @@ def samples(images, labels, predictions, classes, palette):
     Returns
     -------
     matplotlib.figure.Figure
-        As tall as its rows need.
+        Its height depends on the heights of the images.
     """
     from .page import Figure
 
-    # All lengths are inches, laid out from the top: the pictures' own proportions decide the height.
+    # All lengths are inches, from the top.  The proportions of the images set the height.
     side, gap, margin, head, line = 2.2, 0.1, 0.15, 0.22, 0.21
     heights = [side * len(image) / len(image[0]) for image in images]
     any_void = any((label == VOID).any() for label in labels)
     names = [*classes, "void"] if any_void else list(classes)
     colours = [*palette[: len(classes)], VOID_COLOUR]
-    entry = 0.5 + 0.08 * max(map(len, names))  # a swatch and the longest name
+    entry = 0.5 + 0.08 * max(map(len, names))  # the width of a swatch and the longest name
     across = max(1, int((3 * side + 2 * gap) // entry))
-    lines = max(2 + any_void, -(-len(names) // across))  # of the palette's key, or the errors' beside it
+    lines = max(2 + any_void, -(-len(names) // across))  # of the errors' key or of the palette's, whichever is longer
     width = 2 * margin + 4 * side + 3 * gap
     height = margin + head + sum(heights) + line * len(heights) + line * lines + margin
     figure = Figure(figsize=(width, height))
@@ -122,14 +122,14 @@ def samples(images, labels, predictions, classes, palette):
         for column, (title, picture) in enumerate(pictures.items()):
             left = margin + column * (side + gap)
             axes = figure.add_axes((left / width, (top - tall) / height, side / width, tall / height))
-            # Only a photograph may be smoothed: blended label colours would be classes that are not there.
+            # Only the photograph may be smoothed: blended label colours would look like other classes.
             axes.imshow(picture, aspect="auto", interpolation="antialiased" if column == 0 else "nearest")
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set(visible=True, linewidth=0.5)
             if row == 0:
                 axes.set_title(title)
         hits = (label == prediction)[label != VOID]
-        note = f"{100 * hits.mean():.1f} % correct" if hits.size else "nothing judged"
+        note = f"{100 * hits.mean():.1f} % correct" if hits.size else "only void pixels"
         axes.text(1, -0.04 / tall, note, transform=axes.transAxes, ha="right", va="top", color=GREY, size=8)
         top -= tall + line
 
@@ -160,12 +160,12 @@ def _swatches(names, colours):
 
 @styled()
 def curves(rows):
-    """Plot a training log: the loss on the left, the four scores on the right, the best mean IU marked.
+    """Plot a training log: the loss on the left, the four scores on the right with a ring at the best mean IU.
 
     Parameters
     ----------
     rows : sequence of dict
-        The rows of log.csv, values as numbers or text: epoch, loss and, where known, val_loss,
+        The rows of log.csv, values as numbers or text: epoch, loss and, if they were measured, val_loss,
         pixel_accuracy, mean_accuracy, mean_iu and fw_iu (fractions). Missing and empty values are skipped.
 
     Returns
@@ -182,7 +182,7 @@ def curves(rows):
     mark = "o" if len(rows) <= 25 else None  # a line through one point is invisible without its dot
 
     losses.set_title("loss")
-    losses.yaxis.set_major_formatter("{x:,.10g}")  # whole numbers: a common "1e6" would stand on the title
+    losses.yaxis.set_major_formatter("{x:,.10g}")  # without a common factor "1e6", which would overlap the title
     for name, legend in (("loss", "training"), ("val_loss", "validation")):
         values = _column(rows, name)
         if np.isfinite(values).any():
@@ -216,7 +216,7 @@ def curves(rows):
 
 
 def _column(rows, name):
-    """One column of the log as float64 (epochs,), NaN where there is no finite number."""
+    """One column of the log as float64 (epochs,); NaN for a value that is missing or not finite."""
     values = [row.get(name) for row in rows]
     values = np.array([np.nan if value in (None, "") else float(value) for value in values])
     return np.where(np.isfinite(values), values, np.nan)
@@ -224,7 +224,7 @@ def _column(rows, name):
 
 @styled()
 def confusion(matrix, classes):
-    """Draw a confusion matrix: each row in percent of its class's pixels, with its total and its IU.
+    """Draw a confusion matrix: each row in percent of its class's pixels, with the number of pixels and the IU.
 
     Parameters
     ----------
@@ -245,12 +245,12 @@ def confusion(matrix, classes):
         iu = 100 * hits / (total + matrix.sum(0) - hits)
 
     wide, tall, digits = (0.62, 0.45, 1) if count <= 12 else (0.4, 0.32, 0)
-    wide = max(wide * count, 2)  # inches of the whole matrix: at least its title's
-    name = 0.08 * max(map(len, classes))  # inches of the longest class name
+    wide = max(wide * count, 2)  # width of the matrix in inches: at least that of its title
+    name = 0.08 * max(map(len, classes))  # width of the longest class name in inches
     figure = Figure(figsize=(wide + name + 3.2, tall * count + 0.7 * name + 1.2), layout="constrained")
     cells, bars = figure.subplots(1, 2, width_ratios=(wide, 1.7))
 
-    # The ramp ends well beyond 100, so that even the fullest cell is light enough for black figures.
+    # The colour map ends at 150, so that black text is legible even on a cell of 100 %.
     cells.imshow(share, cmap="Blues", vmin=0, vmax=150, aspect="auto")
     for (i, j), value in np.ndenumerate(share):
         cells.text(j, i, _number(value, digits), ha="center", va="center", size=8)

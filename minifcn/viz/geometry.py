@@ -1,4 +1,4 @@
-"""``python -m minifcn.geometry MODEL``: what every layer sees and where it lies; the crops; a picture of it all."""
+"""``python -m minifcn.geometry MODEL``: the receptive field and position of every layer, the crops, and a picture."""
 
 import argparse
 import re
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..engine.axis_maps import called
 from ..engine.core import Function, Tensor, no_grad, watch
+from ..engine.tables import Table
 from ..errors import GeometryError, UserError
 from ..geometry import fields_by_phase, receptive_field, region
 from ..io.cli import Parser, command, json_file, write_json
@@ -29,11 +30,11 @@ PICTURES = (".png", ".pdf", ".svg", ".jpg")
 
 @dataclass(eq=False)
 class Layer:
-    """One operation that changes where units lie or what they see, or that has weights."""
+    """One row of the table: an operation that changes the position or the field of units, or that has weights."""
 
     node: Function
     output: Tensor
-    source: str  # what its (first) input is called
+    source: str  # the name of its first input
 
     @property
     def name(self):
@@ -41,7 +42,7 @@ class Layer:
 
     @property
     def window(self):
-        """Kernel size, stride, padding and dilation, as (h, w) pairs; None for what is no window."""
+        """Kernel size, stride, padding and dilation, as (h, w) pairs; None for an operation without a window."""
         node = self.node
         if not hasattr(node, "stride"):
             return None
@@ -49,7 +50,7 @@ class Layer:
 
     @property
     def crop(self):
-        """The offset (h, w), of a crop."""
+        """The offset (h, w) of a crop; None for any other operation."""
         return getattr(self.node, "offset", None)
 
     @property
@@ -65,30 +66,35 @@ class Layer:
 
 def parser():
     """The flags of this command."""
-    p = Parser("geometry", "What every layer of a model sees and where it lies, the crops, and a picture of one unit.")
+    p = Parser("geometry", "Show the receptive field and position of each layer, the crops, and a picture of one unit.")
     p.add_argument("model", metavar="MODEL", help=f"one of {', '.join((*MODELS, *CLASSIFIERS))}")
-    p.add_argument("--input", type=_size, default="500", metavar="SIZE", help="of the image: 500, or 500x375 (h x w)")
-    p.add_argument("--layer", metavar="NAME", help="the layer whose unit is drawn (default: the last with a field)")
+    p.add_argument("--input", type=_size, default="500", metavar="SIZE", help="image size: 500, or 500x375 (h x w)")
+    p.add_argument("--layer", metavar="NAME", help="the layer of the drawn unit (default: the last with a field)")
     p.add_argument(
-        "--unit", type=int, nargs=2, metavar=("I", "J"), help="its row and column there (default: the central one)"
+        "--unit",
+        type=int,
+        nargs=2,
+        metavar=("I", "J"),
+        help="the row and column of the unit in its layer (default: the centre)",
     )
-    p.add_argument("--out", type=_picture, metavar="FILE", help="where to draw it (default: MODEL-geometry.png)")
-    p.add_argument("--json", type=json_file, metavar="OUT", help='write the numbers there ("-": standard output)')
+    p.add_argument("--out", type=_picture, metavar="FILE", help="the file of the picture (default: MODEL-geometry.png)")
+    p.add_argument("--json", type=json_file, metavar="OUT", help='write the numbers to a file ("-": standard output)')
     return p
 
 
 def _size(text):
-    """An argparse type: "500" or "500x375", as (h, w)."""
+    """An argparse type: converts "500" or "500x375" to (h, w)."""
     if not re.fullmatch(r"[1-9]\d{0,5}([x×][1-9]\d{0,5})?", text):
-        raise argparse.ArgumentTypeError(f"{text} is no size; give 500, or 500x375 for height and width")
+        raise argparse.ArgumentTypeError(f"{text} is not a size; give 500, or 500x375 for height and width")
     sizes = [int(n) for n in re.split("[x×]", text)]
     return sizes[0], sizes[-1]
 
 
 def _picture(text):
-    """An argparse type: a picture that can be written.  Said before the work, not after it."""
+    """An argparse type: the file of a picture; refused here, before the work, if it cannot be written."""
     if Path(text).suffix.lower() not in PICTURES or Path(text).is_dir() or not Path(text).parent.is_dir():
-        raise argparse.ArgumentTypeError(f"{text} is no {', '.join(PICTURES)} file in a folder that is there")
+        kinds = ", ".join(PICTURES)
+        raise argparse.ArgumentTypeError(f"{text} cannot be written; give a {kinds} file in an existing folder")
     return text
 
 
@@ -141,9 +147,14 @@ def main(argv=None):
 
 
 def layers_of(name, size):
-    """The image and the layers of a model, run for its shapes alone.
+    """The image and the layers of a model, from a run that computes only shapes.
 
-    A classifier is shown as the fully convolutional net it is (§3.1).  Raises UserError if it does not take the image.
+    A classifier is converted to a fully convolutional net first (§3.1).
+
+    Raises
+    ------
+    UserError
+        If there is no such model, or it does not take an image of this size.
     """
     with no_grad(), shapes_only():
         if name in CLASSIFIERS:
@@ -175,7 +186,7 @@ def layers_of(name, size):
 
 
 def _chosen(layers, rows, args):
-    """The layer that ``--layer`` names, or the last whose units have a field."""
+    """The layer that ``--layer`` names; without it, the last layer whose units have a field."""
     if args.layer is None:
         return next((layer for layer, row in zip(layers[::-1], rows[::-1]) if not row["why"]), layers[-1])
     named = [layer for layer in layers if layer.name == args.layer]
@@ -186,7 +197,7 @@ def _chosen(layers, rows, args):
 
 
 def row_of(layer, image):
-    """The numbers of one layer, as a JSON value; `why` says what is wrong where it has no position."""
+    """The numbers of one layer, as a JSON value; if the layer has no position, `why` holds the reason."""
     kernel, stride, padding, dilation = layer.window or (None,) * 4
     row = dict(
         layer=layer.name, operation=layer.operation, kernel=kernel, stride=stride, pad=padding, dilation=dilation,
@@ -205,25 +216,23 @@ def _plain(number):
 
 
 def table(rows):
-    """The rows as text, one a line."""
-    head = ("layer", "operation", "k", "s", "p", "n", "jump", "field", "start", "padding")
-    keys = ("kernel", "stride", "pad", "size", "jump", "field", "start", "padding")
-    lines = [head, *((row["layer"], row["operation"], *(_one(row[key]) for key in keys)) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    return "\n".join(
-        "  ".join(cell.ljust(n) if i < 2 else cell.rjust(n) for i, (cell, n) in enumerate(zip(line, widths))).rstrip()
-        for line in lines
+    """The rows as a :class:`~minifcn.engine.tables.Table` of text."""
+    columns = {"k": "kernel", "s": "stride", "p": "pad", "n": "size"}
+    columns |= {key: key for key in ("jump", "field", "start", "padding")}
+    return Table(
+        {"layer": row["layer"], "operation": row["operation"], **{n: _one(row[key]) for n, key in columns.items()}}
+        for row in rows
     )
 
 
 def describe_crop(layer):
-    """``score: crop of upscore at 19``."""
+    """A crop in words, such as ``score: crop of upscore at 19``."""
     what = f"crop of {layer.source} at {_one(layer.crop)}"
     return what if layer.name.startswith("Crop") else f"{layer.name}: {what}"
 
 
 def by_phase(phases):
-    """What the units of a map see, in words."""
+    """The receptive fields of a map's units in words, from their sizes by row and by column."""
     rows, columns = map(_shares, phases)
     return f"{rows}, along h and w alike" if rows == columns else f"{rows} along h; {columns} along w"
 
@@ -236,23 +245,23 @@ def _shares(sizes):
 
 
 def shown(other, layer, unit, image):
-    """What the picture shows of one layer below a unit of `layer`; None if the unit does not depend on it."""
-    seen = region(layer.output, image, unit, clip=False)  # raises where there is no such unit
+    """What the picture shows of the layer `other`, below a unit of `layer`; None if the unit does not depend on it."""
+    seen = region(layer.output, image, unit, clip=False)  # raises ValueError if there is no such unit
     try:
         cells = region(layer.output, other.output, unit, clip=False)
         place = receptive_field(other.output, image)
     except GeometryError:
         return None
-    own = receptive_field(layer.output, image)
-    at = []  # the unit of `other` nearest to the one drawn
-    for i, n, jump, start, j, s in zip(unit, other.output.shape[2:], own.jump, own.start, place.jump, place.start):
-        at.append(min(max(round((jump * i + start - s) / j), 0), n - 1))
+    drawn = receptive_field(layer.output, image)
+    nearest = []  # the unit of `other` nearest to the drawn unit
+    for i, n, jump, start, j, s in zip(unit, other.output.shape[2:], drawn.jump, drawn.start, place.jump, place.start):
+        nearest.append(min(max(round((jump * i + start - s) / j), 0), n - 1))
     return dict(
         name=other.name,
         size=other.output.shape[2:],
         jump=tuple(map(float, place.jump)),
         start=tuple(map(float, place.start)),
-        field=seen if other is layer else region(other.output, image, at, clip=False),
+        field=seen if other is layer else region(other.output, image, nearest, clip=False),
         seen=(cells.left, cells.right - 1),
     )
 
@@ -262,7 +271,7 @@ def _by(size):
 
 
 def _one(numbers):
-    """One number where h and w are alike."""
+    """(h, w) as text; one number if both are equal, empty text for None."""
     if numbers is None:
         return ""
     texts = [f"{n:g}" for n in numbers]

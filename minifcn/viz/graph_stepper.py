@@ -8,16 +8,21 @@ from .style import CYCLE, GREY
 
 
 class GraphStepper(Stepper):
-    """The operations of a :func:`minifcn.engine.trace`, in the order they ran, then in the order gradients passed them.
+    """The operations of a :func:`minifcn.engine.trace`: first in forward order, then in backward order.
 
-    Each step shows the arrays that go in and come out as pictures; backward, the gradient that arrives, and those that
-    leave.
+    A forward step shows an operation's inputs and its output as pictures.  A backward step shows the gradient that
+    arrives at the output and the gradients of the inputs.
 
     Parameters
     ----------
     trace : Trace
     layers : sequence of str, optional
-        Only these operations, by name.
+        Names of the operations to show; all by default.
+
+    Raises
+    ------
+    ValueError
+        If there is no operation to show.
     """
 
     size = (9.6, 4.4)
@@ -25,7 +30,10 @@ class GraphStepper(Stepper):
     def __init__(self, trace, layers=None):
         chosen = [s for s in trace if layers is None or s.name in layers]
         if not chosen:
-            raise ValueError("the trace has none of these operations" if layers else "the trace is empty")
+            names = ", ".join(s.name for s in trace)
+            raise ValueError(
+                f"the trace has none of these layers; choose from {names}" if names else "the trace is empty"
+            )
         self.forward = chosen
         self.backward = sorted((s for s in chosen if s.order), key=lambda s: s.order)
 
@@ -33,7 +41,7 @@ class GraphStepper(Stepper):
         return len(self.forward) + len(self.backward)
 
     def at(self, step):
-        """(operation, whether its backward pass is shown)."""
+        """The operation of a step, and whether the step shows its backward pass."""
         n = len(self.forward)
         return (self.forward[step], False) if step < n else (self.backward[step - n], True)
 
@@ -66,7 +74,7 @@ class GraphStepper(Stepper):
                 show_array(axes, array, f"{name}   {'×'.join(map(str, array.shape))}", signed=True if back else None)
 
     def _draw_path(self, figure, steps, here, back):
-        """The operations before and after this one."""
+        """Draw this operation between the three before and the three after it."""
         axes = figure.add_axes((0.0, 0.8, 1.0, 0.12))
         axes.set_axis_off()
         axes.set(xlim=(-3.6, 3.6), ylim=(-0.5, 0.5))
@@ -82,7 +90,7 @@ class GraphStepper(Stepper):
 
 
 def _called(x, k):
-    """What an input is called: its own name, or its part in the operation."""
+    """The name of the k-th input: the tensor's name, or the input's usual symbol in the operation."""
     return x.name or {0: "x", 1: "w", 2: "b"}.get(k, f"input {k}")
 
 

@@ -1,4 +1,4 @@
-"""Watching a network learn: loss, measures and a prediction that change while it trains; and a button that stops it."""
+"""A live view of a training: loss, measures and a prediction that update while it runs, and a button that stops it."""
 
 import io
 import threading
@@ -11,27 +11,27 @@ from .figures import colour
 from .stepper import DPI, animation
 from .style import CYCLE, GREY, styled
 
-FRAMES = 20  # of the animation, evenly over the whole run
+FRAMES = 20  # frames of the animation, spread evenly over the run
 SIZE = (9.6, 2.9)
 
 
 class LiveTraining(Callback):
-    """A training that is shown while it runs, in a thread of its own, so that its button can be pressed.
+    """A training that runs in a background thread and shows its progress, so that a notebook's stop button responds.
 
-    Stopped, it leaves the model as it is after the step in progress: it can be used, and trained further.  When it is
-    over, a page without a kernel shows it as an animation.
+    After a stop, the model is in the state after the step that was in progress: it can be used and trained further.
+    When the training is over, a static page shows it as an animation.
 
     Parameters
     ----------
     model, train, val, **options
-        As :func:`minifcn.fit` takes them.
+        The arguments of :func:`minifcn.fit`.
     every : int
-        Steps between two pictures of the prediction.
+        Number of steps between two predictions of the example.
 
     Attributes
     ----------
     training : Training
-        What ``fit`` returns, once :meth:`wait` has; before, the run in progress.
+        The training in progress; after :meth:`wait`, what ``fit`` returned.  None before it has started.
     """
 
     def __init__(self, model, train, val=None, every=10, **options):
@@ -42,19 +42,19 @@ class LiveTraining(Callback):
         self.prediction, self._frames = None, []
 
     def start(self):
-        """Begin, and return at once."""
-        run = copy_context().run  # overrides and the like that are in force here are in force there
+        """Start the training thread and return without waiting for it."""
+        run = copy_context().run  # the thread uses this thread's context: overrides, no_grad and the like
         self._thread = threading.Thread(target=run, args=(self._run,), name="minifcn-live", daemon=True)
         self._thread.start()
         return self
 
     def stop(self):
-        """Ask it to stop after the step in progress."""
+        """Ask the training to stop after the step in progress, and return without waiting."""
         if self.training is not None:
             self.training.stopping = True
 
     def wait(self):
-        """Wait for its end; the :class:`~minifcn.training.Training`.  Raises what the training raised."""
+        """Wait for the end and return the :class:`~minifcn.training.Training`; raises the exception of the training."""
         self._thread.join()
         if self.error:
             raise self.error
@@ -63,10 +63,10 @@ class LiveTraining(Callback):
     def _run(self):
         try:
             self.training = fit(self.model, self.train, self.val, **self.options)
-        except Exception as error:  # it belongs to who waits
+        except Exception as error:  # wait() raises it in the caller's thread
             self.error = error
 
-    # ---- what fit tells ----
+    # ---- callbacks: fit calls these in the training thread ----
 
     def started(self, t):
         self.training = t
@@ -83,7 +83,7 @@ class LiveTraining(Callback):
         self._look(t, True)
 
     def _look(self, t, kept):
-        """A prediction as things stand, kept as a frame or not; the model goes on in the mode it was in."""
+        """Predict the example; if `kept`, add a frame to the animation.  predict() restores the model's mode."""
         self.prediction = self.model.predict(self.example[0])
         if kept:
             self._frames.append((len(self.losses), len(t.rows), self.prediction))
@@ -94,7 +94,7 @@ class LiveTraining(Callback):
 
     @styled()
     def figure(self):
-        """Loss, measures, and the example beside its label and its prediction, as they are now."""
+        """A figure of the present state: loss, measures, and the example beside its label and its prediction."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=SIZE, dpi=DPI)
@@ -102,17 +102,18 @@ class LiveTraining(Callback):
         return figure
 
     def _draw(self, figure, frame):
-        """The state after so many steps and epochs, with its prediction."""
+        """Draw one frame: (number of steps, number of epochs, prediction)."""
         steps, epochs, prediction = frame
         losses, rows = self.losses[:steps], self._rows[:epochs]
-        margins = dict(left=0.045, right=0.99, top=0.84, bottom=0.17, wspace=0.3)  # fixed: quick, and nothing jumps
+        # Fixed margins are faster than a constrained layout, and the axes do not move between frames.
+        margins = dict(left=0.045, right=0.99, top=0.84, bottom=0.17, wspace=0.3)
         curves, measures, *pictures = figure.subplots(1, 5, width_ratios=[1.5, 1.3, 1, 1, 1], gridspec_kw=margins)
         curves.plot(losses, lw=0.8, alpha=0.5)
-        curves.plot(range(steps)[-1:], losses[-1:], "o", color=CYCLE[0])  # where it stands
+        curves.plot(range(steps)[-1:], losses[-1:], "o", color=CYCLE[0])
         if len(losses) > 10:
             mean = np.convolve(losses, np.ones(10) / 10, "valid")
             curves.plot(np.arange(9, len(losses)), mean, color=CYCLE[0])
-        # axes as of all that is known: in the animation they stay, and the curves grow
+        # The limits come from the whole run, so that the axes stay the same in every frame of the animation.
         limits = dict(xlim=(0, max(len(self.losses), 10)), ylim=(0, 1.05 * max(self.losses, default=1)))
         curves.set(title="loss per pixel", xlabel="step", **limits)
         for k, (name, key) in enumerate({"pixel acc.": "pixel_accuracy", "mean IU": "mean_iu"}.items()):
@@ -141,7 +142,7 @@ class LiveTraining(Callback):
         return self.training.rows if self.training else []
 
     def to_jshtml(self):
-        """The run so far as an animation in HTML, to be stepped without a kernel."""
+        """The run so far, as an animation in HTML that needs no Python kernel."""
         return animation(SIZE, self._frames, self._draw)
 
     def _data(self):
@@ -149,13 +150,13 @@ class LiveTraining(Callback):
         return getattr(data, "dataset", data)
 
     def png(self):
-        """:meth:`figure`, as the bytes of a PNG."""
+        """The present :meth:`figure`, as the bytes of a PNG."""
         buffer = io.BytesIO()
         self.figure().savefig(buffer, format="png")
         return buffer.getvalue()
 
     def widget(self):
-        """The picture, a line of numbers, and a button that stops; for a notebook with ipywidgets."""
+        """A widget: the picture, a line of numbers, and a stop button; needs ipywidgets."""
         import ipywidgets as w
 
         picture, text = w.Image(format="png", value=self.png(), layout=w.Layout(max_width="100%")), w.Label()
@@ -174,7 +175,8 @@ class LiveTraining(Callback):
         from base64 import b64encode
 
         bundle = {"text/plain": repr(self), "image/png": b64encode(self.png()).decode()}
-        if self._frames and not self._thread.is_alive():  # while it runs, the still picture: building takes a second
+        # Building the animation takes a second, so a run in progress shows only the still picture.
+        if self._frames and not self._thread.is_alive():
             bundle["text/html"] = self.to_jshtml()
         try:
             return self.widget()._repr_mimebundle_() | bundle

@@ -1,11 +1,11 @@
-"""Feature maps, filters and gradients in one mosaic, whatever their shape."""
+"""Feature maps, filters and gradients of any shape, drawn as one mosaic."""
 
 import numpy as np
 
 from ..arrays import backend
 from .style import styled
 
-MOST = 16  # maps in a mosaic
+MOST = 16  # largest number of maps in a mosaic
 
 
 def mosaic(array, most=MOST):
@@ -14,9 +14,10 @@ def mosaic(array, most=MOST):
     Parameters
     ----------
     array : array
-        (N, C, H, W): the channels of the first image; (O, C, kh, kw) likewise; (C, H, W), (H, W); (C,) is a row.
+        (N, C, H, W): shows the channels of the first image; (O, C, kh, kw): the first filter's channels or, if there
+        are at most three, the first channel of many filters; (C, H, W); (H, W); (C,) becomes a row.
     most : int
-        Maps that are shown at most.
+        The largest number of maps to show.
 
     Returns
     -------
@@ -26,7 +27,7 @@ def mosaic(array, most=MOST):
     if array.ndim < 2:
         return array.reshape(1, -1)
     while array.ndim > 3:
-        # of kernels with few input channels, the first channel of many filters tells more than one filter
+        # Filters with at most 3 input channels: show one channel of many filters instead of one filter.
         array = array[:, 0] if array.shape[1] <= 3 < array.shape[0] and array.shape[-1] < 12 else array[0]
     maps = array.reshape(-1, *array.shape[-2:])[:most]
     n, h, w = maps.shape
@@ -40,7 +41,7 @@ def mosaic(array, most=MOST):
 
 
 def show_array(axes, array, title="", signed=None):
-    """Draw an array as a mosaic into axes; `signed` values around white, others from light to dark."""
+    """Draw an array as a mosaic into axes; the colours of `signed` values diverge from white at 0."""
     picture = mosaic(array)
     finite = picture[np.isfinite(picture)]
     signed = bool(finite.size) and finite.min() < 0 if signed is None else signed
@@ -55,12 +56,12 @@ def show_array(axes, array, title="", signed=None):
 
 @styled()
 def feature_maps(tensors, columns=3):
-    """Several arrays or tensors, each as a mosaic of its maps.
+    """Draw several arrays or tensors, each as a mosaic of its maps.
 
     Parameters
     ----------
     tensors : dict of {str: array or Tensor}
-        What each is called.
+        The arrays by the name to show.
     columns : int
 
     Returns
@@ -80,13 +81,13 @@ def feature_maps(tensors, columns=3):
 
 @styled()
 def filters(weight, most=64):
-    """The kernels of a convolution's weight, (O, C, kh, kw): in colour where C = 3.
+    """Draw the kernels of a convolution's weight, (O, C, kh, kw): in colour if C = 3, else their first channel.
 
     Parameters
     ----------
     weight : Tensor or array
     most : int
-        Show only so many kernels.
+        The largest number of kernels to show.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""A figure that belongs to nobody, and that a notebook shows all the same, whether or not it uses pyplot."""
+"""A figure that is not registered with pyplot, and that a notebook displays nevertheless."""
 
 import io
 
@@ -6,7 +6,7 @@ from matplotlib import figure
 
 
 class Figure(figure.Figure):
-    """Matplotlib's, with a picture for notebooks."""
+    """Matplotlib's Figure with a PNG for notebooks."""
 
     def _repr_png_(self):
         buffer = io.BytesIO()

@@ -1,7 +1,7 @@
-"""The page of one training run: everything in its folder on a single self-contained `report.html`.
+"""The report of one training run: the contents of its run folder on one self-contained page, `report.html`.
 
 The page needs no network, no script and no other file, so it can be mailed, printed or kept with the
-weights. Whatever the folder lacks (a run interrupted after one epoch lacks much) the page leaves out.
+weights. The page omits what the folder does not contain, for example after an interrupted run.
 """
 
 import base64
@@ -21,15 +21,15 @@ SCORES = {
     "fw_iu": ("f.w. IU", "IU weighted by class frequency"),
 }
 
-# file, heading, what it shows (its alternative text), how to read it
+# file, heading, alternative text (what the picture shows), caption (how to read it)
 FIGURES = (
     (
         "samples.png",
         "Examples",
         "Example images, each beside its true labels, the predicted labels and a map of the errors.",
-        "One example a row. In the last column light grey is right and red is wrong; dark pixels are void: "
-        "nobody labelled them, so nobody counts them. Look for red along the borders (too coarse) "
-        "and for whole red regions (a class mistaken for another).",
+        "Each row is one example. In the last column light grey is right and red is wrong; dark pixels are void: "
+        "they have no label and are not counted. Look for red along the borders (the prediction is too coarse) "
+        "and for whole red regions (one class is mistaken for another).",
     ),
     (
         "curves.png",
@@ -42,8 +42,8 @@ FIGURES = (
         "confusion.png",
         "Confusion matrix",
         "A table of true classes down and predicted classes across, in percent of each true class's pixels.",
-        "Follow a row to see where the pixels of one true class went: the diagonal is right, every other "
-        "cell is a confusion. At the right, the class's pixels and its IU.",
+        "Each row shows how the pixels of one true class were classified: the diagonal is right, every other "
+        "cell is a confusion. At the right are the class's number of pixels and its IU.",
     ),
 )
 
@@ -120,15 +120,15 @@ $body
 
 
 def write_report(run_dir):
-    """Write `report.html` into a run folder.
+    """Write the page `report.html` into a run folder.
 
     Parameters
     ----------
     run_dir : str or path
-        A run folder. Read if present: `config.json` (settings by name), `metrics.json` (pixel_accuracy,
-        mean_accuracy, mean_iu, fw_iu, pixels, per_class: a list of {name, accuracy, iu}, floors: a list of
-        {name, pixel_accuracy, mean_iu}, header: {topic: line}), `log.csv`, `samples.png`, `curves.png`,
-        `confusion.png`. Every score is a fraction.
+        A run folder. The function reads these files if they exist: `config.json` (settings by name),
+        `metrics.json` (pixel_accuracy, mean_accuracy, mean_iu, fw_iu, pixels, per_class: a list of
+        {name, accuracy, iu}, floors: a list of {name, pixel_accuracy, mean_iu}, header: {topic: line}), `log.csv`,
+        `samples.png`, `curves.png`, `confusion.png`. Every score is a fraction.
 
     Returns
     -------
@@ -142,7 +142,7 @@ def write_report(run_dir):
     """
     run_dir = Path(run_dir)
     if not run_dir.is_dir():
-        raise NotADirectoryError(f"no run folder at {run_dir}: nothing to report")
+        raise NotADirectoryError(f"there is no run folder at {run_dir}; give the folder of a training run")
     config, metrics, log = _json(run_dir / "config.json"), _json(run_dir / "metrics.json"), _log(run_dir)
     scores = metrics or (log[-1] if log else {})
     floors = metrics.get("floors", [])
@@ -166,12 +166,13 @@ def write_report(run_dir):
     )
     path = run_dir / "report.html"
     with atomic(path) as partial:
-        partial.write_text(page, encoding="utf-8", errors="surrogateescape")  # a path of the C locale
+        # In the C locale a path on the page may hold undecodable bytes.
+        partial.write_text(page, encoding="utf-8", errors="surrogateescape")
     return path
 
 
 def _json(path):
-    """The object in a JSON file; an empty one if the file is missing or was cut off in writing."""
+    """The object in a JSON file; an empty dict if the file is missing or not valid JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -187,7 +188,7 @@ def _log(run_dir):
 
 
 def _percent(fraction):
-    """A fraction, as number or text, in percent with one decimal; a dash for what is no number."""
+    """A fraction, given as a number or text, as a percentage with one decimal; a dash if it is not a finite number."""
     try:
         percent = 100 * float(fraction)
     except (TypeError, ValueError):
@@ -196,7 +197,7 @@ def _percent(fraction):
 
 
 def _scores(scores):
-    """The four big numbers: the final ones or, before there are any, the last epoch's."""
+    """The four large scores: of the evaluated weights or, without an evaluation, of the last logged epoch."""
     if all(_percent(scores.get(key)) == "–" for key in SCORES):
         return ""
     note = ""
@@ -213,14 +214,14 @@ def _scores(scores):
 
 
 def _floors(floors, scores):
-    """What the run must beat: the scores of simpler methods, with the run as the last row."""
+    """The baselines: a table with the scores of simpler methods, and the run as the last row."""
     if not floors:
         return ""
     keys = ("pixel_accuracy", "mean_iu")
     this = _bars([{**scores, "name": "this run"}], *keys) if scores else ""
     return (
-        "<h2>The figures to beat</h2>\n<p><small>What simpler methods reach on the same pixels: a network has "
-        "learned to see only what it scores above these.</small></p>\n"
+        "<h2>The figures to beat</h2>\n<p><small>The scores of simpler methods on the same pixels: a network has "
+        "learned something only if it scores above these.</small></p>\n"
         + _table(["prediction", "pixel accuracy, %", "mean IU, %"], _bars(floors, *keys), this)
     )
 
@@ -233,7 +234,7 @@ def _classes(per_class):
 
 
 def _bars(entries, *keys):
-    """Table rows: each entry's name, then for every key its percentage and a bar."""
+    """Rows of a table: each entry's name, then a percentage and a bar for every key."""
     return "".join(
         f'<tr><th scope="row">{escape(str(entry.get("name", "")))}</th>'
         + "".join(_share(entry.get(key)) for key in keys)
@@ -265,7 +266,7 @@ def _figure(path, heading, alt, caption):
 
 
 def _details(summary, columns, rows):
-    """A table that stays folded on the screen."""
+    """A table that is folded on the screen until the reader opens it."""
     cells = "".join(f"<tr>{''.join(f'<td>{escape(_text(value))}</td>' for value in row)}</tr>\n" for row in rows)
     return f"<details><summary>{summary}</summary>\n{_table(columns, cells)}\n</details>" if cells else ""
 

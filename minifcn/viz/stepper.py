@@ -1,8 +1,8 @@
-"""What every picture with controls shares: sliders in a notebook, and an animation where no kernel runs.
+"""The base classes of pictures with controls: sliders in a live notebook, an animation on a static page.
 
-An `Explorer` says which controls it has and draws a figure for their values.  A notebook shows it as a widget; a page
-without a kernel, such as the documentation, shows some scenes of it as an animation that its reader can step.  A
-`Stepper` is an explorer with one control: the step.
+An `Explorer` defines its controls and draws a figure for their values.  A live notebook shows it as a widget.  A static
+page, such as the documentation, has no Python kernel and shows some scenes as an animation that the reader can step
+through.  A `Stepper` is an explorer with one control: the step.
 """
 
 import io
@@ -20,62 +20,62 @@ SIGNS = {
 
 @styled()
 def animation(size, frames, draw):
-    """An animation in HTML that asks nobody: ``draw(figure, frame)`` into an empty figure of `size`, for each frame."""
+    """A self-contained animation in HTML; ``draw(figure, frame)`` draws each frame into an empty figure of `size`."""
     from matplotlib.animation import FuncAnimation
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, dpi=DPI * 0.9)
-    FigureCanvasAgg(figure).draw_idle = lambda: None  # else each picture is drawn twice: on the canvas, and to be saved
+    FigureCanvasAgg(figure).draw_idle = lambda: None  # else each frame is drawn twice: on the canvas, and when saved
 
     def show(frame):
         figure.clear()
         draw(figure, frame)
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about clearing a figure that is being animated
+        warnings.simplefilter("ignore")  # matplotlib warns when a figure that is being animated is cleared
         animated = FuncAnimation(figure, show, frames=frames, init_func=lambda: None, save_count=len(frames))
         html = animated.to_jshtml(default_mode="once")
-    # the buttons' icons would come from another place; letters ask nobody
+    # Matplotlib's page loads the buttons' icons from the network; replace them with characters.
     html = re.sub(r'<link rel="stylesheet"\s+href="https?://[^"]*">', "", html)
     return re.sub(r'<i class="fa (fa-[^"]*)"></i>', lambda icon: SIGNS.get(icon[1], icon[1]), html)
 
 
 class Explorer:
-    """A picture with controls.  Subclasses define ``controls()``, ``draw(figure, ...)`` and ``title(...)``.
+    """A picture with controls; subclasses define ``controls()``, ``draw(figure, ...)`` and ``title(...)``.
 
     Attributes
     ----------
     size : (float, float)
-        Inches of the figure.
+        Width and height of the figure, in inches.
     """
 
     size = (9.6, 4.0)
 
     def controls(self):
-        """{name: the values it can take}; the names are those of ``draw``'s arguments."""
-        raise TypeError(f"{type(self).__name__} must say what can be chosen")
+        """The controls, as {name: the values it can take}; the names are the parameters of ``draw``."""
+        raise TypeError(f"{type(self).__name__} must define controls()")
 
     def start(self):
-        """{name: value} of the first picture."""
+        """The choice that is shown first, as {name: value}."""
         return {name: next(iter(values)) for name, values in self.controls().items()}
 
     def scenes(self):
-        """The choices that the animation shows, each {name: value}: by default the first control's values."""
+        """The choices that the animation shows, as {name: value}; by default each value of the first control."""
         (name, values), *_ = self.controls().items()
         return [self.start() | {name: value} for value in values]
 
     def draw(self, figure, **choice):
-        """Draw the picture of a choice into an empty figure."""
-        raise TypeError(f"{type(self).__name__} must draw what is chosen")
+        """Draw the picture for one choice into an empty figure."""
+        raise TypeError(f"{type(self).__name__} must define draw(figure, ...)")
 
     def title(self, **choice):
-        """The picture in one line: what happens, with its numbers."""
+        """One line above the picture: what it shows, with the numbers."""
         return ""
 
     @styled()
     def figure(self, **choice):
-        """The picture of a choice, as a matplotlib Figure; what is not given is as at the start."""
+        """The picture for a choice, as a matplotlib Figure; controls that are not given keep their first value."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=self.size, dpi=DPI)
@@ -83,13 +83,13 @@ class Explorer:
         return figure
 
     def png(self, **choice):
-        """The picture of a choice, as the bytes of a PNG."""
+        """The picture for a choice, as the bytes of a PNG; controls that are not given keep their first value."""
         buffer = io.BytesIO()
         self.figure(**choice).savefig(buffer, format="png")
         return buffer.getvalue()
 
     def widget(self):
-        """The picture under its controls, for a notebook with ipywidgets (``pip install 'minifcn[notebooks]'``)."""
+        """The widget: controls above the picture; needs ipywidgets (``pip install 'minifcn[notebooks]'``)."""
         import ipywidgets as w
 
         wide, first = w.Layout(width="70%"), self.start()
@@ -112,13 +112,13 @@ class Explorer:
         return w.VBox([*controls.values(), text, picture])
 
     def to_jshtml(self, most=40):
-        """The scenes as an animation in HTML, to be stepped without a kernel; at most so many of them."""
+        """At most `most` of the scenes, evenly chosen, as an animation in HTML that needs no Python kernel."""
         scenes = self.scenes()
 
         def draw(figure, choice):
             self.draw(figure, **choice)
             title = self.title(**choice)
-            size = min(8, 1000 / max(len(title), 1))  # a long formula fits the line
+            size = min(8, 1000 / max(len(title), 1))  # smaller type for a long formula, so that it fits on the line
             figure.suptitle(title, x=0.01, ha="left", fontsize=size, family="monospace")
 
         return animation(self.size, scenes[:: -(-len(scenes) // most)], draw)
@@ -135,10 +135,10 @@ class Explorer:
 
 
 class Stepper(Explorer):
-    """A picture with steps.  Subclasses define ``__len__``, ``draw(figure, step)`` and ``title(step)``."""
+    """A picture with steps; subclasses define ``__len__``, ``draw(figure, step)`` and ``title(step)``."""
 
     def __len__(self):
-        raise TypeError(f"{type(self).__name__} must say how many steps it has")
+        raise TypeError(f"{type(self).__name__} must define __len__(), its number of steps")
 
     def controls(self):
         return {"step": range(len(self))}

@@ -1,20 +1,20 @@
-"""The one look that every minifcn figure shares: quiet axes, large enough type, colour-blind-safe colours.
+"""The style of every minifcn figure: light axes, legible type, and colours that are safe for the colour-blind.
 
-Use it around your own drawing with ``with styled():`` or above a drawing function as ``@styled()``.
+Apply it to your own drawing with ``with styled():``, or decorate a drawing function with ``@styled()``.
 """
 
 import os
 import sys
 from contextlib import contextmanager
 
-# Okabe and Ito's palette: its members stay apart for all common forms of colour blindness.
-# Its yellow is left out, since it vanishes on white.
+# The palette of Okabe and Ito: its colours are distinct for all common forms of colour blindness.
+# The yellow is left out, because it is hard to see on white.
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
-GREY = "#5f6368"  # secondary text: 6:1 on white
+GREY = "#5f6368"  # secondary text, with a contrast of 6:1 on white
 
 RC = {
-    "text.parse_math": False,  # a class may be called "$5" or "a_b$"
+    "text.parse_math": False,  # a class name may contain $, such as "$5" or "a_b$"
     "text.usetex": False,
     "figure.dpi": 150,
     "figure.facecolor": "white",
@@ -47,7 +47,7 @@ RC = {
 
 @contextmanager
 def styled():
-    """Draw in minifcn's style; matplotlib's own settings are back afterwards.
+    """Draw in minifcn's style, and restore matplotlib's settings afterwards.
 
     Raises
     ------
@@ -60,7 +60,8 @@ def styled():
     try:
         yield
     finally:
-        rc.update(before)  # and no more: a notebook's first figure makes matplotlib interactive, and it must stay so
+        # Restore these keys only: a notebook's first figure sets others, such as interactive mode, which must stay.
+        rc.update(before)
 
 
 def _matplotlib():
@@ -68,10 +69,10 @@ def _matplotlib():
         import matplotlib
     except ImportError as error:
         raise ImportError("minifcn's figures need matplotlib: pip install matplotlib") from error
-    except ValueError:  # MPLBACKEND names no backend; our figures need none
+    except ValueError:  # MPLBACKEND names an unknown backend; these figures do not need one
         backend = os.environ.pop("MPLBACKEND", None)
         for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
-            del sys.modules[name]  # the failed import left some of its modules, which a second import would not run
+            del sys.modules[name]  # a second import would not run the modules that the failed import left here
         import matplotlib
 
         if backend is not None:

@@ -1,4 +1,4 @@
-"""A tensor in a notebook: its facts in a line, and a thumbnail where it is an image or maps."""
+"""How a notebook displays a Tensor: one line of facts, and a thumbnail if it holds an image or maps."""
 
 import io
 from base64 import b64encode
@@ -10,7 +10,7 @@ from PIL import Image
 from ..arrays import backend
 from .maps import mosaic
 
-SIDE = 160  # pixels of a thumbnail
+SIDE = 160  # pixels of a thumbnail's longer side
 
 
 def summary_html(tensor):
@@ -34,7 +34,7 @@ def summary_html(tensor):
 
 
 def _thumbnail(array):
-    """The first image, in colour if it has three channels; else a mosaic of its maps; as a PNG in base64."""
+    """A PNG in base64 of the first image: in colour if it has three channels, else a mosaic of its maps."""
     if array.ndim == 4 and array.shape[1] == 3:
         picture, grey = array[0].transpose(1, 2, 0).astype(float), np.zeros(array.shape[2:], bool)
     else:

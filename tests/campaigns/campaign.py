@@ -1,7 +1,8 @@
-"""What the campaigns share: cases with numbers and seeds, a budget of time, an alarm, and the count at the end.
+"""The common parts of the campaigns: numbered cases with seeds, a time limit, an alarm, and a count at the end.
 
-``MINIFCN_CAMPAIGN=whole`` runs all cases instead of a sample; ``MINIFCN_CAMPAIGN_SECONDS`` is the time for one campaign
-(600), ``MINIFCN_CAMPAIGN_SEED`` the seed (0), ``MINIFCN_CAMPAIGN_CASE`` the number of one case to repeat.
+Environment variables: ``MINIFCN_CAMPAIGN=whole`` runs all cases instead of a sample; ``MINIFCN_CAMPAIGN_SECONDS`` is
+the time limit of one campaign (600); ``MINIFCN_CAMPAIGN_SEED`` is the seed (0); ``MINIFCN_CAMPAIGN_CASE`` is the number
+of a single case to repeat.
 """
 
 import io
@@ -18,13 +19,13 @@ WHOLE = os.environ.get("MINIFCN_CAMPAIGN") == "whole"
 SECONDS = float(os.environ.get("MINIFCN_CAMPAIGN_SECONDS", "600"))
 SEED = int(os.environ.get("MINIFCN_CAMPAIGN_SEED", "0"))
 ONLY = os.environ.get("MINIFCN_CAMPAIGN_CASE")
-DONE = []  # lines for the end of the session
+DONE = []  # one line per campaign, printed at the end of the session
 
 
 def campaign(name, sample, whole, check, seconds=60):
-    """Run ``check(number, rng)`` for each case; AssertionError names the cases that fail and how to repeat them.
+    """Run ``check(number, rng)`` for each case; AssertionError names the failed cases and says how to repeat them.
 
-    A check may return how many comparisons it made; a case that takes more than `seconds` has failed.
+    A check may return its number of comparisons.  A case that takes more than `seconds` fails.
     """
     numbers = [int(ONLY)] if ONLY else range(whole if WHOLE else sample)
     end, compared, cases, failures = time.monotonic() + SECONDS, 0, 0, []
@@ -34,7 +35,7 @@ def campaign(name, sample, whole, check, seconds=60):
         try:
             with alarm(seconds):
                 compared += check(number, np.random.default_rng([SEED, number])) or 1
-        except Exception as error:  # every failure is counted
+        except Exception as error:  # count every failure, and continue
             failures.append(f"case {number}: {type(error).__name__}: {str(error)[:300]}")
         cases += 1
     line = f"{name}: {cases} of {whole} cases, {compared} comparisons, {len(failures)} failed, seed {SEED}"
@@ -45,7 +46,7 @@ def campaign(name, sample, whole, check, seconds=60):
 
 @contextmanager
 def alarm(seconds):
-    """TimeoutError in this thread after that many seconds."""
+    """Raise TimeoutError in this thread if the ``with`` block takes longer than `seconds`."""
 
     def late(*_):
         raise TimeoutError(f"it took more than {seconds} seconds")
@@ -60,7 +61,7 @@ def alarm(seconds):
 
 
 def right_or_refused(read, *args):
-    """What ``read(*args)`` gives, or None if it refuses with a UserError of one sentence; all else goes through."""
+    """The result of ``read(*args)``, or None if it raises UserError; any other exception is raised."""
     try:
         return read(*args)
     except UserError as error:
@@ -69,17 +70,17 @@ def right_or_refused(read, *args):
 
 
 def command(main, *argv):
-    """(exit code, standard error) of a command in this process: 0, or 2 with one sentence."""
+    """Run a command in this process; (exit code, standard error).  The code must be 0, or 2 with one error line."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         code = main([str(a) for a in argv])
-    said = [line for line in err.getvalue().splitlines() if line.startswith("error: ")]
-    assert code in (0, 2) and len(said) == (code == 2) and "Traceback" not in err.getvalue(), (code, err.getvalue())
+    errors = [line for line in err.getvalue().splitlines() if line.startswith("error: ")]
+    assert code in (0, 2) and len(errors) == (code == 2) and "Traceback" not in err.getvalue(), (code, err.getvalue())
     return code, err.getvalue()
 
 
 def damaged(data, rng):
-    """Bytes with one kind of damage, as disks, transfers and editors do it."""
+    """A copy of `data` with one random damage: cut off, one bit or several bytes changed, removed or inserted."""
     data, at = bytearray(data), int(rng.integers(len(data)))
     length = int(rng.integers(1, 1 + min(64, len(data))))
     match rng.integers(6):

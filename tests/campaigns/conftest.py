@@ -1,4 +1,4 @@
-"""The figures of each campaign, at the end."""
+"""Print the result of each campaign at the end of the session."""
 
 from campaign import DONE
 

@@ -1,4 +1,4 @@
-"""Every command on consoles that cannot print all characters, and in locales that are not UTF-8."""
+"""Run every command on consoles that cannot print all characters, and in locales other than UTF-8."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ SHOWN = (
 
 
 def commands(run, scenes, out):
-    """All that is started, as arguments of Python."""
+    """The commands of the campaign, as arguments of Python."""
     started = [["-m", f"minifcn.{name}", "--help"] for name in NAMES]
     picture = scenes / "images" / "0.png"
     return [
@@ -45,9 +45,9 @@ def check_with(run, scenes, base):
         done = subprocess.run(
             [sys.executable, *map(str, argv)], env=environment | CONSOLES[console], cwd=out, capture_output=True
         )
-        said = f"{console}: {' '.join(map(str, argv[:4]))}: {done.stderr[-300:]!r}"
-        assert done.returncode in (0, 2) and b"Traceback" not in done.stderr, said
-        assert done.returncode == 0 or b"error: " in done.stderr, said
+        message = f"{console}: {' '.join(map(str, argv[:4]))}: {done.stderr[-300:]!r}"
+        assert done.returncode in (0, 2) and b"Traceback" not in done.stderr, message
+        assert done.returncode == 0 or b"error: " in done.stderr, message
 
     return check
 
@@ -58,7 +58,7 @@ def test_consoles(finished, tmp_path):
 
 
 def test_a_character_that_cannot_be_printed_is_seen(finished, tmp_path, monkeypatch):
-    """The sabotage: a minus sign of typography is printed."""
+    """The sabotage: a program prints the typographic minus sign U+2212."""
     monkeypatch.setattr(sys.modules[__name__], "commands", lambda *_: [["-c", "print('\\u2212')"]])
     with pytest.raises(AssertionError, match="UnicodeEncodeError"):
         campaign("sabotage of consoles", 5, 5, check_with(finished, finished.parent / "scenes", tmp_path))

@@ -1,4 +1,4 @@
-"""Damaged bytes in every kind of file that is read: it loads, or one sentence says why not."""
+"""Damaged bytes in every kind of file that minifcn reads: it loads, or an error of one sentence says why not."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from minifcn.io.settings import read_settings
 from minifcn.training.run_folder import Run
 
 pytestmark = pytest.mark.campaign
-MEMORY = 1 << 20  # KB that the process may grow by
+MEMORY = 1 << 20  # KB; the limit on the growth of the process
 
 CELL = {"cell_type": "code", "source": ["# Task 2.1\n", "x = 1"], "metadata": {}}
 TOML = b'epochs = 3\nlr = 1e-6\nmodel = "fcn8s_mini"\nmirror = true\nname = [1, 2, {a = 1979-05-27T07:32:00Z}]\n'
@@ -61,7 +61,7 @@ def images(path):
     return read_image(path), image_size(path)
 
 
-# the file's name; its bytes, from a path to write on; who reads it
+# the file's name; a function of its path that makes the bytes; the function that reads it
 KINDS = {
     "checkpoint": ("last.safetensors", checkpoint, load_checkpoint),
     "weights": ("w.safetensors", checkpoint, load_weights),
@@ -89,7 +89,7 @@ def test_a_damaged_file(kind, scenes):
     path = scenes / name
     data = make(path)
     path.write_bytes(data)
-    assert read(path) is not None  # what is whole is read
+    assert read(path) is not None  # the undamaged file can be read
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     def check(number, rng):
@@ -100,8 +100,8 @@ def test_a_damaged_file(kind, scenes):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MEMORY
 
 
-def test_a_reader_without_its_refusal_is_seen(scenes):
-    """The sabotage: a reader that lets a decoder's own error through."""
+def test_a_reader_that_does_not_refuse_is_found(scenes):
+    """The sabotage: a reader raises the decoder's error instead of a UserError."""
     path, data = scenes / "a.png", picture("PNG")
 
     def check(number, rng):

@@ -1,4 +1,4 @@
-"""Ten thousand steps of training: memory, handles, threads and kept blocks stay as they are after the first tenth."""
+"""Ten thousand training steps: memory, file handles, threads and kept blocks do not grow after the first tenth."""
 
 import os
 import sys
@@ -13,21 +13,21 @@ from minifcn.arrays import buffers
 
 pytestmark = [
     pytest.mark.campaign,
-    pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what a process has"),
+    pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports the memory and handles of a process"),
 ]
-SIZES = [(64, 64), (80, 96), (200, 180)]  # the last needs blocks of more than a megabyte
+SIZES = [(64, 64), (80, 96), (200, 180)]  # the last size needs blocks of more than a megabyte
 GROWTH = 8 << 20  # bytes
 
 
 def now():
-    """What this process has: bytes, handles, threads, and bytes in blocks."""
+    """The resources of this process: resident bytes, file handles, threads, and bytes in kept blocks."""
     with open("/proc/self/statm") as file:
         resident = int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
     return resident, len(os.listdir("/proc/self/fd")), threading.active_count(), buffers.held()
 
 
 def trained(steps, leak=lambda: None):
-    """Train a small net; how many bytes, handles, threads and bytes in blocks there were more at the end."""
+    """Train a small net; the growth of resident bytes, handles, threads and kept bytes after the first tenth."""
     rng = np.random.default_rng(0)
     conv = [mf.nn.Conv2d(3, 8, 3, padding=1), mf.nn.ReLU(), mf.nn.Conv2d(8, 3, 3, padding=1)]
     net = mf.nn.Sequential(*conv)

@@ -1,4 +1,4 @@
-"""Combinations of flags, ordinary and extreme: parsed, or one sentence; some in real tiny trainings."""
+"""Ordinary and extreme combinations of flags are parsed or refused in one sentence; some run a tiny training."""
 
 import argparse
 import importlib
@@ -17,7 +17,7 @@ COMMANDS = ("train", "evaluate", "predict", "viz.geometry", "bench.__main__", "e
 VALUES = ("0", "1", "2", "3", "-1", "0.5", "-0.5", "1e-300", "1e300", "inf", "nan", "1e10", "3000000000", "9" * 5000,
           "", " ", "x", "é창", "²", "1,2", "a=b", ".", "/", "/nowhere/x", "-", "\x00", "\ud800", "[1]", "none",
           "True")  # fmt: skip
-# of flags that a training of a second can have
+# flags and values with which a tiny training takes about a second
 LEGAL = {
     "--lr": ("1e-7", "1e-3"), "--momentum": ("0", "0.9"), "--schedule": ("poly", "step", "constant"),
     "--optimizer": ("sgd", "adam"), "--reduction": ("sum", "valid", "batch"), "--dropout": ("0", "0.5"),
@@ -27,7 +27,7 @@ LEGAL = {
 
 
 def some_flags(parser, rng):
-    """Up to four flags of a parser with a value each, one of its choices or any of VALUES; and a word now and then."""
+    """Up to four flags of a parser, each with one of its choices or one of VALUES; sometimes an extra word."""
     argv, actions = [], [a for a in parser._actions if a.option_strings and a.dest != "help"]
     for action in rng.choice(actions, int(rng.integers(1, 5))):
         argv.append(str(rng.choice(action.option_strings)))
@@ -42,7 +42,7 @@ def check(number, rng):
     argv = some_flags(parser, rng)
     try:
         right_or_refused(parser.parse, argv)
-    except OSError:  # a name that is too long, say: every command makes it a sentence
+    except OSError:  # for example a file name that is too long; every command reports it in one sentence
         return
     except Exception as error:
         raise AssertionError(f"{parser.prog} {str(argv)[:200]}: {error!r}") from error
@@ -67,8 +67,8 @@ def test_trainings(scenes, tmp_path):
     campaign("flags, trained", 6, 150, trained)
 
 
-def test_a_flag_without_a_check_is_seen(monkeypatch):
-    """The sabotage: an argument's own error is not made a sentence."""
+def test_a_flag_without_a_check_is_found(monkeypatch):
+    """The sabotage: the parser does not convert argparse's error to a sentence."""
     monkeypatch.setattr(cli.Parser, "error", lambda self, message: 1 / 0)
     with pytest.raises(AssertionError, match="ZeroDivisionError"):
         campaign("sabotage of flags", 40, 40, check)

@@ -1,4 +1,4 @@
-"""SIGKILL at each change of the disk and at random moments: resumed, the run is bit by bit the one without a kill."""
+"""SIGKILL at each change of the disk and at random moments: the resumed run equals an uninterrupted one bit by bit."""
 
 import csv
 import os
@@ -17,8 +17,8 @@ from minifcn.io import load_checkpoint
 
 pytestmark = pytest.mark.campaign
 
-# counts what changes the disk, as Python's audit events tell it, fsync, and each 64 KB or so that is written by a
-# file object; kills itself at the n-th of them, or after that many seconds; says at the end how many there were
+# The program counts changes of the disk: files opened for writing and other changes, from Python's audit events, and
+# fsync.  It kills itself at the change number `at`, or after `seconds`, and prints the number of changes at the end.
 CHILD = """
 import os, signal, sys, threading, time
 at, seconds, *argv = sys.argv[1:]
@@ -45,7 +45,7 @@ sys.exit(code)
 
 
 def contents(run):
-    """What must be the same: weights, state and log, but for the seconds it took and the folder's name."""
+    """The contents of a run folder to compare: the log without seconds, the weights, and the training's state."""
     with open(run / "log.csv", encoding="utf-8", newline="") as file:
         log = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
     arrays, record = load_checkpoint(run / "last.safetensors")
@@ -57,7 +57,7 @@ def contents(run):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """The scenes; the contents of a run on them; how many changes of the disk and seconds it took."""
+    """The scenes; the contents of an uninterrupted run on them; its number of disk changes, and its seconds."""
     base = tmp_path_factory.mktemp("uninterrupted")
     scenes = write_scenes(base / "scenes")
     done = started(scenes, base / "run", 0, 0)
@@ -80,17 +80,17 @@ def check_with(uninterrupted, run):
 
     def check(number, rng):
         shutil.rmtree(run, ignore_errors=True)
-        at = 1 + number * 37 % events if number % 4 else 0  # every one in turn, far from each other in a sample
+        at = 1 + number * 37 % events if number % 4 else 0  # all changes in turn; in a sample they are far apart
         done = started(scenes, run, at, 0 if at else rng.uniform(0.01, seconds))
         assert done.returncode in (0, -signal.SIGKILL), done.stderr
-        code, said = command(train.main, "--resume", run)
-        if code:  # it was killed before anything could be continued: the same command begins again
+        code, error = command(train.main, "--resume", run)
+        if code:  # killed before there was anything to resume: start the training again
             code, again = command(train.main, *flags(scenes, run))
-            assert code == 0, f"killed at {at}: {said} {again}"
+            assert code == 0, f"killed at {at}: {error} {again}"
         for ours, theirs in zip(contents(run), right):
             assert ours == theirs, f"killed at {at}"
         left = [name for name in os.listdir(run) if "tmp" in name or "partial" in name]
-        assert not left, f"killed at {at}: {left} stay"
+        assert not left, f"killed at {at}: the files {left} remain"
 
     return check
 
@@ -100,7 +100,7 @@ def test_killed_and_resumed(uninterrupted, tmp_path):
 
 
 def test_a_state_that_is_not_restored_is_seen(uninterrupted, tmp_path, monkeypatch):
-    """The sabotage: the random state is not put back."""
+    """The sabotage: resuming does not restore the random state."""
     restore = train.Run.restore
 
     def sabotaged(run, t):

@@ -1,4 +1,4 @@
-"""Operations beside PyTorch's: values and gradients, for arrays of every layout, size, type and content."""
+"""Operations compared with PyTorch: values and gradients, for arrays of every layout, size, dtype and content."""
 
 import warnings
 
@@ -14,7 +14,7 @@ RTOL = {"float32": 3e-4, "float64": 1e-9}
 
 
 def laid_out(a, how):
-    """The same values with other strides."""
+    """An array with the same values and other strides."""
     match how:
         case 1:
             return np.asfortranarray(a)
@@ -32,7 +32,7 @@ def laid_out(a, how):
 
 
 def cases(F, rng):
-    """(name, ours, theirs, shapes) of one operation, drawn; whether non-finite values may stand in its input."""
+    """A random operation: (name, ours, PyTorch's, shapes of the inputs, whether inputs may be non-finite)."""
     n, c, h, w = (int(rng.integers(low, high)) for low, high in ((0, 4), (1, 6), (1, 12), (1, 12)))
     if rng.random() < 0.02:
         h, w = 130, 67
@@ -97,29 +97,29 @@ def check(number, rng):
     arrays = [laid_out(a, int(rng.integers(6))) for a in arrays]
     a = [mf.Tensor(v, requires_grad=True) for v in arrays]
     b = [torch.tensor(np.ascontiguousarray(v), requires_grad=True) for v in arrays]
-    said = f"{name} of {[(v.shape, v.strides) for v in arrays]} {dtype}"
+    case = f"{name} of {[(v.shape, v.strides) for v in arrays]} {dtype}"
     try:
         right = theirs(*b)
-    except RuntimeError:  # PyTorch refuses some empty maps, which may be right here
+    except RuntimeError:  # PyTorch refuses some empty maps that minifcn may accept
         return 1
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)
         got = ours(*a)
-        close(got.numpy(), right.detach().numpy(), dtype, f"{said}, forward")
+        close(got.numpy(), right.detach().numpy(), dtype, f"{case}, forward")
         gy = rng.standard_normal(right.shape).astype(dtype)
         got.backward(laid_out(gy, int(rng.integers(4))) if gy.ndim else gy)
         right.backward(torch.tensor(gy))
         for i, (p, q) in enumerate(zip(a, b)):
-            close(p.grad, q.grad.numpy(), dtype, f"{said}, gradient {i}")
+            close(p.grad, q.grad.numpy(), dtype, f"{case}, gradient {i}")
     return 1 + len(a)
 
 
-def close(got, right, dtype, said):
-    assert got.shape == right.shape and got.dtype == dtype, f"{said}: {got.dtype}{got.shape} for {right.shape}"
+def close(got, right, dtype, case):
+    assert got.shape == right.shape and got.dtype == dtype, f"{case}: {got.dtype}{got.shape} for {right.shape}"
     if right.size:
         finite = abs(right[np.isfinite(right)])
         scale = min(float(finite.max(initial=1)), 1e6)
-        np.testing.assert_allclose(got, right, RTOL[dtype], RTOL[dtype] * scale, err_msg=said)
+        np.testing.assert_allclose(got, right, RTOL[dtype], RTOL[dtype] * scale, err_msg=case)
 
 
 def test_operations_beside_pytorch():

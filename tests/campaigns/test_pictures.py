@@ -1,4 +1,4 @@
-"""Pictures of every mode, size and orientation, whole and damaged: right values, or a refusal."""
+"""Pictures of every mode, size and orientation, undamaged and damaged: right values, or a refusal."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from minifcn.data import images
 
 pytestmark = pytest.mark.campaign
 SIZES = [(1, 1), (1, 7), (7, 1), (2, 3), (16, 16), (17, 31), (64, 5)]
-# an image as it is stored -> upright, by the EXIF standard's table
+# EXIF orientation: the function that turns a stored image upright
 UPRIGHT = {
     1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1],
     5: lambda a: a.swapaxes(0, 1), 6: lambda a: np.rot90(a, -1), 7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
@@ -23,7 +23,7 @@ LOSSY = {"jpg", "webp"}
 
 
 def stored(mode, size, rng):
-    """A picture, and its RGB values as they are stored; None where none is promised."""
+    """A random picture, and the RGB values to expect before orientation; None if they are not defined."""
     h, w = size
     a = rng.integers(0, 256, (h, w, 4), dtype=np.uint8)
     match mode:
@@ -40,14 +40,14 @@ def stored(mode, size, rng):
             image.putpalette(palette.tobytes())
             return image, palette[a[..., 0]]
         case "RGBA":
-            return Image.fromarray(a), None  # what transparency hides is the file format's to keep
+            return Image.fromarray(a), None  # file formats may change the colour of transparent pixels
         case "LA":
             return Image.fromarray(a[..., 0]).convert("LA"), a[..., :1].repeat(3, 2)
         case "CMYK":
             return Image.fromarray(a[..., :3]).convert("CMYK"), None
         case "I;16":
             deep = rng.integers(0, 65536, (h, w)).astype(np.uint16)
-            deep[0, 0] = 65535  # all 16 bits are in use
+            deep[0, 0] = 65535  # the picture uses all 16 bits
             return Image.fromarray(deep), (deep >> 8).astype(np.uint8)[..., None].repeat(3, 2)
         case "F":
             return Image.fromarray(a[..., 0].astype("f4")), None
@@ -85,7 +85,7 @@ def test_pictures(tmp_path):
 
 
 def test_a_picture_that_is_not_turned_is_seen(tmp_path, monkeypatch):
-    """The sabotage: read_image leaves the orientation out."""
+    """The sabotage: read_image ignores the orientation."""
     monkeypatch.setattr(images.ImageOps, "exif_transpose", lambda image, **_: image)
     with pytest.raises(AssertionError, match="png"):
         campaign("sabotage of pictures", 60, 60, check_in(tmp_path))

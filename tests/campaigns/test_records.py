@@ -1,4 +1,4 @@
-"""Wrong values in config.json and in a checkpoint's record: the command works, or says one sentence."""
+"""Wrong values in config.json and in a checkpoint's record: the command works, or reports an error in one sentence."""
 
 import copy as copies
 import json
@@ -14,11 +14,11 @@ VALUES = (
     None, True, False, 0, 1, -1, 3, 0.5, -0.5, 1e308, -1e308, 5e-324, 2**31, 2**63, -(2**70), "", "x", "0", "\x00",
     "é창", "x" * 5000, "../..", [], [1], [None, "x"], [[[[]]]], {}, {"a": {"b": []}}, {"": None},
 )  # fmt: skip
-GROWS = {"epochs", "count"}  # a large value is legal, and takes for ever
+GROWS = {"epochs", "count"}  # a large value is legal, but takes too long to test
 
 
 def places(value, path=()):
-    """The paths of all fields in nested dicts and lists."""
+    """Yield the paths of all fields in nested dicts and lists."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, held in items:
         yield (*path, key)
@@ -26,6 +26,7 @@ def places(value, path=()):
 
 
 def put(value, path, new):
+    """A copy of nested dicts and lists with a new value at a path."""
     value = copies.deepcopy(value)
     held = value
     for key in path[:-1]:
@@ -35,7 +36,7 @@ def put(value, path, new):
 
 
 def check_on(run, only=None):
-    """A check that spoils one field of a run, or that field of its config, and has a command read it."""
+    """A check that sets one field of a run to a wrong value and runs a command on it; `only` is one field of config."""
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))
     last = (run / "last.safetensors").read_bytes()
     arrays, record = load_checkpoint(run / "last.safetensors")
@@ -68,12 +69,12 @@ def check_on(run, only=None):
 
 def test_wrong_values_in_records(copy, monkeypatch, tmp_path):
     (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")  # a value may be a relative path that is written to
+    monkeypatch.chdir(tmp_path / "here")  # a value may be taken as a relative path and written to
     campaign("wrong values in records", 60, 1200, check_on(copy), seconds=30)
 
 
-def test_a_record_that_is_believed_is_seen(copy, monkeypatch, tmp_path):
-    """The sabotage: a command trusts one field of config.json."""
+def test_a_command_that_trusts_a_record_is_found(copy, monkeypatch, tmp_path):
+    """The sabotage: a command uses a field of config.json without checking it."""
     main = evaluate.main
 
     def trusting(argv):

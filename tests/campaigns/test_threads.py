@@ -1,6 +1,6 @@
-"""Predictions and gradients from threads, pools, asyncio and forked processes: the main thread's bits, and no hang.
+"""Predictions and gradients in threads, pools, asyncio and forked processes equal the main thread's bit by bit.
 
-Each case is a process of its own: one that hangs is ended and named.
+Each case runs in a separate process, so that a deadlock ends in a timeout and is reported.
 """
 
 import subprocess
@@ -30,9 +30,9 @@ def model():
 def work(net=None):
     net = net or model()
     net.eval()
-    said = net.predict(image).tobytes()
+    prediction = net.predict(image).tobytes()
     mf.ops.cross_entropy(net(mf.Tensor(x)), labels).backward()
-    return said, [p.grad.tobytes() for p in net.parameters() if p.grad is not None]
+    return prediction, [p.grad.tobytes() for p in net.parameters() if p.grad is not None]
 
 right = work()
 nets = [model() for _ in range(4)]
@@ -42,7 +42,7 @@ def compute():
     a = np.ones((400, 400), "f4")
     net = model()
     while busy:
-        mf.ops.matmul(a, a)  # NumPy alone may hang here: a fork while its BLAS runs on several threads
+        mf.ops.matmul(a, a)  # not np.matmul: forking while a multithreaded BLAS runs may hang NumPy itself
         net.predict(image)
 
 if way == "thread":
@@ -67,8 +67,8 @@ else:
 if way == "thread":
     for t in threads: t.start()
     for t in threads: t.join()
-    got.append(work(nets[1]))  # and the main thread afterwards
-assert got, "the forked process has other bits"
+    got.append(work(nets[1]))  # the main thread computes afterwards
+assert got, "the forked process computed other bits"
 assert all(g == right for g in got), "other bits"
 """
 WAYS = ("fork", "thread", "pool", "asyncio")
@@ -84,10 +84,10 @@ def test_threads_and_forks():
     campaign("threads and forks", 4, 200, check, seconds=90)
 
 
-def test_other_bits_are_seen():
-    """The sabotage: another thread than the first computes with another number."""
+def test_a_difference_in_a_thread_is_found():
+    """The sabotage: in the threads of a pool, one weight differs."""
     program = PROGRAM.replace(
-        "    said =", "    net.parameters().__iter__().__next__().data.flat[0] += way == 'pool'\n    said ="
+        "    prediction =", "    net.parameters().__iter__().__next__().data.flat[0] += way == 'pool'\n    prediction ="
     )
     program = program.replace("right = work()", "way, kept = '', way\nright = work()\nway = kept")
     with pytest.raises(AssertionError, match="case 2: "):

@@ -1,7 +1,7 @@
-"""The suite under each Python; its oldest patch with the oldest packages of setup.cfg, its newest with the newest.
+"""Run the suite on each Python: the oldest patch with the oldest packages of setup.cfg, the newest with the newest.
 
-``python tests/campaigns/versions.py [FOLDER] [pytest's arguments]`` makes an environment for each in FOLDER, installs,
-runs, and prints a line for each.  The oldest are those that have a wheel for that Python; uv finds them.
+``python tests/campaigns/versions.py [FOLDER] [pytest's arguments]`` makes an environment for each combination in
+FOLDER, installs the packages, runs the tests, and prints one line.  uv chooses the packages, among those with a wheel.
 """
 
 import os
@@ -19,7 +19,7 @@ PACKAGES = ("numpy", "matplotlib", "pillow", "threadpoolctl", "safetensors", "tq
 
 
 def interpreters(version):
-    """The oldest and the newest Python of that version on this machine, or two times None."""
+    """The oldest and the newest Python of a version on this machine, or (None, None)."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
     places = [shutil.which(f"python{version}", path=path) for path in os.get_exec_path()]
     found = {}
@@ -37,24 +37,24 @@ def main(folder, argv):
         for age, python in zip(("lowest-direct", "highest"), interpreters(version), strict=True):
             place = Path(folder, f"{version}-{age}")
             if python is None:
-                print(f"{version} {age}: there is no such Python here")
+                print(f"{version} {age}: this Python is not installed here")
                 continue
             subprocess.run([python, "-m", "venv", place], check=True)
-            own = place / "bin" / "python"
-            subprocess.run([own, "-m", "pip", "install", "-q", "uv"], check=True)
-            install = ["-m", "uv", "pip", "install", "-q", "--python", own, "--only-binary", ":all:"]
-            got = subprocess.run([own, *install, "--resolution", age, "-e", ".[test]", "--no-binary", "minifcn"])
+            program = place / "bin" / "python"
+            subprocess.run([program, "-m", "pip", "install", "-q", "uv"], check=True)
+            install = ["-m", "uv", "pip", "install", "-q", "--python", program, "--only-binary", ":all:"]
+            got = subprocess.run([program, *install, "--resolution", age, "-e", ".[test]", "--no-binary", "minifcn"])
             if got.returncode:
-                print(f"{version} {age}: cannot be installed")
+                print(f"{version} {age}: the packages cannot be installed")
                 continue
             code = (
                 "import importlib.metadata as m, platform; print('Python ' + platform.python_version(), "
                 f"*(p + ' ' + m.version(p) for p in {PACKAGES}), sep=', ')"
             )
-            there = subprocess.run([own, "-c", code], capture_output=True, text=True).stdout.strip()
-            run = subprocess.run([own, "-m", "pytest", "-q", *(argv or SUBSET)], capture_output=True, text=True)
+            versions = subprocess.run([program, "-c", code], capture_output=True, text=True).stdout.strip()
+            run = subprocess.run([program, "-m", "pytest", "-q", *(argv or SUBSET)], capture_output=True, text=True)
             (place / "pytest.txt").write_text(run.stdout + run.stderr)
-            print(f"{version} {age} ({there}): {run.stdout.strip().splitlines()[-1]}")
+            print(f"{version} {age} ({versions}): {run.stdout.strip().splitlines()[-1]}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The device suite runs on every array library that has a device: a strict double of CuPy always, CuPy where it can."""
+"""Fixtures of the device suite, which runs on a strict double of CuPy and, if there is a device, on CuPy itself."""
 
 import importlib
 import sys
@@ -13,7 +13,7 @@ from minifcn.arrays import backend
 
 @pytest.fixture(scope="module")
 def strict():
-    """The double in CuPy's place."""
+    """The strict double, imported under the name ``cupy``."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "cupy", strict_cupy)
         yield strict_cupy
@@ -24,7 +24,7 @@ def strict():
     params=[pytest.param("strict", marks=pytest.mark.strict), pytest.param("cupy", marks=pytest.mark.cupy)],
 )
 def xp(request):
-    """The array library of the device: what ``"cuda"`` means inside the test."""
+    """The array library behind the device ``"cuda"`` in a test: the strict double, or CuPy."""
     if request.param == "cupy":
         yield importlib.import_module("cupy")
     else:
@@ -33,7 +33,7 @@ def xp(request):
 
 @pytest.fixture(scope="module")
 def device(xp):
-    """``device.put`` and ``device.get`` move arrays, also those inside tuples, lists and dicts."""
+    """An object whose ``put`` and ``get`` move arrays to the device and back, also inside tuples, lists and dicts."""
     return SimpleNamespace(put=lambda v: _moved(v, xp.asarray), get=lambda v: _moved(v, backend.asnumpy))
 
 
@@ -49,7 +49,7 @@ def _moved(value, move):
 
 @pytest.fixture(scope="module")
 def equal(device):
-    """``equal(got, expected)``: arrays on the device, with the numbers, shape and dtype of arrays on the host."""
+    """A function ``equal(got, expected)``: device arrays must have the values, shape and dtype of host arrays."""
 
     def equal(got, expected, rtol=1e-12):
         got = got if isinstance(got, tuple | list) else (got,)
@@ -59,7 +59,7 @@ def equal(device):
             if b is None or a is None:
                 assert a is b
                 continue
-            assert not isinstance(a, np.ndarray), "on the host"
+            assert not isinstance(a, np.ndarray), "the result is on the host, not on the device"
             assert (a.dtype, a.shape) == (b.dtype, b.shape)
             scale = float(np.abs(b[np.isfinite(b)]).max()) if np.isfinite(b).any() else 1.0
             np.testing.assert_allclose(device.get(a), b, rtol=rtol, atol=rtol * max(scale, 1.0))

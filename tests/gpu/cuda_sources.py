@@ -1,7 +1,8 @@
-"""The ``.cu`` files run on the CPU, thread by thread, against the textbook; and mistakes planted in them.
+"""Run the ``.cu`` files on the CPU, thread by thread, and compare with the textbook; mistakes can be planted in them.
 
-``python cuda_sources.py MISTAKE FILE`` runs them once, under the sanitizer of that mistake (or of that name); what it
-needs to have preloaded is the business of test_cuda_sources.py.
+``python cuda_sources.py MISTAKE FILE`` runs every kernel once, with a planted mistake, under the sanitizer that must
+find it.  MISTAKE may also be the name of a sanitizer; then nothing is planted.  test_cuda_sources.py starts this
+program, because a sanitizer's library must be preloaded.
 """
 
 import sys
@@ -23,7 +24,7 @@ SANITIZERS = {
 
 @dataclass(frozen=True)
 class Mistake:
-    """Text of a source replaced by other text, and what must notice."""
+    """A replacement in the text of a source, and the name of the check that must notice it."""
 
     old: str
     new: str
@@ -54,7 +55,7 @@ MISTAKES = {
 
 
 def agree(name, *args):
-    """The CUDA version of a kernel equals the textbook; what it gives."""
+    """Assert that the CUDA version of a kernel equals the textbook; its result."""
     expected, got = K.KERNELS[name].textbook(*args), K.KERNELS[name].implementations("cupy")["cuda"](*args)
     pairs = zip(expected, got) if isinstance(expected, tuple) else [(expected, got)]
     for a, b in pairs:
@@ -66,7 +67,7 @@ def agree(name, *args):
 
 
 def convolve(c, dtype):
-    """All kernels of conv.cu on one convolution of strategies.py; what they give."""
+    """Check all kernels of conv.cu on one convolution of strategies.py; their results."""
     x, w, gy = normal(c.x, 1, dtype), normal(c.w, 2, dtype), normal(c.y, 3, dtype)
     window = (c.w[2:], c.stride, c.padding, c.dilation)
     cols = agree("im2col", x, *window)
@@ -80,7 +81,7 @@ def convolve(c, dtype):
 
 
 def pool(p, dtype):
-    """All kernels of pool.cu on one pooling; what they give."""
+    """Check all kernels of pool.cu on one pooling of strategies.py; their results."""
     x, ties = distinct(p.x, 1).astype(dtype), np.random.default_rng(0).integers(0, 2, p.x).astype(dtype)
     window = (p.kernel, p.stride, p.padding, p.dilation, p.ceil_mode)
     y, index = agree("max_pool2d", x, *window)
@@ -96,8 +97,8 @@ def pool(p, dtype):
     return results
 
 
-def the_others(shape, dtype):
-    """The loss, local response normalisation and the sums of batch normalisation on maps of one shape."""
+def loss_and_norms(shape, dtype):
+    """Check the loss, local response norm and the sums of batch norm on maps of one shape; their results."""
     N, C, H, W = shape
     x, gy = normal(shape, 1, dtype), normal(shape, 2, dtype)
     labels = np.random.default_rng(0).integers(0, C, (N, H, W))
@@ -118,20 +119,20 @@ def the_others(shape, dtype):
 
 
 def far_away(file):
-    """im2col at the far end of an image of 2.3 · 10⁹ numbers, which only a sparse file can be asked to hold."""
+    """Check im2col at the end of an image of 2.3 · 10⁹ numbers (9 GB), which is a sparse file."""
     x = np.memmap(file, np.float32, "w+", shape=(1, 1, 24000, 96000))
     x[0, 0, -1, -3:] = 1, 2, 3
-    for row in (23998, 23999):  # of windows; they are three rows high, padded by one
+    for row in (23998, 23999):  # rows of windows, three rows high with a padding of one
         cols = np.full((3, 96000), np.nan, np.float32)
-        where = (96000, 96000, *x.shape, 3, 1, 96000, row, 1, 1, 1, 1, 0, 1, 1)
-        launch.launch("conv.cu", "im2col", cols.size, x, cols, *where)
+        sizes = (96000, 96000, *x.shape, 3, 1, 96000, row, 1, 1, 1, 1, 0, 1, 1)
+        launch.launch("conv.cu", "im2col", cols.size, x, cols, *sizes)
         expected = np.zeros((3, 3))
         expected[23999 - row + 1] = 1, 2, 3
         assert cols[:, -3:].tolist() == expected.tolist()
 
 
 def main(mistake, file):
-    """Run every kernel once."""
+    """Run every kernel once, with a planted mistake or under a sanitizer."""
     from strategies import Convolution, Pooling
 
     planted = MISTAKES.get(mistake)
@@ -142,7 +143,7 @@ def main(mistake, file):
             far_away(file)
         convolve(Convolution((2, 4, 5, 6), (2, 2, 3, 2), (2, 1), (1, 1), (1, 2), 2), "f4")
         pool(Pooling((1, 2, 5, 6), (2, 3), (2, 2), (0, 1), (1, 1), True), "f4")
-        the_others((2, 6, 3, 4), "f4")
+        loss_and_norms((2, 6, 3, 4), "f4")
     print("nothing noticed")
 
 

@@ -1,8 +1,8 @@
-"""Bugs of porting, planted one by one: ``python tests/gpu/planted.py`` prints what finds them.
+"""Bugs of porting from NumPy to CuPy: ``python tests/gpu/planted.py`` prints which library finds each of them.
 
-Each is a piece of our code, or the like of it, once right and once as one writes it who has only ever run NumPy.  It is
-run on NumPy and on the double; "found" means an exception, other numbers, another dtype, or more waiting for the device
-than the right version needs.
+Each bug is a pair of functions: the right one, from or similar to minifcn's code, and a wrong one that works on NumPy.
+Both run on NumPy and on the strict double.  The wrong one is "found" if it raises an exception, gives other numbers or
+another dtype, or needs more transfers between host and device than the right one.
 """
 
 import sys
@@ -15,6 +15,7 @@ import strict_cupy
 
 import minifcn as mf
 from minifcn.arrays import backend
+from minifcn.engine.tables import Table
 from minifcn.kernels import textbook
 
 X = np.random.default_rng(0).standard_normal((2, 3, 4, 5)).astype(np.float32)
@@ -26,7 +27,7 @@ COLUMNS = textbook.im2col(X, *WINDOW)
 
 @dataclass
 class Bug:
-    """A right function and a wrong one of (xp, *arrays), and whether plain NumPy finds the wrong one."""
+    """A right and a wrong function of (xp, *arrays), and whether NumPy alone finds the wrong one."""
 
     name: str
     right: types.FunctionType
@@ -39,7 +40,7 @@ BUGS = []
 
 
 def right(name, *arrays):
-    """The right version of a new pair."""
+    """A decorator: the right function of a new bug."""
 
     def add(function):
         BUGS.append(Bug(name, function, arrays=arrays or (X,)))
@@ -49,7 +50,7 @@ def right(name, *arrays):
 
 
 def wrong(function=None, *, numpy_finds=False):
-    """The wrong version of the pair begun last."""
+    """A decorator: the wrong function of the bug that was begun last."""
     if function is None:
         return lambda f: wrong(f, numpy_finds=numpy_finds)
     BUGS[-1].wrong, BUGS[-1].numpy_finds = function, numpy_finds
@@ -220,7 +221,7 @@ def gathered(xp, x):
     return y
 
 
-@wrong(numpy_finds=None)  # by chance: what was in that memory before
+@wrong(numpy_finds=None)  # NumPy finds it by chance: it depends on the previous content of the memory
 def gathered_in_empty(xp, x):
     y = xp.empty(x.shape, x.dtype)
     y += x
@@ -246,7 +247,7 @@ def gathered_columns(xp, cols):
     return textbook.col2im(cols, X.shape, *WINDOW)
 
 
-@wrong(numpy_finds=True)  # NumPy adds to an overlapping cell once
+@wrong(numpy_finds=True)  # NumPy adds to an overlapping cell only once
 def scattered_columns(xp, cols):
     gx = xp.zeros(X.shape, cols.dtype)
     view = textbook.sliding_windows(gx, (2, 2), (1, 1), (1, 1), (3, 4))
@@ -285,7 +286,7 @@ def loss(xp, scores, labels):
     return mf.ops.cross_entropy(scores, labels).data
 
 
-@wrong(numpy_finds=True)  # NumPy raises; CuPy wraps around and reads another class
+@wrong(numpy_finds=True)  # NumPy raises; CuPy wraps the index around and reads another class
 def loss_with_void_as_an_index(xp, scores, labels):
     return textbook.softmax_loss(scores, labels, (labels != 255).astype(scores.dtype))[0].sum()
 
@@ -362,25 +363,25 @@ def rows_by_a_host_index(xp, x):
 
 @dataclass
 class Answer:
-    """What a run gave: a number or an array on the host, and what crossed the bus meanwhile."""
+    """The result of a run: its value, copied to the host, and the transfers between host and device."""
 
     value: np.ndarray
-    crossings: list
+    transfers: list
 
 
 def run(function, xp, arrays):
-    """`function` on arrays of a library."""
+    """Run `function` on arrays of the library `xp`."""
     arrays = [xp.array(a) for a in arrays]
     cupy = {"cupy": strict_cupy} if xp is strict_cupy else {}
-    with mock.patch.dict(sys.modules, cupy), strict_cupy.counted() as crossings:
+    with mock.patch.dict(sys.modules, cupy), strict_cupy.counted() as transfers:
         value = function(xp, *arrays)
     if isinstance(value, np.ndarray) and xp is not np:
         raise TypeError("the result is on the host")
-    return Answer(backend.asnumpy(value), crossings)
+    return Answer(backend.asnumpy(value), transfers)
 
 
 def found(bug, xp):
-    """How running the wrong version with a library's arrays shows that it is wrong; None if it does not."""
+    """How the wrong function shows, on arrays of a library, that it is wrong; None if it does not show."""
     expected = run(bug.right, xp, bug.arrays)
     try:
         got = run(bug.wrong, xp, bug.arrays)
@@ -391,23 +392,24 @@ def found(bug, xp):
         return f"dtype {a.dtype}, not {b.dtype}"
     if a.shape != b.shape or not np.allclose(a, b, rtol=1e-5, atol=1e-5):
         return "wrong numbers"
-    if len(got.crossings) > len(expected.crossings):
-        return f"{len(got.crossings)} transfers, not {len(expected.crossings)}"
+    if len(got.transfers) > len(expected.transfers):
+        return f"{len(got.transfers)} transfers, not {len(expected.transfers)}"
     return None
 
 
 def main():
-    """Print the table; with a column for CuPy itself where there is a GPU."""
+    """Print the table of bugs; with a column for CuPy itself if there is a GPU."""
     libraries = {"NumPy": np, "double": strict_cupy}
     if backend.gpu_available():
         import cupy
 
         libraries["CuPy"] = cupy
-    print(f"{'planted bug':56}" + "".join(f"{name:8}" for name in libraries) + "how the double finds it")
+    rows = Table()
     for bug in BUGS:
         how = {name: found(bug, xp) for name, xp in libraries.items()}
-        marks = "".join(f"{'found' if h else '-':8}" for h in how.values())
-        print(f"{bug.name:56}{marks}{how['double'] or ''}"[:150])
+        marks = {name: "found" if reason else "-" for name, reason in how.items()}
+        rows.append({"planted bug": bug.name, **marks, "how the double finds it": (how["double"] or "")[:75]})
+    print(rows)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Which names and keywords real CuPy has: ``python tests/gpu/snapshot.py`` writes cupy_api.json, beside this file.
+"""A snapshot of CuPy's names and parameters: ``python tests/gpu/snapshot.py`` writes cupy_api.json beside this file.
 
-Needs CuPy, but no GPU.  strict_cupy.py offers nothing that is not in the snapshot.
+It needs CuPy, but no GPU.  strict_cupy.py offers only what is in the snapshot.
 """
 
 import inspect
@@ -17,7 +17,7 @@ def take(cupy):
     Returns
     -------
     dict
-        ``functions`` and ``methods`` map a name to its parameters, "a axis dtype", or None where they are not told;
+        ``functions`` and ``methods`` map a name to its parameters, "a axis dtype", or None if they are unknown;
         ``ufuncs`` and ``names`` (types, constants) are lists.
     """
     public = {n: getattr(cupy, n) for n in sorted(dir(cupy)) if not n.startswith("_")}
@@ -30,21 +30,21 @@ def take(cupy):
 
 
 def parameters(function):
-    """The names of a function's parameters, "a axis *args **kwargs"; None if nothing tells them."""
+    """The names of a function's parameters, such as "a axis *args **kwargs"; None if they are unknown."""
     try:
         found = inspect.signature(function).parameters.values()
         stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
         names = [stars.get(p.kind, "") + p.name for p in found]
-    except (ValueError, TypeError):  # compiled: its docstring begins with its signature, perhaps with types
-        told = re.match(r"[\w.]*\(([^)]*)\)", (function.__doc__ or "").strip())
-        if told is None:
+    except (ValueError, TypeError):  # compiled: its docstring begins with the signature
+        match = re.match(r"[\w.]*\(([^)]*)\)", (function.__doc__ or "").strip())
+        if match is None:
             return None
-        names = [p.split("=")[0].split(":")[0].split()[-1].replace("\\", "") for p in told[1].split(",") if p.strip()]
+        names = [p.split("=")[0].split(":")[0].split()[-1].replace("\\", "") for p in match[1].split(",") if p.strip()]
     return " ".join(n for n in names if n not in ("self", "/", "*"))
 
 
 def write(api):
-    """One line a name, so that a change can be read in a diff."""
+    """Write the snapshot with one name per line, so that a diff is legible."""
     FILE.write_text(json.dumps(api, indent=0) + "\n")
 
 

@@ -1,14 +1,22 @@
-"""A double of CuPy on NumPy that refuses what CuPy refuses, and what CuPy does wrongly or slowly without a word.
+"""A strict double of CuPy, made of NumPy: it refuses what CuPy refuses, and calls that CuPy silently does wrongly.
 
-Put it in CuPy's place (``sys.modules["cupy"] = strict_cupy``: the fixture ``xp`` does) and ``tensor.to("cuda")`` gives
-its arrays.  Its numbers are NumPy's: what it proves is that our calls are ones CuPy takes as they are meant, not that
-CuPy computes the same.
+With ``sys.modules["cupy"] = strict_cupy`` (the fixture ``xp`` does this), ``tensor.to("cuda")`` gives its arrays.  It
+computes with NumPy.  So it proves that CuPy accepts our calls and understands them as we mean them; it does not prove
+that CuPy computes the same numbers.
 
-CuPy refuses too: host arrays and lists as operands, implicit conversion, names and keywords it lacks (the snapshot
-cupy_api.json knows them), 0-d arrays as integers.  CuPy lets pass, and we do not: NumPy's functions on device arrays;
-reading ``empty`` (here NaN); index arrays out of bounds (there they wrap around); assignment through repeated indices
-(there in any order); writing through ``as_strided`` and ``broadcast_to``; random numbers (other ones than the host's).
-Everything that crosses the bus is written down: see :func:`counted`.
+Like CuPy it refuses: host arrays and lists as operands, implicit conversion, names and keywords that CuPy lacks
+(cupy_api.json is a snapshot of those it has), 0-d arrays as integers.
+
+CuPy accepts the following, but the double does not, or makes it visible:
+
+- NumPy's functions on device arrays;
+- reading ``empty``: the double fills it with NaN;
+- index arrays out of bounds: CuPy wraps them around;
+- assignment through repeated indices: CuPy assigns in undefined order;
+- writing through ``as_strided`` and ``broadcast_to``;
+- random numbers: CuPy's differ from the host's.
+
+The double records every transfer between host and device: see :func:`counted`.
 """
 
 import json
@@ -23,31 +31,31 @@ import numpy as np
 API = json.loads(Path(__file__).with_name("cupy_api.json").read_text())
 __version__ = f"{API['cupy']}, a double on NumPy {np.__version__}"
 SCALARS = (bool, int, float, complex, np.generic)
-# parameters of these names are arrays, in every function of the namespace
+# in every function, parameters with these names are arrays
 OPERANDS = {"a", "b", "x", "y", "x1", "x2", "m", "ary", "arr", "array", "condition", "prototype", "v"}
-SEQUENCES = {"tup", "arrays"}  # ... these are sequences of arrays
-INTEGERS = {"shape", "newshape", "axis", "axes", "pad_width"}  # ... and these Python's integers
+SEQUENCES = {"tup", "arrays"}  # parameters with these names are sequences of arrays
+INTEGERS = {"shape", "newshape", "axis", "axes", "pad_width"}  # parameters with these names are Python integers
 
-_crossings = []  # ("up" | "down", shape): every transfer between host and device
+_transfers = []  # ("up" | "down", shape): every transfer between host and device
 
 
 @contextmanager
 def counted():
-    """Inside, transfers are written into the list that is handed out: ("up", shape) to the device, ("down", shape)."""
-    first, own = len(_crossings), []
+    """Yield a list that receives the transfers inside at the end: ("up", shape) to the device, ("down", shape) back."""
+    first, transfers = len(_transfers), []
     try:
-        yield own
+        yield transfers
     finally:
-        own += _crossings[first:]
+        transfers += _transfers[first:]
 
 
-def _crossed(direction, value):
-    _crossings.append((direction, np.shape(value)))
+def _transferred(direction, value):
+    _transfers.append((direction, np.shape(value)))
     return value
 
 
 def _host(value, where):
-    """What NumPy shall compute with: device arrays opened, wherever they stand; host arrays refused."""
+    """The arguments for NumPy: device arrays are unwrapped at any depth, host arrays are refused."""
     if isinstance(value, ndarray):
         return value._values
     if isinstance(value, np.ndarray):
@@ -58,7 +66,7 @@ def _host(value, where):
 
 
 def _device(value):
-    """NumPy's answer as CuPy gives it: a 0-d array, not a scalar."""
+    """NumPy's result as device arrays; a scalar becomes a 0-d array, as in CuPy."""
     if isinstance(value, np.ndarray | np.generic):
         return ndarray(value)
     if isinstance(value, tuple | list) and any(isinstance(v, np.ndarray | np.generic) for v in value):
@@ -67,7 +75,7 @@ def _device(value):
 
 
 def _require_call(where, parameters, args, options):
-    """Refuse arguments for which the real function has no parameter, and those it would not take."""
+    """Refuse arguments for which CuPy's function has no parameter, and arguments of a wrong kind."""
     names = parameters.split()
     star = next((i for i, name in enumerate(names) if name[0] == "*"), len(names))
     if "**kwargs" not in names and (unknown := options.keys() - set(names)):
@@ -91,7 +99,7 @@ def _require_operand(where, value):
 
 
 class Flags:
-    """What CuPy tells of an array's memory; there is no read-only flag to set."""
+    """The flags of an array in CuPy, which has no read-only flag."""
 
     __slots__ = ("c_contiguous", "f_contiguous", "owndata")
 
@@ -103,7 +111,7 @@ class Flags:
 
 
 class ndarray:
-    """A device array: no subclass of NumPy's, so that nothing of it slips through."""
+    """A device array; no subclass of NumPy's, so that NumPy's own methods cannot be reached by accident."""
 
     __slots__ = ("_values",)
     __hash__ = None
@@ -114,7 +122,7 @@ class ndarray:
             raise ValueError(f"Unsupported dtype {values.dtype}")
         self._values = values
 
-    # what Python or NumPy would do behind our back
+    # conversions that Python or NumPy would do implicitly
 
     def __array__(self, *args, **options):
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
@@ -130,19 +138,19 @@ class ndarray:
     def __contains__(self, value):
         raise TypeError("`in` would compare on the host: use (x == value).any()")
 
-    # to the host: each waits for the device
+    # transfers to the host; on a GPU each waits for the device
 
     def get(self, stream=None, order="C", out=None, blocking=True):
-        return _crossed("down", self._values).copy(order=order)
+        return _transferred("down", self._values).copy(order=order)
 
     def item(self):
-        return _crossed("down", self._values).item()
+        return _transferred("down", self._values).item()
 
     def tolist(self):
-        return _crossed("down", self._values).tolist()
+        return _transferred("down", self._values).tolist()
 
     def tobytes(self):
-        return _crossed("down", self._values).tobytes()
+        return _transferred("down", self._values).tobytes()
 
     def __float__(self):
         return float(self.item())
@@ -151,15 +159,15 @@ class ndarray:
         return int(self.item())
 
     def __bool__(self):
-        return bool(_crossed("down", self._values))
+        return bool(_transferred("down", self._values))
 
     def __repr__(self):
-        return repr(_crossed("down", self._values))
+        return repr(_transferred("down", self._values))
 
     def __format__(self, spec):
         return format(self.item() if spec else self.get(), spec)
 
-    # what is known without looking at the numbers
+    # attributes that need no transfer
 
     shape = property(lambda self: self._values.shape)
     strides = property(lambda self: self._values.strides)
@@ -184,7 +192,7 @@ class ndarray:
     def __getitem__(self, index):
         index = _index(index)
         if any(isinstance(i, np.ndarray) and i.dtype == bool for i in index):
-            _crossed("down", ())  # how many are chosen decides the shape
+            _transferred("down", ())  # the shape depends on the number of chosen elements: CuPy waits for it
         return _device(self._values[index])
 
     def __setitem__(self, index, value):
@@ -198,7 +206,7 @@ class ndarray:
         self._values[index] = _host(value, "assignment")
 
     def __getattr__(self, name):
-        """Any other method that CuPy has, with the parameters that it has there."""
+        """Any other method of CuPy's arrays, with CuPy's parameters."""
         if name.startswith("__") or name not in API["methods"]:
             raise AttributeError(f"'ndarray' object has no attribute {name!r} in CuPy {API['cupy']}")
 
@@ -211,15 +219,15 @@ class ndarray:
 
 
 def _index(index):
-    """An index as a tuple for NumPy, which raises where an index array reaches out of bounds."""
+    """An index as a tuple for NumPy, which raises IndexError if an index array is out of bounds."""
     return tuple(map(_part, index if isinstance(index, tuple) else (index,)))
 
 
 def _part(part):
     if isinstance(part, ndarray):
         return part._values
-    if isinstance(part, list | np.ndarray):  # CuPy copies it to the device, every time
-        return _crossed("up", np.asarray(part))
+    if isinstance(part, list | np.ndarray):  # CuPy copies it to the device at every use
+        return _transferred("up", np.asarray(part))
     return part
 
 
@@ -243,7 +251,7 @@ def _in_place(function):
     def operation(self, other):
         if not isinstance(other, (ndarray, *SCALARS)):
             raise TypeError(f"Unsupported type {type(other)} in an operation in place")
-        function(self._values, _host(other, "operator"))  # NumPy has CuPy's rules: same kind, and the shape stays
+        function(self._values, _host(other, "operator"))  # NumPy has the same rules as CuPy: same kind, same shape
         return self
 
     return operation
@@ -262,7 +270,7 @@ for _name in ("neg", "pos", "abs", "invert"):
 
 
 class ufunc:
-    """A function of numbers: no ``where=``; ``at`` and ``reduce`` only where CuPy has them."""
+    """A ufunc without ``where=``, and with ``at`` and ``reduce`` only if CuPy has them."""
 
     AT = ("add", "subtract", "maximum", "minimum")
 
@@ -295,59 +303,59 @@ class ufunc:
 
 
 def asarray(a, dtype=None, order=None, *, copy=None, blocking=False):
-    """On the device, where it may be already: lists and Python numbers cross the bus as arrays do."""
+    """An array on the device; a host array, list or number counts as a transfer."""
     if isinstance(a, ndarray):
         return a if dtype in (None, a.dtype) and not copy else ndarray(np.array(a._values, dtype))
     if isinstance(a, list | tuple) and any(isinstance(v, ndarray) for v in a):
         return ndarray(np.array(_host(a, "asarray"), dtype))
-    return ndarray(_crossed("up", np.array(a, dtype, order=order or "K")))
+    return ndarray(_transferred("up", np.array(a, dtype, order=order or "K")))
 
 
 def array(a, dtype=None, copy=True, order="K", subok=False, ndmin=0, *, blocking=False):
-    """As :func:`asarray`, copied."""
+    """A copy on the device, see :func:`asarray`."""
     return asarray(a, dtype, order, copy=copy)
 
 
 def ascontiguousarray(a, dtype=None):
-    """A device array in C order; a host array is refused, as by CuPy."""
+    """A device array in C order; a host array is refused, as in CuPy."""
     _require_operand("ascontiguousarray", a)
     return a if a.flags.c_contiguous and dtype in (None, a.dtype) else ndarray(np.ascontiguousarray(a._values, dtype))
 
 
 def empty(shape, dtype=float, order="C"):
-    """Memory nobody has written to: NaN, or the largest integer, so that reading it shows."""
+    """New memory, filled with NaN, the largest integer or True, so that reading it shows."""
     dtype = np.dtype(dtype)
     value = np.nan if dtype.kind in "fc" else True if dtype.kind == "b" else np.iinfo(dtype).max
     return ndarray(np.full(shape, value, dtype, order))
 
 
 def empty_like(prototype, dtype=None, order="K", subok=None, shape=None):
-    """:func:`empty` of another array's shape and type."""
+    """:func:`empty` with another array's shape and dtype."""
     return empty(prototype.shape if shape is None else shape, dtype or prototype.dtype)
 
 
 def asnumpy(a, stream=None, order="C", out=None, *, blocking=True):
-    """On the host."""
+    """The array on the host."""
     return a.get() if isinstance(a, ndarray) else np.asarray(a)
 
 
 def is_available():
-    """As if there were a GPU."""
+    """Return True, as if there were a GPU."""
     return True
 
 
 def get_array_module(*arrays):
-    """This module if any array is ours."""
+    """This module if any array is a device array, else NumPy."""
     return sys.modules[__name__] if any(isinstance(a, ndarray) for a in arrays) else np
 
 
 def as_strided(x, shape=None, strides=None):
-    """A view; CuPy's may be written through, where windows overlap with any result."""
+    """A read-only view; CuPy's is writeable, and writes to overlapping windows have an undefined result."""
     return ndarray(np.lib.stride_tricks.as_strided(x._values, shape, strides, writeable=False))
 
 
 def sliding_window_view(x, window_shape, axis=None, *, subok=False, writeable=False):
-    """A view of all windows."""
+    """A read-only view of all windows."""
     if writeable:
         raise NotImplementedError("Writeable views are not supported.")
     return ndarray(np.lib.stride_tricks.sliding_window_view(x._values, window_shape, axis))
@@ -360,7 +368,7 @@ cuda = SimpleNamespace(Device=lambda index=0: nullcontext(), runtime=SimpleNames
 
 
 def __getattr__(name):
-    """Every other name that both CuPy and NumPy have."""
+    """Any other name that both CuPy and NumPy have."""
     if name == "random":
         raise AttributeError("draw on the host (backend.rng()): CuPy's random numbers are not NumPy's")
     if hasattr(np, name):
@@ -382,7 +390,7 @@ def _function(name):
         if name == "einsum" and options.keys() - {"optimize", "dtype"}:
             raise TypeError(f"Did not understand the following kwargs: {list(options)}")
         if name in ("nonzero", "flatnonzero", "argwhere", "unique") or (name == "where" and len(args) == 1):
-            _crossed("down", ())  # how many there are decides the shape
+            _transferred("down", ())  # the shape depends on the number of results: CuPy waits for it
         options = {k: _host(v, where) for k, v in options.items()}
         result = getattr(np, name)(*_host(args, where), **options)
         return _device(np.bool_(result) if name in ("allclose", "array_equal") else result)

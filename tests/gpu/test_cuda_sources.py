@@ -1,4 +1,4 @@
-"""The ladder's third level: the CUDA sources run on the CPU, their threads in several orders, and under sanitizers."""
+"""Level 3 of docs/gpu.md: the CUDA sources run on the CPU, with several orders of threads, and under sanitizers."""
 
 import os
 import re
@@ -50,7 +50,7 @@ def test_poolings_equal_the_textbook_in_every_order_of_the_threads(order, p, dty
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (1, 21, 9, 7), (3, 1, 20, 30)])
 def test_loss_and_normalisations_equal_the_textbook_in_every_order_of_the_threads(order, shape, dtype):
-    cuda_sources.the_others(shape, dtype)
+    cuda_sources.loss_and_norms(shape, dtype)
 
 
 def test_blocks_and_threads_run_in_the_order_that_is_asked_for():
@@ -76,7 +76,7 @@ def test_any_order_of_the_threads_gives_the_same_bits():
     for order in (0, 1, 5, 777):
         with host.on_numpy(order):
             results = [*cuda_sources.convolve(c, "f4"), *cuda_sources.pool(p, "f4")]
-            results += cuda_sources.the_others((2, 5, 30, 20), "f4")
+            results += cuda_sources.loss_and_norms((2, 5, 30, 20), "f4")
         bits.add(b"".join(a.tobytes() for a in results))
     assert len(bits) == 1
 
@@ -86,19 +86,19 @@ def test_sources_that_count_in_64_bits_give_the_same(monkeypatch):
     with host.on_numpy():
         cuda_sources.convolve(Convolution((2, 2, 5, 6), (3, 2, 2, 3), (1, 2), (1, 0), (1, 1), 1), "f4")
         cuda_sources.pool(Pooling((1, 2, 5, 6), (2, 2), (2, 2), (0, 0), (1, 1), False), "f4")
-        cuda_sources.the_others((2, 3, 4, 5), "f4")
+        cuda_sources.loss_and_norms((2, 3, 4, 5), "f4")
 
 
-# ---- what must be noticed ----
+# ---- sanitizers, and planted mistakes ----
 
 
 def sanitized(what, tmp_path):
-    """Run cuda_sources.py under the sanitizer of a mistake; (exit code, all that was said)."""
+    """Run cuda_sources.py with a mistake under its sanitizer; (exit code, output)."""
     mistake = cuda_sources.MISTAKES.get(what)
     sanitizer = mistake.caught_by if mistake else what
     library = {"address": "libasan.so", "thread": "libtsan.so"}.get(sanitizer)
     path = subprocess.run(["g++", f"-print-file-name={library}"], capture_output=True, text=True).stdout.strip()
-    # ThreadSanitizer wants its addresses where they always are
+    # ThreadSanitizer needs a fixed address layout, so switch off its randomisation.
     fixed = ["setarch", "-R"] if sanitizer == "thread" else []
     environment = os.environ | {
         "LD_PRELOAD": path if library else "", "ASAN_OPTIONS": "detect_leaks=0",
@@ -115,21 +115,21 @@ def sanitized(what, tmp_path):
 
 @pytest.mark.parametrize("sanitizer", ["address", "thread"])
 def test_the_sanitizers_find_nothing_in_the_sources(sanitizer, tmp_path):
-    code, said = sanitized(sanitizer, tmp_path)
-    assert code == 0, said
-    assert "nothing noticed" in said
+    code, output = sanitized(sanitizer, tmp_path)
+    assert code == 0, output
+    assert "nothing noticed" in output
 
 
 @pytest.mark.parametrize("what", cuda_sources.MISTAKES)
 def test_a_planted_mistake_is_caught(what, tmp_path):
     mistake = cuda_sources.MISTAKES[what]
-    assert sum(mistake.old in launch.source(file) for file in FILES), "the mistake is not in any source any more"
-    code, said = sanitized(what, tmp_path)
-    assert code != 0 and "nothing noticed" not in said
-    assert re.search(SAID[mistake.caught_by], said), said
+    assert sum(mistake.old in launch.source(file) for file in FILES), "no source contains the text to replace"
+    code, output = sanitized(what, tmp_path)
+    assert code != 0 and "nothing noticed" not in output
+    assert re.search(OUTPUTS[mistake.caught_by], output), output
 
 
-SAID = {
+OUTPUTS = {
     "numbers": "AssertionError|RuntimeError",
     "address": "signed integer overflow|AddressSanitizer",
     "thread": "data race",
@@ -143,7 +143,7 @@ def test_every_kernel_of_every_file_is_run_here():
     assert {name for name in names if f'"{name}"' not in text} == set()
 
 
-def test_a_launch_refuses_what_cupy_would_take_wrongly():
+def test_a_launch_refuses_arguments_that_cupy_would_misread():
     x, y, taps = normal((1, 1, 4, 4), dtype="f4"), np.empty((1, 1, 2, 2), "f4"), np.empty((1, 1, 2, 2), "u1")
     window = (4, 4, 2, 2, 2, 2, 2, 2, 0, 0, 1, 1)
     with host.on_numpy():

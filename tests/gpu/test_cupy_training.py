@@ -1,4 +1,4 @@
-"""Training on CuPy: the CPU's losses, whatever the order of the threads, within a budget of launches and copies."""
+"""Training on CuPy: the same losses as on the CPU for every order of threads, and a budget of launches and copies."""
 
 import csv
 
@@ -29,7 +29,7 @@ def test_a_run_of_the_command_on_the_device_has_the_losses_of_one_on_the_cpu(sce
 
 
 def one_step(device, dtype="float32"):
-    """A function that makes one training step of the small net, and hands out its loss as a tensor."""
+    """A function that makes one training step of the small net and returns its loss as a tensor."""
     mf.manual_seed(0)
     model = mf.models.fcn8s_mini(num_classes=5, width=0.25).to(device, dtype)
     optimizer = mf.optim.SGD(model.parameters(), lr=1e-5, weight_decay=1e-3)
@@ -57,11 +57,11 @@ def test_three_orders_of_blocks_and_threads_give_the_same_losses():
             losses.add(tuple(step().item() for _ in range(3)))
     expected = one_step("cpu")
     np.testing.assert_allclose(next(iter(losses)), [expected().item() for _ in range(3)], rtol=1e-5)
-    assert len(losses) == 1  # to the bit
+    assert len(losses) == 1  # bit by bit
 
 
 def test_a_step_stays_within_its_budget_and_its_memory():
-    """What is launched and copied in one step of fcn8s_mini; CuPy's own reductions and copies included."""
+    """The numbers of launches and copies of one step include CuPy's own reductions and copies."""
     import cupy
 
     from minifcn.cuda_on_cpu import counters
@@ -75,6 +75,6 @@ def test_a_step_stays_within_its_budget_and_its_memory():
         held.append((pool.used_bytes(), pool.total_bytes()))
     assert done["products"] <= 79
     assert done["launches"] <= 270
-    assert done["to_device"] <= 4  # images, labels, what counts, the mask of dropout
-    assert done["to_host"] == 0  # nothing, until somebody asks for the loss
+    assert done["to_device"] <= 4  # images, labels, weights of the pixels, the mask of dropout
+    assert done["to_host"] == 0  # nothing, because the loss is not read
     assert held[1] == held[2] == held[3]

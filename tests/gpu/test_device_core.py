@@ -1,4 +1,4 @@
-"""The engine and the layers on the device: gradients add up as on the host, nothing changes side unasked."""
+"""The engine and the layers on the device: gradients add up as on the host, and no array moves implicitly."""
 
 import copy
 import inspect
@@ -54,7 +54,7 @@ def test_a_scalar_needs_no_gradient_from_above_and_numbers_take_the_tensors_libr
     np.testing.assert_allclose(device.get(a.grad), ((2 * a.numpy() - 1) / 4 + 1) / 6, rtol=1e-5)
 
 
-def test_nothing_is_remembered_under_no_grad(device):
+def test_no_graph_is_kept_under_no_grad(device):
     a = leaf(device, 2, 3)
     with mf.no_grad():
         y = (a * a).sum()
@@ -63,7 +63,7 @@ def test_nothing_is_remembered_under_no_grad(device):
 
 def test_mixed_devices_are_refused_and_both_are_named(xp, device):
     here, there = leaf(device, 1, 2, 4, 4), mf.Tensor(normal((1, 2, 4, 4), 1, np.float32))
-    labels = device.put(np.zeros((1, 4, 4), np.int64))  # labels on the host may stand beside scores on a device
+    labels = device.put(np.zeros((1, 4, 4), np.int64))  # the reverse, labels on the host alone, is allowed
     for operation in (
         lambda: here + there,
         lambda: there * here,

@@ -1,6 +1,6 @@
-"""Conformance on the device: every implementation of every kernel there equals the reference loops on the host.
+"""Conformance on the device: every implementation of every kernel equals the reference loops on the host.
 
-The definition itself is left out: its loops are written for host arrays.
+The reference itself is not tested on the device, because its loops are written for host arrays.
 """
 
 import re
@@ -23,26 +23,26 @@ CEIL_CLIPS = Pooling((1, 1, 5, 6), (2, 3), (2, 2), (0, 0), (1, 1), True)
 CEIL_DROPS = Pooling((1, 1, 4, 4), (2, 2), (3, 3), (1, 1), (1, 1), True)
 
 
-def others(kernel, xp):
-    """Every implementation for this library's arrays but the definition itself, by name."""
+def implementations_of(kernel, xp):
+    """The implementations of a kernel for this library's arrays by name, without the reference."""
     return {k: f for k, f in K.KERNELS[kernel].implementations(xp.__name__).items() if k != "reference"}
 
 
 @pytest.fixture(scope="module")
 def conform(xp, device, equal):
-    """Compare all implementations of a kernel with the loops, whose result is handed out."""
+    """A function that compares all implementations of a kernel with the reference loops and returns their result."""
 
     def conform(kernel, *args, first=None):
         rtol = 2e-5 if args[0].dtype == np.float32 else 1e-12
         expected = K.KERNELS[kernel].everywhere["reference"](
             *(a.copy() if isinstance(a, np.ndarray) else a for a in args)
         )
-        for name, implementation in others(kernel, xp).items():
+        for name, implementation in implementations_of(kernel, xp).items():
             given = device.put(args)
             got = implementation(*given)
             try:
                 equal(got if first is None else got[:first], expected if first is None else expected[:first], rtol)
-                if kernel != "add_bias":  # which may write into what it was given
+                if kernel != "add_bias":  # which may write into its first argument
                     equal([a for a in given if hasattr(a, "get")], [a for a in args if hasattr(a, "shape")], 0)
             except AssertionError as error:
                 raise AssertionError(f"{kernel}, {name}: {error}") from None
@@ -53,14 +53,14 @@ def conform(xp, device, equal):
 
 @pytest.fixture(scope="module")
 def conform_grad(xp, device, equal):
-    """The same for a gradient that reads what its own forward saved."""
+    """The same for a gradient kernel that reads what the forward kernel of its implementation saved."""
 
     def conform_grad(kernel, gy, *args):
         forward, grad = K.KERNELS[kernel], K.KERNELS[kernel + "_grad"]
         expected = grad.everywhere["reference"](gy, forward.everywhere["reference"](*args)[1])
-        for name, implementation in others(kernel + "_grad", xp).items():
-            own = forward.implementations(xp.__name__).get(name, forward.textbook)
-            saved = own(*device.put(args))[1]
+        for name, implementation in implementations_of(kernel + "_grad", xp).items():
+            matching = forward.implementations(xp.__name__).get(name, forward.textbook)
+            saved = matching(*device.put(args))[1]
             equal(implementation(device.put(gy), saved), expected, 5e-5 if gy.dtype == np.float32 else 1e-11)
 
     return conform_grad
@@ -155,7 +155,7 @@ def test_steps_of_the_optimisers_in_place(xp, device, equal, kernel, buffers, re
         arrays = [np.abs(normal((3, 5), i, dtype)) for i in range(2 + buffers)]
         expected = [a.copy() for a in arrays]
         K.KERNELS[kernel].everywhere["reference"](*expected, *rest)
-        for implementation in others(kernel, xp).values():
+        for implementation in implementations_of(kernel, xp).values():
             there = device.put(arrays)
             assert implementation(*there, *rest) is None
             equal(there, expected, 1e-5 if dtype == np.float32 else 1e-12)
@@ -167,7 +167,7 @@ def test_batch_norm_over_one_rank_is_batch_norm(xp, device, equal, n, channels, 
     x, gamma, beta, gy = (normal(s, i, dtype) for i, s in enumerate((shape, channels, channels, shape)))
     y, saved = K.batch_norm.textbook(x, gamma, beta, 1e-3)
     grads = K.batch_norm_grad.textbook(gy, saved)
-    for name in others("sync_batch_norm", xp):
+    for name in implementations_of("sync_batch_norm", xp):
         forward, backward = (K.KERNELS[k].implementations(xp.__name__)[name] for k in SYNC)
         got, kept = forward(*device.put((x, gamma, beta)), 1e-3, lambda sums: sums)
         equal(got, y, tolerance)

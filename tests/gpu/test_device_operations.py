@@ -1,4 +1,4 @@
-"""Every operation on the device: its gradient against differences, its numbers and its dtype against the host's."""
+"""Every operation on the device: its gradient against finite differences, its values and dtype against the host's."""
 
 import numpy as np
 import pytest

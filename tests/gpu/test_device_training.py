@@ -1,4 +1,4 @@
-"""Training on the device: the host's numbers, nothing crosses the bus that need not, and what is saved comes back."""
+"""Training on the device: the host's numbers, no unnecessary transfers, and saved state that can be restored."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def net(**options):
     model = models.fcn8s_mini(num_classes=3, width=0.2, **options)
     rng = np.random.default_rng(1)
     for name, p in model.named_parameters():
-        if "score" in name:  # scores start at zero: nothing below them would have a gradient
+        if "score" in name:  # score layers start at zero, and layers below would get no gradient
             p.data = (0.3 * rng.standard_normal(p.shape)).astype(np.float32)
     return model
 
@@ -35,7 +35,7 @@ def scenes():
 
 
 def agree(got, expected, rtol):
-    """State dicts, the first from the device: the same numbers up to rounding."""
+    """Assert that a state dict from the device equals one from the host up to rounding."""
     assert got.keys() == expected.keys()
     for name, b in expected.items():
         if name.endswith(".steps"):  # Adam's number of steps is a Python number, and stays on the host
@@ -47,7 +47,7 @@ def agree(got, expected, rtol):
 
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_forward_backward_and_step_of_a_whole_net_equal_the_hosts(name, device):
-    """In float64: some gradients before a normalisation are zero but for rounding."""
+    """In float64, because some gradients before a normalisation are zero except for rounding errors."""
     results = []
     for put, where in ((lambda a: a, "cpu"), (device.put, "cuda")):
         model = net(dropout=0.0).to(where, dtype="float64")
@@ -88,7 +88,7 @@ def test_an_optimiser_made_before_the_model_moved_says_so(xp):
 
 
 def trained(where, epochs=2, callbacks=(), resume=None, **options):
-    """Losses of each step, and the training, of a few steps with dropout."""
+    """Train a few steps with dropout; the loss of each step, and the training."""
     model, losses = net().to(where), []
 
     class Losses(Callback):
@@ -117,7 +117,7 @@ def test_fit_gives_the_losses_and_measures_of_the_host(xp, options):
     assert all(isinstance(p.data, xp.ndarray) and p.dtype == np.float32 for p in there[1].model.parameters())
 
 
-IMAGES, MASK = ("up", (4, 3, 24, 32)), ("up", (4, 26, 1, 1))  # the mask of the dropout
+IMAGES, MASK = ("up", (4, 3, 24, 32)), ("up", (4, 26, 1, 1))  # MASK is dropout's
 LABELS, COUNTED, LOSS = ("up", (4, 24, 32)), ("up", (4, 24, 32)), ("down", ())  # labels are checked on the host
 STEP = [IMAGES, MASK, LABELS, COUNTED, LOSS]
 
@@ -128,23 +128,23 @@ STEP = [IMAGES, MASK, LABELS, COUNTED, LOSS]
     [({}, []), (dict(reduction="valid"), []), (dict(weight=[1, 2, 0.5]), [("up", (3,))])],
     ids=["sum", "valid", "class weights"],
 )
-def test_what_crosses_the_bus_in_a_step_of_training(strict, options, before):
+def test_the_transfers_of_a_training_step(strict, options, before):
     model = net().to("cuda")
     optimizer = optim.SGD(model.parameters(), lr=1e-5)
-    with strict.counted() as crossings:
+    with strict.counted() as transfers:
         mf.fit(model, scenes(), optimizer=optimizer, epochs=1, **options)
-    assert crossings == before + STEP * 2
+    assert transfers == before + STEP * 2
 
 
 @pytest.mark.strict
-def test_what_crosses_the_bus_in_a_prediction(strict):
+def test_the_transfers_of_a_prediction(strict):
     model = net().to("cuda")
-    with strict.counted() as crossings:
+    with strict.counted() as transfers:
         model.predict(np.zeros((24, 32, 3), np.uint8))
-    assert crossings == [("up", (1, 3, 24, 32)), ("down", (1, 24, 32))]
+    assert transfers == [("up", (1, 3, 24, 32)), ("down", (1, 24, 32))]
 
 
-def test_a_run_that_stopped_goes_on_from_its_checkpoint_as_if_nothing_had_happened(tmp_path, xp):
+def test_a_run_resumed_from_its_checkpoint_equals_an_uninterrupted_one(tmp_path, xp):
     losses, _ = trained("cuda", epochs=2)
     run = run_folder.Run.create(tmp_path / "run", {})
     first, _ = trained("cuda", epochs=1, callbacks=[run_folder.Recorder(run)])

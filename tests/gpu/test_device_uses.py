@@ -1,4 +1,4 @@
-"""What is built on the engine, on the device: the commands, surgery, the other dense outputs, shapes and geometry."""
+"""Commands, surgery, the other dense predictions, shapes and geometry on the device."""
 
 import json
 

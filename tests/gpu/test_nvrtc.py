@@ -1,7 +1,7 @@
-"""The ladder's second level: NVIDIA's own compiler takes every CUDA source, ours and what CuPy makes of ours.
+"""Level 2 of docs/gpu.md: NVIDIA's compiler accepts every CUDA source, minifcn's and those that CuPy generates.
 
-No GPU and no driver are needed.  What CuPy generates for an ElementwiseKernel is asked of its private functions, so the
-version of CuPy is the one that the emulation is built for.
+It needs no GPU and no driver.  The source that CuPy generates for an ElementwiseKernel comes from private functions of
+CuPy, so CuPy must have the version for which the emulation is built.
 """
 
 import re
@@ -14,12 +14,12 @@ from minifcn.kernels.gpu import elementwise, launch
 
 pytestmark = pytest.mark.nvrtc
 ARCHITECTURES = (75, 80, 90, 120)  # Turing, Ampere, Hopper, Blackwell
-REGISTERS = 64  # of 65,536 a multiprocessor: 1024 threads of it can be at work
+REGISTERS = 64  # a multiprocessor has 65,536 registers: with 64 each, 1024 threads can run on it
 FILES = sorted(path.name for path in launch.ROOM.glob("*.cu"))
 
 
 def compile_cuda(source, architecture, options):
-    """{kernel: (bytes spilled, registers)}, as the assembler reports them; AssertionError with the compiler's log."""
+    """{kernel: (bytes spilled, registers)} from the compiler's log; AssertionError with the log if it fails."""
     from cupy_backends.cuda.libs import nvrtc
 
     program = nvrtc.createProgram(source, "kernel.cu", (), ())
@@ -38,7 +38,7 @@ def compile_cuda(source, architecture, options):
 
 
 def generated(name, dtype):
-    """The source that CuPy hands to NVRTC for an ElementwiseKernel, and the options it gives."""
+    """The source and the options that CuPy passes to NVRTC for an ElementwiseKernel."""
     import cupy
     from cupy._core import _carray, _kernel, _scalar, core
 

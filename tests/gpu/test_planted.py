@@ -1,4 +1,4 @@
-"""The double finds every planted bug, and nothing in what is right."""
+"""The strict double finds every planted bug and accepts every right version."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The snapshot of CuPy's names and keywords, which the double obeys, is what CuPy has."""
+"""The snapshot of CuPy's names and parameters, on which the strict double relies, is true of CuPy."""
 
 import json
 
@@ -10,8 +10,8 @@ def test_the_snapshot_is_cupys():
     cupy = pytest.importorskip("cupy", reason="CuPy is not installed: pip install cupy-cuda12x (no GPU needed)")
     saved, taken = json.loads(snapshot.FILE.read_text()), snapshot.take(cupy)
     if saved["cupy"] == taken["cupy"]:
-        assert saved == taken, "python tests/gpu/snapshot.py"
-    for kind in ("functions", "methods"):  # of another version: nothing the double offers may be missing there
+        assert saved == taken, "the snapshot is out of date: run python tests/gpu/snapshot.py"
+    for kind in ("functions", "methods"):  # another version of CuPy must have everything that the double offers
         for name, parameters in saved[kind].items():
             assert set(parameters.split()) <= set(taken[kind][name].split()), name
     assert set(saved["ufuncs"]) <= set(taken["ufuncs"])

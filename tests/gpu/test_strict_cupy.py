@@ -1,4 +1,4 @@
-"""The double refuses what CuPy refuses (asked of CuPy itself, where it runs), and what CuPy should have refused."""
+"""The strict double refuses what CuPy refuses (also tested on CuPy, if it runs), and what CuPy should refuse."""
 
 import copy
 import operator
@@ -86,7 +86,7 @@ def test_refused_beyond_cupy(strict, what):
         BEYOND[what](strict, x)
 
 
-def test_what_is_taken_gives_numpys_numbers(xp, device, equal):
+def test_accepted_calls_give_numpys_numbers(xp, device, equal):
     host = np.arange(6, dtype="f4").reshape(2, 3)
     x = xp.asarray(host)
     pairs = {
@@ -123,7 +123,7 @@ def test_empty_memory_is_not_zeros(strict):
 
 
 @pytest.mark.strict
-def test_every_way_across_the_bus_is_counted(strict):
+def test_every_transfer_is_counted(strict):
     x = strict.ones((2, 3), "f4")
     ways = {
         "up": [lambda: strict.asarray(HOST), lambda: strict.array([1, 2]), lambda: strict.asarray(2.0), lambda: x[[0]]],
@@ -134,10 +134,10 @@ def test_every_way_across_the_bus_is_counted(strict):
     }  # fmt: skip
     for direction, actions in ways.items():
         for action in actions:
-            with strict.counted() as crossings:
+            with strict.counted() as transfers:
                 action()
-            assert [way for way, _ in crossings] == [direction]
-    with strict.counted() as crossings:
+            assert [way for way, _ in transfers] == [direction]
+    with strict.counted() as transfers:
         (x * 2 + strict.zeros((2, 3), "f4")).sum(axis=0)[1:].reshape(-1)
         strict.asarray(x)
-    assert crossings == []
+    assert transfers == []

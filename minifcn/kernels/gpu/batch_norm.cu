@@ -1,10 +1,11 @@
-// The sums of batch normalisation, one block a channel of x: (N, C, pixels).  What is done to each element with them is
-// elementwise, and stands in norm.py.
+// The sums of batch normalisation; each block computes those of one channel of x, (N, C, pixels).  norm.py contains the
+// elementwise arithmetic that uses them.
 
-// The sum of one number of each thread of a block, for all of them: halves are added to halves, in one fixed order.
+// Returns to every thread of a block the sum of the threads' values.  The order of the additions is fixed: each round adds
+// the second half of the values to the first half.
 __device__ MF_REAL block_sum(MF_REAL value) {
     __shared__ MF_REAL part[MF_BLOCK];
-    __syncthreads();  // the sum before this one has been read
+    __syncthreads();  // wait until all threads have read the previous sum
     part[threadIdx.x] = value;
     __syncthreads();
     for (int half = MF_BLOCK / 2; half; half /= 2) {
@@ -14,7 +15,7 @@ __device__ MF_REAL block_sum(MF_REAL value) {
     return part[0];
 }
 
-// One block a channel: its mean, then the mean of its squared distance from it.
+// One block per channel: its mean, then its variance as the mean squared distance from the mean.
 extern "C" __global__ void channel_moments(const MF_REAL* x, MF_REAL* mean, MF_REAL* var, int N, int C, MF_INDEX pixels) {
     const int c = blockIdx.x;
     const MF_REAL m = N * (MF_REAL)pixels;
@@ -32,7 +33,7 @@ extern "C" __global__ void channel_moments(const MF_REAL* x, MF_REAL* mean, MF_R
     if (threadIdx.x == 0) mean[c] = centre, var[c] = square;
 }
 
-// One block a channel: gbeta = sum of gy, ggamma = sum of gy (x - mean) / sqrt(var + eps).
+// One block per channel: gbeta = sum of gy, ggamma = sum of gy (x - mean) / sqrt(var + eps).
 extern "C" __global__ void channel_gradients(const MF_REAL* gy, const MF_REAL* x, const MF_REAL* mean, const MF_REAL* var,
                                              MF_REAL* ggamma, MF_REAL* gbeta, int N, int C, MF_INDEX pixels, MF_REAL eps) {
     const int c = blockIdx.x;
