@@ -42,11 +42,11 @@ class Lovasz(Loss):
         present = y.sum(axis=(0, 2, 3)) > 0
         shares, g = class_shares(xp, present, weight), xp.zeros_like(y)
         for c in map(int, xp.flatnonzero(present)):
-            g[:, c][t.counted] = shares[c] * jaccard_gradient(xp, errors.data[:, c][t.counted], y[:, c][t.counted])
+            g[:, c][t.counted] = shares[c] * jaccard_gradient(errors.data[:, c][t.counted], y[:, c][t.counted])
         return (errors * g).sum()
 
 
-def jaccard_gradient(xp, errors, truth):
+def jaccard_gradient(errors, truth):
     """How much each pixel adds to the Jaccard loss when the pixels become mistakes in the order of falling errors.
 
     Parameters
@@ -56,6 +56,7 @@ def jaccard_gradient(xp, errors, truth):
     truth : array
         (n,): 1 for a pixel of the class, else 0.
     """
+    xp = backend.of(errors)
     order = xp.argsort(-errors)
     truth = truth[order]
     left = truth.sum() - truth.cumsum()  # |Y∖M|
