@@ -166,8 +166,8 @@ def test_options_that_make_no_net_are_refused(name, options, message):
 def test_a_named_net_remembers_how_it_was_built_and_any_other_says_so_when_it_is_loaded(tmp_path):
     for model in (mf.models.fcn8s_mini(num_classes=3, width=0.1), mf.models.fcn("mini", 4, num_classes=3, width=0.1)):
         arrays = {f"model.{n}": a for n, a in model.state_dict().items()}
-        mf.io.save_checkpoint(tmp_path / f"{model.recipe is None}.safetensors", arrays, describe(model))
-    assert mf.models.load(tmp_path / "False.safetensors").recipe["options"] == dict(num_classes=3, width=0.1)
+        mf.io.save_checkpoint(tmp_path / f"{model.build_arguments is None}.safetensors", arrays, describe(model))
+    assert mf.models.load(tmp_path / "False.safetensors").build_arguments["options"] == dict(num_classes=3, width=0.1)
     with pytest.raises(UserError, match=r"holds none of the named nets, .* build it yourself"):
         mf.models.load(tmp_path / "True.safetensors")
 
