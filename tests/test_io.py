@@ -133,7 +133,7 @@ def test_a_record_that_is_no_dict_is_refused(tmp_path):
 
 def test_weights_that_the_package_lacks_are_named(monkeypatch, tmp_path):
     monkeypatch.setattr(store, "SHIPPED", tmp_path / "weights")
-    with pytest.raises(UserError, match="none at all"):
+    with pytest.raises(UserError, match="ships no weights"):
         models.fcn8s_mini(pretrained="earth")
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights/fcn8s_mini-mars.safetensors").touch()
