@@ -101,7 +101,7 @@ def test_refusals_of_stitching_and_cutting():
             dense(net(), x[0])
     with pytest.raises(ValueError, match=r"cannot be centred on an output.* one larger or smaller"):
         patchwise(net(), x, size=7)
-    with pytest.raises(ValueError, match="gives 2×2 outputs, not one: one output of this net sees 6×6 pixels"):
+    with pytest.raises(ValueError, match="gives 2×2 outputs instead of one: give the size 6×6"):
         patchwise(net(), x, size=8)
 
 

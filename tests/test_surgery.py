@@ -54,7 +54,7 @@ def test_tensorflows_flattening_needs_a_transposition():
 
 
 def test_what_cannot_be_convolutionalized_is_said():
-    with pytest.raises(ValueError, match=r"fc reads maps of .* put Flatten before"):
+    with pytest.raises(ValueError, match=r"fc reads maps of .* put a Flatten before"):
         convolutionalize(nn.Sequential(conv=nn.Conv2d(3, 2, 3), fc=nn.Linear(8, 2)), 5)
     with pytest.raises(ValueError, match="without parameters"):
         convolutionalize(nn.Sequential(relu=nn.ReLU()), 5)
