@@ -43,7 +43,7 @@ def test_recipes_are_the_papers(name, model, expected):
 def test_every_setting_of_a_recipe_is_a_flag_of_train():
     flags = {action.dest for action in train_flags.parser()._actions}
     assert all(settings.keys() <= flags for nets in RECIPES.values() for settings in nets.values())
-    with pytest.raises(UserError, match="the paper has no recipe 'heavy' for fcn8s_mini; it has for fcn32s_alexnet"):
+    with pytest.raises(UserError, match="the paper has no recipe 'heavy' for fcn8s_mini; choose one of fcn32s_alexnet"):
         recipe("heavy", "fcn8s_mini")
 
 

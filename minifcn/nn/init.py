@@ -25,7 +25,7 @@ def _stand_in_if_shapes_only(initialiser):
 
 
 def _drawn(shape, draw):
-    """``draw(shape)`` in float32, one output channel at a time: drawing all of VGG16's fc6 would take 822 MB in float64."""
+    """``draw(shape)`` in float32, one output channel at a time: all of VGG16's fc6 would take 822 MB in float64."""
     values = np.empty(shape, np.float32)
     for row in values.reshape(len(values), -1):
         row[...] = draw(row.shape)

@@ -44,7 +44,7 @@ class Buffer(Tensor):
 
 
 class Module:
-    """A function with parameters.  Subclasses define ``forward(*inputs)``; attributes hold their parameters and modules.
+    """A function with parameters.  A subclass defines ``forward(*inputs)``; attributes hold parameters and modules.
 
     Attributes
     ----------

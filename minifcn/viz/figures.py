@@ -7,9 +7,9 @@ no display, no global state. Save it with ``figure.savefig("samples.png")``.
 
 import numpy as np
 
+from ..data.images import VOID
 from .style import CYCLE, GREY, styled
 
-VOID = 255  # the label of pixels that nobody judges
 VOID_COLOUR = (224, 224, 192)  # Pascal VOC's cream
 
 # Wrong pixels are not shown in the predicted class's colour: a palette may hold a near-white or a grey.
