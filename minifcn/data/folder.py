@@ -161,7 +161,7 @@ def _pair(folder, notes=None):
     Without `notes`, for the folder of another split, an image that has no usable mask is skipped, not an error.
     """
     strict = notes is not None
-    images, masks = pictures_in(folder / "images", notes), _masks(folder / "masks")
+    images, masks = images_in(folder / "images", notes), _masks(folder / "masks")
     pairs = {}
     for image in images:
         name = _plain(image.stem)
@@ -183,7 +183,7 @@ def _pair(folder, notes=None):
     return list(pairs.values())
 
 
-def pictures_in(folder, notes=None):
+def images_in(folder, notes=None):
     """The paths of the images in a folder, in order of name; a sentence about other files is added to `notes`."""
     images, unused = [], []
     for path in sorted(folder.iterdir(), key=lambda path: _plain(path.name)):

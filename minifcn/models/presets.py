@@ -161,10 +161,7 @@ def _two_heads(stride, num_classes=None, **options):
 
 @_named
 def fcn32s_nyud_rgbd(**options):
-    """Early fusion for NYUDv2 (§5): colour and depth in four channels.
-
-    ``mf.nn.surgery.transplant`` initialises the fourth input channel with the mean of the donor's three.
-    """
+    """Early fusion for NYUDv2 (§5): RGB and depth in four channels; :func:`transplant` fills the weights of depth."""
     return fcn("vgg16", stride=32, **dict(num_classes=40, in_channels=4, first="conv1_1_bgrd") | options)
 
 

@@ -5,7 +5,7 @@ import sys
 import unicodedata
 from pathlib import Path
 
-from ..data.folder import SUFFIXES, pictures_in
+from ..data.folder import SUFFIXES, images_in
 from ..data.images import image_header
 from ..errors import UserError
 
@@ -60,7 +60,7 @@ def _images(path, first):
         raise UserError(f"{path} is a model; give only one model, before the images")
     if not path.is_dir():
         return [path]
-    found = pictures_in(path, notes := [])
+    found = images_in(path, notes := [])
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     if found:

@@ -31,7 +31,7 @@ FILES = (
     "config.json", "splits.json", "log.csv", "last.safetensors", "best.safetensors", "metrics.json", "curves.png",
     "samples.png", "confusion.png", "report.html",
 )  # fmt: skip
-LEFT = re.compile(rf"lock|({'|'.join(map(re.escape, FILES))})\.partial|\.tmp\w{{6}}")
+LEFTOVERS = re.compile(rf"lock|({'|'.join(map(re.escape, FILES))})\.partial|\.tmp\w{{6}}")
 """The names of files that a killed process leaves in the folder; ``.tmp`` files are safetensors' while it writes."""
 TEXTS = ("dataset", "root", "train_split", "val_split")  # settings that other commands read, and that must be text
 STATE = ("epoch", "step", "trained", "running", "rows")  # attributes of a Training in a checkpoint
@@ -95,7 +95,7 @@ class Run:
         except OSError as error:
             raise UserError(f"{self.folder} cannot be written ({error.strerror}): give another folder") from None
         for file in self.folder.iterdir():
-            if LEFT.fullmatch(file.name) and file.name != "lock":
+            if LEFTOVERS.fullmatch(file.name) and file.name != "lock":
                 with suppress(OSError):
                     file.unlink()
 
@@ -234,9 +234,9 @@ def _number_of(record, name):
 
 
 def require_vacant(folder):
-    """Raise UserError if a folder has other files than those of `LEFT`, or if the path is a file."""
+    """Raise UserError if a folder has other files than those of `LEFTOVERS`, or if the path is a file."""
     folder = Path(folder)
-    if folder.is_dir() and not all(LEFT.fullmatch(file.name) for file in folder.iterdir()):
+    if folder.is_dir() and not all(LEFTOVERS.fullmatch(file.name) for file in folder.iterdir()):
         raise UserError(f"{folder} is not empty: give another --out, or resume the run in it with --resume {folder}")
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file, not a folder: give another --out")
