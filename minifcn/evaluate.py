@@ -13,7 +13,9 @@ from .training.run_folder import Run, find_checkpoint
 
 def parser():
     """The flags of this command."""
-    p = Parser("evaluate", "Measure a trained network: the paper's four measures, and the IU of each class.")
+    p = Parser(
+        "evaluate", "Measure a trained network: the paper's four measures, and the accuracy and IU of each class."
+    )
     p.add_argument("run", metavar="RUN", help="a run folder, or a .safetensors checkpoint in one")
     p.add_argument("--weights", choices=("last", "best"), default="last", help="which checkpoint of the run to use")
     p.add_argument("--dataset", help=f"one of {', '.join(DATASETS)} (default: the run's)")

@@ -114,6 +114,6 @@ def pretrained_path(name, weights):
     if not path.is_file():
         shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.safetensors"))) or "no weights"
         raise UserError(
-            f"the package has no weights {weights!r} for {name} (it ships {shipped}); train a model, or use those"
+            f"the package has no weights {weights!r} for {name} (it ships {shipped}); use those, or train a model"
         )
     return path

@@ -13,7 +13,7 @@ from .module import Buffer, Module, Parameter
 
 
 class Conv2d(Module):
-    """``ops.conv2d`` with a weight (O, C/groups, kh, kw), by default He-initialised, and a bias, initially zero.
+    """Convolution, ``ops.conv2d``: a weight (O, C/groups, kh, kw), He-initialised by default, and a bias, zero.
 
     Parameters are those of :func:`minifcn.ops.conv2d`; `weight_init` is a function of the shape (``nn.init``).
     """
@@ -37,7 +37,7 @@ class Conv2d(Module):
 
 
 class ConvTranspose2d(Module):
-    """``ops.conv_transpose2d`` with a weight (C, O/groups, kh, kw) and a bias, initially zero."""
+    """Transposed convolution, ``ops.conv_transpose2d``: a weight (C, O/groups, kh, kw) and a bias, initially zero."""
 
     def __init__(
         self, in_channels, out_channels, kernel_size, stride=1, padding=0, output_padding=0, groups=1, bias=True,
@@ -60,7 +60,7 @@ class ConvTranspose2d(Module):
 
 
 class MaxPool2d(Module):
-    """``ops.max_pool2d``."""
+    """Max pooling, ``ops.max_pool2d``."""
 
     def __init__(self, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
         self.kernel_size = kernel_size
@@ -74,7 +74,7 @@ class MaxPool2d(Module):
 
 
 class AvgPool2d(Module):
-    """``ops.avg_pool2d``."""
+    """Average pooling, ``ops.avg_pool2d``."""
 
     def __init__(self, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, dilation=1):
         self.kernel_size = kernel_size
@@ -111,14 +111,14 @@ class Scale(Module):
 
 
 class ReLU(Module):
-    """``ops.relu``."""
+    """max(0, x), ``ops.relu``."""
 
     def forward(self, x):
         return ops.relu(x)
 
 
 class Dropout(Module):
-    """``ops.dropout``: elementwise dropout in training mode; the identity in evaluation mode."""
+    """Elementwise dropout, ``ops.dropout``, in training mode; the identity in evaluation mode."""
 
     def __init__(self, p=0.5):
         self.p = p
@@ -131,7 +131,7 @@ class Dropout(Module):
 
 
 class LocalResponseNorm(Module):
-    """``ops.local_response_norm``."""
+    """Normalisation across neighbouring channels, ``ops.local_response_norm``."""
 
     def __init__(self, size=5, alpha=1e-4, beta=0.75, k=1.0):
         self.options = dict(size=size, alpha=alpha, beta=beta, k=k)
