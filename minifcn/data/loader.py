@@ -1,4 +1,4 @@
-"""Batches of a data set, in a reproducible order, prepared one step ahead by a background thread.
+"""Batches of a data set, in a reproducible order, prepared in advance by a worker thread.
 
 Random numbers depend only on (seed, epoch, index), not on threads or on earlier draws, so a run that is resumed in the
 middle of an epoch gets exactly the batches that an uninterrupted run gets.
