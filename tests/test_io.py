@@ -341,3 +341,9 @@ def test_a_damaged_npz_is_one_sentence_or_harmless(tmp_path, save):
                 load_weights(tmp_path / "w.npz")
             except UserError as error:
                 assert "w.npz: " in str(error)
+
+
+def test_the_record_is_read_whatever_the_case_of_the_suffix(tmp_path):
+    save_checkpoint(tmp_path / "x.safetensors", {"w": np.ones(2)}, {"classes": ["a"]})
+    (tmp_path / "x.safetensors").rename(tmp_path / "X.SAFETENSORS")
+    assert load_record(tmp_path / "X.SAFETENSORS") == {"classes": ["a"]}

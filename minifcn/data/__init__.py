@@ -17,13 +17,13 @@ from .mnist import MNIST
 from .shapes import Shapes
 from .transforms import Augment, Preprocessing
 
-__all__ = [
-    "DATASETS", "MNIST", "Augment", "Earth", "Folder", "Loader", "MissingExtra", "Preprocessing", "Shapes",
-    "open_dataset",
-]  # fmt: skip
-
-DATASETS = {"earth": Earth, "shapes": Shapes, "folder": Folder}
+DATASETS = {cls.__name__.lower(): cls for cls in (Earth, Shapes, Folder)}
 """The data sets by their names on the command line."""
+
+__all__ = [
+    "DATASETS", "MNIST", "Augment", "Loader", "MissingExtra", "Preprocessing", "open_dataset",
+    *(cls.__name__ for cls in DATASETS.values()),
+]  # fmt: skip
 
 
 def open_dataset(name, split, root=None, **options):

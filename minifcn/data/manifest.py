@@ -41,7 +41,7 @@ def is_splits(value):
     ):
         return False
     manifests = [value[name] for name in SPLITS if value[name] is not None]
-    if not isinstance(value["classes"], list) or not all(isinstance(manifest, dict) for manifest in manifests):
+    if not all(isinstance(manifest, dict) for manifest in manifests):
         return False
     texts = [value["trouble"], *value["classes"], *(text for manifest in manifests for text in manifest.values())]
     return all(isinstance(text, str) for text in texts)

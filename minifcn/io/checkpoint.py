@@ -74,7 +74,7 @@ def load_record(path):
     UserError
         If the file is missing or damaged.
     """
-    if Path(path).suffix != ".safetensors":
+    if Path(path).suffix.lower() != ".safetensors":
         return {}
     _, text = _read(path)
     record = None if text is None else _parsed(path, text)

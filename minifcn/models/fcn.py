@@ -24,7 +24,16 @@ CLASSIFIERS = {
 }  # fmt: skip
 """The classifiers by name: each can become the trunk of an FCN."""
 
-TRUNKS = ("mini", *CLASSIFIERS)
+
+def _of_classifier(name):
+    def build(pad=None, **options):
+        return CLASSIFIERS[name](num_classes=1, **options).trunk(pad)
+
+    return build
+
+
+TRUNKS = {"mini": mini} | {name: _of_classifier(name) for name in CLASSIFIERS}
+"""What builds each trunk, by name: a function of ``pad`` and options such as ``width`` and ``in_channels``."""
 
 
 class FCN(nn.Module):
@@ -207,9 +216,7 @@ def build_trunk(name, pad=None, streams=None, **options):
         return Streams({suffix: build_trunk(name, pad, **options) for suffix in streams})
     if name not in TRUNKS:
         raise ValueError(f"there is no trunk {name!r}: choose one of {', '.join(TRUNKS)}")
-    if name == "mini":
-        return mini(**options) if pad is None else mini(pad=pad, **options)
-    return CLASSIFIERS[name](num_classes=1, **options).trunk(pad)
+    return TRUNKS[name](**options) if pad is None else TRUNKS[name](pad=pad, **options)
 
 
 def with_reference_rates(model):
