@@ -14,29 +14,31 @@ from .training.run_folder import Run, find_checkpoint
 
 def parser():
     """The flags of this command."""
-    p = Parser("evaluate", "Measure a trained network: the paper's four measures, and each class.")
-    p.add_argument("run", metavar="RUN", help="a run folder, or a .safetensors checkpoint of one")
-    p.add_argument("--weights", choices=("last", "best"), default="last", help="which of the run's checkpoints")
+    p = Parser(
+        "evaluate", "Measure a trained network: the paper's four measures, and the accuracy and IU of each class."
+    )
+    p.add_argument("run", metavar="RUN", help="a run folder, or a .safetensors checkpoint in one")
+    p.add_argument("--weights", choices=("last", "best"), default="last", help="which checkpoint of the run to use")
     p.add_argument("--dataset", help=f"one of {', '.join(DATASETS)} (default: the run's)")
-    p.add_argument("--root", metavar="DIR", help="where the data set lies (default: the run's)")
-    p.add_argument("--split", help="which part of it (default: what the run was validated on)")
-    p.add_argument("--batch-size", type=at_least(1), help="has no effect any more: no measure depends on a batch")
+    p.add_argument("--root", metavar="DIR", help="the folder of the data set (default: the run's)")
+    p.add_argument("--split", help="the split of the data set (default: the run's validation split)")
+    p.add_argument("--batch-size", type=at_least(1), help="ignored: the measures do not depend on a batch size")
     p.add_argument("--device", type=device, default="cpu", help="cpu, cuda or cuda:1")
-    p.add_argument("--json", type=json_file, metavar="OUT", help='write the measures there ("-": standard output)')
+    p.add_argument("--json", type=json_file, metavar="OUT", help='write the measures to a file ("-": standard output)')
     return p
 
 
 @command(ranks=True)
 def main(argv=None):
-    """Evaluate, from the command line."""
+    """Run the command ``evaluate``."""
     args = parser().parse(argv)
     checkpoint, config = find_checkpoint(args.run, args.weights)
     model = load(checkpoint).to(args.device)
     loss = losses.LOSSES.get(config.get("loss"), losses.CrossEntropy)()
     if args.dataset not in (None, config.get("dataset")):
-        config = {}  # another data set: nothing that the run says about its own
+        config = {}  # the run's settings belong to another data set
     elif args.dataset is None and "dataset" not in config:
-        raise UserError(f"{args.run} does not say what it was trained on: give --dataset")
+        raise UserError(f"{args.run} does not name the data set that it was trained on: give --dataset")
     dataset = args.dataset or config["dataset"]
     split, root = args.split or config.get("val_split", "val"), args.root or config.get("root")
     data = run_split(checkpoint.parent, config, split, root) or open_dataset(dataset, split, root)
@@ -49,14 +51,15 @@ def main(argv=None):
 
 
 def run_split(folder, config, split, root):
-    """The pictures of a split as they were when a run began, wherever they would be put now; None where it is unknown.
+    """The samples that a split had when a run began, even if they would now be in another split; None if not recorded.
 
-    Of another `root` than the run's, only if one of the run's pictures is there: else it is other data.
+    If `root` is not the run's, the data may have been moved: the record is used if `root` has at least one sample of
+    the run, otherwise the result is None, because `root` holds other data.
 
     Raises
     ------
     UserError
-        If pictures are missing, or have changed.
+        If samples are missing, or have changed.
     """
     kept = Run(folder, config).splits if config else None
     names = {config.get("train_split"): "train", config.get("val_split"): "val"}
@@ -64,8 +67,8 @@ def run_split(folder, config, split, root):
     if not samples:
         return None
     if root != config.get("root"):
-        there = open_dataset(config["dataset"], None, root).manifest()
-        if not ((kept["train"] or {}).items() | samples.items()) & there.items():
+        found = open_dataset(config["dataset"], None, root).manifest()
+        if not ((kept["train"] or {}).items() | samples.items()) & found.items():
             return None
     return open_dataset(config["dataset"], split, root, samples=samples)
 

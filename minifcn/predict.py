@@ -1,4 +1,4 @@
-"""``python -m minifcn.predict [RUN] IMAGE...``: label every pixel of pictures of any size."""
+"""``python -m minifcn.predict [RUN] IMAGE...``: label every pixel of images of any size."""
 
 import sys
 from pathlib import Path
@@ -19,15 +19,17 @@ from .viz import overlay
 
 def parser():
     """The flags of this command."""
-    p = Parser("predict", "Label every pixel of pictures of any size; writes a palette PNG and an overlay for each.")
+    p = Parser(
+        "predict", "Label every pixel of images of any size; writes a palette PNG and an overlay for each image."
+    )
     p.add_argument(
         "paths", nargs="+", metavar="[RUN] IMAGE",
-        help="pictures, or folders of them; the first may be a run folder or a .safetensors checkpoint (default: the "
-        "Earth model that the package ships)",
+        help="images, or folders of images; the first path may be a run folder or a .safetensors checkpoint (default: "
+        "the Earth model that comes with the package)",
     )  # fmt: skip
-    p.add_argument("--weights", choices=("last", "best"), default="last", help="which of the run's checkpoints")
-    p.add_argument("--out", metavar="DIR", default="predictions", help="where to write")
-    p.add_argument("--overwrite", action="store_true", help="replace results that are there; never the pictures")
+    p.add_argument("--weights", choices=("last", "best"), default="last", help="which checkpoint of the run to use")
+    p.add_argument("--out", metavar="DIR", default="predictions", help="the folder for the results")
+    p.add_argument("--overwrite", action="store_true", help="replace existing results, but never an input image")
     p.add_argument("--alpha", type=at_least(0, float), default=0.5, help="opacity of the labels in the overlay, 0 to 1")
     p.add_argument("--device", type=device, default="cpu", help="cpu, cuda or cuda:1")
     return p
@@ -35,10 +37,10 @@ def parser():
 
 @command
 def main(argv=None):
-    """Predict, from the command line."""
+    """Run the command ``predict``."""
     args = parser().parse(argv)
     if args.alpha > 1:
-        raise UserError(f"--alpha is {args.alpha:g}; an opacity lies from 0 to 1")
+        raise UserError(f"--alpha is {args.alpha:g}; it must be an opacity from 0 to 1")
     run, images = run_and_images(args.paths)
     out = Path(args.out)
     targets = targets_for(images, out, args.overwrite)
@@ -49,26 +51,26 @@ def main(argv=None):
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{out} cannot be a folder to write to ({error.strerror}): give another --out") from None
+        raise UserError(f"the folder {out} cannot be created ({error.strerror}): give another --out") from None
 
     failed = 0
     for path in tqdm(images, "predicting", disable=None if len(images) > 1 else True, leave=False, file=sys.stderr):
-        labels, laid_over = targets[path]
+        labels_file, overlay_file = targets[path]
         try:
             if (pages := image_header(path).pages) > 1:
-                tqdm.write(f"note: {path} has {pages} pages or frames, of which the first is labelled", file=sys.stderr)
+                tqdm.write(f"note: {path} has {pages} pages or frames; only the first is labelled", file=sys.stderr)
             image = read_image(path)
             label = labels_of(model, image, path)
             picture = overlay(image, label, model.palette, args.alpha)
-        except (UserError, GeometryError, MemoryError) as error:  # the other images are not to blame
+        except (UserError, GeometryError, MemoryError) as error:  # continue with the other images
             tqdm.write(f"error: {error or f'{path} is too large for the memory'}", file=sys.stderr)
             failed += 1
             continue
-        with atomic(labels) as partial:
+        with atomic(labels_file) as partial:
             save_mask(partial, label, model.palette)
-        with atomic(laid_over) as partial:
+        with atomic(overlay_file) as partial:
             Image.fromarray(picture).save(partial, format="PNG")
-        tqdm.write(f"{path}: {shares(label, model.classes)} -> {labels}, -overlay.png")
+        tqdm.write(f"{path}: {shares(label, model.classes)} -> {labels_file}, -overlay.png")
     return 2 if failed else 0
 
 

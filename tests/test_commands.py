@@ -149,7 +149,7 @@ def test_a_config_file_is_read_and_the_command_line_wins(tmp_path, refused):
         ("b.json", "{", "b.json cannot be read as JSON"),
         ("b.toml", "x = = 1", "b.toml cannot be read as TOML"),
         ("c.json", "[1]", "c.json holds a list"),
-        ("d.json", '{"colour": 1}', "d.json: there is no flag 'colour'; flags are dataset"),
+        ("d.json", '{"colour": 1}', "d.json: there is no flag 'colour'; the flags are dataset"),
         ("e.json", '{"epochs": 2.5}', "e.json: argument --epochs: invalid int value"),
         ("f.json", '{"mirror": "no"}', "f.json: mirror is 'no'; it must be true or false"),
         ("g.json", '{"epochs": [1]}', r"g.json: epochs is \[1\]"),
@@ -318,7 +318,7 @@ RUIN = {
         lambda run: (run / "config.json").write_text("{"),
         "config.json' cannot be read|config.json cannot",
     ),
-    "config no dict": (lambda run: (run / "config.json").write_text("[]"), "holds no settings"),
+    "config no dict": (lambda run: (run / "config.json").write_text("[]"), "not settings"),
     "config changed": (
         lambda run: (run / "config.json").write_text((run / "config.json").read_text().replace("0.1", "0.2")),
         "cannot be continued with the settings of this run",
@@ -326,7 +326,7 @@ RUIN = {
     "config misspelt": (lambda run: (run / "config.json").write_text('{"epoch": 2}'), "config.json: there is no flag"),
     "cut off": (
         lambda run: (run / "last.safetensors").write_bytes((run / "last.safetensors").read_bytes()[:-9]),
-        "last.safetensors: damaged",
+        "last.safetensors: the file is damaged",
     ),
     "only weights": (
         lambda run: (run / "last.safetensors").write_bytes((run / "best.safetensors").read_bytes()),

@@ -86,7 +86,7 @@ def test_multiply_adds_of_the_models_by_name(name, ratio):
 
 def test_refusals_of_stitching_and_cutting():
     x = normal((1, 2, 9, 9), dtype=np.float32)
-    with pytest.raises(ValueError, match="at least 4×4, what one output of this net sees, got 3×9"):
+    with pytest.raises(ValueError, match="at least 4×4, the window of one output of this net, got 3×9"):
         shift_and_stitch(nn.Sequential(nn.Conv2d(2, 2, 1), nn.MaxPool2d(4, ceil_mode=True)), x[:, :, :3])
     for dense in (shift_and_stitch, patchwise):
         with pytest.raises(ValueError, match=r"no output for images of shape \(1, 2, 5, 9\): .* does not fit"):
@@ -99,9 +99,9 @@ def test_refusals_of_stitching_and_cutting():
             dense(net(flat=nn.Flatten()), x)
         with pytest.raises(ValueError, match=r"a single image is x\[None\]"):
             dense(net(), x[0])
-    with pytest.raises(ValueError, match=r"half a pixel beside .* other parity"):
+    with pytest.raises(ValueError, match=r"cannot be centred on an output.* one larger or smaller"):
         patchwise(net(), x, size=7)
-    with pytest.raises(ValueError, match="gives 2×2 outputs, not one: one output of this net sees 6×6 pixels"):
+    with pytest.raises(ValueError, match="gives 2×2 outputs instead of one: give the size 6×6"):
         patchwise(net(), x, size=8)
 
 
@@ -109,15 +109,15 @@ def test_refusals_of_stitching_and_cutting():
     "layer, said",
     [
         (nn.Linear(4, 2), r"cannot rarefy last \(Linear\).*convolutionalize"),
-        (nn.Flatten(), "sees one size only"),
-        (nn.ConvTranspose2d(4, 4, 2), "upsamples"),
-        (nn.GlobalAvgPool2d(), "only convolutions, poolings"),
+        (nn.Flatten(), "has one input size"),
+        (nn.ConvTranspose2d(4, 4, 2), "replaces upsampling"),
+        (nn.GlobalAvgPool2d(), "give a net of convolutions, poolings"),
     ],
 )
 def test_refusals_of_rarefaction_name_the_layer(layer, said):
     with pytest.raises(TypeError, match=said):
         rarefy(net(inner=nn.Sequential(last=layer)))
-    with pytest.raises(TypeError, match=r"an nn\.Sequential, whose layers it can see, not Conv2d"):
+    with pytest.raises(TypeError, match=r"an nn\.Sequential, not Conv2d"):
         rarefy(nn.Conv2d(1, 1, 1))
 
 

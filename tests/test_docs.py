@@ -123,6 +123,13 @@ def test_the_page_on_adding_an_operation_can_be_followed_to_the_letter(capsys):
     assert "y = log(1 + e^x)" in capsys.readouterr().out
 
 
+def test_the_page_on_extending_can_be_followed_to_the_letter():
+    text = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
+    assert len(blocks) == 8
+    exec(compile("\n".join(blocks), "extend.md", "exec"), {"__name__": "page"})
+
+
 def test_the_first_lines_of_the_quick_start_give_what_they_say():
     text = (ROOT / "docs" / "start.md").read_text(encoding="utf-8")
     names = {}

@@ -87,9 +87,9 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(finished, tmp_path, re
 def test_predict_refuses_what_is_no_model_or_no_picture(finished, tmp_path, refused, scenes):
     refused(predict.main, finished, match="name the images")
     refused(predict.main, scenes, scenes / "images/0.png", match="is not a run")
-    refused(predict.main, tmp_path / "nowhere", scenes / "images/0.png", match="there is no run, and no image")
+    refused(predict.main, tmp_path / "nowhere", scenes / "images/0.png", match="there is no run folder and no image")
     refused(predict.main, tmp_path / "x.safetensors", scenes / "images/0.png", match="no such checkpoint")
-    refused(predict.main, finished, scenes / "images/0.png", "--alpha", "2", match="alpha is 2; an opacity")
+    refused(predict.main, finished, scenes / "images/0.png", "--alpha", "2", match="alpha is 2; it must be an opacity")
     refused(predict.main, match="required")
 
 
@@ -118,22 +118,27 @@ def test_a_folder_of_pictures_is_labelled_with_or_without_a_run(finished, scenes
         assert len(list(out.iterdir())) == 20
     assert "using the Earth model" in capfd.readouterr().err
     (tmp_path / "empty").mkdir()
-    refused(predict.main, tmp_path / "empty", match="empty is not a run .*holds no picture")
-    refused(predict.main, finished, tmp_path / "empty", match="empty holds no picture")
+    refused(predict.main, tmp_path / "empty", match="empty is not a run folder .*holds no image")
+    refused(predict.main, finished, tmp_path / "empty", match="empty holds no image")
     (tmp_path / "torn").mkdir()
     for name in ("last.safetensors", "samples.png"):
         (tmp_path / "torn" / name).write_bytes((finished / name).read_bytes())
     refused(predict.main, tmp_path / "torn", scenes / "images", "--out", tmp_path / "o", match="torn is not a run")
-    refused(predict.main, scenes / "images/0.png", finished, match="a run is a model; name one, before the pictures")
+    refused(
+        predict.main,
+        scenes / "images/0.png",
+        finished,
+        match="a run is a model; give only one model, before the images",
+    )
 
 
 def test_a_misspelt_model_is_an_error_and_never_the_earth_model(finished, scenes, tmp_path, refused):
     image = scenes / "images/0.png"
     (tmp_path / "model.pt").write_bytes(b"weights")
     for name in ("runs/v1.2", "last.safetensor", "runs/ned", "last.npz"):
-        refused(predict.main, tmp_path / name, image, "--out", tmp_path / "out", match="no run, and no image")
+        refused(predict.main, tmp_path / name, image, "--out", tmp_path / "out", match="no run folder and no image")
     for path in (tmp_path / "model.pt", finished / "config.json", finished / "log.csv"):
-        refused(predict.main, path, image, "--out", tmp_path / "out", match=f"{path.name} is no run folder, no .safe")
+        refused(predict.main, path, image, "--out", tmp_path / "out", match=f"{path.name} is not a run folder, a .safe")
     assert not (tmp_path / "out").exists()
 
 
@@ -142,17 +147,17 @@ def test_predict_overwrites_no_picture_ever_and_no_result_unless_told(finished, 
     before = labels.read_bytes()
     for more in ([], ["--overwrite"]):
         refused(
-            predict.main, finished, x, labels, "--out", tmp_path, *more, match="x-labels.png is one of the pictures"
+            predict.main, finished, x, labels, "--out", tmp_path, *more, match="x-labels.png is one of the input images"
         )
-    refused(predict.main, finished, x, "--out", tmp_path, match="x-labels.png is there already: .*--overwrite")
+    refused(predict.main, finished, x, "--out", tmp_path, match="x-labels.png already exists: .*--overwrite")
     assert labels.read_bytes() == before and not (tmp_path / "x-overlay.png").exists()
     out = ["--out", str(tmp_path / "out")]
     assert predict.main([str(finished), str(x), *out]) == 0
-    refused(predict.main, finished, x, *out, match="x-labels.png is there already")
+    refused(predict.main, finished, x, *out, match="x-labels.png already exists")
     assert predict.main([str(finished), str(x), *out, "--overwrite"]) == 0
     (tmp_path / "out/x-overlay.png").unlink()
     (tmp_path / "out/x-overlay.png").mkdir()
-    refused(predict.main, finished, x, *out, "--overwrite", match="x-overlay.png is in the way")
+    refused(predict.main, finished, x, *out, "--overwrite", match="x-overlay.png is not a regular file")
     picture(tmp_path / "X.png", np.zeros((3, 3, 3), np.uint8))
     refused(predict.main, finished, x, tmp_path / "X.png", "--out", tmp_path / "o", match="would both be written")
 
@@ -172,7 +177,7 @@ def test_several_pages_are_said_and_a_pipe_does_not_hang(finished, tmp_path, cap
     frames = [Image.new("RGB", (9, 9), (40 * k, 0, 0)) for k in range(3)]
     frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])
     assert predict.main([str(finished), str(tmp_path / "a.tif"), "--out", str(tmp_path / "out")]) == 0
-    assert "a.tif has 3 pages or frames, of which the first is labelled" in capfd.readouterr().err
+    assert "a.tif has 3 pages or frames; only the first is labelled" in capfd.readouterr().err
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe.png")
         refused(

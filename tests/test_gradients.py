@@ -70,6 +70,7 @@ OPERATIONS = {
         normal(4, 2),
         normal(4, 3),
     ),
+    "batch norm of all ranks": (ops.norm.SyncBatchNorm2d.apply, X, normal(4, 2), normal(4, 3)),
     "conv2d": (lambda *t: ops.conv2d(*t, padding=1, groups=2), X, normal((4, 2, 3, 3), 2), normal(4, 3)),
     "conv2d, strided and dilated": (lambda *t: ops.conv2d(*t, stride=2, dilation=2), X, normal((3, 4, 2, 3), 2)),
     "conv_transpose2d": (lambda *t: ops.conv_transpose2d(*t, stride=2), X, normal((4, 2, 4, 4), 2), normal(2, 3)),

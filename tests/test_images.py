@@ -59,7 +59,7 @@ def test_a_mask_of_few_bits_gives_the_ids_that_it_stores(tmp_path, bits, colour)
 def test_a_tiff_of_few_bits_gives_the_ids_that_it_stores(tmp_path):
     np.testing.assert_array_equal(read_mask(tiff(tmp_path / "a.tif", b"\x1b", 4, 1, 2)), [[0, 1, 2, 3]])
     np.testing.assert_array_equal(read_mask(tiff(tmp_path / "b.tif", b"\x01\x2f", 4, 1, 4)), [[0, 1, 2, 15]])
-    with pytest.raises(UserError, match=r"c\.tif is a TIFF whose white is 0"):
+    with pytest.raises(UserError, match=r"c\.tif is a TIFF that stores white as 0"):
         read_mask(tiff(tmp_path / "c.tif", b"\x1b", 4, 1, 2, photometric=0))
 
 

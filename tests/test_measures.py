@@ -66,7 +66,7 @@ def test_the_loss_is_the_mean_over_all_labelled_pixels(model):
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 def test_ranks_share_the_same_batches(monkeypatch, size):
     """Eleven pictures in chunks of 4: the batches are those of one process, each on one rank."""
-    monkeypatch.setattr(loading, "TOGETHER", 4)
+    monkeypatch.setattr(loading, "GROUP", 4)
 
     def batches(rank):
         return [(first, images, labels) for first, images, labels in Loader(Mixed(), 7).alike(rank)]

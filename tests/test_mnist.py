@@ -80,10 +80,10 @@ def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path):
         MNIST(tmp_path)
     for content in (b"no zip at all", b""):
         (tmp_path / "mnist.npz").write_bytes(content)
-        with pytest.raises(UserError, match=r"is no mnist\.npz"):
+        with pytest.raises(UserError, match=r"is not an mnist\.npz"):
             MNIST(tmp_path)
     np.savez(tmp_path / "mnist.npz", x_train=np.array([object()]), y_train=LABELS)  # a pickle: never loaded
-    with pytest.raises(UserError, match=r"is no mnist\.npz"):
+    with pytest.raises(UserError, match=r"is not an mnist\.npz"):
         MNIST(tmp_path)
 
 

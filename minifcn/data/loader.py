@@ -1,7 +1,7 @@
-"""Batches of a data set, in a reproducible order, prepared one step ahead by a background thread.
+"""Batches of a data set, in a reproducible order, prepared in advance by a worker thread.
 
-All chance depends on (seed, epoch, index) only, never on threads or on what was drawn before: a run that is
-resumed in the middle of an epoch sees exactly the batches it would have seen.
+Random numbers depend only on (seed, epoch, index), not on threads or on earlier draws, so a run that is resumed in the
+middle of an epoch gets exactly the batches that an uninterrupted run gets.
 """
 
 import queue
@@ -16,37 +16,37 @@ from .images import FILL, VOID
 from .samples import called, checked, require_dataset, sample
 
 AHEAD = 3  # batches prepared in advance
-TOGETHER = 8  # neighbouring images that may meet in a batch of one size
-PIXELS = TOGETHER * 128 * 128  # of such a batch, at most, if it is of more than one image
+GROUP = 8  # consecutive samples among which `Loader.alike` looks for images of one size
+PIXELS = GROUP * 128 * 128  # most pixels in a batch of `Loader.alike` that has more than one image
 
 
 class Loader:
     """Iterate over batches ``(images uint8 (N, H, W, 3), labels uint8 (N, H, W))``.
 
-    One ``for batch in loader`` is one epoch, or what is left of the current one: a loop that was broken off
-    goes on where it stopped.  Use one loop at a time.
+    One ``for batch in loader`` is one epoch, or the rest of the current one: if a loop is left early, the next loop
+    continues with the next batch.  Run only one loop over a loader at a time.
 
     Parameters
     ----------
     dataset : data set
-        See `minifcn.data`.  If it has ``window(i, top, left, height, width)``, `augment` gets it as ``window``.
+        See `minifcn.data`.  If it has a method ``window(i, top, left, height, width)``, that is passed to `augment`.
     batch_size : int
         Images of different sizes are padded at the bottom and right to the largest of their batch.
     shuffle : bool
-        Draw a new order each epoch, from ``default_rng([seed, epoch])``.
+        Draw a new order each epoch, with ``default_rng([seed, epoch])``.
     seed : int
     augment : callable, optional
-        ``augment(image, label, rng) -> (image, label)``, such as `Augment`; the generator of a sample is
+        ``augment(image, label, rng) -> (image, label)``, such as `Augment`; for each sample, `rng` is
         ``default_rng([seed, epoch, index])``.
     drop_last : bool
-        Leave out a last batch that is not full.
+        Omit the last batch if it is not full.
     fill : three ints
         RGB of the padding; its label is void.
 
     Raises
     ------
     UserError
-        If there is not a single batch, or the seed is negative; if the data set is none; in the loop, if a sample
+        If there is not a single batch, the seed is negative, or `dataset` is not a data set; in the loop, if a sample
         cannot be used (see `minifcn.data.samples.sample`).
     """
 
@@ -60,7 +60,7 @@ class Loader:
             raise UserError(f"{called(dataset)} has too few images ({len(dataset)}) for one batch of {batch_size}")
         self.dataset, self.batch_size, self.shuffle, self.seed = dataset, batch_size, shuffle, seed
         self.augment, self.drop_last, self.fill = augment, drop_last, fill
-        self.epoch = self.batch = 0  # of the batch that is handed out next
+        self.epoch = self.batch = 0  # the position of the next batch
 
     def __len__(self):
         """Batches per epoch."""
@@ -73,8 +73,9 @@ class Loader:
     def parts(self, ranks):
         """Iterate over this rank's part of every batch: ``(part, images, labels)``.
 
-        All ranks together have the batches, in order, images and sizes, that one would have.  All must go on together:
-        at each batch they tell each other its size, and whether one of them cannot have its part.
+        Put together, the parts of all ranks are the batches of a single process: the same images, order and sizes.
+        All ranks must iterate in step, because at each batch they exchange sizes and errors; a rank that stops early
+        would leave the others waiting.
 
         Parameters
         ----------
@@ -83,7 +84,7 @@ class Loader:
         Yields
         ------
         part : parallel.Part
-            Which images of the batch these are; none of a batch that has fewer images than there are ranks.
+            Which images of the batch these are.  Empty on some ranks if a batch has fewer images than there are ranks.
         images, labels : ndarray of uint8, (n, H, W, 3) and (n, H, W)
         """
         epoch, first, last = self.epoch, self.batch, len(self) - 1
@@ -96,7 +97,7 @@ class Loader:
         for k, part in enumerate(parts, first):
             with parallel.together(ranks):
                 images, labels = next(loaded)
-            if ranks.size > 1:  # as large as the largest image that any of them has
+            if ranks.size > 1:  # pad to the largest image on any rank
                 size = parallel.gather(ranks, *labels.shape[1:]).max(axis=0)
                 if (size > labels.shape[1:]).any():
                     images, labels = self._stacked(list(zip(images, labels)), *map(int, size))
@@ -104,11 +105,12 @@ class Loader:
             yield part, images, labels
 
     def alike(self, ranks):
-        """Iterate over this rank's share of the whole data set, unchanged, in batches of images of one size.
+        """Iterate over this rank's share of the data set, without augmentation, in batches of images of one size.
 
-        For measuring: nothing is padded, and which images meet follows from the data set alone, not from the batch
-        size, the position of this loader or the number of ranks.  What a network says of an image depends on its
-        batch: in the last digits, and beside padding in more than that.  All ranks must go on together.
+        For evaluation: images are not padded, and the grouping into batches depends on the data set alone, not on the
+        batch size, the position of this loader or the number of ranks.  This makes the measures reproducible, because
+        the scores of an image depend on its batch: in the last digits, and near padding in more than that.  All ranks
+        must iterate in step.
 
         Parameters
         ----------
@@ -120,12 +122,12 @@ class Loader:
             Index of the first image of the batch.
         images, labels : ndarray of uint8, (n, H, W, 3) and (n, H, W)
         """
-        total, first = len(self.dataset), TOGETHER * ranks.rank
-        own = (i for i in range(total) if i // TOGETHER % ranks.size == ranks.rank)
-        loaded = prefetch((sample(self.dataset, i) for i in own), TOGETHER)
-        for start in range(0, total, TOGETHER * ranks.size):
-            waiting = {}  # by size
-            for i in range(start, min(start + TOGETHER, total)):  # rank 0 has no fewer than any
+        total, first = len(self.dataset), GROUP * ranks.rank
+        indices = (i for i in range(total) if i // GROUP % ranks.size == ranks.rank)
+        loaded = prefetch((sample(self.dataset, i) for i in indices), GROUP)
+        for start in range(0, total, GROUP * ranks.size):
+            waiting = {}  # {size: samples}
+            for i in range(start, min(start + GROUP, total)):  # rank 0's indices: no rank has more
                 with parallel.together(ranks):
                     pair = next(loaded) if first + i < total else None
                 if pair is None:
@@ -160,7 +162,7 @@ class Loader:
         return self.augment(image, label, rng)
 
     def begin_epoch(self):
-        """Go to the next epoch, if this one was broken off."""
+        """Go to the start of the next epoch, if some batches of the current one have been used."""
         if self.batch:
             self.epoch, self.batch = self.epoch + 1, 0
 
@@ -172,11 +174,11 @@ class Loader:
         return {"epoch": self.epoch, "batch": self.batch}
 
     def load_state_dict(self, state):
-        """Go on from a position that `state_dict` gave; UserError if this loader has no such batch."""
+        """Continue at a position that `state_dict` returned; UserError if this loader has no such batch."""
         epoch, batch = int(state["epoch"]), int(state["batch"])
         if epoch < 0 or not 0 <= batch < len(self):
             raise UserError(
-                f"cannot resume at epoch {epoch}, batch {batch}: an epoch has {len(self)} batches here; "
+                f"cannot resume at epoch {epoch}, batch {batch}: this loader has {len(self)} batches an epoch; "
                 "resume with the same data set and batch size"
             )
         self.epoch, self.batch = epoch, batch
@@ -191,9 +193,10 @@ def _stack(samples):
 
 
 def prefetch(items, ahead=AHEAD):
-    """Iterate over `items`, computing up to `ahead` of them beforehand in a background thread.
+    """Iterate over `items`, computing up to `ahead` of them in advance in a worker thread.
 
-    An exception in `items` is raised here.  The thread ends when the iteration does, however that happens.
+    An exception in `items` is raised in the calling thread.  The worker thread ends when the iteration ends, also if
+    the caller leaves its loop early.
 
     Parameters
     ----------
@@ -209,7 +212,7 @@ def prefetch(items, ahead=AHEAD):
                 ready.put((item, None))
                 if stop.is_set():
                     return
-        except BaseException as error:  # whatever it is, it belongs to the consumer
+        except BaseException as error:  # of any kind: the calling thread raises it again
             last = (end, error)
         ready.put(last)
 
@@ -225,5 +228,5 @@ def prefetch(items, ahead=AHEAD):
             yield item
     finally:
         stop.set()
-        while not ready.empty():  # makes room for a producer that is waiting to put; it then sees `stop`
+        while not ready.empty():  # a worker blocked in put() gets room, and then sees `stop`; else it would never end
             ready.get_nowait()

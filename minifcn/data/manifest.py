@@ -1,7 +1,7 @@
-"""Which samples a run learned from and was measured on: a name and a fingerprint of each, kept in the run folder.
+"""The manifest of a run's data: name and fingerprint of every training and validation sample, for the run folder.
 
-A data set tells them by an optional method, ``manifest() -> {name: fingerprint}``, both text, in the order of its
-samples.  Without it nothing is kept, and a change of the data goes unnoticed.
+A data set may have a method ``manifest() -> {name: fingerprint}``, both text, in the order of its samples.  Without
+this method nothing is recorded, and a change of the data goes unnoticed.
 """
 
 from hashlib import blake2b
@@ -9,12 +9,12 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import UserError
 
-SHOWN = 3  # names in a sentence
+SHOWN = 3  # at most so many names in a message
 SPLITS = ("train", "val")
 
 
 def fingerprint(*paths):
-    """A text that changes with the contents of files, and with nothing else."""
+    """A hash of the contents of files; names and times of the files do not matter."""
     digest = blake2b(digest_size=16)
     for path in paths:
         content = Path(path).read_bytes()
@@ -23,9 +23,10 @@ def fingerprint(*paths):
 
 
 def splits(train, val=None, trouble=""):
-    """What a run keeps of its data: {"classes": names, "train": manifest or None, "val": the same, "trouble": text}.
+    """The record of a run's data: {"classes": names, "train": manifest or None, "val": the same, "trouble": text}.
 
-    `trouble` is the sentence in which the data set stopped the run: the file that it names may be mended.
+    `trouble` is the error message if a sample stopped the run: the user may repair the file that it names, and still
+    resume.
     """
     manifests = (data.manifest() if hasattr(data, "manifest") else None for data in (train, val))
     return dict(classes=list(train.classes), **dict(zip(SPLITS, manifests)), trouble=trouble)
@@ -40,44 +41,45 @@ def is_splits(value):
     ):
         return False
     manifests = [value[name] for name in SPLITS if value[name] is not None]
-    if not isinstance(value["classes"], list) or not all(isinstance(manifest, dict) for manifest in manifests):
+    if not all(isinstance(manifest, dict) for manifest in manifests):
         return False
     texts = [value["trouble"], *value["classes"], *(text for manifest in manifests for text in manifest.values())]
     return all(isinstance(text, str) for text in texts)
 
 
 def require_same_splits(kept, now, run):
-    """Raise UserError, saying what changed, unless a run's data are what they were when it began.
+    """Raise UserError, naming the changes, if a run's data have changed since it began.
 
     Parameters
     ----------
     kept, now : dict
-        As :func:`splits` gives them.  A split without a manifest on either side is not compared.
+        Two results of :func:`splits`: when the run began, and now.  A split that has no manifest in one of them is
+        not compared.
     run : str or Path
-        For the sentence.
+        The run folder, for the message.
     """
     require_same_names(kept["classes"], now["classes"], f"{run} was begun", "its data now have")
-    sides = [name for name in SPLITS if kept[name] and now[name]]
-    then, there = ({k: v for name in sides for k, v in side[name].items()} for side in (kept, now))
-    for name in then:
-        if name in there and any(f"{slash}{PurePosixPath(name).stem}." in kept["trouble"] for slash in "/\\"):
-            then[name] = there[name]  # mended
-    changes = differences(then, there)
-    if len(sides) == len(SPLITS):
+    compared = [name for name in SPLITS if kept[name] and now[name]]
+    before, after = ({k: v for name in compared for k, v in record[name].items()} for record in (kept, now))
+    for name in before:
+        if name in after and any(f"{slash}{PurePosixPath(name).stem}." in kept["trouble"] for slash in "/\\"):
+            before[name] = after[name]  # this file stopped the run: the user may have repaired it
+    changes = differences(before, after)
+    if len(compared) == len(SPLITS):
         for old, new, kind in (("train", "val", "training"), ("val", "train", "validation")):
             crossed = [name for name in now[new] if name in kept[old] and name not in kept[new]]
             if crossed:
-                changes.append(f"{len(crossed)} of the {kind} pictures would go to the other split ({_shown(crossed)})")
-    if not changes and any(list(kept[name]) != list(now[name]) for name in sides):
-        changes = ["they come in another order"]
+                changes.append(f"{len(crossed)} of the {kind} images are now in the other split ({_shown(crossed)})")
+    if not changes and any(list(kept[name]) != list(now[name]) for name in compared):
+        changes = ["their order is different"]
     if changes:
         raise UserError(
-            f"the pictures are not those that {run} was begun with: {'; '.join(changes)}; undo that, or start a new run"
+            f"the images are not those that {run} began with: {'; '.join(changes)}; undo the change, or start a new run"
         )
 
 
 def differences(then, now):
-    """What became of the samples `then`, {name: fingerprint}, in those of `now`: a list of phrases."""
+    """The differences between two manifests {name: fingerprint}, as a list of phrases; empty if there are none."""
     kinds = {
         "added": [name for name in now if name not in then],
         "missing": [name for name in then if name not in now],
@@ -87,17 +89,17 @@ def differences(then, now):
 
 
 def require_same_names(then, now, before, after, remedy="put the old names back, or start a new run"):
-    """Raise UserError if classes are called differently, or stand in another order.
+    """Raise UserError if two lists of class names differ, in names or in order.
 
-    Where nobody named the classes ("class 0"), any names will do.
+    Default names ("class 0") match any names.
 
     Parameters
     ----------
     then, now : sequence of str
     before, after : str
-        How the sentence says whose they are: "the model was trained", "the data have".
+        Subject and verb of the message for either list: "the model was trained", "the data have".
     remedy : str
-        What to do, the end of the sentence.
+        The end of the message: what to do.
     """
     then, now = list(then), list(now)
     if then == now or any(names == [f"class {k}" for k in range(len(names))] for names in (then, now)):

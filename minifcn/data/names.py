@@ -1,4 +1,4 @@
-"""``classes.txt``: one class name a line, in the order of the ids."""
+"""Read ``classes.txt``: one class name a line, in the order of the ids."""
 
 import re
 import unicodedata
@@ -9,11 +9,11 @@ from ..errors import UserError
 from ..io.files import require_file
 from .images import VOID
 
-LONGEST = 100  # characters of a name: a figure has to hold it
+LONGEST = 100  # characters of a class name; a longer one does not fit into a figure
 
 
 def read_classes(path):
-    """The class names in a text file, in UTF-8, or in UTF-16 if it says so by its first bytes.
+    """The class names in a text file, which is in UTF-8, or in UTF-16 with a byte order mark.
 
     Parameters
     ----------
@@ -26,8 +26,9 @@ def read_classes(path):
     Raises
     ------
     UserError
-        Naming the line: for another encoding, an empty line before the last name, a comment, a name that occurs twice,
-        is too long or holds characters that cannot be shown; for fewer than 2 names or more than 255.
+        If the file has another encoding, an empty line before the last name, a comment, or a name that occurs twice,
+        is too long or holds characters that cannot be displayed (the message names the line); if there are fewer than
+        2 names or more than 255.
     """
     require_file(path)
     content = Path(path).read_bytes()
@@ -37,23 +38,23 @@ def read_classes(path):
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise UserError(f"{path} is not encoded as UTF-8 (line {line}); save it as UTF-8 in your editor") from None
-    # not splitlines(), which also splits at form feeds and the like
+    # splitlines() would also split at form feeds and other separators
     names = [" ".join(line.split()) for line in re.split(r"\r\n|\r|\n", text)]
     while names and not names[-1]:
         names.pop()
     first = {}
     for k, name in enumerate(names, 1):
         if not name:
-            raise UserError(f"{path} has an empty line {k}; it must have one class a line without gaps")
+            raise UserError(f"line {k} of {path} is empty; write one class name on each line, without empty lines")
         if name.startswith("#"):
-            raise UserError(f"line {k} of {path} begins with #; it must hold class names alone: remove comments")
+            raise UserError(f"line {k} of {path} begins with #; the file must hold only class names: remove comments")
         if len(name) > LONGEST:
             raise UserError(f"line {k} of {path} has {len(name)} characters; a class name has at most {LONGEST}")
         if any(unicodedata.category(character) in ("Cc", "Cn", "Co", "Cs") for character in name):
             raise UserError(f"line {k} of {path} holds characters that cannot be shown; write the name as plain text")
         if name in first:
-            raise UserError(f"lines {first[name]} and {k} of {path} are both {name!r}; each class needs its own name")
+            raise UserError(f"lines {first[name]} and {k} of {path} are both {name!r}; give each class another name")
         first[name] = k
     if not 2 <= len(names) <= VOID:
-        raise UserError(f"{path} must name 2 to {VOID} classes, one a line without gaps; it has {len(names)}")
+        raise UserError(f"{path} must name 2 to {VOID} classes, one on each line; it names {len(names)}")
     return tuple(names)

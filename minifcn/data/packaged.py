@@ -1,11 +1,11 @@
-"""Files that come inside installed packages, found without importing any of those."""
+"""Find files inside installed packages, without importing the packages."""
 
 from pathlib import Path
 
 
 def packaged(package, file):
-    """The path of `file` of an installed package; None if it is not installed, or has no such file."""
-    from importlib import metadata  # a tenth of what importing minifcn takes, and few programs need it
+    """The path of `file` in an installed package; None if the package is not installed or has no such file."""
+    from importlib import metadata  # here, because it would add a tenth to the time of importing minifcn
 
     try:
         path = Path(metadata.distribution(package).locate_file(file))

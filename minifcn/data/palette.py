@@ -1,6 +1,6 @@
 """Class colours: the PASCAL VOC colour map, and masks saved as palette PNGs.
 
-A palette PNG holds class ids *and* shows colours: any image viewer displays it, and no id is lost.
+A palette PNG stores class ids, and every image viewer displays it in the colours of its palette.
 """
 
 import numpy as np
@@ -8,19 +8,19 @@ from PIL import Image
 
 
 def voc_colour_map(n=256):
-    """The colours of PASCAL VOC: the bits of a class id dealt out to red, green and blue, high bits first.
+    """The colours of PASCAL VOC: the bits of a class id become, in turn, bits of red, green and blue.
 
     ``r |= (id >> 0 & 1) << (7 − i)``, likewise g with bit 1 and b with bit 2, then ``id >>= 3``; i = 0 .. 7.
 
     Parameters
     ----------
     n : int
-        Colours.
+        Number of colours, at most 256.
 
     Returns
     -------
     ndarray of uint8, shape (n, 3)
-        RGB; n is at most 256, and all colours differ.
+        RGB; all colours differ.
     """
     ids = np.arange(n)
     colours = np.zeros((n, 3), np.uint8)
@@ -39,7 +39,7 @@ def save_mask(path, label, palette=None):
     path : path-like
     label : array of uint8, shape (H, W)
     palette : array of uint8, shape (n, 3), optional
-        RGB of the first n ids; the VOC colour map goes on after them (so 255 = void stays visible).
+        RGB of the first n ids; the other ids, and so void (255), have the colours of the VOC colour map.
     """
     colours = voc_colour_map()
     if palette is not None:

@@ -1,7 +1,6 @@
-"""The door for samples: whatever a data set answers becomes an image and a label of one kind, or one sentence.
+"""Check and convert the samples of any data set: ``sample(dataset, i)`` is ``dataset[i]`` as arrays of uint8.
 
-``sample(dataset, i)`` is ``dataset[i]`` as arrays of uint8.  Where a value has one meaning it is converted; where it
-has two it is refused, with the sample's number.
+A value with only one possible meaning is converted; any other value is an error that names the sample.
 """
 
 from numbers import Integral
@@ -17,10 +16,10 @@ from .images import VOID, as_ids, as_rgb
 def sample(dataset, i):
     """``dataset[i]`` as raw image and label.
 
-    An image may be uint8, wider integers within 0..255, or floats within 0..1 (1 is white); (H, W, 3), (H, W, 4), whose
-    alpha is dropped, grey as (H, W) or (H, W, 1), or channels first where the label's size says so; a Pillow image; an
-    array of another library.  A label may be of any integers, booleans, or floats that are whole; (H, W), (H, W, 1) or
-    (1, H, W).
+    An image may be an array of any library or a Pillow image.  Its values may be uint8, wider integers within 0..255,
+    or floats within 0..1 (1 is white).  Its shape may be (H, W, 3), (H, W, 4), whose alpha is dropped, (H, W) or
+    (H, W, 1) for grey, or channels first, which is recognised by the size of the label.  A label may hold integers,
+    booleans, or floats that are whole numbers, in the shape (H, W), (H, W, 1) or (1, H, W).
 
     Parameters
     ----------
@@ -32,25 +31,25 @@ def sample(dataset, i):
     -------
     image : ndarray of uint8, shape (H, W, 3)
     label : ndarray of uint8, shape (H, W)
-        Classes below ``dataset.num_classes``, if it has that, and 255 for void.
+        Classes, below ``dataset.num_classes`` if the data set has this attribute, and 255 for void.
 
     Raises
     ------
     UserError
-        If it cannot be had, or has no such meaning.
+        If ``dataset[i]`` raises an exception, or is not such a pair of image and label.
     """
     try:
         pair = dataset[i]
     except (UserError, MemoryError):
         raise
-    except Exception as error:  # of the user's own code
+    except Exception as error:  # the data set is the user's code and may raise anything
         message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise UserError(f"sample {i} of {called(dataset)} cannot be had ({message})") from error
+        raise UserError(f"sample {i} of {called(dataset)} cannot be read ({message})") from error
     return checked(dataset, i, pair)
 
 
 def checked(dataset, i, pair):
-    """The image and the label of a pair that `dataset` gave as sample `i`, or as a part of it: see :func:`sample`."""
+    """The checked image and label of `pair`, which is ``dataset[i]`` or a window of it: see :func:`sample`."""
     name = f"sample {i} of {called(dataset)}"
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         what = f"{len(pair)} values" if isinstance(pair, tuple | list) else f"a {type(pair).__name__}"
@@ -64,27 +63,27 @@ def checked(dataset, i, pair):
             "same size"
         )
     if not label.size:
-        raise UserError(f"{name} is {label.shape[0]}x{label.shape[1]} pixels; leave out what has none")
+        raise UserError(f"{name} is {label.shape[0]}x{label.shape[1]} pixels; remove samples without pixels")
     classes = getattr(dataset, "num_classes", VOID)
     if label.max() >= classes:
         unknown = label[(label >= classes) & (label != VOID)]
         if unknown.size:
             raise UserError(
-                f"{name} has a pixel labelled {unknown.max()}; with {classes} classes "
-                f"labels must lie in 0..{classes - 1}, or be {VOID} for void"
+                f"{name} has a pixel labelled {unknown.max()}; with {classes} classes, "
+                f"labels must lie in 0..{classes - 1}, or be {VOID} (void)"
             )
     return image, label
 
 
 def require_dataset(dataset):
-    """Raise UserError unless something is a data set: with a length, items, and attributes of the right kinds."""
+    """Raise UserError unless `dataset` has a length, items, and attributes of the right types."""
     if isinstance(dataset, str | bytes) or not hasattr(dataset, "__getitem__"):
         raise UserError(
-            f"a data set is given as a {type(dataset).__name__}; it needs len(d) and d[i] (see minifcn.data)"
+            f"a {type(dataset).__name__} was given as data set; it must have len(d) and d[i] (see minifcn.data)"
         )
     try:
         len(dataset)
-    except Exception as error:  # of the user's own code
+    except Exception as error:  # the data set is the user's code and may raise anything
         raise UserError(f"{called(dataset)} has no length ({error}); a data set needs len(d) and d[i]") from error
     classes = getattr(dataset, "num_classes", None)
     if classes is not None and not (isinstance(classes, Integral) and classes is not True and 1 <= classes <= VOID):
@@ -107,7 +106,7 @@ def require_dataset(dataset):
 
 
 def called(dataset):
-    """What a message calls a data set: its ``repr``, if that is short."""
+    """The name of a data set in an error message: its ``repr``, or its type if that is long."""
     text = _short(dataset)
     return text if len(text) <= 120 else f"the {type(dataset).__name__}"
 
@@ -117,12 +116,12 @@ def _short(value):
         return f"a {type(value).__name__} of {len(value)}"
     try:
         return repr(value)
-    except Exception:  # a repr of the user's own
+    except Exception:  # __repr__ is the user's code and may raise anything
         return f"a {type(value).__name__}"
 
 
 def _image(name, image, size):
-    """(H, W, 3) of uint8.  `size` is the label's, which tells channels first from channels last."""
+    """The image as (H, W, 3) of uint8; `size`, of the label, tells channels first from channels last."""
     if type(image) is np.ndarray and image.dtype == np.uint8 and image.shape == (*size, 3):
         return image
     if isinstance(image, Image.Image):
@@ -138,14 +137,14 @@ def _image(name, image, size):
 
 
 def _colours(name, image):
-    """Values of any type as uint8."""
+    """The image's values as uint8; UserError if their type or range is not one of :func:`sample`'s."""
     if image.dtype == np.uint8:
         return image
     if image.dtype.kind not in "iuf":
         raise UserError(f"the image of {name} is of type {image.dtype}; expected uint8")
     least, most = (image.min(), image.max()) if image.size else (0, 0)
     white = 1 if image.dtype.kind == "f" else 255
-    if not 0 <= least <= most <= white:  # not a number is neither
+    if not 0 <= least <= most <= white:  # false for NaN, too
         raise UserError(
             f"the image of {name} is of type {image.dtype} and holds values {least:g}..{most:g}; expected uint8 "
             f"(or whole numbers in 0..255, or floats in 0..1)"
@@ -154,7 +153,7 @@ def _colours(name, image):
 
 
 def label_of(name, label):
-    """(H, W) of uint8."""
+    """The label as (H, W) of uint8; UserError if it is not one of the kinds that :func:`sample` takes."""
     if type(label) is np.ndarray and label.dtype == np.uint8 and label.ndim == 2:
         return label
     if isinstance(label, Image.Image):
@@ -163,24 +162,24 @@ def label_of(name, label):
     if label.ndim == 3 and 1 in (label.shape[0], label.shape[2]):
         label = label[:, :, 0] if label.shape[2] == 1 else label[0]
     if label.ndim != 2:
-        raise UserError(f"the label of {name} has shape {label.shape}; expected (H, W): a class for each pixel")
+        raise UserError(f"the label of {name} has shape {label.shape}; expected (H, W), a class for each pixel")
     if label.dtype.kind not in "biuf":
         raise UserError(f"the label of {name} is of type {label.dtype}; expected uint8")
     least, most = (label.min(), label.max()) if label.size else (0, 0)
     if label.dtype.kind == "f" and not (np.isfinite([least, most]).all() and (label == np.rint(label)).all()):
-        raise UserError(f"the label of {name} holds fractions or no numbers; expected whole numbers, a class each")
+        raise UserError(f"the label of {name} holds fractions, NaN or infinity; expected class ids, whole numbers")
     if not 0 <= least <= most <= 255:
         raise UserError(
-            f"the label of {name} holds values {least:g}..{most:g}; classes must lie in 0..{VOID - 1}, and {VOID} "
-            "is void"
+            f"the label of {name} holds values {least:g}..{most:g}; classes must lie in 0..{VOID - 1}, or be {VOID} "
+            "(void)"
         )
     return label.astype(np.uint8)
 
 
 def _array(name, value):
-    """A NumPy array of any array, tensor, or nested list of numbers."""
+    """A NumPy array from an array of any library, a tensor, or a nested list of numbers."""
     if isinstance(value, np.ma.MaskedArray):
-        raise UserError(f"{name} is a masked array; fill it first (label.filled({VOID}) makes what is masked void)")
+        raise UserError(f"{name} is a masked array; fill it first (label.filled({VOID}) makes masked pixels void)")
     if isinstance(value, str | bytes | dict) or value is None:
         raise UserError(
             f"{name} is a {type(value).__name__}; expected an array (mf.data.images.read_image reads a file)"
@@ -188,8 +187,8 @@ def _array(name, value):
     value = getattr(value, "data", value) if type(value).__module__.startswith("minifcn.") else value  # a Tensor
     try:
         array = np.asarray(backend.asnumpy(value))
-    except Exception as error:  # a ragged list, a tensor on a device or with a gradient
-        raise UserError(f"{name} is a {type(value).__name__} that does not become an array ({error})") from error
+    except Exception as error:  # such as a ragged list, or a PyTorch tensor on a device or with a gradient
+        raise UserError(f"{name} is a {type(value).__name__} that cannot become a NumPy array ({error})") from error
     if array.dtype.kind not in "biuf":
         raise UserError(f"{name} is a {type(value).__name__} of type {array.dtype}; expected an array of numbers")
     return array

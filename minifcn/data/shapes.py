@@ -1,7 +1,7 @@
 """Generated scenes of simple shapes: a data set of any size that needs no files.
 
-The shape alone tells the class.  Colours and textures come from the same distribution for all shapes, on a
-greyish background: a pixel by itself hints at "some object", and for its kind a network has to look around.
+Only the outline determines the class.  Colours and textures have the same distribution for all shapes, and the
+background is greyish: the colour of one pixel can show that it belongs to a shape, but not to which kind.
 """
 
 import numpy as np
@@ -39,9 +39,9 @@ OUTLINES = {"disc": _disc, "rectangle": _rectangle, "triangle": _triangle, "ring
 
 
 class Shapes:
-    """Scenes with three to six shapes on a textured background, drawn afresh from a seed for each index.
+    """Scenes with three to six shapes on a textured background, generated from a seed and an index.
 
-    Shapes are turned, sized and coloured at random and may hide one another; a thin band around each is void.
+    Rotation, size and colour of a shape are random; shapes may cover each other; a thin band around each is void.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class Shapes:
     Raises
     ------
     UserError
-        For an unknown split, or a number out of range.
+        If the split is unknown, or a number is out of range.
     """
 
     def __init__(self, split="train", length=200, size=(96, 128), seed=0, num_classes=6):
@@ -69,7 +69,7 @@ class Shapes:
             raise UserError(f"Shapes has 2 to {1 + len(OUTLINES)} classes, not {num_classes}")
         if length < 1 or len(size) != 2 or min(size) < 1 or seed < 0:
             raise UserError(
-                f"Shapes needs a positive length and size and a seed from 0; got length {length}, "
+                f"Shapes needs a positive length and size and a seed that is not negative; got length {length}, "
                 f"size {tuple(size)}, seed {seed}"
             )
         self.split, self.length, self.size, self.seed = split, length, tuple(size), seed
@@ -87,7 +87,7 @@ class Shapes:
 
     def __getitem__(self, i):
         if not -self.length <= i < self.length:
-            raise IndexError(f"scene {i} of {self.length}")
+            raise IndexError(f"there is no scene {i} among {self.length}")
         rng = np.random.default_rng([self.seed, SPLITS.index(self.split), i % self.length])
         height, width = self.size
         ground = rng.uniform(60, 195) + rng.uniform(-25, 25, 3)  # greyish
@@ -106,8 +106,8 @@ class Shapes:
             across = np.cos(angle) * dy - np.sin(angle) * dx
             distance = radius * OUTLINES[self.classes[kind]](along, across)  # in pixels
             candidates = rng.uniform(30, 225, (4, 3))
-            colour = candidates[abs(candidates - ground).sum(1).argmax()]  # the one that stands out most
-            cover = (0.5 - distance).clip(0, 1)[..., None]  # fades over one pixel, like a camera's edge
+            colour = candidates[abs(candidates - ground).sum(1).argmax()]  # the most different from the background
+            cover = (0.5 - distance).clip(0, 1)[..., None]  # opacity; falls over one pixel, as in a photograph
             image = cover * self._texture(rng, colour) + (1 - cover) * image
             label[distance < BORDER] = VOID
             label[distance < -BORDER] = kind

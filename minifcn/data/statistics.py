@@ -1,34 +1,35 @@
-"""What there is in a data set, counted: sizes and labels; and what suits them: a jitter, class weights.
+"""Statistics of a data set (sizes, label counts), and settings derived from them (jitter, class weights).
 
-A data set may say so by an optional member, ``sizes``, the (height, width) of every sample: else each is looked at.
+Sizes come from the data set's optional attribute ``sizes``; without it every sample is loaded once.
 """
 
 import numpy as np
 
 from .samples import called, label_of
 
-MOST_JITTER = 64
+MOST_JITTER = 64  # pixels
 
 
 def sizes(dataset):
-    """Heights and widths of all samples, (n, 2)."""
+    """The (height, width) of all samples, as an array (n, 2)."""
     if hasattr(dataset, "sizes"):
         return np.array(dataset.sizes, int).reshape(-1, 2)
     return np.array([np.shape(dataset[i][1])[:2] for i in range(len(dataset))])
 
 
 def typical_pixels(areas, batch_size, labelled=None):
-    """Pixels of a typical batch: the median of many that are drawn at random.
+    """The number of pixels in a typical batch: the median over 999 random batches.
 
-    Neither the mean, which one huge picture among many would decide, nor the first picture, which tells nothing.
+    The median is used because one huge image would dominate the mean.
 
     Parameters
     ----------
     areas : array of int
-        Pixels of each picture.
+        Number of pixels of each image.
     batch_size : int
     labelled : array of int, optional
-        How many of them are labelled.  They count instead where they are less than half.
+        Number of labelled pixels of each image.  They are counted instead of `areas` if less than half of all pixels
+        are labelled.
     """
     areas = np.asarray(areas)
     if labelled is not None and 2 * np.sum(labelled) < areas.sum():
@@ -40,24 +41,25 @@ def typical_pixels(areas, batch_size, labelled=None):
 
 
 def suitable_jitter(dataset):
-    """How far to translate pictures at random: up to 64 pixels, but a quarter of the smaller side.
+    """The largest random translation in pixels that suits a data set: a quarter of the smaller side, at most 64.
 
-    Half of it where the data set has real surroundings (``window``) to show instead of void.  One picture in ten may be
-    smaller: a few tiny ones shall not decide.
+    It is half of the smaller side if the data set has ``window``, which shows the real surroundings instead of void.
+    "The smaller side" is the 10 % quantile over all images, so that a few tiny images do not decide.
     """
     smaller = np.quantile(sizes(dataset).min(axis=1), 0.1)
     return int(min(MOST_JITTER, smaller // (2 if hasattr(dataset, "window") else 4)))
 
 
 def class_weights(dataset, power):
-    """Weights ∝ frequency^−power for each class, scaled so that an average pixel weighs 1.
+    """Weights ∝ frequency^−power for each class, scaled so that the mean weight over all labelled pixels is 1.
 
-    0: all 1.  ½: between natural and balanced.  1: every class contributes alike.  A class that never occurs weighs 0.
+    A class that never occurs has the weight 0.
 
     Parameters
     ----------
     dataset : data set
     power : float
+        0: all weights are 1.  ½: between natural and balanced.  1: every class contributes equally.
 
     Returns
     -------
@@ -67,7 +69,7 @@ def class_weights(dataset, power):
 
 
 def label_counts(dataset):
-    """How many pixels of each class each image has, (n, C): void ones are left out."""
+    """The number of pixels of each class in each image, (n, C); void pixels are not counted."""
     counts = np.zeros((len(dataset), dataset.num_classes), int)
     for i in range(len(dataset)):
         label = label_of(f"sample {i} of {called(dataset)}", dataset[i][1])
@@ -76,7 +78,7 @@ def label_counts(dataset):
 
 
 def balanced(counts, power):
-    """:func:`class_weights` from :func:`label_counts`."""
+    """:func:`class_weights` computed from the result of :func:`label_counts`."""
     counts = counts.sum(axis=0)
     frequency = counts / max(counts.sum(), 1)
     weights = np.where(counts > 0, np.maximum(frequency, 1e-12) ** -float(power), 0)
@@ -84,5 +86,5 @@ def balanced(counts, power):
 
 
 def pixels_per_batch(loader, labelled=None):
-    """Pixels of a typical batch; `labelled`, of each image, if it is known."""
+    """The number of pixels in a typical batch of a loader: see :func:`typical_pixels`."""
     return typical_pixels(sizes(loader.dataset).prod(axis=1), loader.batch_size, labelled)

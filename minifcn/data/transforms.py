@@ -1,4 +1,4 @@
-"""What happens to raw images before a network sees them: `Augment` while training, `Preprocessing` always."""
+"""Transforms of raw images: `Augment` changes samples in training, `Preprocessing` makes every network input."""
 
 from dataclasses import asdict, dataclass
 
@@ -11,9 +11,9 @@ from .images import FILL, VOID
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """The numbers that a model expects for a colour: ``(x − mean) · scale``, channel by channel.
+    """Conversion of raw images to a model's input: channel order, and ``(x − mean) · scale`` for each channel.
 
-    It belongs to the model: every checkpoint saves it, and training and prediction call the same object.
+    It belongs to the model: every checkpoint stores it, so that training and prediction convert images alike.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ class Preprocessing:
     Raises
     ------
     UserError
-        For another order, or for anything but three finite numbers.
+        If `order` is another value, or `mean` or `scale` is not three finite numbers.
     """
 
     order: str = "RGB"
@@ -41,7 +41,7 @@ class Preprocessing:
                 values = tuple(float(value) for value in given)
             except (TypeError, ValueError, OverflowError):
                 values = ()
-            if len(values) != 3 or not np.all(np.abs(values) < 1e30):  # images are float32; NaN is not below, either
+            if len(values) != 3 or not np.all(np.abs(values) < 1e30):  # below the float32 limit; false for NaN
                 raise UserError(f"preprocessing {name} is {given!r}; it must be three finite numbers")
             object.__setattr__(self, name, values)  # a list from JSON becomes a tuple
 
@@ -61,7 +61,7 @@ class Preprocessing:
         Raises
         ------
         ValueError
-            For another dtype or shape.
+            If the dtype or the shape is another.
         """
         images = np.asarray(images)
         if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[-1] != 3:
@@ -80,7 +80,7 @@ class Preprocessing:
 
     @property
     def fill(self):
-        """The RGB colour nearest to the mean, which the network sees as about 0: for what no image covers."""
+        """The RGB colour nearest to the mean, which becomes about 0 in the network's input; used for padding."""
         red_first = self.mean if self.order == "RGB" else self.mean[::-1]
         return tuple(int(np.clip(round(value), 0, 255)) for value in red_first)
 
@@ -90,7 +90,7 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, fields):
-        """The inverse of `to_dict`; UserError if fields are unknown or invalid."""
+        """The Preprocessing whose `to_dict` is `fields`; UserError if fields are unknown or invalid."""
         try:
             return cls(**fields)
         except TypeError:
@@ -98,29 +98,29 @@ class Preprocessing:
 
 
 CAFFE = Preprocessing("BGR", (104.00699, 116.66877, 122.67892), (1.0, 1.0, 1.0))
-"""What the paper's Caffe networks were trained with: BGR minus the mean of ILSVRC."""
+"""The preprocessing of the paper's Caffe networks: BGR minus the mean colour of ILSVRC."""
 
 
 @dataclass(frozen=True)
 class Augment:
-    """Random changes of an image that leave its meaning, made to image and label alike; the size stays.
+    """Random mirroring, translation and zoom, applied to image and label together; the size does not change.
 
     Parameters
     ----------
     mirror : bool
-        Swap left and right, half of the time.
+        Swap left and right with probability ½.
     jitter : int
-        Translate by up to this many pixels each way (the paper: 32).
+        Translate by up to this many pixels in each direction (the paper: 32).
     zoom : float
-        Magnify by a factor from 1/(1 + zoom) to 1 + zoom: the image bilinear, the label nearest, for class ids have no
-        in-between.
+        Magnify by a factor from 1/(1 + zoom) to 1 + zoom: the image bilinear, the label by nearest neighbour, because
+        class ids cannot be interpolated.
     fill : three ints
         RGB of pixels that the image does not cover; their label is void.
 
     Raises
     ------
     UserError
-        For a negative number.
+        If `jitter` or `zoom` is negative or not finite.
     """
 
     mirror: bool = True
@@ -131,20 +131,20 @@ class Augment:
     def __post_init__(self):
         for name in ("jitter", "zoom"):
             if not 0 <= getattr(self, name) < np.inf:
-                raise UserError(f"augmentation {name} is {getattr(self, name)!r}; it must not be negative")
+                raise UserError(f"augmentation {name} is {getattr(self, name)!r}; it must be finite and not negative")
 
     def __call__(self, image, label, rng, window=None):
-        """Change one sample.
+        """The image and label of one sample after a random change.
 
         Parameters
         ----------
         image : ndarray of uint8, shape (H, W, 3)
         label : ndarray of uint8, shape (H, W)
         rng : numpy.random.Generator
-            The only source of chance.
+            The only source of random numbers.
         window : callable, optional
-            ``window(top, left, height, width) -> (image, label)``: that rectangle, measured from the image's own
-            corner.  How a data set offers the real surroundings of an image, in place of the fill colour.
+            ``window(top, left, height, width) -> (image, label)``: that rectangle, relative to the image's top left
+            corner.  A data set that has the real surroundings of an image shows them in place of the fill colour.
 
         Returns
         -------
@@ -168,7 +168,7 @@ class Augment:
 
 
 def cut(array, top, left, height, width, fill):
-    """A rectangle of an image, in its own coordinates; `fill` where it looks outside."""
+    """A rectangle of an image, relative to its top left corner, filled with `fill` outside the image."""
     out = np.empty((height, width, *array.shape[2:]), array.dtype)
     out[...] = fill
     y0, y1 = max(top, 0), min(top + height, array.shape[0])
@@ -179,7 +179,7 @@ def cut(array, top, left, height, width, fill):
 
 
 def resize(array, height, width, resample):
-    """The whole of an image at another size."""
+    """The image resized to (height, width) with a Pillow resampling filter."""
     if array.shape[:2] == (height, width):
         return array
     return np.asarray(Image.fromarray(np.ascontiguousarray(array)).resize((width, height), resample))

@@ -1,4 +1,4 @@
-"""Weight files and checkpoints.  Nothing here can run what a file says."""
+"""Weight files and checkpoints.  Security: reading a file never executes code from it, because pickle is never used."""
 
 from .atomic import atomic
 from .checkpoint import load_checkpoint, load_record, save_checkpoint

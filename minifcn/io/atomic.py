@@ -1,4 +1,4 @@
-"""Files that are complete or not there at all."""
+"""Write files atomically: a file is replaced by its complete new version, or not changed at all."""
 
 import os
 from contextlib import contextmanager, suppress
@@ -7,11 +7,11 @@ from pathlib import Path
 
 @contextmanager
 def atomic(path):
-    """Write a file all or nothing: ``with atomic(path) as partial: ...`` writes `partial`, which then takes its place.
+    """Replace a file atomically: ``with atomic(path) as partial: ...`` writes `partial`, which then replaces `path`.
 
-    Whenever the writing ends, by an error or a power cut, `path` holds the old contents or the new, never a part.
-    The partial file lies beside it, under the same name with ``.partial``; one that a crash left is replaced.  Links
-    are replaced, too: nothing is written through them.
+    After an error, a kill or a power cut, `path` holds either the old contents or the new, never a part of them.
+    The partial file is beside `path` and has its name with ``.partial`` added; one that a crash left is replaced.
+    Symbolic links at either name are replaced, not followed, so a link cannot redirect the write to another file.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ def atomic(path):
     Yields
     ------
     Path
-        Where to write.
+        The partial file, which exists and is empty.
     """
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
@@ -29,11 +29,11 @@ def atomic(path):
     try:
         mode = partial.stat().st_mode
         yield partial
-        os.chmod(partial, mode)  # a writer may have made it private; who may read is the user's umask to say
+        os.chmod(partial, mode)  # a writer may have replaced the file with a private one; restore the umask's mode
         with open(partial, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except Exception:  # a full disk needs the space
+    except Exception:  # the disk may be full: free the space
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
@@ -41,7 +41,7 @@ def atomic(path):
 
 
 def _sync_folder(folder):
-    """Have the folder's new entry on the disk, where the system can do so: else a power cut may take it back."""
+    """Flush the folder's new entry to disk, if the system can; otherwise a power cut may undo the replacement."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -14,7 +14,7 @@ from .atomic import atomic
 
 
 def save_checkpoint(path, arrays, record):
-    """Write `arrays` ({name: array}) and `record` (a JSON value) to `path`, all or nothing.
+    """Write `arrays` ({name: array}) and `record` (a JSON value) to `path`, atomically.
 
     Parameters
     ----------
@@ -26,7 +26,8 @@ def save_checkpoint(path, arrays, record):
     Raises
     ------
     UserError
-        If it cannot be written (no such folder, no space, an array that is not of numbers).  What was there stays.
+        If the file cannot be written (no such folder, no space, an array that does not hold real numbers).  An
+        existing file is then unchanged.
     """
     arrays = {name: _plain(path, name, backend.asnumpy(a)) for name, a in arrays.items()}
     text = json.dumps(record)
@@ -53,16 +54,16 @@ def load_checkpoint(path):
     Raises
     ------
     UserError
-        If it is missing, damaged (cut off, or a single bit changed), or was not written by :func:`save_checkpoint`.
+        If the file is missing, damaged (cut short, or even one bit changed), or not written by :func:`save_checkpoint`.
     """
     arrays, text = _read(path)
     if text is None:
-        raise UserError(f"{path}: holds weights, but is not a checkpoint of minifcn")
+        raise UserError(f"{path}: holds weights, but is not a checkpoint of minifcn; give a checkpoint")
     return arrays, _parsed(path, text)
 
 
 def load_record(path):
-    """What a checkpoint says beside its arrays: a dict, empty for a file of weights alone.
+    """The record of a checkpoint, a dict; empty if the file holds only weights.
 
     Parameters
     ----------
@@ -71,9 +72,9 @@ def load_record(path):
     Raises
     ------
     UserError
-        If it is missing or damaged.
+        If the file is missing or damaged.
     """
-    if Path(path).suffix != ".safetensors":
+    if Path(path).suffix.lower() != ".safetensors":
         return {}
     _, text = _read(path)
     record = None if text is None else _parsed(path, text)
@@ -82,7 +83,7 @@ def load_record(path):
 
 def _read(path):
     if not Path(path).is_file():
-        raise UserError(f"{path}: there is no such checkpoint")
+        raise UserError(f"{path}: there is no such checkpoint; check the path")
     return tensors.read(path)
 
 
@@ -90,11 +91,13 @@ def _parsed(path, text):
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: damaged, its record cannot be read ({error}); give another one") from None
+        raise UserError(
+            f"{path}: the file is damaged: its record cannot be read ({error}); give another file"
+        ) from None
 
 
 def _plain(path, name, array):
-    """The array in C order and this machine's byte order; a 0-d array stays one."""
+    """The array in C order and this machine's byte order; a 0-d array stays 0-d."""
     if array.dtype.kind not in "fiub":
-        raise UserError(f"{path} cannot be written: {name} is {array.dtype}, and a checkpoint holds real numbers")
+        raise UserError(f"{path} cannot be written: {name} is {array.dtype}; a checkpoint can hold only real numbers")
     return np.asarray(array, array.dtype.newbyteorder("="), order="C")

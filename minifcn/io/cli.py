@@ -1,4 +1,4 @@
-"""What every command shares: flags that a file can give too, and errors that are one sentence and exit code 2."""
+"""The common part of all commands: flags that a file can set, and errors as one sentence with exit code 2."""
 
 import argparse
 import json
@@ -16,9 +16,9 @@ from .settings import read_settings
 
 
 class Parser(argparse.ArgumentParser):
-    """Flags with their defaults in the help, ``--config FILE`` with the same names, and errors of one sentence.
+    """An argument parser that shows defaults in the help, reads ``--config FILE``, and raises UserError.
 
-    The command line wins over the file, and the file over the defaults.
+    The command line overrides the file, and the file overrides the defaults.
     """
 
     def __init__(self, command, description):
@@ -26,27 +26,27 @@ class Parser(argparse.ArgumentParser):
             prog=f"python -m minifcn.{command}", description=description, formatter_class=_Help, allow_abbrev=False
         )
         self.add_argument(
-            "--config", metavar="FILE", help="a .json or .toml file with the names of these flags, which win over it"
+            "--config", metavar="FILE", help="a .json or .toml file with values of these flags; flags given override it"
         )
 
     def error(self, message):
         raise UserError(f"{message} (see {self.prog} --help)")
 
     def parse(self, argv=None, under=None):
-        """All settings: of the command line, else of the file that ``--config`` names, of `under`, of the defaults."""
+        """All settings, each from the first of: command line, ``--config`` file, the dict `under`, defaults."""
         path, under = self.given(argv).get("config"), dict(under or {})
         if path is None:
             return self.over(under, "the recipe", argv) if under else self.parse_args(argv)
         return self.over(under | read_settings(path), path, argv)
 
     def given(self, argv=None):
-        """{name: value} of what the command line itself says."""
-        silent = object()  # argparse puts a default only where the namespace has nothing yet
-        blank = argparse.Namespace(**{action.dest: silent for action in self._actions})
-        return {name: value for name, value in vars(self.parse_args(argv, blank)).items() if value is not silent}
+        """{name: value} of the flags that the command line contains, without defaults."""
+        absent = object()  # argparse sets a default only if the namespace does not have the attribute
+        blank = argparse.Namespace(**{action.dest: absent for action in self._actions})
+        return {name: value for name, value in vars(self.parse_args(argv, blank)).items() if value is not absent}
 
     def over(self, settings, source, argv=None):
-        """All settings: of the command line, else of a dict that was read from the file `source`, else the defaults."""
+        """All settings, each from the first of: command line, the dict `settings`, defaults; errors name `source`."""
         argv = sys.argv[1:] if argv is None else argv
         try:
             return self.parse_args([*self._flags(settings), *argv])
@@ -54,12 +54,12 @@ class Parser(argparse.ArgumentParser):
             raise UserError(f"{source}: {error}") from None
 
     def _flags(self, settings):
-        """The flags that say on a command line what `settings` says."""
+        """`settings` as flags of a command line."""
         known = {a.dest: a for a in self._actions if a.option_strings and a.dest not in ("help", "config")}
         for name, value in settings.items():
             action = known.get(name.replace("-", "_"))
             if action is None:
-                raise UserError(f"there is no flag {name!r}; flags are {', '.join(known)}")
+                raise UserError(f"there is no flag {name!r}; the flags are {', '.join(known)}")
             if value is None:
                 continue
             if isinstance(action, argparse.BooleanOptionalAction):
@@ -67,7 +67,7 @@ class Parser(argparse.ArgumentParser):
                     raise UserError(f"{name} is {value!r}; it must be true or false")
                 yield action.option_strings[0 if value else 1]  # --mirror, --no-mirror
             elif isinstance(value, bool | list | dict):
-                raise UserError(f"{name} is {value!r}; it must be one number or text")
+                raise UserError(f"{name} is {value!r}; it must be a single number or text")
             else:
                 yield f"{action.option_strings[0]}={value}"
 
@@ -80,15 +80,15 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
 def command(function=None, *, ranks=False):
     """Turn ``function(argv)`` into a command's ``main(argv=None) -> exit code``.
 
-    0: done.  2: something the user gave cannot be used; one sentence on stderr says what.  130: interrupted (Ctrl-C).
-    129, 143: a training was stopped by SIGHUP, by SIGTERM.  141: nobody reads the output any more (``| head``).
+    0: done.  2: the user's input cannot be used; one sentence on stderr says why.  130: interrupted (Ctrl-C).
+    129, 143: a training was stopped by SIGHUP, by SIGTERM.  141: the reader of the output has closed it (``| head``).
 
-    Nothing that is printed can end it: a sign that the console lacks comes in plain characters.
+    Printing never raises UnicodeEncodeError: a character that the console lacks is replaced by plain characters.
 
     Parameters
     ----------
     ranks : bool
-        Whether it can run on several ranks: rank 0 then speaks for all.  Other commands refuse to.
+        Whether the command can run on several ranks; only rank 0 then prints.  A command that cannot is an error.
     """
     if function is None:
         return partial(command, ranks=ranks)
@@ -101,40 +101,42 @@ def command(function=None, *, ranks=False):
             if size == 1:
                 code, message = _attempt(function, argv)
             elif ranks:
-                code, message = _with_others(function, argv, rank)
+                code, message = _attempt_on_ranks(function, argv, rank)
             else:
                 code, message = 2, "error: this command is for one process: start it without mpiexec"
                 message = message if rank == 0 else None
             if message:
                 print(message, file=sys.stderr)
-            sys.stdout.flush()  # a pipe that is closed, or a disk that is full, shows here, not when Python exits
+            sys.stdout.flush()  # now, so that a closed pipe or a full disk raises here, not when Python exits
             return code
         except BrokenPipeError:
-            _give_up_output()
+            _discard_output()
             if size > 1 and not parallel.leave():
                 parallel.world().abort(141)
             return 141
         except OSError as error:
             with suppress(OSError):
                 print(f"error: standard output cannot be written ({error.strerror})", file=sys.stderr)
-            _give_up_output()
+            _discard_output()
             return 2
 
     return main
 
 
 def _prepare_output():
-    """Make the standard streams such that printing cannot fail for what is printed, nor for a stream that is closed."""
+    """Prepare the standard streams: replace closed ones, and set an error handler that can encode any character."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
-        if stream is None:  # it was closed (>&-): its number must not become that of a file of ours
+        # A closed stream (>&-) leaves its descriptor free.  The next file that is opened would get it, and prints of
+        # libraries would go into that file, so /dev/null takes the descriptor.
+        if stream is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8", errors="replace"))  # noqa: SIM115
         elif mode == "w" and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="minifcn.plain")
 
 
-def _give_up_output():
-    """What is left in the buffers goes nowhere."""
+def _discard_output():
+    """Redirect a stream that cannot be flushed to /dev/null, so that Python's exit does not raise again."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()
@@ -143,11 +145,11 @@ def _give_up_output():
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _with_others(function, argv, rank):
-    """:func:`_attempt` on this of several ranks.
+def _attempt_on_ranks(function, argv, rank):
+    """:func:`_attempt` on one of several ranks; returns the message on rank 0 only.
 
-    The others come to the same end as a rule, and rank 0 says what it is.  A rank that ends alone says so itself, and
-    ends all: they would wait for it.
+    Usually all ranks end alike, and rank 0 prints the message.  A rank that fails alone prints its own message and
+    aborts all ranks, because the others would wait for it for ever.
     """
     with _silence() if rank else nullcontext():
         code, message = _attempt(function, argv)
@@ -159,29 +161,29 @@ def _with_others(function, argv, rank):
 
 @contextmanager
 def _silence():
-    """Inside, nothing is printed."""
-    nowhere = open(os.devnull, "w", encoding="utf-8", errors="replace")  # noqa: SIM115
-    with nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+    """Discard everything that is printed inside the block."""
+    null = open(os.devnull, "w", encoding="utf-8", errors="replace")  # noqa: SIM115
+    with null, redirect_stdout(null), redirect_stderr(null):
         yield
 
 
-def _show(message, category, *where):
-    """A note is one line; other warnings say where they come from."""
-    text = f"note        {message}" if category is Note else warnings.formatwarning(message, category, *where[:2])
-    with suppress(OSError):  # a note that cannot be written must not end a command
+def _show(message, category, *location):
+    """Print a warning to stderr: a Note as one line, any other with its file and line."""
+    text = f"note        {message}" if category is Note else warnings.formatwarning(message, category, *location[:2])
+    with suppress(OSError):  # a failure to print a warning must not end the command
         print(text.rstrip(), file=sys.stderr)
 
 
 def _attempt(function, argv):
-    """(exit code, what there is to say)."""
+    """Run a command: (exit code, message for stderr or None)."""
     try:
         parallel.world()
         with warnings.catch_warnings():
             warnings.filterwarnings("default", category=Note)
-            warnings.filterwarnings("ignore", "Image size")  # Pillow's, of pictures that may fit all the same
+            warnings.filterwarnings("ignore", "Image size")  # Pillow's, for large images; most fit into memory
             warnings.showwarning = _show
             return function(argv) or 0, None
-    except SystemExit as done:  # argparse's, after --help
+    except SystemExit as done:  # argparse exits after --help
         return done.code or 0, None
     except KeyboardInterrupt:
         return 130, "interrupted"
@@ -197,7 +199,7 @@ def _attempt(function, argv):
 
 
 def write_json(path, value):
-    """Write `value` to a file, or to standard output for ``-``; of several ranks, rank 0 does."""
+    """Write `value` as JSON to a file, or to standard output for ``-``; on several ranks, only rank 0 writes."""
     if parallel.world().rank:
         return
     text = json.dumps(value, indent=2) + "\n"
@@ -208,32 +210,32 @@ def write_json(path, value):
 
 
 def at_least(least, kind=int, below=None):
-    """An argparse type: a finite number that is not below `least`, but below `below`."""
+    """An argparse type: a finite number with ``least ≤ number < below``."""
     limit = below if below is not None else 2**31 if kind is int else math.inf
 
     def convert(text):
         value = kind(text)
-        if not value >= least:  # nan is not, either
+        if not value >= least:  # not "<": this refuses NaN, too
             raise argparse.ArgumentTypeError(f"{text} is not at least {least}")
         if value >= limit:
             raise argparse.ArgumentTypeError(f"{text} is not below {limit}")
         return value
 
-    convert.__name__ = kind.__name__  # argparse names it when the text is no number
+    convert.__name__ = kind.__name__  # for argparse's message: "invalid int value"
     return convert
 
 
 seed = at_least(0, below=2**32)
-"""An argparse type: where random numbers begin."""
+"""An argparse type: the seed of the random numbers."""
 
 
 def numbers(text):
-    """An argparse type: several words with commas between."""
+    """An argparse type: a tuple of words that are separated by commas."""
     return tuple(filter(None, text.replace(" ", "").split(",")))
 
 
 def share(text):
-    """An argparse type: a number above 0, up to 1."""
+    """An argparse type: a number with ``0 < number ≤ 1``."""
     value = float(text)
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
@@ -241,17 +243,19 @@ def share(text):
 
 
 def json_file(text):
-    """An argparse type: a file that can be written, or ``-``.  Said before the work, not after it."""
+    """An argparse type: a file that can be written, or ``-``; checked now, not after the command has done its work."""
     path = Path(text)
     if text != "-" and (path.is_dir() or not path.parent.is_dir()):
-        raise argparse.ArgumentTypeError(f"{text} is a folder, or lies in none; give a file, or - for standard output")
+        raise argparse.ArgumentTypeError(
+            f"{text} is a folder, or is in a folder that does not exist; give a file, or - for standard output"
+        )
     if text != "-" and not os.access(path if path.exists() else path.parent, os.W_OK):
         raise argparse.ArgumentTypeError(f"{text} cannot be written; give another file, or - for standard output")
     return text
 
 
 def device(text):
-    """An argparse type: a device that is there."""
+    """An argparse type: a device that exists on this machine."""
     try:
         backend.to_device(backend.from_python([0]), text)
     except (RuntimeError, ValueError) as error:

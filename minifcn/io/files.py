@@ -1,4 +1,4 @@
-"""Is it a file at all?  Opening a named pipe waits for ever, so this is asked before a user's file is opened."""
+"""Check that a path is a regular file before opening it; opening a named pipe would block for ever."""
 
 import os
 import stat
@@ -24,7 +24,7 @@ def require_file(path):
         raise UserError(f"there is no file {path}; check the path") from None
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path} cannot be opened ({reason}); check the path and who may read it") from None
+        raise UserError(f"{path} cannot be opened ({reason}); check the path and its permissions") from None
     if not stat.S_ISREG(mode):
         kind = KINDS.get(stat.S_IFMT(mode), "something else")
         raise UserError(f"{path} is {kind}, not a regular file; give a file")

@@ -1,4 +1,4 @@
-"""A folder that one process at a time works in."""
+"""Lock a folder, so that only one process at a time works in it."""
 
 import os
 from contextlib import contextmanager, suppress
@@ -17,9 +17,11 @@ NAME = "lock"
 
 @contextmanager
 def locked(folder):
-    """Inside, no other process can be inside for the same folder; the kernel ends it with the process, however it ends.
+    """Hold an exclusive lock on a folder inside the block.
 
-    The file ``lock`` lies in the folder meanwhile.  On a file system that knows no locks, nothing is locked.
+    The lock is on the file ``lock`` in the folder, which is removed at the end.  The operating system releases the
+    lock when the process ends, even if it is killed, so a left-over file does not block the next process.  If the file
+    system does not support locks, the block runs without one: two processes can then write to the same folder.
 
     Parameters
     ----------
@@ -28,7 +30,7 @@ def locked(folder):
     Raises
     ------
     UserError
-        If another process is inside.
+        If another process holds the lock.
     OSError
         If the folder cannot be written.
     """
@@ -37,7 +39,7 @@ def locked(folder):
     try:
         yield
     finally:
-        if fcntl is None:  # Windows removes no open file
+        if fcntl is None:  # Windows cannot remove an open file; elsewhere remove it while it is still locked
             os.close(file)
         with suppress(OSError):
             path.unlink()
@@ -46,7 +48,7 @@ def locked(folder):
 
 
 def _take(path):
-    """The descriptor of the locked file."""
+    """Open and lock the file `path`, and return its descriptor; UserError if another process has locked it."""
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
@@ -54,18 +56,20 @@ def _take(path):
         except (BlockingIOError, PermissionError):
             os.close(file)
             raise UserError(
-                f"{path.parent} is in use: another process trains in it; wait for its end, or stop it"
+                f"{path.parent} is in use by another training process; wait until it ends, or stop it"
             ) from None
         except OSError:
-            return file  # a file system without locks
+            return file  # the file system does not support locks
         with suppress(OSError):
             if os.path.samestat(os.fstat(file), os.stat(path)):
                 return file
-        os.close(file)  # who had it before has removed it since: another process may lock a new file
+        # The previous owner removed the file between open() and the lock.  Try again: this lock is on a removed file,
+        # and does not exclude a process that creates and locks a new one.
+        os.close(file)
 
 
 def _lock(file):
-    """Raises BlockingIOError, or on Windows PermissionError, if another process has locked the file."""
+    """Lock a file; BlockingIOError, or PermissionError on Windows, if another process has locked it."""
     if fcntl is None:
         msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
     else:

@@ -1,4 +1,4 @@
-"""Reading arrays from weight files: safetensors and npz."""
+"""Read arrays from weight files: safetensors and npz."""
 
 from pathlib import Path
 
@@ -23,20 +23,21 @@ def load_weights(path):
     Raises
     ------
     UserError
-        If the file is missing, damaged, of another kind, or needs pickle (which could run code, and is never read).
+        If the file is missing, damaged or of another kind, or contains pickled objects.  They are never loaded, because
+        loading a pickle can execute code from the file.
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: there is no such weight file")
+        raise UserError(f"{path}: there is no such weight file; check the path")
     if path.suffix.lower() not in (".safetensors", ".npz"):
         raise UserError(f"{path}: cannot read {path.suffix or 'a file without a suffix'}; give .safetensors or .npz")
     if path.suffix.lower() == ".npz":
         arrays = _npz(path)
     else:
-        arrays, _ = tensors.read(path, "the .safetensors file its name says")
+        arrays, _ = tensors.read(path, "a .safetensors file")
     for name, array in arrays.items():
         if array.dtype.kind not in "fiub":
-            raise UserError(f"{path}: {name} is {array.dtype}; weights are real numbers, such as float32")
+            raise UserError(f"{path}: {name} is {array.dtype}; weights must be real numbers, such as float32")
     return arrays
 
 
@@ -44,12 +45,12 @@ def _npz(path):
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: np.asarray(archive[name]) for name in archive.files}
-    except Exception as error:  # damage makes zipfile, zlib, NumPy and ast raise nearly everything there is
-        raise UserError(f"{path}: damaged, or not the .npz file its name says ({error})") from None
+    except Exception as error:  # for a damaged file zipfile, zlib, NumPy and ast raise many kinds of exception
+        raise UserError(f"{path}: the file is damaged, or not a .npz file ({error}); give another file") from None
 
 
 def require_finite(path, arrays):
-    """Raise UserError, naming the file and the array, if a weight is NaN or infinite.
+    """Raise UserError if a weight is NaN or infinite.
 
     Parameters
     ----------
@@ -58,4 +59,4 @@ def require_finite(path, arrays):
     """
     for name, array in arrays.items():
         if not np.isfinite(array).all():
-            raise UserError(f"{path}: {name} holds NaN or infinite numbers; give another one")
+            raise UserError(f"{path}: {name} holds NaN or infinite numbers; give another file")

@@ -1,4 +1,4 @@
-"""The networks: classifiers, one FCN builder over any of them, and a short preset for each named net."""
+"""The networks: classifiers, a builder that makes an FCN from any of them, and a function for each named net."""
 
 from .alexnet import alexnet, alexnet_torchvision, caffenet
 from .classifier import Classifier, Trunk

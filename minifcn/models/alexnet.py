@@ -6,7 +6,7 @@ from .vgg import fully_connected
 
 
 def _caffe(num_classes, width, dropout, in_channels, norm_first):
-    # rounded to even numbers: conv2, conv4 and conv5 have two groups that do not mix
+    # an even number of channels, because conv2, conv4 and conv5 have two groups
     wide, layers = scaled(width / 2), {}
     a, b, c = (2 * wide(n) for n in (96, 256, 384))
 
@@ -23,12 +23,12 @@ def _caffe(num_classes, width, dropout, in_channels, norm_first):
     conv_relu(layers, "conv5", nn.Conv2d(c, b, 3, padding=1, groups=2), "relu5")
     layers["pool5"] = nn.MaxPool2d(3, 2, ceil_mode=True)
     layers |= fully_connected(b, 6, scaled(width)(4096), num_classes, dropout)
-    # FCN-AlexNet's biases learn and decay like its weights
+    # unlike in FCN-VGG16, biases have the learning rate and decay of the weights
     return Classifier(layers, 227, "fc8", {8: "pool1", 16: "pool2"}, in_channels, pad=100, bias_mults=(1.0, 1.0))
 
 
 def caffenet(num_classes=1000, width=1.0, dropout=0.5, in_channels=3):
-    """Caffe's AlexNet: convolution, ReLU, *pooling, normalisation*; 227×227 images.
+    """CaffeNet, a variant of AlexNet: convolution, ReLU, *pooling, normalisation*; 227×227 images.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def caffenet(num_classes=1000, width=1.0, dropout=0.5, in_channels=3):
     width : float
         Factor on every number of channels.
     dropout : float
-        After relu6 and relu7.
+        Probability, after relu6 and relu7.
     in_channels : int
 
     Returns

@@ -1,6 +1,7 @@
-"""From a classifier to the trunk of an FCN (§4.1): decapitated, its fully connected layers made convolutions.
+"""Classifiers, and the trunks that FCNs use (§4.1).
 
-A `Classifier` is layers in a row under the reference nets' names; a `Trunk` is what is left of one for an FCN.
+A `Classifier` is a sequence of layers with the reference nets' names.  Its `Trunk` lacks the scoring layer, and its
+fully connected layers have become convolutions.
 """
 
 from copy import copy
@@ -21,15 +22,15 @@ class Classifier(nn.Sequential):
     layers : dict of {str: Module}
         In the order they run.
     input_size : int
-        Height and width of its images.
+        Height and width of the images.
     head : str
-        The first layer that an FCN does without.
+        The first layer that is not part of the trunk.
     taps : dict of {int: str}
-        The layers whose maps a skip may score, by their stride.
+        {stride: name} of the layers whose maps a skip can score.
     in_channels : int
-        Of its images.
+        Channels of the images.
     pad : int, optional
-        Of the first layer in the reference FCN, so that images of any size have scores; None: as in the classifier.
+        Padding of the first layer in the reference FCN, which lets small images have scores; None: the classifier's.
     bias_mults : (float, float)
         ``lr_mult`` and ``decay_mult`` of the reference FCN's biases.
     """
@@ -41,12 +42,12 @@ class Classifier(nn.Sequential):
         name_by_path(self)
 
     def trunk(self, pad=None):
-        """The fully convolutional net up to its last feature map; arrays are shared.
+        """The fully convolutional net up to the last feature map; it shares the classifier's arrays.
 
         Parameters
         ----------
         pad : int, optional
-            Of the first layer; None: the reference FCN's.
+            Padding of the first layer; None: the reference FCN's.
         """
         pad = self.pad if pad is None else pad
         layers = dict(convolutionalize(self).children())
@@ -59,14 +60,14 @@ class Classifier(nn.Sequential):
 
 
 class Trunk(nn.Sequential):
-    """The fully convolutional part below the scores, whose inner maps can be asked for.
+    """The fully convolutional part below the scores; `features` returns its inner maps.
 
     Attributes
     ----------
     top : str
-        The layer of the coarsest map.
+        The layer of the coarsest map, the last one.
     taps : dict of {int: str}
-        Layers whose maps a skip may score, by their stride.
+        {stride: name} of the layers whose maps a skip can score.
     """
 
     def __init__(self, layers, taps, in_channels=3, input_size=128, bias_mults=(2.0, 0.0)):
@@ -84,7 +85,7 @@ class Trunk(nn.Sequential):
         return maps
 
     def probe(self, names):
-        """{name: map} with shapes and positions alone, from an image that is large enough; and the image."""
+        """({name: map}, image), with shapes and positions but no values, for an image of twice `input_size`."""
         size = 2 * self.input_size
         with evaluating(self), no_grad(), shapes_only():
             image = Tensor(stand_in(self.parameters()[0].data, (1, self.in_channels, size, size)), name="image")
@@ -92,12 +93,12 @@ class Trunk(nn.Sequential):
 
 
 class Streams(nn.Module):
-    """Trunks side by side, each on its own channels of the image: RGB and HHA (§5, late fusion).
+    """Several trunks, each of which reads some of the image's channels: RGB and HHA (§5, late fusion).
 
     Parameters
     ----------
     trunks : dict of {str: Trunk}
-        By the suffix of their layers' names: ``{"color": …, "hha": …}`` gives conv1_1color, conv1_1hha.
+        {suffix of the layers' names: trunk}: ``{"color": …, "hha": …}`` gives conv1_1color, conv1_1hha.
     """
 
     def __init__(self, trunks):
@@ -119,30 +120,30 @@ class Streams(nn.Module):
                 yield name + suffix, layer
 
     def features(self, x, names):
-        """{name: map} of the layers called so, of all streams."""
+        """{name: map} of the layers called `names`, which may be in any of the streams."""
         if x.shape[1] != self.in_channels:
             each = " + ".join(str(trunk.in_channels) for trunk in self.trunks.values())
             raise ValueError(f"the streams read {each} channels of the image, which has {x.shape[1]}")
         maps, first = {}, 0
         for suffix, trunk in self.trunks.items():
-            own = x[:, first : first + trunk.in_channels]
+            channels = x[:, first : first + trunk.in_channels]
             first += trunk.in_channels
             inner = [name.removesuffix(suffix) for name in names if name.endswith(suffix)]
-            maps |= {name + suffix: m for name, m in trunk.features(own, inner).items()}
+            maps |= {name + suffix: m for name, m in trunk.features(channels, inner).items()}
         return maps
 
     probe = Trunk.probe
 
 
 def name_by_path(model, separator="."):
-    """Call every inner layer, and so the operations it runs, by its whole path: ``layer1.0.conv1``."""
+    """Set the name of every inner layer, and so of its operations, to its full path: ``layer1.0.conv1``."""
     for path, module in model.named_modules():
         module.name = path.replace(".", separator)
     return model
 
 
 def conv_relu(layers, name, convolution, relu, batch_norm=False):
-    """Add a convolution to the dict `layers`, perhaps batch norm, and the ReLU that follows it."""
+    """Add a convolution, an optional batch norm, and a ReLU to the dict `layers`."""
     layers[name] = convolution
     if batch_norm:
         layers[name + "_bn"] = nn.BatchNorm2d(convolution.weight.shape[0])
@@ -150,7 +151,7 @@ def conv_relu(layers, name, convolution, relu, batch_norm=False):
 
 
 def scaled(width):
-    """A function that multiplies a number of channels by `width`, and keeps it a whole number, at least 1."""
+    """A function that multiplies a number of channels by `width` and rounds the result to an integer, at least 1."""
     if not width > 0:
-        raise ValueError("width, a factor on all numbers of channels, must be above 0")
+        raise ValueError(f"width, the factor on all numbers of channels, must be above 0, got {width!r}")
     return lambda channels: max(1, round(channels * width))

@@ -1,10 +1,10 @@
-"""The other ways to a dense output (§3.2): shift-and-stitch, filter rarefaction (à trous), and patch by patch.
+"""The alternatives to upsampling (§3.2): shift-and-stitch, filter rarefaction (à trous), and patchwise evaluation.
 
-A net with stride f gives one output every f pixels.  The paper upsamples them; here is what it weighs that against:
+A net with stride f gives one output every f pixels.  The paper upsamples these outputs, and compares that with:
 
-- *shift-and-stitch* runs the net on f² shifted images and interlaces the outputs;
-- *rarefaction* takes the strides out and spreads the taps of every later filter by as much: the same numbers, once;
-- *patch by patch* is what both replace: the window of each output, cut out and classified by itself (§3.1).
+- *shift-and-stitch*: run the net on f² shifted images and interlace the outputs;
+- *rarefaction*: remove the strides and dilate every later filter by them, which gives the same outputs in one pass;
+- *patchwise evaluation*, which both replace: cut out the window of each output and classify it alone (§3.1).
 """
 
 from copy import copy
@@ -28,13 +28,13 @@ __all__ = ["macs", "patchwise", "rarefy", "shift_and_stitch"]
 def shift_and_stitch(model, image):
     """The outputs of a net of stride f at every pixel, interlaced from f² shifted images (§3.2).
 
-    ``Y[c::f] = N(x[c:])`` for c = 0 … f − 1 along each axis: the paper's shift, by cropping instead of padding.  Every
-    prediction sits at the centre of its receptive field.
+    ``Y[c::f] = N(x[c:])`` for c = 0 … f − 1 along each axis: the paper shifts by padding, this function by cropping.
+    Every prediction is at the centre of its receptive field.
 
     Parameters
     ----------
     model : Module
-        Of convolutions, poolings and pointwise layers; run in evaluation mode, without gradients.
+        It consists of convolutions, poolings and pointwise layers; run in evaluation mode, without gradients.
     image : Tensor or array
         (N, C, H, W).
 
@@ -44,23 +44,24 @@ def shift_and_stitch(model, image):
         (N, K, H + 2P − r + 1, W + 2P − r + 1), with the receptive field r and the effective padding P (0 for a net that
         never pads) derived from the model.  ``Y[t]`` belongs to pixel ``t + (r − 1)/2 − P``.
 
-        It equals ``rarefy(model)(image)``: everywhere if no layer pads, else only away from the border (P + f − 1 cells
-        on the top and left, P on the other sides), for padding lies elsewhere around a cropped image.
+        It equals ``rarefy(model)(image)`` everywhere if no layer pads.  If one does, the padding of a cropped image is
+        at other pixels, and the two are equal only away from the border: P + f − 1 cells at the top and left, P cells
+        on the other sides.
 
     Raises
     ------
     GeometryError
-        If the outputs have no place in the image (flattened) or were upsampled: there is nothing to interlace.
+        If the outputs have no position in the image (flattened) or were upsampled, so that they cannot be interlaced.
     ValueError
-        If the image is smaller than a receptive field.
+        If the image is smaller than the window of one output.
     """
     x = _array("shift_and_stitch", image)
     units = _Units(model, x)
     sizes = [n - s + 1 for n, s in zip(x.shape[2:], units.seen)]
     if min(sizes) < 1:
         raise ValueError(
-            f"shift_and_stitch needs an image of at least {shape(units.seen)}, what one output of this net "
-            f"sees, got {shape(x.shape[2:])}"
+            f"shift_and_stitch needs an image of at least {shape(units.seen)}, the window of one output of this net, "
+            f"got {shape(x.shape[2:])}"
         )
     stitched = None
     with evaluating(model), no_grad():
@@ -69,75 +70,76 @@ def shift_and_stitch(model, image):
             if stitched is None:
                 stitched = backend.of(y).empty((*y.shape[:2], *sizes), y.dtype)
             place = stitched[:, :, top :: units.jump[0], left :: units.jump[1]]
-            place[...] = y[:, :, : place.shape[2], : place.shape[3]]  # ceil pooling: outputs of clipped windows follow
+            place[...] = y[:, :, : place.shape[2], : place.shape[3]]  # drop outputs of windows that ceil mode clipped
     return stitched
 
 
 def rarefy(model):
-    """The same net with stride 1: filter rarefaction, à trous, or dilation (§3.2).
+    """The same net with stride 1: filter rarefaction, also called à trous or dilation (§3.2).
 
-    The paper's rule, layer by layer: take a stride s out, and give every later filter ``f'[i, j] = f[i/s, j/s]`` where
-    s divides both, 0 elsewhere.  In the end layer l, pooling included, has stride 1, dilation ``D_l·d_l`` and padding
-    ``D_l·p_l`` with ``D_l = Π_{m<l} s_m``.  Receptive fields stay, and every f-th output is the old
-    one, where ceil-mode pooling clips no window.
+    The paper's rule, layer by layer: remove a stride s, and replace every later filter by ``f'[i, j] = f[i/s, j/s]`` if
+    s divides i and j, 0 otherwise.  After all layers, layer l, pooling included, has stride 1, dilation ``D_l·d_l`` and
+    padding ``D_l·p_l`` with ``D_l = Π_{m<l} s_m``.  Receptive fields do not change, and every f-th output equals an
+    output of `model`, unless ceil mode clips the window of a pooling.
 
     Parameters
     ----------
     model : Sequential
-        Of Conv2d, MaxPool2d, AvgPool2d and pointwise layers (ReLU, Dropout, normalisations), nested as you like, in
-        inception and residual blocks too.
+        It consists of Conv2d, MaxPool2d, AvgPool2d and pointwise layers (ReLU, Dropout, normalisations), which may be
+        nested in Sequentials, inception blocks and residual blocks.
 
     Returns
     -------
     Sequential
-        With the same names and the same Parameters, shared, not copied: training one trains the other.
+        It has the same names and shares the Parameters: training one net changes the other.
 
     Raises
     ------
     TypeError
-        For any other layer, by name, and what to do about it.
+        If there is any other layer; the message names it and says what to do.
     """
     if not is_row(model):
-        raise TypeError(f"rarefy takes an nn.Sequential, whose layers it can see, not {type(model).__name__}")
+        raise TypeError(f"rarefy takes an nn.Sequential, not {type(model).__name__}, whose layers it does not know")
     return _rarefied(model, (1, 1))[0]
 
 
 def patchwise(model, image, size=None, batch=32):
-    """The outputs of the whole-image pass, one by one: each from its own window, cut out of the image (§3.1).
+    """The outputs of ``model(image)`` computed one by one, each from a window that is cut out of the image (§3.1).
 
     Parameters
     ----------
     model : Module
-        Fully convolutional; run in evaluation mode, without gradients.
+        It must be fully convolutional; it is run in evaluation mode, without gradients.
     image : Tensor or array
         (N, C, H, W).
     size : int or (h, w), optional
-        Of the window.  By default what one output sees of the image, the size at which the net gives just that output:
-        its receptive field less the padding (224 for VGG16, 227 for CaffeNet).
+        Size of a window.  By default the part of the image that one output depends on, its receptive field less the
+        padding (224 for VGG16, 227 for CaffeNet); for an image of this size the net has exactly one output.
     batch : int
-        Windows a minibatch.
+        Number of windows in a batch.
 
     Returns
     -------
     array
-        (N, K, n, m), as ``model(image)``.  Equal to it if no layer pads, otherwise not: a window sees zeros where the
-        whole image has pixels.  What reaches beyond the image (the last row, with ceil pooling) is filled with zeros.
+        (N, K, n, m), like ``model(image)``.  The values are equal if no layer pads; otherwise they differ, because the
+        padding of a window replaces pixels of the image by zeros.  A window that extends beyond the image (the last
+        row, with ceil pooling) is filled with zeros there.
 
     Raises
     ------
     GeometryError
-        If the outputs have no place in the image, or were upsampled.
+        If the outputs have no position in the image, or were upsampled.
     ValueError
-        If a window of `size` has not its centre where an output has, or gives more than one output.
+        If a window of `size` cannot have the same centre as an output, or gives more than one output.
     """
     x = _array("patchwise", image)
     units = _Units(model, x)
     size = units.seen if size is None else pair(size, 1, "size")
-    corners = [s - Fraction(n - 1, 2) for s, n in zip(units.start, size)]  # of the window of output (0, 0)
+    corners = [s - Fraction(n - 1, 2) for s, n in zip(units.start, size)]  # first pixel of the window of output (0, 0)
     if any(c.denominator != 1 for c in corners):
         raise ValueError(
-            f"a window of {shape(size)} is half a pixel beside the outputs, whose centres lie at "
-            f"{float(units.start[0]):g}, {float(units.start[1]):g}: give a size of the other parity"
+            f"a window of {shape(size)} cannot be centred on an output, because the first output is at pixel "
+            f"{float(units.start[0]):g}, {float(units.start[1]):g}: give a size that is one larger or smaller"
         )
     xp = backend.of(x)
     before = [max(0, -int(c)) for c in corners]
@@ -157,8 +159,8 @@ def patchwise(model, image, size=None, batch=32):
             y = model(windows).data
             if y.shape[2:] != (1, 1):
                 raise ValueError(
-                    f"a window of {shape(size)} gives {shape(y.shape[2:])} outputs, not one: "
-                    f"one output of this net sees {shape(units.seen)} pixels"
+                    f"a window of {shape(size)} gives {shape(y.shape[2:])} outputs instead of one: "
+                    f"give the size {shape(units.seen)}, which one output of this net depends on"
                 )
             outputs.append(y[:, :, 0, 0])
     y = xp.concatenate(outputs)  # (N·n·m, K)
@@ -166,19 +168,20 @@ def patchwise(model, image, size=None, batch=32):
 
 
 def macs(model, image_size, size=None, channels=None):
-    """Multiply-adds of one image: in one pass, and patch by patch (§3.1, footnote 1).
+    """Multiply-adds for one image: in one pass, and patch by patch (§3.1, footnote 1).
 
-    ``Σ_l n_l(H)²·c_l`` against ``N·Σ_l n_l(size)²·c_l`` for N outputs, with ``n_l`` the side of layer l's map and
-    ``c_l`` the multiply-adds of one of its cells.  Layer l is computed about ``(n_l(size)·j_l/S)²`` times over.
+    One pass takes ``Σ_l n_l(H)²·c_l``, and N patches take ``N·Σ_l n_l(size)²·c_l``, where ``n_l`` is the side of layer
+    l's map and ``c_l`` the multiply-adds of one of its cells.  With the jump ``j_l`` of layer l and the stride S of the
+    net, patches compute each cell of layer l about ``(n_l(size)·j_l/S)²`` times.
 
     Parameters
     ----------
     model : Module
     image_size : int or (h, w)
     size : int or (h, w), optional
-        Of a patch, as for :func:`patchwise`.
+        Size of a patch, as for :func:`patchwise`.
     channels : int, optional
-        Of the image; None: the model's ``in_channels``, else 3.
+        Channels of the image; None: the model's ``in_channels``, or 3 if it has none.
 
     Returns
     -------
@@ -193,14 +196,14 @@ def macs(model, image_size, size=None, channels=None):
 
 
 class _Units:
-    """Where the outputs of a model lie on an image, from a run for shapes alone; everything a pair (h, w).
+    """The positions of a model's outputs on an image, found by running only the shapes; all values are pairs (h, w).
 
     Attributes
     ----------
-    grid : how many there are
-    jump : pixels from one to the next, f
-    start : the centre of output (0, 0)
-    seen : pixels of the image that one output sees, its receptive field less the padding, ``r − 2P``
+    grid : number of outputs
+    jump : distance of neighbouring outputs in pixels, f
+    start : centre of output (0, 0)
+    seen : size of the part of the image that one output depends on: its receptive field less the padding, ``r − 2P``
     """
 
     def __init__(self, model, x):
@@ -214,8 +217,8 @@ class _Units:
         (root,) = image.where
         if any(len(m.sees) > 1 for m in y.where[root]) or any(j.denominator > 1 for j in field.jump):
             raise GeometryError(
-                f"the outputs of {type(model).__name__} were upsampled: neighbours see the same windows, so there is "
-                "none to cut out or to shift for each; give the net below its upsampling layers"
+                f"the outputs of {type(model).__name__} were upsampled, so neighbouring outputs depend on the same "
+                "window of the image; give the part of the net below its upsampling layers"
             )
         self.grid, self.start = y.shape[2:], field.start
         self.jump = tuple(map(int, field.jump))
@@ -232,7 +235,7 @@ POINTWISE = (nn.ReLU, nn.Dropout, nn.LocalResponseNorm, nn.BatchNorm2d, nn.Scale
 
 
 def _rarefied(module, spread):
-    """A copy of `module` whose taps lie `spread` apart (h, w), and how far apart those of the layers after it must."""
+    """A copy of `module` with stride 1 and its dilation multiplied by `spread` (h, w); the spread of later layers."""
     if is_row(module):
         layers = {}
         for name, child in module.children():
@@ -245,7 +248,7 @@ def _rarefied(module, spread):
         branch, after = _rarefied(module.branch, spread)
         downsample = module.downsample and _rarefied(module.downsample, spread)[0]
         return in_mode(nn.Residual(branch, downsample), module), after
-    layer = copy(module)  # its own options and mode; the Parameters are the same objects
+    layer = copy(module)  # a shallow copy: options and mode can differ, the Parameters are shared
     if isinstance(module, POINTWISE):
         return layer, spread
     if not isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
@@ -254,7 +257,7 @@ def _rarefied(module, spread):
     stride = options["stride"]
     stride = pair(module.kernel_size if stride is None else stride, 1, "stride")
     padding, dilation = pair(options["padding"]), pair(options["dilation"])
-    options |= dict(  # with stride 1, ceil_mode has nothing left to round up
+    options |= dict(  # ceil_mode can stay: it has no effect at stride 1
         stride=1,
         padding=tuple(p * d for p, d in zip(padding, spread)),
         dilation=tuple(k * d for k, d in zip(dilation, spread)),
@@ -265,7 +268,10 @@ def _rarefied(module, spread):
 
 def _advice(module):
     if isinstance(module, nn.Flatten | nn.Linear):
-        return "a fully connected layer sees one size only; make it a convolution first (nn.surgery.convolutionalize)"
+        return "a fully connected layer has one input size; make it a convolution first (nn.surgery.convolutionalize)"
     if isinstance(module, nn.ConvTranspose2d):
-        return "it upsamples what rarefaction would compute densely; rarefy the net below it"
-    return "only convolutions, poolings and pointwise layers can be, in rows, branches or residual blocks; rarefy those"
+        return "rarefaction replaces upsampling; rarefy the net below this layer"
+    return (
+        "give a net of convolutions, poolings and pointwise layers, which may be nested in nn.Sequential, nn.Branches "
+        "and nn.Residual"
+    )

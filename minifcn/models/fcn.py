@@ -1,4 +1,4 @@
-"""A fully convolutional network from any trunk (§4): the trunk's maps, and one head a kind of label."""
+"""Build a fully convolutional network from any trunk (§4): the trunk's maps, and one head for each kind of label."""
 
 from .. import nn
 from ..arrays import backend
@@ -22,9 +22,18 @@ CLASSIFIERS = {
         lenet, lenet_caffe, caffenet, alexnet, alexnet_torchvision, vgg11, vgg16, vgg19, googlenet, resnet18, resnet50,
     )
 }  # fmt: skip
-"""The classifiers: each can be the trunk of an FCN."""
+"""The classifiers by name: each can become the trunk of an FCN."""
 
-TRUNKS = ("mini", *CLASSIFIERS)
+
+def _of_classifier(name):
+    def build(pad=None, **options):
+        return CLASSIFIERS[name](num_classes=1, **options).trunk(pad)
+
+    return build
+
+
+TRUNKS = {"mini": mini} | {name: _of_classifier(name) for name in CLASSIFIERS}
+"""What builds each trunk, by name: a function of ``pad`` and options such as ``width`` and ``in_channels``."""
 
 
 class FCN(nn.Module):
@@ -34,18 +43,21 @@ class FCN(nn.Module):
     ----------
     trunk : Trunk or Streams
     heads : dict of {str: SkipHead or ConvHead}
-        By the name of their kind of label; the first is the one that ``model(image)`` and ``predict`` answer with.
+        {kind of label: head}; ``model(image)`` and ``predict`` return the scores of the first head.
 
     Attributes
     ----------
     preprocessing : Preprocessing
-        From raw RGB images to the input; saved with the weights.
+        Converts raw RGB images to the model's input; saved with the weights.
     classes, palette
-        What the classes are called and how they are drawn, once a data set has said so.
+        Names and colours of the classes; None until they are taken from a data set or a checkpoint.
+    build_arguments : dict or None
+        How to build this model again, ``{"name": name in MODELS, "options": keyword arguments}``; None if it was not
+        built by a named net's function.  A checkpoint stores it under the key ``model`` of its record.
     """
 
     transparent = ("trunk", "heads")
-    classes = palette = recipe = None
+    classes = palette = build_arguments = None
 
     def __init__(self, trunk, heads):
         self.trunk, self.heads, self.first = trunk, heads, next(iter(heads))
@@ -57,11 +69,11 @@ class FCN(nn.Module):
         return {name: head(maps, image) for name, head in heads.items()}
 
     def forward(self, image):
-        """Scores (N, num_classes, H, W) of images (N, C, H, W): those of the first head."""
+        """Scores (N, num_classes, H, W) of the first head, for images (N, C, H, W)."""
         return self._scores(image, {self.first: self.heads[self.first]})[self.first]
 
     def outputs(self, image):
-        """{name of the head: its scores (N, C, H, W)}: all of them, for training."""
+        """{name of a head: its scores (N, C, H, W)}, of all heads, for training."""
         return self._scores(image if isinstance(image, Tensor) else Tensor(image), self.heads)
 
     def predict(self, images):
@@ -90,29 +102,32 @@ def fcn(
 ):  # fmt: skip
     """A fully convolutional network over a trunk, with the reference nets' learning rates.
 
-    Score layers start at zero, so that the first prediction is uniform (a loss of ln C per pixel); interpolation layers
-    start bilinear and, unless `learn_upsampling`, stay so; biases learn twice as fast as weights and do not decay
-    (FCN-AlexNet's do as its weights), nor do the scales and shifts of batch norm.
+    Score layers start at zero, so that the first prediction is uniform (a loss of ln C per pixel).  Interpolation
+    layers start as bilinear interpolation, and are frozen unless `learn_upsampling`.  Biases have twice the learning
+    rate of weights and no weight decay, except FCN-AlexNet's, which have both of the weights.  The scales and shifts of
+    batch norm have no weight decay.
 
     Parameters
     ----------
     trunk : str or Trunk
-        One of ``mf.models.TRUNKS``: a classifier is decapitated and convolutionalized for it.
+        A trunk, or the name of one in ``mf.models.TRUNKS``; a classifier's head is removed, and its fully connected
+        layers become convolutions.
     stride : int
-        Of the finest fused score: 32, 16, 8; 4 and 2 go beyond the paper.
+        Stride of the finest fused scores: 32, 16 or 8; 4 and 2 go beyond the paper.
     num_classes : int or dict of {str: int}
         A dict makes a head for each kind of label: ``{"sem": 33, "geo": 3}``.
     pad : int, optional
-        Of the trunk's first layer; None: the reference net's, 100 for VGG and AlexNet.  Crops are derived, so any that
-        leaves enough cells will do.
+        Padding of the trunk's first layer; None: the reference net's, 100 for VGG and AlexNet.  Crops are derived from
+        it, so any padding works that gives the coarsest map enough cells.
     width : float
         Factor on all numbers of channels of the trunk.
     learn_upsampling : bool
-        Train the interpolation layers but the last.
+        Train the interpolation layers except the last.
     scales : dict of {str: float}, optional
         Frozen factors on maps before they are scored: ``{"pool4": 0.01, "pool3": 0.0001}`` for at-once training.
     image_size : int or (int, int), optional
-        Take the smallest `pad` that suits images of this size: the reference nets' 100 suits all, at a price.
+        Use the smallest `pad` that works for images of this size.  The reference nets' 100 works for all sizes, but
+        costs time and memory.
     **trunk_options
         For the trunk: ``batch_norm``, ``dropout``, ``in_channels``, ``output_stride`` …; ``streams``: see
         :func:`build_trunk`.
@@ -123,12 +138,14 @@ def fcn(
     """
     if image_size is not None:
         if pad is not None:
-            raise ValueError("give pad, or the image_size that it shall suit, not both")
+            raise ValueError("give either pad or image_size, from which pad is computed, not both")
         pad = minimal_padding(lambda p: _outline(trunk, stride, num_classes, p, trunk_options), image_size)
     if isinstance(trunk, str):
         trunk = build_trunk(trunk, pad, width=width, **trunk_options)
     elif pad is not None or width != 1.0 or trunk_options:
-        raise ValueError("a trunk that is built already has its padding and options: give them when building it")
+        raise ValueError(
+            "pad, width and other options cannot change a trunk that is already built: give a trunk's name"
+        )
     heads = {
         kind: SkipHead(trunk, stride, n, learn_upsampling, scales, suffix=kind and f"_{kind}")
         for kind, n in _kinds(num_classes).items()
@@ -140,27 +157,29 @@ def _kinds(num_classes):
     """{name of a head: its number of classes}."""
     kinds = num_classes if isinstance(num_classes, dict) else {"": num_classes}
     if not kinds or min(kinds.values()) < 1:
-        raise ValueError(f"num_classes is at least 1, or names heads of at least 1 class each, got {num_classes!r}")
+        raise ValueError(
+            f"num_classes must be at least 1, or a dict of a number for each head, at least 1 each, got {num_classes!r}"
+        )
     return kinds
 
 
 def _outline(trunk, stride, num_classes, pad, trunk_options):
-    """The same net without its numbers: enough to ask for sizes."""
+    """The net without values, which is enough to compute sizes."""
     with shapes_only():
         return fcn(trunk, stride, num_classes, pad, **trunk_options)
 
 
 def fcn_conv(trunk, num_classes=21, aux=True, image_size=None, **trunk_options):
-    """torchvision's FCN: a dilated trunk, a small convolutional head, interpolation to the image's size.
+    """torchvision's FCN: a dilated trunk, a small convolutional head, and interpolation to the image's size.
 
     Parameters
     ----------
     trunk : str
     num_classes : int
     aux : bool
-        A second head on the next finer stage, whose loss counts half: only for training.
+        Add a second head, on the next finer stage, for training only; its loss has the factor ½.
     image_size : None
-        There is no padding to choose: interpolation gives every size its scores.
+        Must be None: interpolation works for every size, so there is no padding to choose.
     **trunk_options
         For the trunk: ``output_stride``, ``width`` …
 
@@ -169,9 +188,9 @@ def fcn_conv(trunk, num_classes=21, aux=True, image_size=None, **trunk_options):
     FCN
     """
     if image_size is not None:
-        raise ValueError("it takes images of any size with the padding it has: there is no least one to look for")
+        raise ValueError("image_size is not an option of this net, which takes images of any size: leave it out")
     if isinstance(num_classes, dict) or num_classes < 1:
-        raise ValueError(f"num_classes is at least 1, a number for its one kind of label, got {num_classes!r}")
+        raise ValueError(f"num_classes must be one number, at least 1, for this net, got {num_classes!r}")
     trunk = build_trunk(trunk, **trunk_options)
     heads = {"out": ConvHead(trunk, num_classes, trunk.top, "classifier")}
     if aux:
@@ -180,30 +199,28 @@ def fcn_conv(trunk, num_classes=21, aux=True, image_size=None, **trunk_options):
 
 
 def build_trunk(name, pad=None, streams=None, **options):
-    """The trunk called `name`; a classifier's is what it has below its scores, as a fully convolutional net.
+    """The trunk called `name`; from a classifier, the layers below its scores as a fully convolutional net.
 
     Parameters
     ----------
     name : str
         One of `TRUNKS`.
     pad : int, optional
-        Of the first layer; None: the net's own.
+        Padding of the first layer; None: the net's default.
     streams : sequence of str, optional
-        Suffixes of the layers' names: as many trunks side by side, each on channels of its own (late fusion, §5).
+        Suffixes of layer names.  Each suffix makes one trunk, which reads its part of the channels (late fusion, §5).
     **options
-        Of the trunk: ``width``, ``in_channels`` …
+        Options of the trunk: ``width``, ``in_channels`` …
     """
     if streams:
         return Streams({suffix: build_trunk(name, pad, **options) for suffix in streams})
     if name not in TRUNKS:
-        raise ValueError(f"no trunk is called {name!r}: choose from {', '.join(TRUNKS)}")
-    if name == "mini":
-        return mini(**options) if pad is None else mini(pad=pad, **options)
-    return CLASSIFIERS[name](num_classes=1, **options).trunk(pad)
+        raise ValueError(f"there is no trunk {name!r}: choose one of {', '.join(TRUNKS)}")
+    return TRUNKS[name](**options) if pad is None else TRUNKS[name](pad=pad, **options)
 
 
 def with_reference_rates(model):
-    """Set each parameter's ``lr_mult`` and ``decay_mult`` to those of the reference nets."""
+    """Set each parameter's ``lr_mult`` and ``decay_mult`` to the reference nets' values, and return the model."""
     norms = {id(p) for m in model.modules() if isinstance(m, nn.BatchNorm2d) for p in (m.weight, m.bias)}
     scores = {id(p) for head in model.heads.values() for p in head.parameters()}
     for name, parameter in model.named_parameters():

@@ -1,4 +1,4 @@
-"""GoogLeNet (Szegedy et al. 2015), the main tower of Caffe's bvlc_googlenet, under its names."""
+"""GoogLeNet (Szegedy et al. 2015): the main tower of Caffe's bvlc_googlenet, with its layer names."""
 
 from .. import nn
 from .classifier import Classifier, conv_relu, name_by_path, scaled
@@ -13,7 +13,7 @@ BLOCKS = {
 
 
 def inception(channels, c1, r3, c3, r5, c5, projection):
-    """1×1 | 1×1 → 3×3 | 1×1 → 5×5 | max pooling → 1×1, side by side, all centred on the same cell."""
+    """Four parallel branches: 1×1 | 1×1 → 3×3 | 1×1 → 5×5 | max pooling → 1×1, all centred on the same cell."""
 
     def branch(*convolutions, pool=None):
         layers, inputs = {} if pool is None else {"pool": pool}, channels
@@ -39,13 +39,13 @@ def googlenet(num_classes=1000, width=1.0, dropout=0.4, in_channels=3):
     width : float
         Factor on every number of channels.
     dropout : float
-        Before the classifier.
+        Probability, before the last layer.
     in_channels : int
 
     Returns
     -------
     Classifier
-        An FCN does without the 7×7 average pooling and what follows it (§4.1).
+        Its trunk ends before the 7×7 average pooling (§4.1).
     """
     wide, layers = scaled(width), {}
     stem, channels = wide(64), wide(192)
@@ -69,5 +69,6 @@ def googlenet(num_classes=1000, width=1.0, dropout=0.4, in_channels=3):
         "loss3/classifier": nn.Linear(channels, num_classes),
     }  # fmt: skip
     taps = {4: "pool1/3x3_s2", 8: "pool2/3x3_s2", 16: "pool3/3x3_s2"}
-    classifier = Classifier(layers, 224, "pool5/7x7_s1", taps, in_channels, pad=20)  # an FCN that was never released
+    # pad=20 is our choice: the authors never released their FCN-GoogLeNet
+    classifier = Classifier(layers, 224, "pool5/7x7_s1", taps, in_channels, pad=20)
     return name_by_path(classifier, "/")  # inception_3a/1x1

@@ -1,8 +1,8 @@
-"""From a trunk's maps to scores for every pixel: the paper's skips and bilinear deconvolutions, and torchvision's head.
+"""Heads compute scores for every pixel from a trunk's maps: the paper's skips with upsampling, and torchvision's head.
 
-The skips of §4.2 are a loop: the coarsest score is upsampled by 2 and added to a 1×1 score of the next finer map, until
-`stride` is reached; one last transposed convolution leads to pixels.  Kernels and crops are derived from where the maps
-lie on the image.  Layers carry the reference nets' names.
+The skips of §4.2 are a loop: the coarsest scores are upsampled by 2 and added to 1×1 scores of the next finer map,
+until `stride` is reached; a last transposed convolution upsamples to pixels.  Kernel sizes and crops are derived from
+the positions of the maps on the image.  Layers have the reference nets' names.
 """
 
 from .. import nn, ops
@@ -11,36 +11,37 @@ from ..errors import GeometryError
 
 
 class SkipHead(nn.Module):
-    """score_fr, upscore2, score_pool4 … : coarse scores, fused with finer ones, upsampled to pixels.
+    """Coarse scores, fused with finer ones and upsampled to pixels: the layers score_fr, upscore2, score_pool4 …
 
     Parameters
     ----------
     trunk : Trunk or Streams
     stride : int
-        Of the finest map that is scored.
+        Stride of the finest map that is scored.
     num_classes : int
     learn_upsampling : bool
-        Train the interpolation layers from their bilinear start, but for the last (CVPR §4.3); by default all are
-        frozen, as in the reference code.
+        Train the interpolation layers except the last, starting from bilinear interpolation (CVPR §4.3).  By default
+        all are frozen, as in the reference code.
     scales : dict of {str: float}
-        Frozen factors on the maps of skips, ``{"pool4": 0.01}``: they even out the streams of at-once training.
+        Frozen factors on the maps of skips, ``{"pool4": 0.01}``; in at-once training they give all streams similar
+        magnitudes.
     suffix : str
-        Of every layer's name: ``_sem`` and ``_geo`` in the net with two heads.
+        Suffix of every layer's name: ``_sem`` and ``_geo`` in the net with two heads.
     """
 
     loss_weight = 1.0
 
     def __init__(self, trunk, stride, num_classes, learn_upsampling=False, scales=None, suffix=""):
         self.num_classes, self.suffix, self.name = num_classes, suffix, f"score{suffix}"
-        self.streams = list(getattr(trunk, "trunks", [""]))  # the suffixes of a trunk that is several
-        self.top, self.skips = trunk.top, []  # (name of the upsampling before it, of its score, of its map)
+        self.streams = list(getattr(trunk, "trunks", [""]))  # suffixes of the streams; "" if there is only one
+        self.top, self.skips = trunk.top, []  # for each skip: names of the upsampling before it, its score, its map
         scales, taps = dict(scales or {}), trunk.taps
         maps, image = trunk.probe(self._in_every_stream([self.top, *taps.values()]))
         here = self._place(maps, self.top)
         factor = int(here.jump)
         if stride & (stride - 1) or stride not in (*taps, factor):
             strides = ", ".join(map(str, sorted({*taps, factor})))
-            raise ValueError(f"stride must be a power of two that a map of the trunk has ({strides}), got {stride}")
+            raise ValueError(f"stride must be a power of two and a stride of the trunk ({strides}), got {stride}")
 
         self._add_scores("fr", self.top, maps)
         upsampling = "upscore2"
@@ -53,12 +54,12 @@ class SkipHead(nn.Module):
             self.skips.append((upsampling, name, tap))
             upsampling = f"upscore_{name}"
         if scales:
-            raise ValueError(f"there are no skips to scale at {', '.join(scales)}")
+            raise ValueError(f"scales names maps that no skip reads ({', '.join(scales)}): leave them out")
         self.last = "upscore" if not self.skips else f"upscore{factor}" if factor > 2 else upsampling
         self._add_upsampling(self.last, factor, here, _axis(image), learn=False)
 
     def _add_scores(self, name, tap, maps, scale=None):
-        """A 1×1 score of a map in every stream, perhaps of the map times a frozen factor."""
+        """Add a 1×1 score layer for a map, in every stream, and before it a frozen factor if `scale` is given."""
         for stream in self.streams:
             channels = maps[tap + stream].shape[1]
             if scale is not None:
@@ -69,7 +70,7 @@ class SkipHead(nn.Module):
             setattr(self, f"score_{name}{stream}{self.suffix}", layer)
 
     def _add_upsampling(self, name, factor, here, target, learn):
-        """A bilinear upsampling of cells at `here` onto cells at `target`; where its own cells lie."""
+        """Add a bilinear upsampling of cells at `here` to cells at `target`; the positions of the upsampled cells."""
         kernel = upsampling_kernel(here, factor, target)
         layer = nn.ConvTranspose2d(
             self.num_classes, self.num_classes, kernel, stride=factor, groups=self.num_classes, bias=False,
@@ -94,7 +95,7 @@ class SkipHead(nn.Module):
         return getattr(self, name + self.suffix, None)
 
     def _score(self, maps, name, tap):
-        """The score of a map; of several streams the mean of theirs."""
+        """The scores of a map; with several streams, the mean of their scores."""
         scores = []
         for stream in self.streams:
             scale, score = self._layer(f"scale_{name}{stream}"), self._layer(f"score_{name}{stream}")
@@ -111,7 +112,7 @@ class SkipHead(nn.Module):
         return self.crop(self._layer(self.last)(score), image)
 
     def crop(self, x, like):
-        """What of `x` lies over `like`; to see what it does, put another in its place: ``head.crop = mine``."""
+        """`x` cropped to the extent of `like`; a notebook can replace this function: ``head.crop = mine``."""
         return ops.crop(x, like)
 
 
@@ -123,11 +124,11 @@ class ConvHead(nn.Module):
     trunk : Trunk
     num_classes : int
     tap : str
-        The map it reads.
+        The layer whose map the head reads.
     name : str
         ``classifier``, or ``aux_classifier``.
     loss_weight : float
-        Of its loss beside the first head's.
+        Factor on this head's loss; the first head's is 1.
     """
 
     transparent = ("layers",)
@@ -153,30 +154,32 @@ class ConvHead(nn.Module):
 
 
 def upsampling_kernel(here, factor, target):
-    """The kernel of a bilinear upsampling by `factor` whose cells coincide with those of `target`: 2f, else 2f − 1.
+    """The kernel size, 2f or 2f − 1, with which a bilinear upsampling by f yields cells on the grid of `target`.
 
-    An even kernel moves the centre by half a cell against an odd one; which of the two meets the target's grid depends
-    on where the coarse cells lie.  For FCN-VGG16 that is 64, for FCN-AlexNet 63 (reference nets).
+    The centres of cells upsampled with an even and with an odd kernel differ by half a cell, so only one of the two
+    sizes fits the target's grid.  It is 64 for FCN-VGG16 and 63 for FCN-AlexNet, as in the reference nets.
 
     Parameters
     ----------
     here, target : AxisMap
+        Positions of the cells before the upsampling, and on the target's grid.
     factor : int
+        f.
 
     Raises
     ------
     GeometryError
-        If neither does.
+        If neither size fits.
     """
     for kernel in (2 * factor, 2 * factor - 1):
         up = here.spread(kernel, factor, 0)
         if up.jump == target.jump and ((target.start - up.start) / up.jump).denominator == 1:
             return kernel
-    raise GeometryError(f"no bilinear kernel upsamples cells at {here} by {factor} onto cells at {target}")
+    raise GeometryError(f"no bilinear kernel upsamples cells at {here} by {factor} to cells at {target}")
 
 
 def fuse(up, skip, crop=None):
-    """The sum of two score maps over the extent of the smaller; `crop` is `ops.crop` or works as it does."""
+    """The sum of two score maps, the larger cropped to the extent of the smaller by `crop` (default: `ops.crop`)."""
     crop = crop or ops.crop
     if all(n <= m for n, m in zip(up.shape[2:], skip.shape[2:])):
         return up + _cropped(crop, skip, up)
@@ -189,6 +192,6 @@ def _cropped(crop, x, like):
 
 
 def _axis(tensor):
-    """Where a probed map lies along h (along w it lies alike)."""
+    """The positions of a probed map's cells along h; those along w are the same, because the probed image is square."""
     ((h, _),) = tensor.where.values()
     return h

@@ -5,7 +5,7 @@ from .classifier import Classifier, scaled
 
 
 def lenet(num_classes=10, width=1.0, in_channels=1):
-    """LeNet-5 for 32×32 digits, with ReLU for its scaled tanh and a plain mean for its trained subsampling.
+    """LeNet-5 for 32×32 digits, with ReLU in place of the scaled tanh, and a mean in place of trained subsampling.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def lenet(num_classes=10, width=1.0, in_channels=1):
 
 
 def lenet_caffe(num_classes=10, width=1.0, in_channels=1):
-    """Caffe's LeNet for 28×28 digits: no ReLU but one, max pooling, wider; see :func:`lenet`."""
+    """Caffe's LeNet for 28×28 digits: only one ReLU, max pooling, more channels; see :func:`lenet`."""
     conv1, conv2, ip1 = map(scaled(width), (20, 50, 500))
     layers = dict(
         conv1=nn.Conv2d(in_channels, conv1, 5), pool1=nn.MaxPool2d(2, ceil_mode=True),

@@ -1,14 +1,14 @@
-"""A small VGG-like trunk for a laptop: five stages of 3×3 convolutions, each halved by a ceil-mode max pooling."""
+"""A small VGG-like trunk for a laptop: five stages of 3×3 convolutions, each with a max pooling by 2 in ceil mode."""
 
 from .. import nn
 from .classifier import Trunk, conv_relu, scaled
 
-STAGES = ((16,), (32,), (64, 64), (96, 96), (96, 96))  # few convolutions where maps are large: that is where time goes
+STAGES = ((16,), (32,), (64, 64), (96, 96), (96, 96))  # few convolutions on large maps, because those take most time
 TOP = 128  # channels of fc7
 
 
 def mini(width=1.0, batch_norm=True, dropout=0.3, in_channels=3, pad=1):
-    """conv1_1 … pool5, fc7: the paper's trunk at a tenth of its size, padded so that no size is lost.
+    """The paper's trunk at a tenth of its size: conv1_1 … pool5, fc7; 3×3 convolutions keep the size of a map.
 
     Parameters
     ----------
@@ -17,10 +17,10 @@ def mini(width=1.0, batch_norm=True, dropout=0.3, in_channels=3, pad=1):
     batch_norm : bool
         Normalise after every convolution.
     dropout : float
-        After fc7.
+        Probability, after fc7.
     in_channels : int
     pad : int
-        Of conv1_1; 1 keeps the image's size.
+        Padding of conv1_1; 1 keeps the image's size.
 
     Returns
     -------

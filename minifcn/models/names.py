@@ -1,15 +1,15 @@
-"""What other libraries call the same arrays."""
+"""The names that torchvision uses for the same arrays."""
 
 from .. import nn
 from .fcn import FCN
 
 
 def torchvision_names(model):
-    """{torchvision's name: ours} for every parameter and buffer of a classifier, or of ``fcn_resnet50``.
+    """{torchvision's name: minifcn's} for every parameter and buffer of a classifier, or of ``fcn_resnet50``.
 
-    torchvision numbers the layers of VGG and AlexNet: ``features.0`` … up to the flattening, ``classifier.0`` … after
-    it, each ReLU, pooling and dropout counted.  So do we, by position.  Its ResNets carry the names we took; in its FCN
-    they stand under ``backbone``.
+    torchvision numbers the layers of VGG and AlexNet, including ReLU, pooling and dropout: ``features.0`` … before the
+    flattening, ``classifier.0`` … after it; the names follow from the positions.  ResNets have the same names in both
+    libraries, with the prefix ``backbone.`` in torchvision's FCN.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def torchvision_names(model):
     Raises
     ------
     ValueError
-        For any other net: torchvision's of that name, if there is one, has other layers.
+        For any other net.  torchvision's nets of the same name, such as AlexNet, have other layers.
     """
     ours, layers = list(model.state_dict()), dict(model.children())
     if isinstance(model, FCN) and "classifier" in layers:
@@ -34,7 +34,7 @@ def torchvision_names(model):
     norms = any(isinstance(layer, nn.LocalResponseNorm) for layer in layers.values())
     if norms or getattr(model, "head", None) != "fc8":
         raise ValueError(
-            "torchvision has no net of these layers: its arrays fit VGG, alexnet_torchvision, ResNets and fcn_resnet50"
+            "torchvision has no net with these layers: give a VGG, alexnet_torchvision, a ResNet or fcn_resnet50"
         )
     theirs, part, position = {}, "features", 0
     for name, layer in layers.items():

@@ -1,8 +1,9 @@
-"""The named nets, each a line over ``fcn(trunk, stride)``; and models by their names.
+"""The named nets, each a call of ``fcn(trunk, stride)``, and functions to build or load a model by name.
 
-The first layer is padded by 100, as in the reference nets: every image down to 1×1 has scores for all its pixels.  Any
-padding that fits will do (``pad=81``, or ``image_size=224`` for the smallest), for crops are derived.  ``width`` makes
-a net that learns on a laptop.  Options are those of :func:`minifcn.models.fcn`.
+The first layer of the VGG and AlexNet nets is padded by 100, as in the reference nets, so that even a 1×1 image has
+scores for all pixels.  Crops are derived from the padding, so other values work too (``pad=81``, or ``image_size=224``
+for the smallest one).  A small ``width`` makes a net that learns on a laptop.  Options are those of
+:func:`minifcn.models.fcn`.
 """
 
 from functools import wraps
@@ -12,19 +13,19 @@ from . import store
 from .fcn import CLASSIFIERS, fcn, fcn_conv
 
 MODELS = {}
-"""The named nets that segment."""
+"""The functions that build the named segmentation nets."""
 
-AT_ONCE = dict(pool4=0.01, pool3=0.0001)  # the PAMI paper's: they about equalise the norms of the maps
+AT_ONCE = dict(pool4=0.01, pool3=0.0001)  # from the PAMI paper: they make the norms of the maps about equal
 TWO_STREAMS = dict(num_classes=40, streams=("color", "hha"))
 
 
 def _named(function):
-    """Enter a net among the named ones; what it builds remembers how, and so can be saved and built again."""
+    """Add a function to `MODELS`, and let its models record their `build_arguments`, for their checkpoints."""
 
     @wraps(function)
     def build(*args, **options):
         model = function(*args, **options)
-        model.recipe = model.recipe or dict(name=function.__name__, options=options)
+        model.build_arguments = model.build_arguments or dict(name=function.__name__, options=options)
         return model
 
     MODELS[function.__name__] = build
@@ -50,14 +51,14 @@ def fcn8s_mini(pretrained=None, **options):
     Parameters
     ----------
     pretrained : {None, "earth"}
-        Load weights that the package ships: seven kinds of surface on NASA's Blue Marble.
+        Load weights that come with the package: they segment NASA's Blue Marble into seven classes.
     **options
-        See :func:`fcn`: ``num_classes``, ``width``, ``batch_norm``, ``dropout``, ``learn_upsampling``; not beside
-        `pretrained`.
+        See :func:`fcn`: ``num_classes``, ``width``, ``batch_norm``, ``dropout``, ``learn_upsampling``; they cannot be
+        combined with `pretrained`.
     """
     if pretrained is not None:
         if options:
-            raise ValueError(f"pretrained weights come with their own net: leave out {', '.join(options)}")
+            raise ValueError(f"pretrained weights determine the net's options: leave out {', '.join(options)}")
         return load(store.pretrained_path("fcn8s_mini", pretrained))
     return fcn("mini", stride=8, **options)
 
@@ -120,12 +121,12 @@ def fcn32s_alexnet(**options):
 def fcn32s_googlenet(**options):
     """FCN-GoogLeNet (§4.1), without its average pooling: 6 million parameters.
 
-    Never released by the authors; padded by 20 every image down to 1×1 has scores for all its pixels.
+    The authors never released it.  With the padding of 20, even a 1×1 image has scores for all pixels.
 
     Parameters
     ----------
     **options
-        As :func:`minifcn.models.fcn` takes them.
+        Options of :func:`minifcn.models.fcn`.
     """
     return fcn("googlenet", stride=32, **options)
 
@@ -138,13 +139,13 @@ def fcn_resnet50(**options):
 
 @_named
 def fcn16s_siftflow(**options):
-    """The two-headed net for SIFT Flow (§5): 33 semantic and 3 geometric classes over one trunk, losses added."""
+    """The net with two heads for SIFT Flow (§5): 33 semantic and 3 geometric classes, one trunk, the sum of losses."""
     return _two_heads(16, **options)
 
 
 @_named
 def fcn8s_siftflow(**options):
-    """The two-headed net with scores of pool3 (PAMI §5)."""
+    """The net with two heads for SIFT Flow, fused with scores of pool3, too (PAMI §5)."""
     return _two_heads(8, **options)
 
 
@@ -152,27 +153,27 @@ def _two_heads(stride, num_classes=None, **options):
     num_classes = dict(sem=33, geo=3) if num_classes is None else num_classes
     if not isinstance(num_classes, dict):
         raise ValueError(
-            "it has a head for each of two kinds of label, and num_classes says so: dict(sem=33, geo=3); for labels of "
-            f"one kind there is fcn{stride}s_vgg16"
+            f"num_classes must have a number for each head, such as dict(sem=33, geo=3), got {num_classes!r}; for "
+            f"one kind of label use fcn{stride}s_vgg16"
         )
     return fcn("vgg16", stride=stride, num_classes=num_classes, **options)
 
 
 @_named
 def fcn32s_nyud_rgbd(**options):
-    """Early fusion for NYUDv2 (§5): colour and depth in four channels; ``transplant`` gives the fourth the mean."""
+    """Early fusion for NYUDv2 (§5): RGB and depth in four channels; :func:`transplant` fills the weights of depth."""
     return fcn("vgg16", stride=32, **dict(num_classes=40, in_channels=4, first="conv1_1_bgrd") | options)
 
 
 @_named
 def fcn32s_nyud_late(**options):
-    """Late fusion for NYUDv2 (§5): a net for RGB, a net for HHA (channels 0–2, 3–5), the mean of their scores."""
+    """Late fusion for NYUDv2 (§5): the mean of the scores of a net for RGB (channels 0–2) and one for HHA (3–5)."""
     return fcn("vgg16", stride=32, **TWO_STREAMS | options)
 
 
 @_named
 def fcn16s_nyud_late(**options):
-    """Late fusion for NYUDv2 with scores of both pool4 (§5)."""
+    """Late fusion for NYUDv2 (§5), fused with scores of pool4 of both nets."""
     return fcn("vgg16", stride=16, **TWO_STREAMS | options)
 
 
@@ -187,7 +188,7 @@ def build(name, **options):
     name : str
         One of `MODELS`.
     **options
-        As :func:`minifcn.models.fcn` takes them.
+        Options of :func:`minifcn.models.fcn`.
 
     Returns
     -------
@@ -196,10 +197,10 @@ def build(name, **options):
     Raises
     ------
     UserError
-        For an unknown name, a classifier's (it says nothing of pixels), or options that do not fit.
+        If the name is unknown or a classifier's (it has no scores for pixels), or the options do not fit the model.
     """
     if name in CLASSIFIERS:
-        raise UserError(f"{name} is a classifier, it says nothing of pixels; choose an FCN: {', '.join(MODELS)}")
+        raise UserError(f"{name} is a classifier, which has no scores for pixels; choose an FCN: {', '.join(MODELS)}")
     if name not in MODELS:
         raise UserError(f"there is no model {name!r}; choose one of {', '.join(MODELS)}")
     try:
@@ -210,5 +211,5 @@ def build(name, **options):
 
 
 def load(path):
-    """The model that a checkpoint of a training run holds, ready to predict: see :mod:`minifcn.models.store`."""
+    """The model in a checkpoint of a training run, in evaluation mode: see :mod:`minifcn.models.store`."""
     return store.load_model(path, build)[0]

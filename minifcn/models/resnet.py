@@ -1,4 +1,4 @@
-"""ResNet-18 and 50 (He et al. 2016), as torchvision builds and names them."""
+"""ResNet-18 and ResNet-50 (He et al. 2016), with torchvision's structure and layer names."""
 
 from .. import nn
 from .classifier import Classifier, scaled
@@ -12,7 +12,7 @@ def _convolution(inputs, outputs, kernel, stride=1, dilation=1):
 
 
 def _branch(*convolutions):
-    """conv1, bn1, relu, conv2, bn2 …: nothing after the last normalisation, for the sum comes first."""
+    """conv1, bn1, relu1, conv2, bn2 …, without a ReLU at the end, because the block adds the shortcut first."""
     layers = {}
     for i, convolution in enumerate(convolutions, start=1):
         if i > 1:
@@ -38,7 +38,7 @@ def _bottleneck(inputs, width, stride, dilation):
 
 def _resnet(depth, block, num_classes, width, output_stride, in_channels):
     if output_stride not in (32, 16, 8):
-        raise ValueError(f"output_stride is 32, 16 or 8, got {output_stride!r}")
+        raise ValueError(f"output_stride must be 32, 16 or 8, got {output_stride!r}")
     wide = scaled(width)
     channels = wide(64)
     layers = dict(
@@ -48,7 +48,7 @@ def _resnet(depth, block, num_classes, width, output_stride, in_channels):
     jump, dilation, taps = 4, 1, {}
     for stage, count in enumerate(BLOCKS[depth]):
         blocks, stride = [], 1 if stage == 0 else 2
-        before = dilation  # the first block of a dilated stage keeps the dilation of the stage before
+        before = dilation  # as in torchvision, the first block of a stage has the dilation of the stage before
         if stride * jump > output_stride:
             stride, dilation = 1, dilation * stride
         for i in range(count):
@@ -65,7 +65,7 @@ def _resnet(depth, block, num_classes, width, output_stride, in_channels):
         jump *= stride
         taps[jump] = f"layer{stage + 1}"
     layers |= dict(avgpool=nn.GlobalAvgPool2d(), flatten=nn.Flatten(), fc=nn.Linear(channels, num_classes))
-    del taps[jump]  # the coarsest is the top
+    del taps[jump]  # the coarsest map is the trunk's top, not a tap
     return Classifier(layers, 224, "avgpool", taps, in_channels)
 
 
@@ -78,7 +78,7 @@ def resnet50(num_classes=1000, width=1.0, output_stride=32, in_channels=3):
     width : float
         Factor on every number of channels.
     output_stride : {32, 16, 8}
-        Stages that would reduce further are dilated instead: the filter rarefaction of §3.2, kept for good.
+        Stages that would exceed this stride are dilated instead: the filter rarefaction of §3.2, in training too.
     in_channels : int
 
     Returns

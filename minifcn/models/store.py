@@ -1,4 +1,4 @@
-"""A model as a file: its weights, how to build it, what its classes mean, and its preprocessing."""
+"""Models in checkpoint files: weights, arguments to build the model, names and colours of classes, preprocessing."""
 
 from pathlib import Path
 
@@ -14,9 +14,9 @@ SHIPPED = Path(__file__).parent / "weights"
 
 
 def describe(model):
-    """What is needed besides weights to make this model again: a JSON value."""
+    """The record from which, with the weights, `load_model` makes this model again: a JSON value."""
     return dict(
-        model=model.recipe,
+        model=model.build_arguments,
         classes=list(model.classes or [f"class {i}" for i in range(model.num_classes)]),
         palette=np.asarray(model.palette).tolist() if model.palette is not None else None,
         preprocessing=model.preprocessing.to_dict(),
@@ -24,7 +24,7 @@ def describe(model):
 
 
 def load_model(path, build):
-    """The model that a checkpoint holds, in evaluation mode, and the checkpoint's record.
+    """The model in a checkpoint, in evaluation mode, and the checkpoint's record.
 
     Parameters
     ----------
@@ -35,32 +35,32 @@ def load_model(path, build):
     Raises
     ------
     UserError
-        If the file is missing or damaged, holds none of the named nets, if its weights are not finite or do not fit the
-        net it names, or if its record has anything of another type than it should have.
+        If the file is missing or damaged, or its model is not one of the named nets; if the weights are not finite or
+        do not fit the net; if a value in the record has the wrong type.
     """
     arrays, record = load_checkpoint(path)
     if isinstance(record, dict) and record.get("model", "") is None:
         raise UserError(
-            f"{path}: holds none of the named nets, so it cannot say how to build it; build it yourself, and load the "
-            "arrays whose names begin with 'model.' (mf.io.load_checkpoint)"
+            f"{path}: its model is none of the named nets, so the file does not say how to build it; build it yourself "
+            "and load the arrays whose names begin with 'model.' (mf.io.load_checkpoint)"
         )
     weights = weights_in(arrays)
     require_finite(path, weights)
     try:
-        with shapes_only():  # no memory for a net that a damaged record makes too large
+        with shapes_only():  # allocates no weights: a damaged or hostile record could name a net that fills the memory
             model = build(record["model"]["name"], **record["model"]["options"])
         model.load_state_dict(weights)
         model.classes = _classes(record["classes"], model.num_classes)
         model.palette = _palette(record["palette"])
         model.preprocessing = Preprocessing.from_dict(record["preprocessing"])
-    except Exception as error:  # a record that somebody else wrote may hold anything, and make building raise anything
+    except Exception as error:  # the record is untrusted: with wrong values the builder may raise any exception
         why = error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise UserError(f"{path}: not a checkpoint of a model that this version can build ({why})") from None
     return model.eval(), record
 
 
 def load_start(path):
-    """What a training may start from: the arrays of a checkpoint's model or of any weight file, and the record.
+    """The start of a training: the model's arrays in a checkpoint, or all arrays of a weight file; and the record.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def load_start(path):
     Raises
     ------
     UserError
-        If the file is missing or damaged, or holds weights that are not finite or classes that are no names.
+        If the file is missing or damaged, its weights are not finite, or its record is not valid.
     """
     arrays, record = load_weights(path), load_record(path)
     arrays = weights_in(arrays) or arrays
@@ -88,7 +88,7 @@ def _classes(names, count=None):
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"classes are {names!r}, expected a list of names")
     if count is not None and len(names) != count:
-        raise ValueError(f"{len(names)} names for {count} classes")
+        raise ValueError(f"it has {len(names)} names for {count} classes")
     return tuple(names)
 
 
@@ -97,23 +97,23 @@ def _palette(colours):
         return None
     palette = np.array(colours)
     if palette.dtype.kind not in "iu" or palette.ndim != 2 or palette.shape[1] != 3:
-        raise ValueError("the palette is no list of three whole numbers a colour")
+        raise ValueError("the palette is not a list of colours of three whole numbers")
     if palette.min() < 0 or palette.max() > 255:
         raise ValueError("the palette has colours outside 0 … 255")
     return palette.astype(np.uint8)
 
 
 def weights_in(arrays):
-    """The model's arrays among a checkpoint's, by their own names."""
+    """The model's arrays in a checkpoint, named without the prefix ``model.``."""
     return {name.removeprefix("model."): a for name, a in arrays.items() if name.startswith("model.")}
 
 
 def pretrained_path(name, weights):
-    """The file of weights that the package ships for a model; UserError, naming what there is, if there is none."""
+    """The path of a weight file that comes with the package; UserError if there is no such file."""
     path = SHIPPED / f"{name}-{weights}.safetensors"
     if not path.is_file():
-        there = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.safetensors"))) or "none at all"
+        shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.safetensors"))) or "no weights"
         raise UserError(
-            f"the package has no weights {weights!r} for {name} (it ships {there}); give a model of your own"
+            f"the package has no weights {weights!r} for {name} (it ships {shipped}); use those, or train a model"
         )
     return path

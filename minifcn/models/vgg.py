@@ -1,4 +1,4 @@
-"""VGG-11, 16 and 19 (Simonyan & Zisserman 2015), under Caffe's names: the trunk of the paper's best nets."""
+"""VGG-11, 16 and 19 (Simonyan & Zisserman 2015), with Caffe's layer names; the paper's best nets use VGG-16."""
 
 from .. import nn
 from .classifier import Classifier, conv_relu, scaled
@@ -21,7 +21,7 @@ def _vgg(depth, num_classes, width, batch_norm, dropout, in_channels, first):
 
 
 def fully_connected(channels, size, width, num_classes, dropout):
-    """fc6, fc7 and fc8 on maps of `size`, the first two with ReLU and dropout: the head of VGG and AlexNet."""
+    """The last layers of VGG and AlexNet: fc6 and fc7 with ReLU and dropout, fc8; for maps of `size`×`size` cells."""
     return dict(
         flatten=nn.Flatten(),
         fc6=nn.Linear(channels * size**2, width), relu6=nn.ReLU(), drop6=nn.Dropout(dropout),
@@ -39,12 +39,12 @@ def vgg16(num_classes=1000, width=1.0, batch_norm=False, dropout=0.5, in_channel
     width : float
         Factor on every number of channels.
     batch_norm : bool
-        After every convolution (VGG16-BN).
+        Normalise after every convolution (VGG16-BN).
     dropout : float
-        After relu6 and relu7.
+        Probability, after relu6 and relu7.
     in_channels : int
     first : str
-        What the first layer is called: ``conv1_1_bgrd`` in the net for RGB and depth.
+        Name of the first layer: ``conv1_1_bgrd`` in the net for RGB and depth.
 
     Returns
     -------

@@ -1,7 +1,4 @@
-"""Layers: operations with parameters.  Module, Parameter, the layers, their initialisers.
-
-``module.summary(input_size)`` is attached here.
-"""
+"""Neural network modules: Module, Parameter, the layers, their initialisers, and net surgery."""
 
 from . import init, surgery
 from .layers import (
@@ -27,4 +24,4 @@ __all__ = [
     "Sequential", "init", "summary", "surgery",
 ]  # fmt: skip
 
-Module.summary = summary
+Module.summary = summary  # here, because summary.py imports module.py

@@ -1,6 +1,7 @@
 """Initial values: He, Xavier, zero, and the bilinear filter of the paper's interpolation layers.
 
-Inside ``mf.shapes_only()`` each returns a zero-stride array: a network of any size is built in no time and memory.
+Inside ``mf.shapes_only()`` each returns an array with zero strides, so that building a network of any size takes almost
+no time and memory.
 """
 
 from functools import wraps
@@ -13,7 +14,9 @@ from ..kernels import is_shapes_only
 from ..kernels.shapes import stand_in
 
 
-def _only_if_computed(initialiser):
+def _stand_in_if_shapes_only(initialiser):
+    """Decorator: inside ``shapes_only()`` return an array with zero strides instead of calling the initialiser."""
+
     @wraps(initialiser)
     def values(shape):
         return stand_in(np.float32(0), shape) if is_shapes_only() else initialiser(shape)
@@ -22,37 +25,42 @@ def _only_if_computed(initialiser):
 
 
 def _drawn(shape, draw):
-    """``draw(shape)`` in float32, one output channel after the other: fc6 of VGG16 would take 822 MB in float64."""
+    """``draw(shape)`` in float32, one output channel at a time: all of VGG16's fc6 would take 822 MB in float64."""
     values = np.empty(shape, np.float32)
     for row in values.reshape(len(values), -1):
         row[...] = draw(row.shape)
     return values
 
 
-@_only_if_computed
+@_stand_in_if_shapes_only
 def he(shape):
-    """Normal with std √(2/fan_in), keeping the variance through ReLU layers; `shape` is (O, C, kh, kw) or (O, C)."""
+    """He initialisation: normal with std √(2/fan_in), which keeps the variance of activations through ReLU layers.
+
+    Parameters
+    ----------
+    shape : (O, C, kh, kw) or (O, C)
+    """
     std = (2 / prod(shape[1:])) ** 0.5
     return _drawn(shape, lambda part: backend.rng().standard_normal(part) * std)
 
 
-@_only_if_computed
+@_stand_in_if_shapes_only
 def xavier(shape):
-    """Uniform in ±√(3/fan_in), Caffe's "xavier" filler."""
+    """Caffe's "xavier" initialisation: uniform in ±√(3/fan_in)."""
     bound = (3 / prod(shape[1:])) ** 0.5
     return _drawn(shape, lambda part: backend.rng().uniform(-bound, bound, part))
 
 
-@_only_if_computed
+@_stand_in_if_shapes_only
 def zero(shape):
-    """Zeros: Caffe's default filler, and the paper's choice for score layers (§4.2)."""
+    """Zeros, Caffe's default initialisation, and the paper's for score layers (§4.2)."""
     return np.zeros(shape, np.float32)
 
 
 def bilinear_filter(size):
     """The 1-D filter of linear interpolation, (size,): ``w[m] = 1 − |m − c|/F``.
 
-    ``F = ⌈k/2⌉``; ``c = F − 1`` for odd k, else ``F − ½``.  For upsampling by f take ``k = 2f − f mod 2``.
+    ``F = ⌈k/2⌉``; ``c = F − 1`` for odd k, else ``F − ½``.  For upsampling by f use ``k = 2f − f mod 2``.
 
     Parameters
     ----------
@@ -64,14 +72,14 @@ def bilinear_filter(size):
     return 1 - abs(np.arange(size) - centre) / factor
 
 
-@_only_if_computed
+@_stand_in_if_shapes_only
 def bilinear(shape):
-    """Weights of a transposed convolution that interpolates each channel by itself (§3.3).
+    """Weights of a transposed convolution that interpolates each channel separately (§3.3).
 
     Parameters
     ----------
     shape : (C, 1, k, k) for ``groups=C``, or (C, C, k, k)
-        In the full form the filter stands on the diagonal, zeros elsewhere (filling all pairs would sum the channels).
+        In (C, C, k, k) only the diagonal holds the filter; the rest is zero, because it would sum the channels.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The layers: each holds its hyper-parameters and parameters, and calls one operation."""
+"""The layers: each holds hyper-parameters and parameters, and calls one operation."""
 
 import numpy as np
 
@@ -13,9 +13,9 @@ from .module import Buffer, Module, Parameter
 
 
 class Conv2d(Module):
-    """``ops.conv2d`` with a weight (O, C/groups, kh, kw), He-initialised, and a bias, zero.
+    """Convolution, ``ops.conv2d``: a weight (O, C/groups, kh, kw), He-initialised by default, and a bias, zero.
 
-    Parameters are as in :func:`minifcn.ops.conv2d`; `weight_init` is a function of the shape (``nn.init``).
+    Parameters are those of :func:`minifcn.ops.conv2d`; `weight_init` is a function of the shape (``nn.init``).
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Conv2d(Module):
 
 
 class ConvTranspose2d(Module):
-    """``ops.conv_transpose2d`` with a weight (C, O/groups, kh, kw) and a bias, zero."""
+    """Transposed convolution, ``ops.conv_transpose2d``: a weight (C, O/groups, kh, kw) and a bias, initially zero."""
 
     def __init__(
         self, in_channels, out_channels, kernel_size, stride=1, padding=0, output_padding=0, groups=1, bias=True,
@@ -60,7 +60,7 @@ class ConvTranspose2d(Module):
 
 
 class MaxPool2d(Module):
-    """``ops.max_pool2d``."""
+    """Max pooling, ``ops.max_pool2d``."""
 
     def __init__(self, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
         self.kernel_size = kernel_size
@@ -74,7 +74,7 @@ class MaxPool2d(Module):
 
 
 class AvgPool2d(Module):
-    """``ops.avg_pool2d``."""
+    """Average pooling, ``ops.avg_pool2d``."""
 
     def __init__(self, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, dilation=1):
         self.kernel_size = kernel_size
@@ -101,7 +101,7 @@ class GlobalAvgPool2d(Module):
 
 
 class Scale(Module):
-    """y_c = γ_c · x_c, every γ_c starting at `value`: the layer by which at-once training evens out its streams."""
+    """y_c = γ_c · x_c, with every γ_c initially `value`; at-once training uses it to equalise the streams."""
 
     def __init__(self, channels, value=1.0):
         self.weight = Parameter(init.zero(channels) + np.float32(value))
@@ -111,14 +111,14 @@ class Scale(Module):
 
 
 class ReLU(Module):
-    """``ops.relu``."""
+    """max(0, x), ``ops.relu``."""
 
     def forward(self, x):
         return ops.relu(x)
 
 
 class Dropout(Module):
-    """``ops.dropout``: elementwise, in training only."""
+    """Elementwise dropout, ``ops.dropout``, in training mode; the identity in evaluation mode."""
 
     def __init__(self, p=0.5):
         self.p = p
@@ -131,7 +131,7 @@ class Dropout(Module):
 
 
 class LocalResponseNorm(Module):
-    """``ops.local_response_norm``."""
+    """Normalisation across neighbouring channels, ``ops.local_response_norm``."""
 
     def __init__(self, size=5, alpha=1e-4, beta=0.75, k=1.0):
         self.options = dict(size=size, alpha=alpha, beta=beta, k=k)
@@ -143,10 +143,10 @@ class LocalResponseNorm(Module):
 class BatchNorm2d(Module):
     """Batch normalisation with running statistics.
 
-    In training the batch's statistics normalise, and the running ones follow:
-    ``running ← (1 − m)·running + m·batch`` (with the unbiased variance).  In evaluation, or with ``frozen`` set, the
-    running ones normalise and nothing is updated (for batches of one).  Where a batch is shared by several ranks
-    (:func:`minifcn.arrays.parallel.computing`), its statistics are those of all of it.
+    In training mode it normalises with the batch's statistics, and updates the running statistics:
+    ``running ← (1 − m)·running + m·batch`` (with the unbiased variance).  In evaluation mode, or with ``frozen`` set,
+    which suits batches of one image, it normalises with the running statistics and does not update them.  If several
+    ranks share a batch (:func:`minifcn.arrays.parallel.computing`), the statistics are those of the whole batch.
     """
 
     def __init__(self, channels, eps=1e-5, momentum=0.1, frozen=False):
@@ -163,13 +163,13 @@ class BatchNorm2d(Module):
             node = BatchNormFunction.make(eps=self.eps)
         y = node(x, self.weight, self.bias)
         if not is_shapes_only():
-            if node.pixels > 0:  # of an empty batch there is no mean
-                self._follow(self.running_mean, node.batch_mean)
-            if node.pixels > 1:  # of one value there is no unbiased variance
-                self._follow(self.running_var, node.batch_var * (node.pixels / (node.pixels - 1)))
+            if node.pixels > 0:  # an empty batch has no mean
+                self._update(self.running_mean, node.batch_mean)
+            if node.pixels > 1:  # a single value has no unbiased variance
+                self._update(self.running_var, node.batch_var * (node.pixels / (node.pixels - 1)))
         return y
 
-    def _follow(self, running, batch):
+    def _update(self, running, batch):
         running.data += self.momentum * (batch - running.data)
 
     def describe(self):
@@ -177,7 +177,7 @@ class BatchNorm2d(Module):
 
 
 class Linear(Module):
-    """y = x Wᵀ + b with W (O, C), He-initialised: what "convolutionalizing" turns into a convolution (§3.1)."""
+    """A fully connected layer, y = x Wᵀ + b, with W (O, C) by default He-initialised."""
 
     def __init__(self, in_features, out_features, bias=True, weight_init=init.he):
         self.weight = Parameter(weight_init((out_features, in_features)))
@@ -187,7 +187,7 @@ class Linear(Module):
         if x.shape[-1] != self.weight.shape[1]:
             raise ValueError(
                 f"{self.name or 'a fully connected layer'} reads {self.weight.shape[1]} features, got {x.shape[-1]}: "
-                "an image of another size? nn.surgery.convolutionalize makes a net that takes any"
+                "give images of the net's size, or make a net for any size with nn.surgery.convolutionalize"
             )
         y = x @ self.weight.T
         return y if self.bias is None else y + self.bias
@@ -197,13 +197,13 @@ class Linear(Module):
 
 
 class Flatten(Module):
-    """(N, C, H, W) -> (N, C·H·W), in C order."""
+    """Reshape (N, C, H, W) -> (N, C·H·W), in C order."""
 
     def forward(self, x):
         return ops.reshape(x, len(x), -1)
 
 
 def _unusual(options):
-    """The options that differ from a plain layer's, for a one-line description."""
+    """The options that differ from the defaults, as text for `describe`."""
     plain = dict(stride=(None, 1), padding=(0,), dilation=(1,), groups=(1,), output_padding=(0,), ceil_mode=(False,))
     return "".join(f", {k} {v}" for k, v in options.items() if v not in plain.get(k, (True,)))

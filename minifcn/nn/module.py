@@ -1,4 +1,4 @@
-"""Module: a function with parameters, made of other modules.  Parameter: a tensor an optimiser may change."""
+"""Module, a function with parameters that can contain other modules; Parameter, a tensor that an optimiser updates."""
 
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
@@ -9,11 +9,11 @@ from ..arrays import backend
 from ..engine.core import Tensor, scope
 from ..errors import shown
 
-_evaluated = ContextVar("evaluated", default=frozenset())  # ids of the modules that are in evaluation mode here
+_evaluated = ContextVar("evaluated", default=frozenset())  # ids of modules in evaluation mode in this thread or task
 
 
 class Parameter(Tensor):
-    """A tensor that is learned, and how fast, as data on the parameter itself (Caffe's ``lr_mult``, ``decay_mult``).
+    """A learned tensor with factors on the learning rate and the weight decay (Caffe's ``lr_mult``, ``decay_mult``).
 
     Parameters
     ----------
@@ -25,36 +25,36 @@ class Parameter(Tensor):
         Factor on the weight decay (the reference nets: 1 for weights, 0 for biases).
     """
 
-    where = property(lambda self: {}, doc="Empty: a kernel is no picture, it lies nowhere.")
+    where = property(lambda self: {}, doc="Empty: the cells of a parameter have no position on an image.")
 
     def __init__(self, data, lr_mult=1.0, decay_mult=1.0):
         super().__init__(data, requires_grad=lr_mult != 0)
         self.lr_mult, self.decay_mult = lr_mult, decay_mult
 
     def freeze(self):
-        """Take the parameter out of learning."""
+        """Exclude the parameter from learning; no gradient is computed for it any more."""
         self.lr_mult, self.requires_grad, self.grad = 0.0, False, None
         return self
 
 
 class Buffer(Tensor):
-    """State that is saved with a module but not learned: running statistics."""
+    """A tensor that is saved with a module but not learned, such as running statistics."""
 
-    where = property(lambda self: {}, doc="Empty: it lies nowhere.")
+    where = property(lambda self: {}, doc="Empty: the cells of a buffer have no position on an image.")
 
 
 class Module:
-    """A function with parameters.  Subclasses define ``forward(*inputs)``; attributes are its parameters and modules.
+    """A function with parameters.  A subclass defines ``forward(*inputs)``; attributes hold parameters and modules.
 
     Attributes
     ----------
     name : str
-        The attribute under which a parent holds it (``score_pool4``); the nodes it makes carry it.
+        The attribute name in the parent module (``score_pool4``); graph nodes that the module makes have this name.
     training : bool
-        Set by ``train()`` and ``eval()``; dropout and batch norm look at it.  False inside :func:`evaluating`.
+        Set by ``train()`` and ``eval()``; dropout and batch norm depend on it.  False inside :func:`evaluating`.
     transparent : tuple of str
-        Attributes whose own children appear as this module's: names then stay those of the reference nets
-        (``conv1_1``, not ``trunk.conv1_1``).
+        Names of attributes whose children count as children of this module, so that their names are those of the
+        reference nets (``conv1_1``, not ``trunk.conv1_1``).
     """
 
     name = ""
@@ -70,7 +70,7 @@ class Module:
         self._training = mode
 
     def __setattr__(self, key, value):
-        for attribute in self.transparent:  # a layer that is shown as our own is replaced where it is held
+        for attribute in self.transparent:  # a child of a transparent attribute is replaced in the module that holds it
             for _, holder in modules_in(attribute, vars(self).get(attribute)):
                 if key in dict(holder.children()):
                     return setattr(holder, key, value)
@@ -79,16 +79,16 @@ class Module:
             module.name = module.name or name
 
     def forward(self, *inputs):
-        """What it computes: tensors in, a tensor out."""
+        """Compute the output tensor from input tensors."""
         raise TypeError(f"{type(self).__name__} must define forward(*inputs)")
 
     def __call__(self, *inputs):
-        inputs = (x if isinstance(x, Tensor | dict) else Tensor(x) for x in inputs)  # heads take a dict of maps
+        inputs = (x if isinstance(x, Tensor | dict) else Tensor(x) for x in inputs)  # a head takes a dict of maps
         with scope(self.name) if self.name else nullcontext():
             return self.forward(*inputs)
 
     def children(self):
-        """(name, module) of the modules held directly, in the order they were assigned."""
+        """(name, module) of the direct children, in the order they were assigned."""
         for key, value in vars(self).items():
             for name, module in modules_in(key, value):
                 if key in self.transparent:
@@ -96,7 +96,7 @@ class Module:
                 else:
                     yield name, module
 
-    def __getattr__(self, key):  # asked where nothing else was found
+    def __getattr__(self, key):  # Python calls this only if the normal lookup fails
         if self.transparent:
             for name, module in self.children():
                 if name == key:
@@ -104,13 +104,13 @@ class Module:
         raise AttributeError(f"{type(self).__name__} has no attribute {key!r}")
 
     def named_modules(self, prefix=""):
-        """(path, module) of every module below: ``layer1.0.conv1``."""
+        """(path, module) of every module inside this one, at any depth: ``layer1.0.conv1``."""
         for name, child in self.children():
             yield prefix + name, child
             yield from child.named_modules(f"{prefix}{name}.")
 
     def modules(self):
-        """Every module below, and this one first."""
+        """This module and every module inside it."""
         return [self, *(module for _, module in self.named_modules())]
 
     def _named(self, kind, prefix=""):
@@ -125,70 +125,70 @@ class Module:
         return self._named(Parameter)
 
     def named_buffers(self):
-        """(name, Buffer): what is saved but not learned."""
+        """(name, Buffer) of tensors that are saved but not learned."""
         return self._named(Buffer)
 
     def parameters(self):
-        """Every Parameter, once, however many modules share it."""
+        """A list of every Parameter; one that several modules share occurs once."""
         return list({id(p): p for _, p in self.named_parameters()}.values())
 
     def num_parameters(self):
-        """How many numbers can be learned (frozen ones not counted)."""
+        """The number of learned values; frozen parameters are not counted."""
         return sum(p.size for p in self.parameters() if p.requires_grad)
 
     def state_dict(self):
-        """{name: array} of all parameters and buffers; the arrays are the module's own, not copies."""
+        """{name: array} of all parameters and buffers; the arrays are shared with the module, not copied."""
         return {name: t.data for name, t in self.named_tensors()}
 
     def named_tensors(self):
-        """(name, Parameter or Buffer) of all there is to save."""
+        """(name, Parameter or Buffer) of all tensors that are saved."""
         return chain(self._named(Parameter), self._named(Buffer))
 
     def load_state_dict(self, state):
-        """Copy the arrays of `state` into the parameters and buffers of the same names.
+        """Copy the arrays of `state` into the parameters and buffers of the same names, and return the module.
 
         Raises
         ------
         ValueError
-            If names or shapes do not match exactly; the message lists what differs.  Nothing is changed then.
+            If names or shapes do not match exactly; the message lists the differences, and the module is unchanged.
         """
-        own = dict(self.named_tensors())
-        problems = [f"missing {n}" for n in own.keys() - state.keys()]
-        problems += [f"unknown {n}" for n in state.keys() - own.keys()]
+        tensors = dict(self.named_tensors())
+        problems = [f"missing {n}" for n in tensors.keys() - state.keys()]
+        problems += [f"unknown {n}" for n in state.keys() - tensors.keys()]
         problems += [
-            f"{n} is {state[n].shape}, expected {own[n].shape}"
-            for n in own.keys() & state.keys()
-            if state[n].shape != own[n].shape
+            f"{n} is {state[n].shape}, expected {tensors[n].shape}"
+            for n in tensors.keys() & state.keys()
+            if state[n].shape != tensors[n].shape
         ]
         if problems:
             listed = "; ".join(sorted(problems)[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
             raise ValueError(f"these weights belong to another model: {listed}")
-        for name, tensor in own.items():
+        for name, tensor in tensors.items():
             assign(tensor, state[name])
         return self
 
     def train(self, mode=True):
-        """Training mode for this module and all inside; the module itself."""
+        """Set this module and all modules inside to training (or evaluation) mode, and return the module."""
         for module in self.modules():
             module.training = mode
         return self
 
     def eval(self):
-        """Evaluation mode: no dropout, running statistics; the module itself."""
+        """Set evaluation mode (no dropout, running statistics), and return the module."""
         return self.train(False)
 
     def zero_grad(self):
-        """Drop every gradient."""
+        """Set the gradient of every parameter to None."""
         for p in self.parameters():
             p.grad = None
 
     def to(self, device=None, dtype=None):
-        """Move every parameter and buffer to `device`, or change its floating type; gradients are dropped.
+        """Move all parameters and buffers to `device`, or change their floating type; gradients are discarded.
 
         Raises
         ------
         TypeError
-            If `dtype` is no floating-point type of NumPy.
+            If `dtype` is not a floating-point type of NumPy.
         """
         dtype = dtype and backend.floating(dtype)
         for _, t in self.named_tensors():
@@ -201,12 +201,12 @@ class Module:
         return shown(f"{type(self).__name__}({self.describe()})" + ("" if not lines else ":\n" + "\n".join(lines)))
 
     def describe(self):
-        """The hyper-parameters, in a few words."""
+        """The hyper-parameters as short text, for ``repr``."""
         return ""
 
 
 def assign(tensor, values):
-    """Write numbers into a tensor; a stand-in of ``shapes_only()``, which has no room for them, is replaced."""
+    """Copy values into a tensor's array; a zero-stride array from ``shapes_only()`` is replaced by a real one."""
     values = backend.of(tensor.data).asarray(values, dtype=tensor.dtype)
     if any(tensor.data.strides):
         tensor.data[...] = values
@@ -216,9 +216,9 @@ def assign(tensor, values):
 
 @contextmanager
 def evaluating(model):
-    """Evaluation mode for `model` and all inside it, in this thread or task only; nothing of the model is changed.
+    """Run the block with `model` in evaluation mode, in this thread or asyncio task only.
 
-    Several threads may so run one model at once, while another thread trains it.
+    The model object is not changed, so other threads can train it or evaluate it at the same time.
 
     Parameters
     ----------
@@ -238,13 +238,13 @@ def require_module(model):
 
 
 def in_mode(module, of):
-    """`module` itself, put in the mode, training or evaluation, of another; those inside it stay in theirs."""
+    """Set `module`, but not the modules inside it, to the training or evaluation mode of `of`, and return it."""
     module.training = of.training
     return module
 
 
 def modules_in(key, value):
-    """(name, module) of an attribute that is a module, or a list or dict of modules."""
+    """(name, module) of every module in an attribute, whose value can be a module, or a list or dict of modules."""
     if isinstance(value, Module):
         yield key, value
     elif isinstance(value, list | tuple | dict):
@@ -253,7 +253,7 @@ def modules_in(key, value):
 
 
 class Sequential(Module):
-    """One module after the other; ``Sequential(conv1=..., relu1=...)`` names them, positions number them."""
+    """Modules that run one after the other; ``Sequential(conv1=..., relu1=...)`` names them, else they are numbered."""
 
     def __init__(self, *modules, **named):
         for i, module in enumerate(modules):
@@ -268,32 +268,32 @@ class Sequential(Module):
 
 
 def is_row(module):
-    """Whether a module does nothing but run its children one after the other."""
+    """Whether a module only runs its children one after the other: a Sequential that does not redefine `forward`."""
     return isinstance(module, Sequential) and type(module).forward is Sequential.forward
 
 
 class Branches(Module):
-    """Several modules on the same input, their outputs concatenated along the channels: an inception block."""
+    """Several modules on the same input, whose outputs are concatenated along the channels: an inception block."""
 
     transparent = ("branches",)
 
     def __init__(self, *branches):
-        self.branches = [_row(branch) for branch in branches]
+        self.branches = [_as_sequential(branch) for branch in branches]
         names = [name for branch in self.branches for name, _ in branch.children()]
         if len(set(names)) < len(names):
-            self.transparent = ()  # names that would collide are told apart by the branch: branches.0.conv
+            self.transparent = ()  # two branches have the same name, so names include the branch: branches.0.conv
 
     def forward(self, x):
         return ops.concat([branch(x) for branch in self.branches])
 
 
 class Residual(Module):
-    """``y = max(0, F(x) + x)``, or ``F(x) + downsample(x)`` where the shape changes: a block of a residual network."""
+    """A residual block: ``y = max(0, F(x) + x)``, with ``downsample(x)`` in place of x if the shape changes."""
 
     transparent = ("branch",)
 
     def __init__(self, branch, downsample=None):
-        self.branch = _row(branch)
+        self.branch = _as_sequential(branch)
         self.downsample = downsample
 
     def forward(self, x):
@@ -301,6 +301,6 @@ class Residual(Module):
         return ops.relu(self.branch(x) + shortcut)
 
 
-def _row(module):
-    """A module as a Sequential, whose children can stand for it."""
+def _as_sequential(module):
+    """The module if it is a Sequential, else a Sequential that contains it."""
     return module if isinstance(module, Sequential) else Sequential(module)

@@ -1,6 +1,6 @@
 """The table of a model's layers: output size, parameters, multiply-adds, receptive field, jump.
 
-The model is run for its shapes alone, so the table of VGG16 on a large image takes milliseconds.
+Only the shapes are computed, so the table of VGG16 on a large image takes milliseconds.
 """
 
 from fractions import Fraction
@@ -18,7 +18,7 @@ class Summary(list):
 
     @property
     def parameters(self):
-        """Of all layers together."""
+        """Number of parameters of all layers together."""
         return sum(row["parameters"] for row in self)
 
     @property
@@ -47,20 +47,20 @@ class Summary(list):
 
 
 def summary(model, input_size=(224, 224), channels=None):
-    """One row an operation, for an image of `input_size` (h, w).
+    """The table of a model's operations, one row each, for an image of `input_size` (h, w).
 
     Parameters
     ----------
     model : Module
     input_size : int or (int, int)
     channels : int, optional
-        Of the image; None: the model's ``in_channels``, else 3.
+        Channels of the image; None: the model's ``in_channels``, or 3 if it has none.
 
     Returns
     -------
     Summary
-        Multiply-adds (MACs) are those of convolutions, transposed convolutions and matrix products; field and jump
-        are (h, w) pairs in pixels, None where a layer has no place in the image.
+        Multiply-adds (MACs) are counted for convolutions, transposed convolutions and matrix products.  Receptive field
+        and jump are (h, w) pairs in pixels, or None if the output has no position in the image, as after flattening.
     """
     h, w = (input_size, input_size) if isinstance(input_size, int) else input_size
     like = next(iter(model.parameters())).data
@@ -68,8 +68,8 @@ def summary(model, input_size=(224, 224), channels=None):
     rows, seen = Summary(), set()
 
     def add(node, inputs, output):
-        own = [t for t in inputs if isinstance(t, Parameter) and id(t) not in seen]
-        seen.update(map(id, own))
+        new = [t for t in inputs if isinstance(t, Parameter) and id(t) not in seen]  # count a shared one only once
+        seen.update(map(id, new))
         try:
             place = receptive_field(output, image)
         except GeometryError:
@@ -79,7 +79,7 @@ def summary(model, input_size=(224, 224), channels=None):
                 layer=node.name,
                 op=type(node).__name__,
                 output=tuple(output.shape),
-                parameters=sum(t.size for t in own),
+                parameters=sum(t.size for t in new),
                 macs=node.macs,
                 field=place and place.size,
                 jump=place and place.jump,

@@ -1,4 +1,4 @@
-"""Net surgery (§3.1): a classifier becomes fully convolutional, weights move from net to net, batch norm is folded."""
+"""Net surgery (§3.1): make a classifier fully convolutional, copy weights between nets, fold batch norm."""
 
 from collections import Counter
 from copy import deepcopy
@@ -16,32 +16,32 @@ __all__ = ["Transplant", "convolutionalize", "fold_batchnorm", "transplant"]
 
 
 def convolutionalize(classifier, input_size=None, channels=None):
-    """The fully convolutional net that computes what a classifier does, at every place of an image of any size.
+    """A fully convolutional net that applies a classifier at every position of an image of any size.
 
-    A fully connected layer is a convolution whose kernel covers its whole input (§3.1): with h×w the size of the maps
-    it flattens, its weight (O, C·h·w) is the kernel (O, C, h, w), reshaped in C order; those after it are 1×1
-    convolutions.  A mean over whole maps becomes an average pooling of their size, at stride 1.
+    A fully connected layer is a convolution whose kernel covers its whole input (§3.1).  If the flattened maps have the
+    size h×w, its weight (O, C·h·w) becomes the kernel (O, C, h, w), reshaped in C order; later fully connected layers
+    become 1×1 convolutions.  A mean over whole maps becomes an average pooling of their size, at stride 1.
 
     Parameters
     ----------
     classifier : Sequential
-        Layers in a row, with Flatten before the first Linear; rows in it are looked into.
+        It has a Flatten before the first Linear; Sequentials inside it are converted, too.
     input_size : int or (int, int), optional
-        Height and width of the images it was made for; None: the classifier's own ``input_size``.
+        Height and width of the classifier's images; None: its attribute ``input_size``.
     channels : int, optional
-        Of the images; None: the classifier's own ``in_channels``, else 3.
+        Channels of the images; None: the classifier's ``in_channels``, or 3 if it has none.
 
     Returns
     -------
     Sequential
-        The same layers under the same names.  (N, C, H, W) -> (N, O, h, w), where h = w = 1 at `input_size`.  Arrays
-        are shared, not copied, and layers that stay are the classifier's own: ``train()`` or ``to()`` on either net
-        changes both.  Give a ``deepcopy`` to have two.
+        The layers have the classifier's names; Flatten is removed.  (N, C, H, W) -> (N, O, h, w), with h = w = 1 at
+        `input_size`.  Arrays are shared, not copied, and unchanged layers are the classifier's layer objects, so
+        ``train()`` or ``to()`` on one net changes the other.  For independent nets, pass a ``deepcopy``.
 
     Raises
     ------
     ValueError
-        If the classifier does not take images of that size, or something else than Linear reads flattened maps.
+        If the classifier does not accept images of that size, or a layer other than Linear reads flattened maps.
 
     Examples
     --------
@@ -55,7 +55,7 @@ def convolutionalize(classifier, input_size=None, channels=None):
         raise ValueError("a net without parameters has no fully connected layer to convolutionalize")
     size = getattr(classifier, "input_size", None) if input_size is None else input_size
     if size is None:
-        raise ValueError("this net does not say what images it was made for: give input_size")
+        raise ValueError("the size of this net's images is not known: give input_size")
     size = pair(size, 1, "input_size")
     channels = getattr(classifier, "in_channels", 3) if channels is None else channels
     with evaluating(classifier), no_grad(), shapes_only():
@@ -64,7 +64,10 @@ def convolutionalize(classifier, input_size=None, channels=None):
 
 
 def _convolutional(row, x, kernel):
-    """The same for a row that reads `x`, flattened from maps of size `kernel` if that is not None; and after it."""
+    """The convolutional version of `row`, and `x` and `kernel` after it.
+
+    `x` is the input of the row, and `kernel` the size of the maps that `x` was flattened from, None if it was not.
+    """
     layers = {}
     for name, layer in row.children():
         if is_row(layer) and any(isinstance(m, Flatten | Linear | GlobalAvgPool2d) for m in layer.modules()):
@@ -80,7 +83,9 @@ def _convolutional(row, x, kernel):
         elif kernel in (None, (1, 1)) or not layer.parameters():
             layers[name] = layer
         else:
-            raise ValueError(f"{name} is a {type(layer).__name__} on flattened maps: only Linear becomes a kernel")
+            raise ValueError(
+                f"{name} is a {type(layer).__name__} that reads flattened maps: only a Linear can become a convolution"
+            )
         x = layer(x)
     return in_mode(Sequential(**layers), row), x, kernel
 
@@ -88,11 +93,11 @@ def _convolutional(row, x, kernel):
 def _as_convolution(name, linear, kernel, given):
     outputs, inputs = linear.weight.shape
     if kernel is None:
-        raise ValueError(f"{name} reads maps of {given[2:]} that nothing has flattened: put Flatten before")
+        raise ValueError(f"{name} reads maps of {given[2:]} that are not flattened: put a Flatten before it")
     if given[1] != inputs:
         raise ValueError(
-            f"{name} reads {inputs} features, and images of input_size give {given[1]}: input_size is the size of the "
-            "images that the classifier was made for; the net that comes of it takes any"
+            f"{name} reads {inputs} features, but images of input_size give {given[1]}: give as input_size the size of "
+            "the images that the classifier was made for (the new net takes any size)"
         )
     weight = linear.weight.data.reshape(outputs, inputs // (kernel[0] * kernel[1]), *kernel)
     layer = Conv2d(*weight.shape[1::-1], kernel, bias=False, weight_init=lambda _: weight)
@@ -104,13 +109,13 @@ def _as_convolution(name, linear, kernel, given):
 
 @dataclass
 class Transplant:
-    """What became of every array: lists of names."""
+    """The report of :func:`transplant`: for each outcome, the names of the arrays."""
 
     copied: list = field(default_factory=list)
-    reshaped: list = field(default_factory=list)  # the same numbers in another shape: a Linear's in a convolution
-    widened: list = field(default_factory=list)  # further input channels took the mean over the given ones
-    kept: list = field(default_factory=list)  # of the receiver: nothing came for them
-    unused: list = field(default_factory=list)  # of the donor: nothing took them
+    reshaped: list = field(default_factory=list)  # copied with another shape, from a Linear to a convolution
+    widened: list = field(default_factory=list)  # additional input channels have the mean over the source's channels
+    kept: list = field(default_factory=list)  # arrays of the target that did not change
+    unused: list = field(default_factory=list)  # arrays of the source that were not copied
 
     def __str__(self):
         rows = [(what, names) for what, names in vars(self).items() if names]
@@ -118,12 +123,13 @@ class Transplant:
 
 
 def transplant(source, target, rename=None):
-    """Give `target` the arrays of `source` that fit, by name: how a finer net starts from a coarser one (§4.2).
+    """Copy the arrays of `source` into the tensors of `target` with the same names, as far as they fit.
 
-    The rules of the reference code: the same name and shape is copied; the same name and number of elements is copied
-    in C order (a fully connected layer into a convolution).  The first convolution of `target`, if it reads more
-    channels than the donor's, gets the mean over the donor's for each further one (RGB into RGBD, §5): an image has
-    more channels, where any other layer would be another layer.  Everything else stays as it was; the report says so.
+    A finer net starts from a coarser one this way (§4.2).  The rules are those of the reference code: an array of the
+    same shape is copied; one of the same number of elements is copied in C order (a fully connected layer into a
+    convolution).  If only the number of input channels is larger in the first convolution of `target`, each additional
+    channel gets the mean over the source's channels (RGB into RGBD, §5); this applies to no other layer, because only
+    the image can have additional channels.  All other tensors of `target` are unchanged, and listed in the report.
 
     Parameters
     ----------
@@ -131,65 +137,66 @@ def transplant(source, target, rename=None):
     target : Module
         Changed in place.
     rename : callable, optional
-        ``rename(name in source) -> name in target``, or None for what shall not be used.
+        ``rename(name in source) -> name in target``, or None for an array that must not be copied.
 
     Returns
     -------
     Transplant
     """
     arrays = source.state_dict() if isinstance(source, Module) else dict(source)
-    own, report = dict(target.named_tensors()), Transplant()
-    first = next((name for name, tensor in own.items() if tensor.ndim == 4), None)  # the image's
-    for given, array in arrays.items():
-        name = rename(given) if rename else given
-        there = own.get(name)
-        if there is None:
-            report.unused.append(given)
+    tensors, report = dict(target.named_tensors()), Transplant()
+    first = next((name for name, tensor in tensors.items() if tensor.ndim == 4), None)  # it reads the image
+    for source_name, array in arrays.items():
+        name = rename(source_name) if rename else source_name
+        tensor = tensors.get(name)
+        if tensor is None:
+            report.unused.append(source_name)
             continue
-        values = backend.of(there.data).asarray(array, dtype=there.dtype)
-        if there.shape == values.shape:
+        values = backend.of(tensor.data).asarray(array, dtype=tensor.dtype)
+        if tensor.shape == values.shape:
             report.copied.append(name)
-        elif there.size == values.size:
-            values = values.reshape(there.shape)
+        elif tensor.size == values.size:
+            values = values.reshape(tensor.shape)
             report.reshaped.append(name)
-        elif name == first and _reads_more_channels(there.shape, values.shape):
-            extra = there.shape[1] - values.shape[1]
+        elif name == first and _reads_more_channels(tensor.shape, values.shape):
+            extra = tensor.shape[1] - values.shape[1]
             mean = values.mean(axis=1, keepdims=True)
-            values = backend.of(there.data).concatenate([values, *[mean] * extra], axis=1)
+            values = backend.of(tensor.data).concatenate([values, *[mean] * extra], axis=1)
             report.widened.append(name)
         else:
-            report.unused.append(given)
+            report.unused.append(source_name)
             continue
-        assign(there, values)
-    taken = {*report.copied, *report.reshaped, *report.widened}
-    report.kept = [name for name in own if name not in taken]
+        assign(tensor, values)
+    changed = {*report.copied, *report.reshaped, *report.widened}
+    report.kept = [name for name in tensors if name not in changed]
     return report
 
 
-def _reads_more_channels(there, given):
-    same = there[:1] + there[2:] == given[:1] + given[2:]
-    return len(there) == len(given) == 4 and same and there[1] > given[1]
+def _reads_more_channels(target, source):
+    """Whether two weight shapes (O, C, kh, kw) differ only in C, which is larger in `target`."""
+    same = target[:1] + target[2:] == source[:1] + source[2:]
+    return len(target) == len(source) == 4 and same and target[1] > source[1]
 
 
 def fold_batchnorm(model):
-    """A copy of `model` for inference in which batch norms are part of the convolutions before them.
+    """A copy of `model` for inference, in which batch norms are merged into the convolutions before them.
 
     ``γ (w∗x + b − μ)/√(σ² + ε) + β = w'∗x + b'`` with ``w' = w · γ/√(σ² + ε)`` and ``b' = β + (b − μ) · γ/√(σ² + ε)``:
-    the running statistics are constants, so two affine maps become one.
+    the running statistics are constants in evaluation mode, so two affine maps can be combined into one.
 
-    Folded is what follows a convolution directly in a Sequential; it leaves an empty place under its name, where a head
-    reads the same map as before (the convolution's own map is no longer there to be read).  A convolution that is used
-    in several places keeps its batch norms: they differ.
+    A batch norm is merged if it directly follows a convolution in a Sequential.  An empty Sequential takes its place
+    and name, so that a head can still read the map after it; the convolution's output before normalisation no longer
+    exists.  A convolution whose weight is used in several places is not changed, because its batch norms may differ.
 
     Parameters
     ----------
     model : Module
-        It stays as it is.
+        It is not changed.
 
     Returns
     -------
     Module
-        In evaluation mode; its outputs are `model`'s own in evaluation mode.
+        In evaluation mode; its outputs equal `model`'s in evaluation mode, up to rounding.
     """
     model = deepcopy(model).eval()
     held = list({id(m): m for m in _held(model)}.values())
@@ -213,12 +220,12 @@ def _fold(convolution, norm):
 
 
 def _inner(module):
-    """(name, module) of what it holds, under the attributes' own names."""
+    """(name, module) of the modules in a module's attributes; unlike `children`, it does not skip transparent ones."""
     return [pair for key, value in vars(module).items() for pair in modules_in(key, value)]
 
 
 def _held(module):
-    """`module` and every module it holds, those that its names leave out included."""
+    """`module` and every module inside it, including those in transparent attributes."""
     yield module
     for _, inner in _inner(module):
         yield from _held(inner)

@@ -88,6 +88,20 @@ def summed(loss: Loss, scores: Tensor, labels: Array, weight: Values | None = No
     """The sum over labelled pixels that the losses of single images stand for.
 
     A loss that adds is computed on all images at once, which is faster and comes to the same.
+
+    Parameters
+    ----------
+    loss : Loss
+    scores : Tensor
+        (n, C, H, W).
+    labels : array
+        (n, H, W).
+    weight : array, optional
+        (C,) class weights.
+
+    Returns
+    -------
+    float
     """
     if loss.adds:
         return loss(scores, labels, weight, "sum").item()

@@ -253,7 +253,7 @@ def train_epoch(
             if sampling < 1:
                 labels = np.where(parallel.uniform(labels.shape) < sampling, labels, VOID)
             inputs = Tensor(backend.to_device(t.model.preprocessing(images), t.device))
-            losses = losses_of(t.model, inputs, labels, t.criterion, weight, t.reduction)
+            losses = losses_of(t.model, inputs, labels, weight, t.reduction, t.criterion)
         share = record_step(t, [loss.item() for loss in losses], labels)
         loss = sum(losses[1:], losses[0])
         loss.backward(None if share == 1 else backend.of(loss.data).asarray(share, loss.dtype))
@@ -278,8 +278,9 @@ def train_epoch(
 
 
 def losses_of(
-    model: Module, inputs: Tensor, labels: Any, criterion: Loss, weight: Any = None, reduction: str | None = None
-) -> list[Tensor]:
+    model: Module, inputs: Tensor, labels: Any, weight: Any = None, reduction: str | None = None,
+    criterion: Loss | None = None,
+) -> list[Tensor]:  # fmt: skip
     """The loss of every head of a model, times the head's weight; a model that is no FCN has one.
 
     Parameters
@@ -288,14 +289,16 @@ def losses_of(
     inputs : Tensor
     labels : array or dict of {str: array}
         (N, H, W); a dict has one for each head.
-    criterion : Loss
     weight, reduction
         What the loss is called with.
+    criterion : Loss, optional
+        By default cross-entropy.
 
     Returns
     -------
     list of Tensor
     """
+    criterion = criterion or CrossEntropy()
     if not hasattr(model, "outputs"):
         return [criterion(model(inputs), labels, weight, reduction)]
     losses = []

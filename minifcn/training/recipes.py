@@ -1,12 +1,14 @@
-"""The paper's two ways of training (§1.8, §1.9 of its two versions), as settings of ``minifcn.train``.
+"""The paper's two ways of training, as settings of ``minifcn.train``.
 
-- ``cvpr``: 20 images a step, momentum 0.9, a mean over pixels, interpolation learned but for the last layer (CVPR 2015)
-- ``heavy``: one image a step, momentum 0.99, the plain sum over pixels and so a tiny rate, interpolation frozen
-  (PAMI 2017 and the reference code)
+- ``cvpr``: 20 images a step, momentum 0.9, the mean loss over pixels, interpolation layers learned except the last
+  (CVPR §4.3)
+- ``heavy``: one image a step, momentum 0.99, the sum of the loss over pixels and therefore a very small learning rate,
+  interpolation layers frozen (PAMI §4.2, and the reference code)
 
-They are for fine-tuning a classifier's weights on inputs of Caffe's scale: from scratch such rates learn next to
-nothing.  ``minifcn.train --recipe`` makes such inputs (``mf.data.transforms.CAFFE``), unless ``--init RUN`` brings its
-own.  Each skip takes a hundredth of the rate of the net it starts from (``--init``).
+These learning rates are for fine-tuning a classifier's weights on inputs of Caffe's scale; from scratch they learn
+almost nothing.  ``minifcn.train --recipe`` uses Caffe's preprocessing (``mf.data.transforms.CAFFE``), unless
+``--init RUN`` provides one.  A net with one more skip has a hundredth of the learning rate of the net it starts from
+(``--init``).
 """
 
 from ..errors import UserError
@@ -27,7 +29,7 @@ RECIPES = {
         "fcn32s_googlenet": CVPR | dict(lr=5e-5, dropout=0.4),
     },
     "heavy": {
-        # the one net of the reference code that is not trained on a sum: 20 images of batch 1, momentum 0.9
+        # the only net of the reference code that is not trained on the sum: 20 batches of one image, momentum 0.9
         "fcn32s_alexnet": HEAVY | dict(lr=1e-4, momentum=0.9, reduction="valid", accumulate=20),
         "fcn32s_vgg16": HEAVY | dict(lr=1e-10),
         "fcn16s_vgg16": HEAVY | dict(lr=1e-12),
@@ -39,7 +41,7 @@ RECIPES = {
 
 
 def recipe(name, model):
-    """The settings by which the paper trains the net called `model`.
+    """The paper's settings for training the net called `model`.
 
     Parameters
     ----------
@@ -50,13 +52,13 @@ def recipe(name, model):
     Returns
     -------
     dict
-        Under the names of the flags of ``minifcn.train``.
+        {flag of ``minifcn.train``: value}.
 
     Raises
     ------
     UserError
-        If the paper does not train that net so.
+        If the paper does not train that net in this way.
     """
     if model not in RECIPES[name]:
-        raise UserError(f"the paper has no recipe {name!r} for {model}; it has for {', '.join(RECIPES[name])}")
+        raise UserError(f"the paper has no recipe {name!r} for {model}; choose one of {', '.join(RECIPES[name])}")
     return dict(RECIPES[name][model])

@@ -1,9 +1,9 @@
-"""One run, one folder: config, log, checkpoints, pictures, report; and how to go on after an interruption.
+"""The run folder: settings, log, checkpoints, figures and report of one run, and resuming after an interruption.
 
 ``runs/NAME/{config.json, splits.json, log.csv, last.safetensors, best.safetensors, metrics.json, curves.png,
-samples.png, confusion.png, report.html}``.  ``last`` holds everything that continuing exactly needs: weights,
+samples.png, confusion.png, report.html}``.  ``last`` holds the complete state for an exact continuation: weights,
 optimiser, position in the data, random state, log.  ``best`` holds the weights of the epoch with the best mean IU on
-the validation split.  ``splits`` names the pictures of both splits (`minifcn.data.manifest`).
+the validation split.  ``splits`` lists the samples of both splits (`minifcn.data.manifest`).
 """
 
 import csv
@@ -31,20 +31,20 @@ FILES = (
     "config.json", "splits.json", "log.csv", "last.safetensors", "best.safetensors", "metrics.json", "curves.png",
     "samples.png", "confusion.png", "report.html",
 )  # fmt: skip
-LEFT = re.compile(rf"lock|({'|'.join(map(re.escape, FILES))})\.partial|\.tmp\w{{6}}")
-"""Names of what a killed process leaves in the folder; the last are safetensors' own while it writes."""
-TEXTS = ("dataset", "root", "train_split", "val_split")  # settings of a run that other commands read
-STATE = ("epoch", "step", "trained", "running", "rows")  # of a Training, besides what its parts know themselves
+LEFTOVERS = re.compile(rf"lock|({'|'.join(map(re.escape, FILES))})\.partial|\.tmp\w{{6}}")
+"""The names of files that a killed process leaves in the folder; ``.tmp`` files are safetensors' while it writes."""
+TEXTS = ("dataset", "root", "train_split", "val_split")  # settings that other commands read, and that must be text
+STATE = ("epoch", "step", "trained", "running", "rows")  # attributes of a Training in a checkpoint
 
 
 class Run:
-    """A run folder.  Of several ranks only rank 0 writes into it.
+    """A run folder.  With several ranks, only rank 0 writes to it.
 
     Parameters
     ----------
     folder : str or Path
     config : dict
-        The settings, a JSON value: what ``--resume`` starts from.
+        The settings, a JSON value, from which ``--resume`` starts.
     """
 
     def __init__(self, folder, config):
@@ -52,10 +52,7 @@ class Run:
 
     @classmethod
     def create(cls, folder, config, held=None):
-        """A new folder, locked as by :meth:`lock` if `held` is given.
-
-        Raises UserError if there is something in it, or it cannot be written.
-        """
+        """Create a run folder, and :meth:`lock` it if `held` is given; UserError if it is not empty or not writable."""
         run = cls(folder, config)
         if parallel.world().rank:
             return run
@@ -64,7 +61,7 @@ class Run:
             run.folder.mkdir(parents=True, exist_ok=True)
             if held is not None:
                 run.lock(held)
-                require_vacant(folder)  # another process may have come in between
+                require_vacant(folder)  # again: another process may have used the folder before the lock was taken
             run.write_json("config.json", config)
         except OSError as error:
             raise UserError(f"{folder} cannot be written ({error.strerror}): give another --out") from None
@@ -72,24 +69,24 @@ class Run:
 
     @classmethod
     def open(cls, folder):
-        """An existing folder.  Raises UserError if it is none, or its config is damaged."""
+        """Open an existing run folder; UserError if it is not one, or its config.json is damaged."""
         path = Path(folder) / "config.json"
         if not path.exists():
-            raise UserError(f"{folder} is not a run: there is no config.json in it")
+            raise UserError(f"{folder} is not a run folder, because it has no config.json; check the path")
         config = read_settings(path)
         if wrong := [name for name, value in config.items() if isinstance(value, list | dict)]:
-            raise UserError(f"{path}: {wrong[0]} is {config[wrong[0]]!r}; it must be one number or text")
+            raise UserError(f"{path}: {wrong[0]} is {config[wrong[0]]!r}; it must be a single number or text")
         if wrong := [name for name in TEXTS if not isinstance(config.get(name), str | None)]:
             raise UserError(f"{path}: {wrong[0]} is {config[wrong[0]]!r}; it must be text")
         return cls(folder, config)
 
     def lock(self, held):
-        """Keep other processes out until `held` (an ExitStack) ends, and remove what a killed one left.
+        """Lock the folder until the ExitStack `held` closes, and remove files that a killed process left.
 
         Raises
         ------
         UserError
-            If another process trains in the folder, or it cannot be written.
+            If another process has locked the folder, or it cannot be written.
         """
         if parallel.world().rank:
             return
@@ -98,26 +95,26 @@ class Run:
         except OSError as error:
             raise UserError(f"{self.folder} cannot be written ({error.strerror}): give another folder") from None
         for file in self.folder.iterdir():
-            if LEFT.fullmatch(file.name) and file.name != "lock":
+            if LEFTOVERS.fullmatch(file.name) and file.name != "lock":
                 with suppress(OSError):
                     file.unlink()
 
     @property
     def splits(self):
-        """What :func:`minifcn.data.manifest.splits` said when the run began; None of a run that did not keep it."""
+        """The result of :func:`minifcn.data.manifest.splits` when the run began; None if it was not recorded."""
         path = self.folder / "splits.json"
         try:
             kept = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, RecursionError) as error:
-            raise UserError(f"{path} cannot be read ({error})") from None
+            raise UserError(f"{path} cannot be read ({error}); restore it, or start a new run") from None
         if not manifest.is_splits(kept):
-            raise UserError(f"{path} is damaged: it does not name classes and pictures")
+            raise UserError(f"{path} is damaged: it does not list classes and images; restore it, or start a new run")
         return kept
 
     def require_same_data(self, train, val):
-        """Raise UserError, saying what changed, unless pictures and classes are those that the run began with."""
+        """Raise UserError, naming the changes, if samples or classes are not those that the run began with."""
         if (kept := self.splits) is not None:
             manifest.require_same_splits(kept, manifest.splits(train, val), self.folder)
 
@@ -134,17 +131,18 @@ class Run:
         return f"python -m minifcn.train --resume {shlex.quote(str(self.folder))}"
 
     def write(self, name, text):
-        """Write a text file of the folder, all or nothing."""
+        """Write a text file in the folder, atomically."""
         if parallel.world().rank:
             return
         with atomic(self.folder / name) as partial:
-            partial.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")  # a path of the C locale
+            # surrogateescape: the text may contain a path with bytes that the C locale cannot decode
+            partial.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
 
     def write_json(self, name, value):
         self.write(name, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
     def write_log(self, rows):
-        """The whole log.csv: what was logged after the checkpoint that a run continues from is gone, as it should."""
+        """Write log.csv anew, so that a resumed run drops the rows of epochs after its checkpoint."""
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, FIELDS, restval="")
         writer.writeheader()
@@ -157,7 +155,7 @@ class Run:
         Raises
         ------
         Diverged
-            If a weight is not finite.  A checkpoint that was good stays.
+            If a weight is not finite.  The existing checkpoint is then not replaced.
         """
         arrays = _weights(t.model)
         if broken := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
@@ -180,15 +178,15 @@ class Run:
             save_checkpoint(self.best, _weights(t.model), describe(t.model) | dict(epoch=t.epoch, scores=t.rows[-1]))
 
     def restore(self, t):
-        """Put the state of last.safetensors back into a training, to go on exactly where it was.
+        """Load the state of last.safetensors into a training, which then continues exactly where it stopped.
 
-        A run that was killed before it saved anything starts from its beginning, which comes to the same.
+        Without last.safetensors the run was stopped before its first checkpoint, and starts again from the beginning.
         """
         self.require_same_data(t.train.dataset, t.val and t.val.dataset)
         if not self.last.is_file():
             return
         arrays, record = load_checkpoint(self.last)
-        if isinstance(record, dict) and isinstance(record.get("classes"), list):  # a run that kept no splits.json
+        if isinstance(record, dict) and isinstance(record.get("classes"), list):  # also if there is no splits.json
             names = map(str, record["classes"])
             manifest.require_same_names(names, t.train.dataset.classes, f"{self.last} was trained", "its data now have")
         buffers = {k.removeprefix("optimizer."): a for k, a in arrays.items() if k.startswith("optimizer.")}
@@ -201,15 +199,18 @@ class Run:
             for name, value in _state(record).items():
                 setattr(t, name, value)
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-            raise UserError(f"{self.last}: cannot be continued with the settings of this run ({error})") from None
+            raise UserError(
+                f"{self.last} cannot be continued with the settings of this run ({error}); restore the settings of the "
+                "run, or start a new run"
+            ) from None
         if t.epoch > t.epochs:
             raise UserError(
-                f"{self.folder} has {t.epoch} epochs already; give a larger number than --epochs {t.epochs}"
+                f"{self.folder} already has {t.epoch} epochs; give a larger number than --epochs {t.epochs}"
             )
 
 
 def _state(record):
-    """The state of a training that a record holds.  ValueError if a value cannot be one."""
+    """The attributes `STATE` of a training from a checkpoint's record; ValueError if a value is not valid."""
     state = {name: record["state"][name] for name in STATE}
     for name in ("epoch", "step"):
         if type(state[name]) is not int or state[name] < 0:
@@ -225,7 +226,7 @@ def _state(record):
 
 
 def _number_of(record, name):
-    """A number that a record holds under a name.  ValueError for anything else."""
+    """The number `record[name]`; ValueError if the value is not a number."""
     value = record[name]
     if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e300:
         raise ValueError(f"{name} is {value!r:.60}")
@@ -233,16 +234,16 @@ def _number_of(record, name):
 
 
 def require_vacant(folder):
-    """Raise UserError if there is anything in a folder, or something else in its place."""
+    """Raise UserError if a folder has other files than those of `LEFTOVERS`, or if the path is a file."""
     folder = Path(folder)
-    if folder.is_dir() and not all(LEFT.fullmatch(file.name) for file in folder.iterdir()):
-        raise UserError(f"{folder} is not empty: give another --out, or continue the run in it with --resume {folder}")
+    if folder.is_dir() and not all(LEFTOVERS.fullmatch(file.name) for file in folder.iterdir()):
+        raise UserError(f"{folder} is not empty: give another --out, or resume the run in it with --resume {folder}")
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file, not a folder: give another --out")
 
 
 def find_checkpoint(path, weights="last"):
-    """The checkpoint file that `path` (a run folder, or a file) means, and the settings of its run, if it has one."""
+    """The checkpoint at `path`, a run folder or a file, and the settings of its run ({} if it is in no run folder)."""
     path = Path(path)
     if path.is_dir():
         run = Run.open(path)
@@ -255,14 +256,14 @@ def _weights(model):
 
 
 class Recorder(Callback):
-    """Keeps the run folder up to date: log and checkpoints every epoch, and when the run is stopped.
+    """A callback that writes the log and the checkpoints into the run folder, after every epoch and at a stop.
 
     Attributes
     ----------
     saved : bool
         Whether last.safetensors holds a state of this run.
     began_at : int
-        Epochs that were finished when this part of the run began.
+        Number of epochs that were finished when this process started or resumed the run.
     """
 
     def __init__(self, run):
@@ -295,6 +296,6 @@ class Recorder(Callback):
 
 
 def _mean_iu(row):
-    """What makes one epoch better than another; without a labelled validation pixel, every later one is."""
+    """The score that decides which epoch is best; -1 for NaN, so without labelled pixels the last epoch is best."""
     value = row.get("mean_iu", math.nan)
     return -1 if math.isnan(value) else value

@@ -7,9 +7,9 @@ no global state. Save it with ``figure.savefig("samples.png")``.
 
 import numpy as np
 
+from ..data.images import VOID
 from .style import CYCLE, GREY, styled
 
-VOID = 255  # the label of pixels that are not evaluated
 VOID_COLOUR = (224, 224, 192)  # the cream of Pascal VOC
 
 # Wrong pixels are not drawn in the predicted class's colour, which may be almost the light grey of CORRECT.

@@ -13,6 +13,6 @@ class CrossEntropy(Loss):
     formula = "L = Σ_i −w_{y_i} · log p_{y_i}"
 
     def __call__(
-        self, scores: Tensor, labels: Array, weight: Values | None = None, reduction: str | None = None
+        self, scores: Tensor | Array, labels: Array, weight: Values | None = None, reduction: str | None = None
     ) -> Tensor:
         return cross_entropy(scores, labels, weight, reduction=self.reduction(reduction))

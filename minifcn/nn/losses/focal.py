@@ -41,7 +41,7 @@ class Focal(Loss):
         self.gamma = gamma
 
     def __call__(
-        self, scores: Tensor, labels: Array, weight: Values | None = None, reduction: str | None = None
+        self, scores: Tensor | Array, labels: Array, weight: Values | None = None, reduction: str | None = None
     ) -> Tensor:
         reduction, t = self.reduction(reduction), targets(scores, labels, weight)
         nll = ops.cross_entropy(scores, labels, reduction="none")  # −log p, (N, H, W); 0 where void

@@ -37,7 +37,7 @@ class Lovasz(Loss):
     adds = False
 
     def __call__(
-        self, scores: Tensor, labels: Array, weight: Values | None = None, reduction: str | None = None
+        self, scores: Tensor | Array, labels: Array, weight: Values | None = None, reduction: str | None = None
     ) -> Tensor:
         self.reduction(reduction)
         t = targets(scores, labels)
