@@ -14,7 +14,7 @@ from ctypes import c_int
 from functools import cache
 from weakref import WeakSet
 
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import ThreadpoolController, threadpool_info
 
 SYMBOLS = [f"{prefix}openblas_{{}}_num_threads{suffix}" for prefix in ("", "scipy_") for suffix in ("", "64_", "_64")]
 """What OpenBLAS's functions are called; NumPy's wheels carry a build with a prefix and a suffix of its own."""
@@ -48,6 +48,11 @@ class Library:
 def libraries():
     """NumPy's BLAS, and every other BLAS that is loaded."""
     return [Library(controller) for controller in ThreadpoolController().select(user_api="blas").lib_controllers]
+
+
+def description():
+    """What threadpoolctl knows of the first BLAS that is loaded (its name, version, threads, ...); {} without one."""
+    return next((library for library in threadpool_info() if library["user_api"] == "blas"), {})
 
 
 def at_most(threads):

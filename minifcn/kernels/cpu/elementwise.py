@@ -6,7 +6,7 @@ import numpy as np
 
 from ...arrays import buffers
 from .. import textbook
-from . import workers
+from . import scratch, workers
 
 ROW = 1 << 14  # elements of a vector of zeros
 BLOCK = 1 << 9  # elements that are added one after the other; a longer sum is one of such sums
@@ -69,7 +69,7 @@ def relu_grad(gy, y):
     gx = buffers.empty(gy.shape, gy.dtype)
 
     def piece(gy, y, gx):
-        (positive,) = workers.workspace((bool, y.shape))
+        (positive,) = scratch.arrays((bool, y.shape))
         np.not_equal(y, 0, out=positive)  # y is relu's output: never negative
         np.multiply(gy.view(bits), positive, out=gx.view(bits))  # the bits times 0 or 1: an infinite gy leaves no NaN
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from ...arrays import buffers
 from .. import textbook
-from . import workers
+from . import scratch, workers
 
 PIECE = 1 << 19  # scores
 
@@ -34,7 +34,7 @@ def softmax_loss(scores, labels, weights):
 
     def pixels(piece):
         s, out, label, weight = scores[piece], loss[piece[::2]], labels[piece[::2]], weights[piece[::2]]
-        e, largest, total, picked = workers.workspace((s.dtype, s.shape), *[(s.dtype, label.shape)] * 3)
+        e, largest, total, picked = scratch.arrays((s.dtype, s.shape), *[(s.dtype, label.shape)] * 3)
         np.max(s, axis=1, out=largest)
         np.subtract(s, largest[:, None], out=e)  # the largest exponent is 0: no overflow
         np.take(e.reshape(-1), _at_labels(s.shape, label), out=picked, mode="clip")
@@ -56,7 +56,7 @@ def softmax_loss_grad(prob, labels, weights):
 
     def pixels(piece):
         p, label, weight = prob[piece], labels[piece[::2]], weights[piece[::2]]
-        (g,) = workers.workspace((p.dtype, p.shape))
+        (g,) = scratch.arrays((p.dtype, p.shape))
         np.multiply(p, weight[:, None], out=g)
         g.reshape(-1)[_at_labels(p.shape, label)] -= weight
         void = np.isnan(p[:, 0]) & (weight == 0)

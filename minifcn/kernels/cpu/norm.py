@@ -8,7 +8,7 @@ import numpy as np
 
 from ...arrays import buffers
 from .. import textbook
-from . import workers
+from . import scratch, workers
 from .elementwise import dots
 
 CHUNK_BYTES = 1 << 21  # the values of one group of channels
@@ -80,7 +80,7 @@ def batch_norm_grad(gy, saved):
         of_x = -scale * rstd[c] * ggamma[c] / m
         np.multiply(x, _each(of_x), out=gx)
         gx -= _each(scale * gbeta[c] / m + of_x * centre)
-        (scaled,) = workers.workspace((gy.dtype, gy.shape))
+        (scaled,) = scratch.arrays((gy.dtype, gy.shape))
         gx += np.multiply(gy, _each(scale), out=scaled)
 
     _in_chunks(channels, x)
@@ -142,7 +142,7 @@ def sync_batch_norm_grad(gy, saved, total):
         gx, gy = gxs[:, c], gys[:, c]  # gx holds x − μ
         gx *= _each(by_x[c])
         gx += _each(by_one[c])
-        (scaled,) = workers.workspace((gy.dtype, gy.shape))
+        (scaled,) = scratch.arrays((gy.dtype, gy.shape))
         gx += np.multiply(gy, _each(scale[c]), out=scaled)
 
     _in_chunks(gradient, x)

@@ -6,7 +6,7 @@ from ...arrays import buffers
 from .. import textbook
 from ..shapes import pool_sizes, reach
 from ..textbook import first_taps, index_type, tap_slices
-from . import workers
+from . import scratch, workers
 from .conv.banded import padded
 
 CHUNK_BYTES = 1 << 18  # the results of one group of channels
@@ -31,7 +31,7 @@ def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
 
     def channels(task):
         here, source, best = index[task], x[task], y[task]
-        value, better, improved = workers.workspace(*((t, best.shape) for t in (x.dtype, bool, index.dtype)))
+        value, better, improved = scratch.arrays(*((t, best.shape) for t in (x.dtype, bool, index.dtype)))
         here.fill(0)
         np.copyto(best, source[taps[0]])
         for tap, where in enumerate(taps[1:], start=1):
@@ -64,7 +64,7 @@ def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, 
 
     def channels(task):
         here, source, target = index[task], gy[task].view(bits), gx[task]
-        chosen, factor, part = workers.workspace(*((t, here.shape) for t in (bool, bits, bits)))
+        chosen, factor, part = scratch.arrays(*((t, here.shape) for t in (bool, bits, bits)))
         if not tiled:  # some cells are in no window
             target.fill(0)
         for tap, where in enumerate(taps):

@@ -6,11 +6,10 @@ a product of its own is a band: its maps *are* the matrix, (channels, cells), no
 share a product; then their maps are copied once, a small part of what their columns take.
 """
 
-import os
 from math import prod
 
 from ...arrays import backend
-from ...errors import UserError
+from .. import environment
 from ..shapes import conv_sizes
 from .launch import launch
 
@@ -66,7 +65,9 @@ class _Bands:
         self.N, self.taps = x_shape[0], x_shape[1] * prod(w_shape[2:])
         self.rows, self.width = conv_sizes(x_shape, *self.where)
         self.is_pointwise = w_shape[2:] == stride == (1, 1) and padding == (0, 0)
-        limit = max(1, _workspace() // (self.taps * self.width * x.dtype.itemsize))  # rows of windows
+        limit = max(
+            1, environment.workspace_bytes(WORKSPACE) // (self.taps * self.width * x.dtype.itemsize)
+        )  # rows of windows
         self.images = 1 if self.rows * self.width >= WIDE else max(1, min(self.N, limit // self.rows))
         self.height = self.rows if self.is_pointwise else min(self.rows, limit)
         self.is_one = self.images >= self.N and self.height == self.rows
@@ -99,16 +100,6 @@ class _Bands:
     def weights(self, w):
         """(O, C/G, kh, kw) as (G, O/G, C/G·kh·kw)."""
         return w.reshape(self.groups, len(w) // self.groups, -1)
-
-
-def _workspace():
-    given = os.environ.get("MINIFCN_WORKSPACE_MB")
-    if given is None:
-        return WORKSPACE
-    try:
-        return max(1, int(float(given) * 2**20))
-    except (ValueError, OverflowError):
-        raise UserError(f"MINIFCN_WORKSPACE_MB={given!r} is not a number of megabytes") from None
 
 
 def _together(a, b):

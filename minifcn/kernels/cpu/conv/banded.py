@@ -9,9 +9,10 @@ call gives the same bits.
 import numpy as np
 
 from ....arrays import buffers
+from ... import environment
 from ...shapes import conv_sizes, reach
 from ...textbook import sliding_windows, tap_slices
-from .. import workers
+from .. import scratch, workers
 from ..products import product, summed_product
 
 BAND_BYTES = 1 << 20  # the columns of one band: they stay in a core's own cache, or nearly
@@ -96,7 +97,7 @@ def padded(x, before, size, value=0):
 
 def tasks(N, rows, row_bytes):
     """(sample, band of rows), in order: bands that fit the workspace, and one a worker if there are as many rows."""
-    count, least = -(-rows * row_bytes // workers.band_bytes(BAND_BYTES)), -(-workers.threads() // max(N, 1))
+    count, least = -(-rows * row_bytes // environment.band_bytes(BAND_BYTES)), -(-workers.threads() // max(N, 1))
     parts = workers.ranges(rows, min(rows, -(-count // least) * least))  # a multiple: nobody waits for a last one
     return [(n, part) for n in range(N) for part in parts]
 
@@ -112,7 +113,7 @@ def _columns(windows, n, top, bottom, groups):
     shape = groups, part.shape[0] // groups * part.shape[1] * part.shape[2], part.shape[3] * part.shape[4]
     if part.shape[1:3] == (1, 1) and part[0, 0, 0].flags.c_contiguous:
         return part.reshape(shape)
-    (cols,) = workers.workspace((part.dtype, part.shape))
+    (cols,) = scratch.arrays((part.dtype, part.shape))
     np.copyto(cols, part)
     return cols.reshape(shape)
 
@@ -143,7 +144,7 @@ def _scattered(gy, w, x_shape, stride, padding, dilation, groups):
         target = gx[n, g * Cg + first : g * Cg + last]
         for _, (top, bottom) in bands:
             part = gy[n, g * O : (g + 1) * O, top:bottom].reshape(O, -1)
-            (cols,) = workers.workspace((gx.dtype, (last - first, kh * kw, bottom - top, OW)))
+            (cols,) = scratch.arrays((gx.dtype, (last - first, kh * kw, bottom - top, OW)))
             product(kernel.T, part, cols.reshape(kernel.shape[1], -1))
             rows = target[:, top * stride[0] :]
             for tap, where in enumerate(tap_slices((kh, kw), stride, dilation, (bottom - top, OW))):

@@ -9,8 +9,9 @@ kh runs of it.  The samples lie side by side in one product: one small map alone
 import numpy as np
 
 from ....arrays import buffers
+from ... import environment
 from ...shapes import conv_sizes
-from .. import workers
+from .. import scratch, workers
 from ..products import product
 from . import banded
 
@@ -25,7 +26,7 @@ def applies(kernel_size, stride, padding, dilation, groups):
 def pays(w_shape, out, groups, itemsize):
     """Whether a window's channels are a longer run than a row of the output, and each worker has whole samples."""
     (_, C, kh, kw), (N, OH, OW) = w_shape, out
-    fits = OH * OW * kh * kw * C * itemsize <= workers.band_bytes(BAND_BYTES)
+    fits = OH * OW * kh * kw * C * itemsize <= environment.band_bytes(BAND_BYTES)
     return groups == 1 and kw * C > OW and fits and workers.threads() <= N
 
 
@@ -75,7 +76,7 @@ def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
 
 def _bands(N, rows, row_bytes):
     """((first sample, last), (first row of the output, last)): whole samples as long as they fit."""
-    band, threads = workers.band_bytes(BAND_BYTES), workers.threads()
+    band, threads = environment.band_bytes(BAND_BYTES), workers.threads()
     if rows * row_bytes <= band and threads <= N:
         count = -(-N * rows * row_bytes // (band * threads)) * threads  # a multiple: nobody waits for a last one
         return [(samples, (0, rows)) for samples in workers.ranges(N, min(N, count))]
@@ -88,7 +89,7 @@ def _columns(x, band, kernel_size, OW, stride, padding, dilation, O):
     samples, rows = n1 - n0, bottom - top
     height, width = ((n - 1) * s + d * (k - 1) + 1 for n, s, d, k in zip((rows, OW), stride, dilation, kernel_size))
     shapes = (samples, height, width, C), (samples, rows, OW, kh, kw, C), (O, samples, rows, OW)
-    image, cols, out = workers.workspace(*((x.dtype, shape) for shape in shapes))
+    image, cols, out = scratch.arrays(*((x.dtype, shape) for shape in shapes))
 
     above, left = top * stride[0] - padding[0], padding[1]  # where the band begins on the image; beyond it are zeros
     first, right = max(above, 0), max(min(width - left, W), 0)

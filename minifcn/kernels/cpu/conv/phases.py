@@ -11,7 +11,7 @@ import numpy as np
 from ....arrays import buffers
 from ...shapes import conv_sizes
 from ...textbook import sliding_windows
-from .. import workers
+from .. import scratch, workers
 from ..products import product
 from . import banded
 
@@ -45,7 +45,7 @@ def conv2d(x, w, stride, padding, dilation, groups):
         n, (top, bottom) = task
         height = bottom - top + U - 1
         depths = kernel.shape[2], kernel.shape[1]
-        cells, sums = workers.workspace(*((x.dtype, (groups, depth, height * columns)) for depth in depths))
+        cells, sums = scratch.arrays(*((x.dtype, (groups, depth, height * columns)) for depth in depths))
         np.copyto(cells.reshape(C, sh, sw, height, columns), phases[n, :, :, :, top : bottom + U - 1])
         sums = product(kernel, cells, sums).reshape(groups, U, V, O, height, columns)
         out = y[n, :, :, top:bottom]
@@ -75,7 +75,7 @@ def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
         n, (top, bottom) = task
         cells = (bottom - top) * columns
         depths = kernel.shape[2], kernel.shape[1]
-        cols, phases = workers.workspace(*((gy.dtype, (groups, depth, cells)) for depth in depths))
+        cols, phases = scratch.arrays(*((gy.dtype, (groups, depth, cells)) for depth in depths))
         part = windows[n, :, :, :, top:bottom]
         np.copyto(cols.reshape(part.shape), part)
         product(kernel, cols, phases)

@@ -21,7 +21,8 @@ from math import prod
 import numpy as np
 
 from ....arrays import buffers
-from .. import workers
+from ... import environment
+from .. import scratch, workers
 from ..products import product
 
 TILE = 4  # outputs along an axis; a tile needs two inputs more
@@ -80,7 +81,7 @@ def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
         total = None
         for band in bands[slice(*share)]:
             T = _tiles(band, columns)
-            p, q, spare = workers.workspace(*[(x.dtype, (36 * max(C, O) * T,))] * 3)
+            p, q, spare = scratch.arrays(*[(x.dtype, (36 * max(C, O) * T,))] * 3)
             v = _both_sides(bt, _gather(x, band, columns, 6, padding, p, spare), spare, p)  # (6, 6, C·T)
             u = _both_sides(a, _gather(gy, band, columns, 4, (0, 0), q, spare), spare, q)  # (6, 6, O·T)
             v, u = v.reshape(36, C, T).swapaxes(1, 2), u.reshape(36, O, T)
@@ -95,7 +96,7 @@ def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
 
     def back(piece):
         first, last = piece
-        A, B, S = workers.workspace(*[(gy.dtype, (36 * (last - first) * C,))] * 3)
+        A, B, S = scratch.arrays(*[(gy.dtype, (36 * (last - first) * C,))] * 3)
         total = np.sum(
             [s.reshape(6, 6, -1)[:, :, first * C : last * C] for s in sums],
             axis=0,
@@ -119,7 +120,7 @@ def _convolve(x, w, padding):
 
     def band_of_tiles(band):
         T = _tiles(band, columns)
-        A, B = workers.workspace(*[(x.dtype, (36 * max(C, O) * T,))] * 2)
+        A, B = scratch.arrays(*[(x.dtype, (36 * max(C, O) * T,))] * 2)
         v = _both_sides(bt, _gather(x, band, columns, 6, padding, A, B), B, A)  # (6, 6, C·T)
         m = product(kernel, v.reshape(36, C, T), _view(B, 36, O, T))
         _scatter(_both_sides(at, m.reshape(6, 6, O * T), A, B), y, band, columns)  # (4, 4, O·T)
@@ -132,7 +133,7 @@ def _convolve(x, w, padding):
 def _bands(N, rows, columns, channels, itemsize):
     """The bands of tiles: ((first sample, last), (first row of tiles, last))."""
     threads = workers.threads()
-    tiles = min(max(workers.band_bytes(BAND_BYTES) // (36 * channels * itemsize), FEWEST), MOST)
+    tiles = min(max(environment.band_bytes(BAND_BYTES) // (36 * channels * itemsize), FEWEST), MOST)
     if rows * columns <= tiles and threads <= N:
         return [(samples, (0, rows)) for samples in _ranges(N, N * rows * columns / tiles, threads)]
     ranges = _ranges(rows, rows * columns / tiles, 1 if N % threads == 0 else threads)
@@ -166,7 +167,7 @@ def _transformed(w):
 
     def piece(o):
         first, last = o
-        A, B = workers.workspace(*[(w.dtype, (36 * (last - first) * C,))] * 2)
+        A, B = scratch.arrays(*[(w.dtype, (36 * (last - first) * C,))] * 2)
         taps = _view(A, 3, 3, last - first, C)
         np.copyto(taps, w[first:last].transpose(2, 3, 0, 1))
         cells = slice(first * C, last * C)
