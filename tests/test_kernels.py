@@ -14,6 +14,7 @@ from minifcn import ops
 from minifcn.kernels import environment, shapes
 from minifcn.kernels.cpu import blas, norm, products, workers
 from minifcn.kernels.cpu.conv import banded, channels_last, choice, winograd
+from minifcn.kernels.cpu.conv.window import Window
 
 # the clipped, the dropped and the lonely: cases random drawing may miss
 STRIDE_BEYOND_KERNEL = Convolution((1, 1, 7, 9), (1, 1, 2, 1), (5, 3), (0, 0), (1, 1), 1)
@@ -283,9 +284,9 @@ def test_the_cost_rule_chooses_as_the_docs_say_and_only_float32_takes_winograd(
     monkeypatch, x, w, parameters, algorithm
 ):
     monkeypatch.setattr(environment, "threads", lambda: 2)  # with more of them than samples, small maps go otherwise
-    _, _, *cells = Convolution(x, w, *parameters).y
-    assert choice._choose(w, np.dtype("f4"), (x[0], *cells), parameters).__name__.endswith(algorithm)
-    exact = choice._choose(w, np.dtype("f8"), (x[0], *cells), parameters).__name__
+    (_, _, *cells), window = Convolution(x, w, *parameters).y, Window(w[2:], *parameters)
+    assert choice._cheapest(w, np.dtype("f4"), (x[0], *cells), window).__name__.endswith(algorithm)
+    exact = choice._cheapest(w, np.dtype("f8"), (x[0], *cells), window).__name__
     assert exact.endswith("banded" if algorithm == "winograd" else algorithm)
 
 
@@ -432,16 +433,16 @@ def test_the_size_of_a_band_can_be_set_and_a_wrong_one_is_one_sentence(monkeypat
     c = Convolution((1, 4, 64, 64), (4, 4, 5, 5), (1, 1), (2, 2), (1, 1), 1)
     few = len(banded.tasks(1, 64, 4 * 25 * 64 * 4))
     monkeypatch.setenv("MINIFCN_BAND_MB", "0.05")
-    environment.bytes_of.cache_clear()
+    environment.band_bytes.cache_clear()
     assert len(banded.tasks(1, 64, 4 * 25 * 64 * 4)) > few
     for kernel, args in three_kernels(c).items():
         agree(K.KERNELS[kernel](*args), K.KERNELS[kernel].textbook(*args), np.float64)
     monkeypatch.setenv("MINIFCN_BAND_MB", "much")
-    environment.bytes_of.cache_clear()
+    environment.band_bytes.cache_clear()
     with pytest.raises(mf.errors.UserError, match="MINIFCN_BAND_MB='much'"):
         environment.band_bytes(1)
     monkeypatch.undo()
-    environment.bytes_of.cache_clear()
+    environment.band_bytes.cache_clear()
 
 
 def test_alone_nothing_is_handed_over():

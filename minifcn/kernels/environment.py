@@ -55,7 +55,18 @@ def _whole_number(text):
 
 
 @cache
-def bytes_of(variable, default):
+def band_bytes(default):
+    """How many bytes one band of a CPU convolution may take: ``MINIFCN_BAND_MB``, else the algorithm's `default`."""
+    return _bytes_of("MINIFCN_BAND_MB", default)
+
+
+@cache
+def workspace_bytes(default):
+    """How many bytes of columns a GPU convolution makes at a time: ``MINIFCN_WORKSPACE_MB``, else `default`."""
+    return _bytes_of("MINIFCN_WORKSPACE_MB", default)
+
+
+def _bytes_of(variable, default):
     """The bytes that an environment variable gives in megabytes, or `default` if the variable is not set.
 
     Raises
@@ -73,13 +84,3 @@ def bytes_of(variable, default):
     if not 0 < size < 2**40:
         raise UserError(f"{variable}={given[:20]!r}: give a number of megabytes above 0")
     return max(1, int(size))
-
-
-def band_bytes(default):
-    """How many bytes one band of a CPU convolution may take: ``MINIFCN_BAND_MB``, else the algorithm's `default`."""
-    return bytes_of("MINIFCN_BAND_MB", default)
-
-
-def workspace_bytes(default):
-    """How many bytes of columns a GPU convolution makes at a time: ``MINIFCN_WORKSPACE_MB``, else `default`."""
-    return bytes_of("MINIFCN_WORKSPACE_MB", default)

@@ -10,7 +10,6 @@ import numpy as np
 
 from ....arrays import buffers
 from ... import environment
-from ...shapes import conv_sizes, reach
 from ...textbook import sliding_windows, tap_slices
 from .. import scratch, workers
 from ..products import product, summed_product
@@ -18,8 +17,13 @@ from ..products import product, summed_product
 BAND_BYTES = 1 << 20  # the columns of one band: they stay in a core's own cache, or nearly
 
 
-def conv2d(x, w, stride, padding, dilation, groups):
-    windows = windows_of(x, w.shape[2:], stride, padding, dilation)
+def applies(window):
+    """Whether the algorithm computes such a convolution: it computes any."""
+    return True
+
+
+def conv2d(x, w, window):
+    windows, groups = windows_of(x, window), window.groups
     kernel = w.reshape(groups, w.shape[0] // groups, -1)  # (G, O/G, C/G·kh·kw)
     y = buffers.empty((len(x), w.shape[0], *windows.shape[4:]), x.dtype)
 
@@ -32,8 +36,8 @@ def conv2d(x, w, stride, padding, dilation, groups):
     return y
 
 
-def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
-    windows = windows_of(x, w_shape[2:], stride, padding, dilation)
+def conv2d_grad_weight(gy, x, w_shape, window):
+    windows, groups = windows_of(x, window), window.groups
     gy = np.ascontiguousarray(gy)
     bands = _tasks(windows, x.itemsize)
 
@@ -51,16 +55,11 @@ def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
     return gw
 
 
-def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
-    around = mirrored(w.shape[2:], padding, dilation)
-    if tuple(stride) == (1, 1) and min(around) >= 0:
-        return conv2d(gy, flipped(w, groups), stride, around, dilation, groups)
-    return _scattered(gy, w, x_shape, stride, padding, dilation, groups)
-
-
-def mirrored(kernel_size, padding, dilation):
-    """The padding of the adjoint at stride 1."""
-    return tuple(d * (k - 1) - p for d, k, p in zip(dilation, kernel_size, padding))
+def conv2d_grad_input(gy, w, x_shape, window):
+    adjoint = window.adjoint()
+    if adjoint is None:
+        return _scattered(gy, w, x_shape, window)
+    return conv2d(gy, flipped(w, window.groups), adjoint)
 
 
 def flipped(w, groups):
@@ -70,13 +69,13 @@ def flipped(w, groups):
     return np.ascontiguousarray(w).reshape(groups * Cg, O // groups, kh, kw)
 
 
-def windows_of(x, kernel_size, stride, padding, dilation):
+def windows_of(x, window):
     """All windows of x, zeros around it: (N, C, kh, kw, OH, OW), a view of x or of a padded copy."""
-    out = conv_sizes(x.shape, kernel_size, stride, padding, dilation)
-    size = reach(x.shape[2:], out, kernel_size, stride, padding, dilation)
+    out_size = window.out_size(x.shape)
+    size = window.reach(x.shape[2:], out_size)
     if tuple(size) != x.shape[2:]:
-        x = padded(x, padding, size)
-    return sliding_windows(x, kernel_size, stride, dilation, out)
+        x = padded(x, window.padding, size)
+    return sliding_windows(x, window.kernel_size, window.stride, window.dilation, out_size)
 
 
 def padded(x, before, size, value=0):
@@ -123,17 +122,17 @@ def _group(rows, groups):
     return rows.reshape(groups, rows.shape[0] // groups, -1)
 
 
-def _scattered(gy, w, x_shape, stride, padding, dilation, groups):
+def _scattered(gy, w, x_shape, window):
     """The adjoint in general: the columns of a band, added back tap by tap.
 
     Bands of one image overlap, so a worker owns whole channels instead: a share of one sample's group.
     """
-    N, _, H, W = x_shape
+    (N, _, H, W), groups, padding = x_shape, window.groups, window.padding
     O, Cg, (kh, kw) = w.shape[0] // groups, w.shape[1], w.shape[2:]
     OH, OW = gy.shape[2:]
     gy = np.ascontiguousarray(gy)
     w = w.reshape(groups, O, Cg, kh * kw)
-    size = reach((H, W), (OH, OW), (kh, kw), stride, padding, dilation)
+    size = window.reach((H, W), (OH, OW))
     gx = buffers.zeros((N, groups * Cg, *size), gy.dtype)
     shares = workers.ranges(Cg, min(Cg, max(1, -(-2 * workers.threads() // max(N * groups, 1)))))
     bands = tasks(1, OH, -(-Cg // len(shares)) * kh * kw * OW * gy.itemsize)
@@ -146,8 +145,8 @@ def _scattered(gy, w, x_shape, stride, padding, dilation, groups):
             part = gy[n, g * O : (g + 1) * O, top:bottom].reshape(O, -1)
             (cols,) = scratch.arrays((gx.dtype, (last - first, kh * kw, bottom - top, OW)))
             product(kernel.T, part, cols.reshape(kernel.shape[1], -1))
-            rows = target[:, top * stride[0] :]
-            for tap, where in enumerate(tap_slices((kh, kw), stride, dilation, (bottom - top, OW))):
+            rows = target[:, top * window.stride[0] :]
+            for tap, where in enumerate(tap_slices((kh, kw), window.stride, window.dilation, (bottom - top, OW))):
                 rows[where] += cols[:, tap]
 
     workers.run(share_of_channels, [(n, g, share) for n in range(N) for g in range(groups) for share in shares])

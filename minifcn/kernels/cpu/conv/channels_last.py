@@ -10,7 +10,6 @@ import numpy as np
 
 from ....arrays import buffers
 from ... import environment
-from ...shapes import conv_sizes
 from .. import scratch, workers
 from ..products import product
 from . import banded
@@ -18,27 +17,27 @@ from . import banded
 BAND_BYTES = 1 << 20  # the columns of one band
 
 
-def applies(kernel_size, stride, padding, dilation, groups):
+def applies(window):
     """Whether the algorithm is for such a convolution: any but a grouped one."""
-    return groups == 1
+    return window.groups == 1
 
 
-def pays(w_shape, out, groups, itemsize):
+def pays(w_shape, out, window, itemsize):
     """Whether a window's channels are a longer run than a row of the output, and each worker has whole samples."""
     (_, C, kh, kw), (N, OH, OW) = w_shape, out
     fits = OH * OW * kh * kw * C * itemsize <= environment.band_bytes(BAND_BYTES)
-    return groups == 1 and kw * C > OW and fits and workers.threads() <= N
+    return window.groups == 1 and kw * C > OW and fits and workers.threads() <= N
 
 
-def conv2d(x, w, stride, padding, dilation, groups):
+def conv2d(x, w, window):
     (N, C), (O, _, kh, kw) = x.shape[:2], w.shape
-    OH, OW = conv_sizes(x.shape, (kh, kw), stride, padding, dilation)
+    OH, OW = window.out_size(x.shape)
     kernel = np.ascontiguousarray(w.transpose(0, 2, 3, 1)).reshape(O, -1)  # (O, kh·kw·C)
     y = buffers.empty((N, O, OH, OW), x.dtype)
 
     def band_of_output(band):
         (n0, n1), (top, bottom) = band
-        cols, out = _columns(x, band, (kh, kw), OW, stride, padding, dilation, O)
+        cols, out = _columns(x, band, OW, O, window)
         product(kernel, cols.T, out.reshape(O, -1))
         y[n0:n1, :, top:bottom] = out.swapaxes(0, 1)
 
@@ -47,7 +46,7 @@ def conv2d(x, w, stride, padding, dilation, groups):
     return y
 
 
-def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
+def conv2d_grad_weight(gy, x, w_shape, window):
     O, C, kh, kw = w_shape
     N, _, OH, OW = gy.shape
     bands = _bands(N, OH, kh * kw * C * OW * x.itemsize)
@@ -56,7 +55,7 @@ def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
         total = np.zeros((O, kh * kw * C), x.dtype)
         for band in bands[slice(*share)]:
             (n0, n1), (top, bottom) = band
-            cols, out = _columns(x, band, (kh, kw), OW, stride, padding, dilation, O)
+            cols, out = _columns(x, band, OW, O, window)
             np.copyto(out, gy[n0:n1, :, top:bottom].swapaxes(0, 1))
             total += out.reshape(O, -1) @ cols
         return total
@@ -67,11 +66,11 @@ def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
     return np.ascontiguousarray(total.reshape(O, kh, kw, C).transpose(0, 3, 1, 2))
 
 
-def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
-    mirrored = banded.mirrored(w.shape[2:], padding, dilation)
-    if tuple(stride) == (1, 1) and min(mirrored) >= 0:
-        return conv2d(gy, w[:, :, ::-1, ::-1].swapaxes(0, 1), stride, mirrored, dilation, groups)
-    return banded.conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups)
+def conv2d_grad_input(gy, w, x_shape, window):
+    adjoint = window.adjoint()
+    if adjoint is None:
+        return banded.conv2d_grad_input(gy, w, x_shape, window)
+    return conv2d(gy, w[:, :, ::-1, ::-1].swapaxes(0, 1), adjoint)
 
 
 def _bands(N, rows, row_bytes):
@@ -83,9 +82,10 @@ def _bands(N, rows, row_bytes):
     return [((n, n + 1), part) for n, part in banded.tasks(N, rows, row_bytes)]
 
 
-def _columns(x, band, kernel_size, OW, stride, padding, dilation, O):
+def _columns(x, band, OW, O, window):
     """The columns of a band, (samples·rows·OW, kh·kw·C); and room for its outputs, (O, samples, rows, OW)."""
-    ((n0, n1), (top, bottom)), (C, H, W), (kh, kw) = band, x.shape[1:], kernel_size
+    (kernel_size, stride, padding, dilation, _), (kh, kw) = window, window.kernel_size
+    ((n0, n1), (top, bottom)), (C, H, W) = band, x.shape[1:]
     samples, rows = n1 - n0, bottom - top
     height, width = ((n - 1) * s + d * (k - 1) + 1 for n, s, d, k in zip((rows, OW), stride, dilation, kernel_size))
     shapes = (samples, height, width, C), (samples, rows, OW, kh, kw, C), (O, samples, rows, OW)

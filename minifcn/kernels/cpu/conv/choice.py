@@ -22,8 +22,8 @@ from math import prod
 import numpy as np
 
 from ... import shapes
-from ...shapes import conv_sizes
 from . import banded, channels_last, phases, pointwise, stationary, winograd
+from .window import Window
 
 ALGORITHMS = dict(
     banded=banded, channels_last=channels_last, pointwise=pointwise, winograd=winograd, stationary=stationary,
@@ -33,86 +33,87 @@ TRANSFORM, KERNEL, COLUMN = 115, 1200, 15  # multiply-adds that moving a channel
 HEAVY = 1 << 20  # weights of more than so many bytes are worth reading once
 
 
-def conv2d(x, w, stride, padding, dilation, groups):
-    where = stride, padding, dilation, groups
-    if phases.applies(w.shape[2:], *where) and _few_outputs(w.shape, stride, groups):
-        return phases.conv2d(x, w, *where)
-    out = len(x), *conv_sizes(x.shape, w.shape[2:], stride, padding, dilation)
-    return _choose(w.shape, x.dtype, out, where).conv2d(x, w, *where)
+def conv2d(x, w, stride, padding, dilation, groups, algorithm):
+    window = Window(w.shape[2:], stride, padding, dilation, groups)
+    if algorithm is not None:
+        algorithm = _applicable(algorithm, window)
+    elif phases.applies(window) and _few_outputs(w.shape, window):
+        algorithm = phases
+    else:
+        algorithm = _cheapest(w.shape, x.dtype, (len(x), *window.out_size(x.shape)), window)
+    return algorithm.conv2d(x, w, window)
 
 
-def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
-    where = stride, padding, dilation, groups
-    chosen = _choose(w.shape, gy.dtype, (len(gy), *gy.shape[2:]), where)
-    if chosen in (banded, channels_last) and phases.applies(w.shape[2:], *where):
-        chosen = phases
-    return chosen.conv2d_grad_input(gy, w, x_shape, *where)
+def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups, algorithm):
+    window = Window(w.shape[2:], stride, padding, dilation, groups)
+    if algorithm is not None:
+        algorithm = _applicable(algorithm, window)
+    else:
+        algorithm = _cheapest(w.shape, gy.dtype, (len(gy), *gy.shape[2:]), window)
+        if algorithm in (banded, channels_last) and phases.applies(window):
+            algorithm = phases
+    return algorithm.conv2d_grad_input(gy, w, x_shape, window)
 
 
-def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
-    where = stride, padding, dilation, groups
-    chosen = _choose(w_shape, gy.dtype, (len(gy), *gy.shape[2:]), where)
-    return chosen.conv2d_grad_weight(gy, x, w_shape, *where)
+def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups, algorithm):
+    window = Window(w_shape[2:], stride, padding, dilation, groups)
+    if algorithm is not None:
+        algorithm = _applicable(algorithm, window)
+    else:
+        algorithm = _cheapest(w_shape, gy.dtype, (len(gy), *gy.shape[2:]), window)
+    return algorithm.conv2d_grad_weight(gy, x, w_shape, window)
 
 
-def _choose(w_shape, dtype, out, where):
-    """The cheapest algorithm for outputs on (N, OH, OW) cells, of those that serve all three kernels."""
-    (O, C), (kh, kw), groups, n = w_shape[:2], w_shape[2:], where[3], prod(out)
-    if O // groups > n and prod(w_shape) * dtype.itemsize > HEAVY:
+def _applicable(algorithm, window):
+    """The algorithm that the caller named, or ``banded`` if it does not apply."""
+    return algorithm if algorithm.applies(window) else banded
+
+
+def _cheapest(w_shape, dtype, out, window):
+    """The cheapest of the algorithms that serve all three kernels, for an output of (N, OH, OW) cells."""
+    (O, C), n = w_shape[:2], prod(out)
+    if O // window.groups > n and prod(w_shape) * dtype.itemsize > HEAVY:
         return stationary
-    if pointwise.applies((kh, kw), *where):
+    if pointwise.applies(window):
         return pointwise
-    small = channels_last.pays(w_shape, out, groups, dtype.itemsize)
+    small = channels_last.pays(w_shape, out, window, dtype.itemsize)
     few = winograd.tiles(*out) < winograd.FEWEST
-    if winograd.applies((kh, kw), *where) and dtype == np.float32 and not (small and few):
+    if winograd.applies(window) and dtype == np.float32 and not (small and few):
         cost = C * O * (2.25 * n + KERNEL) + TRANSFORM * (C + O) * n
         if cost < 9 * C * n * (O + COLUMN):
             return winograd
     return channels_last if small else banded
 
 
-def _few_outputs(w_shape, stride, groups):
+def _few_outputs(w_shape, window):
     """Whether partial sums of all outputs are less to move than columns of all inputs."""
-    O, C, kh, kw = w_shape
-    U, V = -(-kh // stride[0]), -(-kw // stride[1])
-    return stride[0] * stride[1] * C + 2 * U * V * O // groups < kh * kw * C
+    (O, C, kh, kw), (sh, sw) = w_shape, window.stride
+    U, V = -(-kh // sh), -(-kw // sw)
+    return sh * sw * C + 2 * U * V * O // window.groups < kh * kw * C
 
 
 def implementations(kernel):
-    """{name: function} of a kernel: the rule's choice, then every algorithm (banded, where one does not apply)."""
-    auto = dict(conv2d=conv2d, conv2d_grad_input=conv2d_grad_input, conv2d_grad_weight=conv2d_grad_weight)[kernel]
-    return {"auto": _of_one_kind(auto)} | {
-        name: _of_one_kind(_where_it_applies(module, kernel)) for name, module in ALGORITHMS.items()
-    }
+    """{name: function} of a kernel: ``auto``, by the rule; then each algorithm, by its name."""
+    return {name: _on_any_arrays(kernel, algorithm) for name, algorithm in {"auto": None, **ALGORITHMS}.items()}
 
 
-def _where_it_applies(module, kernel):
-    general = getattr(banded, kernel)
-    function = getattr(module, kernel, general)  # phases has no way of its own to the weights' gradient
-    if not hasattr(module, "applies"):
-        return function
+def _on_any_arrays(kernel, algorithm):
+    """The kernel on arrays of any two floating-point types and byte orders, and on empty ones.
 
-    @wraps(function)
-    def choose(first, second, *rest):
-        *shape, stride, padding, dilation, groups = rest
-        kernel_size = (shape[0] if kernel == "conv2d_grad_weight" else second.shape)[2:]
-        chosen = function if module.applies(kernel_size, stride, padding, dilation, groups) else general
-        return chosen(first, second, *rest)
-
-    return choose
-
-
-def _of_one_kind(function):
-    """The same on arrays of any two dtypes and byte orders, computed in the wider; zeros where nothing is summed."""
+    It computes in the wider of the two types, and in float32 at least: sums of float16 overflow.  Where nothing is
+    summed the result is zeros.
+    """
+    function = dict(conv2d=conv2d, conv2d_grad_input=conv2d_grad_input, conv2d_grad_weight=conv2d_grad_weight)[kernel]
+    stand_in = getattr(shapes, kernel)
 
     @wraps(function)
     def call(first, second, *rest):
         dtype = np.result_type(first, second).newbyteorder("=")
-        if dtype.itemsize < 4:  # sums of float16 overflow
+        if dtype.itemsize < 4:
             return call(first.astype(np.float32), second.astype(np.float32), *rest).astype(dtype)
         first, second = first.astype(dtype, copy=False), second.astype(dtype, copy=False)
         if not (first.size and second.size):
-            return np.zeros(getattr(shapes, function.__name__)(first, second, *rest).shape, dtype)
-        return function(first, second, *rest)
+            return np.zeros(stand_in(first, second, *rest).shape, dtype)
+        return function(first, second, *rest, algorithm)
 
     return call

@@ -9,16 +9,17 @@ partial sum for each of the outputs i − u, and U² shifted maps are added.
 import numpy as np
 
 from ....arrays import buffers
-from ...shapes import conv_sizes
 from ...textbook import sliding_windows
 from .. import scratch, workers
 from ..products import product
 from . import banded
 
 
-def applies(kernel_size, stride, padding, dilation, groups):
+def applies(window):
     """Whether the algorithm is for such a convolution: strided, not dilated, no cell between two windows."""
-    return max(stride) > 1 and tuple(dilation) == (1, 1) and all(k >= s for k, s in zip(kernel_size, stride))
+    if max(window.stride) == 1 or tuple(window.dilation) != (1, 1):
+        return False
+    return all(k >= s for k, s in zip(window.kernel_size, window.stride))
 
 
 def _by_phase(w, stride, groups):
@@ -30,14 +31,15 @@ def _by_phase(w, stride, groups):
     return whole.reshape(groups, O // groups, Cg, U, sh, V, sw)
 
 
-def conv2d(x, w, stride, padding, dilation, groups):
-    (sh, sw), (N, C), O = stride, x.shape[:2], w.shape[0] // groups
-    OH, OW = conv_sizes(x.shape, w.shape[2:], stride, padding, dilation)
-    kernel = _by_phase(w, stride, groups)
+def conv2d(x, w, window):
+    (sh, sw), groups = window.stride, window.groups
+    (N, C), O = x.shape[:2], w.shape[0] // groups
+    OH, OW = window.out_size(x.shape)
+    kernel = _by_phase(w, window.stride, groups)
     U, V = kernel.shape[3], kernel.shape[5]
     kernel = kernel.transpose(0, 3, 5, 1, 2, 4, 6).reshape(groups, U * V * O, C // groups * sh * sw)
     rows, columns = OH + U - 1, OW + V - 1
-    x = banded.padded(x, padding, (rows * sh, columns * sw))
+    x = banded.padded(x, window.padding, (rows * sh, columns * sw))
     phases = x.reshape(N, C, rows, sh, columns, sw).transpose(0, 1, 3, 5, 2, 4)  # (N, C, sh, sw, rows, columns)
     y = buffers.empty((N, groups, O, OH, OW), x.dtype)
 
@@ -60,10 +62,10 @@ def conv2d(x, w, stride, padding, dilation, groups):
     return y.reshape(N, groups * O, OH, OW)
 
 
-def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
-    (sh, sw), (ph, pw) = stride, padding
+def conv2d_grad_input(gy, w, x_shape, window):
+    (sh, sw), (ph, pw), groups = window.stride, window.padding, window.groups
     (N, _, H, W), (O, Cg) = x_shape, (w.shape[0] // groups, w.shape[1])
-    kernel = _by_phase(w, stride, groups)
+    kernel = _by_phase(w, window.stride, groups)
     U, V = kernel.shape[3], kernel.shape[5]  # taps of a phase
     kernel = kernel[:, :, :, ::-1, :, ::-1].transpose(0, 2, 4, 6, 1, 3, 5).reshape(groups, Cg * sh * sw, O * U * V)
     rows, columns = -(-(ph + H) // sh), -(-(pw + W) // sw)  # cells of a phase
@@ -86,3 +88,6 @@ def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
     workers.run(band_of_phases, banded.tasks(N, rows, row * gy.itemsize), moved=N * rows * row)
     gx = gx.reshape(N, groups * Cg, rows * sh, columns * sw)
     return gx[:, :, ph : ph + H, pw : pw + W]
+
+
+conv2d_grad_weight = banded.conv2d_grad_weight  # the phases save nothing here

@@ -5,20 +5,20 @@ from .. import workers
 from ..products import product
 
 
-def applies(kernel_size, stride, padding, dilation, groups):
+def applies(window):
     """Whether the algorithm is for such a convolution: 1×1, stride 1, dense, not padded."""
-    return (*kernel_size, *stride, *padding, groups) == (1, 1, 1, 1, 0, 0, 1)
+    return (*window.kernel_size, *window.stride, *window.padding, window.groups) == (1, 1, 1, 1, 0, 0, 1)
 
 
-def conv2d(x, w, stride, padding, dilation, groups):
+def conv2d(x, w, window):
     return _mix(w[:, :, 0, 0], x)
 
 
-def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
+def conv2d_grad_input(gy, w, x_shape, window):
     return _mix(w[:, :, 0, 0].T, gy)
 
 
-def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
+def conv2d_grad_weight(gy, x, w_shape, window):
     (N, C), O = x.shape[:2], gy.shape[1]
     x, gy, gw = x.reshape(N, C, -1), gy.reshape(N, O, -1), buffers.zeros(w_shape, gy.dtype)
 

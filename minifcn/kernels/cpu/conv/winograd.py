@@ -53,9 +53,10 @@ AT = np.array([
 ])  # fmt: skip
 
 
-def applies(kernel_size, stride, padding, dilation, groups):
+def applies(window):
     """Whether the algorithm is for such a convolution: 3×3, stride 1, dense, padded by at most 2."""
-    return (*kernel_size, *stride, *dilation, groups) == (3, 3, 1, 1, 1, 1, 1) and max(padding) <= 2
+    is_dense_3x3 = (*window.kernel_size, *window.stride, *window.dilation, window.groups) == (3, 3, 1, 1, 1, 1, 1)
+    return is_dense_3x3 and max(window.padding) <= 2
 
 
 def tiles(N, OH, OW):
@@ -63,15 +64,15 @@ def tiles(N, OH, OW):
     return N * -(-OH // TILE) * -(-OW // TILE)
 
 
-def conv2d(x, w, stride, padding, dilation, groups):
-    return _convolve(x, w, padding)
+def conv2d(x, w, window):
+    return _convolve(x, w, window.padding)
 
 
-def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
-    return _convolve(gy, w[:, :, ::-1, ::-1].swapaxes(0, 1), (2 - padding[0], 2 - padding[1]))
+def conv2d_grad_input(gy, w, x_shape, window):
+    return _convolve(gy, w[:, :, ::-1, ::-1].swapaxes(0, 1), window.adjoint().padding)
 
 
-def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
+def conv2d_grad_weight(gy, x, w_shape, window):
     (N, C), (O, OH, OW) = x.shape[:2], gy.shape[1:]
     rows, columns = -(-OH // TILE), -(-OW // TILE)
     bt, a = BT.astype(x.dtype), np.ascontiguousarray(AT.T, gy.dtype)
@@ -82,7 +83,7 @@ def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
         for band in bands[slice(*share)]:
             T = _tiles(band, columns)
             p, q, spare = scratch.arrays(*[(x.dtype, (36 * max(C, O) * T,))] * 3)
-            v = _both_sides(bt, _gather(x, band, columns, 6, padding, p, spare), spare, p)  # (6, 6, C·T)
+            v = _both_sides(bt, _gather(x, band, columns, 6, window.padding, p, spare), spare, p)  # (6, 6, C·T)
             u = _both_sides(a, _gather(gy, band, columns, 4, (0, 0), q, spare), spare, q)  # (6, 6, O·T)
             v, u = v.reshape(36, C, T).swapaxes(1, 2), u.reshape(36, O, T)
             if total is None:
