@@ -1,4 +1,4 @@
-"""Max pooling tap by tap, a few channels at a time: one comparison a tap, one byte a cell for its origin."""
+"""Max pooling of a few channels at a time: one comparison for each tap, and one byte for the index of each output."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ CHUNK_BYTES = 1 << 18  # the results of one group of channels
 
 
 def _chunks(x):
-    """(sample, channels) of a few channels each."""
+    """The tasks (sample, slice of channels), a few channels in each."""
     size = max(1, CHUNK_BYTES // max(x[0, 0].nbytes if x.size else 1, 1))
     size = min(size, max(1, -(-x.shape[1] * len(x) // (2 * workers.threads()))))
     return [(n, slice(c, c + size)) for n in range(len(x)) for c in range(0, x.shape[1], size)]
@@ -37,11 +37,11 @@ def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
         for tap, where in enumerate(taps[1:], start=1):
             np.copyto(value, source[where])
             np.greater(value, best, out=better)
-            # taps come in ascending order, so the last strict improvement is the largest tap number: no scatter
+            # The tap of the last improvement has the largest number so far, so a maximum is enough to keep it.
             np.multiply(better.view(np.uint8), index.dtype.type(tap), out=improved)
             np.maximum(here, improved, out=here)
             np.maximum(best, value, out=best)
-        if not best.min() > -np.inf:  # a NaN, with which no comparison is true; or −∞, which the padding is as well
+        if not best.min() > -np.inf:  # comparisons miss a NaN, and cannot tell −∞ on the image from padding
             np.copyto(here, first, where=best == -np.inf)
             for tap, where in enumerate(taps):
                 here[np.isnan(source[where])] = tap
@@ -58,7 +58,7 @@ def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, 
     size = reach(x_shape[2:], out, kernel_size, stride, padding, dilation)
     gx = buffers.empty((*x_shape[:2], *size), gy.dtype)
     taps = list(tap_slices(kernel_size, stride, dilation, out))
-    apart = all(s > d * (k - 1) for s, d, k in zip(stride, dilation, kernel_size))  # no cell in two windows
+    apart = all(s > d * (k - 1) for s, d, k in zip(stride, dilation, kernel_size))  # no cell is in two windows
     tiled = apart and all(k * m == n for k, m, n in zip(kernel_size, out, size)) and tuple(dilation) == (1, 1)
     gy = np.ascontiguousarray(gy)
 
@@ -70,7 +70,7 @@ def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, 
         for tap, where in enumerate(taps):
             np.equal(here, tap, out=chosen)
             np.copyto(factor, chosen)
-            np.multiply(source, factor, out=part)  # the bits times 0 or 1: an infinite gy leaves no NaN
+            np.multiply(source, factor, out=part)  # multiplies the bits, as integers: ∞ · 0 would be NaN
             if apart:
                 target[where] = part.view(gy.dtype)
             else:

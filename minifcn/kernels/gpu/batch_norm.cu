@@ -1,10 +1,11 @@
-// The sums of batch normalisation, one block a channel of x: (N, C, pixels).  What is done to each element with them is
-// elementwise, and stands in norm.py.
+// The sums of batch normalisation, with one block for each channel of x: (N, C, pixels).  The arithmetic on each element
+// that uses these sums is in elementwise.py.
 
-// The sum of one number of each thread of a block, for all of them: halves are added to halves, in one fixed order.
+// The sum of `value` over the threads of a block, returned to all of them.  The order of additions is fixed: in each step
+// the upper half of the partial sums is added to the lower half.
 __device__ MF_REAL block_sum(MF_REAL value) {
     __shared__ MF_REAL part[MF_BLOCK];
-    __syncthreads();  // the sum before this one has been read
+    __syncthreads();  // all threads have read the result of the previous call
     part[threadIdx.x] = value;
     __syncthreads();
     for (int half = MF_BLOCK / 2; half; half /= 2) {
@@ -14,7 +15,7 @@ __device__ MF_REAL block_sum(MF_REAL value) {
     return part[0];
 }
 
-// One block a channel: its mean, then the mean of its squared distance from it.
+// One block for each channel: its mean, then its variance around that mean.
 extern "C" __global__ void channel_moments(const MF_REAL* x, MF_REAL* mean, MF_REAL* var, int N, int C, MF_INDEX pixels) {
     const int c = blockIdx.x;
     const MF_REAL m = N * (MF_REAL)pixels;
@@ -32,7 +33,7 @@ extern "C" __global__ void channel_moments(const MF_REAL* x, MF_REAL* mean, MF_R
     if (threadIdx.x == 0) mean[c] = centre, var[c] = square;
 }
 
-// One block a channel: gbeta = sum of gy, ggamma = sum of gy (x - mean) / sqrt(var + eps).
+// One block for each channel: gbeta = sum of gy, ggamma = sum of gy (x - mean) / sqrt(var + eps).
 extern "C" __global__ void channel_gradients(const MF_REAL* gy, const MF_REAL* x, const MF_REAL* mean, const MF_REAL* var,
                                              MF_REAL* ggamma, MF_REAL* gbeta, int N, int C, MF_INDEX pixels, MF_REAL eps) {
     const int c = blockIdx.x;

@@ -1,7 +1,9 @@
-// What every kernel of this folder begins with; launch.py puts it before each .cu file.
+// The common beginning of all kernels; launch.py puts it before each .cu file.
 //
-// MF_REAL is float or double.  MF_INDEX counts elements: int where all fit, which divides five times as fast, else long
-// long.  Divisions are what these kernels mostly do: they turn a thread's number into the place of an element.
+// MF_REAL is float or double.  MF_INDEX counts elements: int if it is large enough, else long long.  Division of ints is
+// five times as fast, and these kernels mostly divide: to find an element's indices from its thread's number.
+//
+// EACH is the head of a loop in which the threads of the grid share the elements 0 ... n - 1.
 
 #define EACH(i, n)                                                        \
     MF_INDEX i = blockIdx.x * (MF_INDEX)blockDim.x + threadIdx.x; i < n;  \

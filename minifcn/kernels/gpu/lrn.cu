@@ -1,4 +1,4 @@
-// AlexNet's local response normalisation, across channels.  x, y, s: (N, C, pixels); one thread an element.
+// AlexNet's local response normalisation, across channels.  x, y, s: (N, C, pixels); one thread for each element.
 
 // y = x / s^beta with s = k + alpha / size * sum of x^2 over the channels c - before ... c - before + size - 1.
 extern "C" __global__ void local_response_norm(const MF_REAL* x, MF_REAL* y, MF_REAL* s, MF_INDEX total, int C,
@@ -14,7 +14,7 @@ extern "C" __global__ void local_response_norm(const MF_REAL* x, MF_REAL* y, MF_
     }
 }
 
-// Channel c was seen by the channels whose window reaches it: the mirrored window.
+// Channel c contributed to the channels whose window contains it: they are the mirrored window around c.
 extern "C" __global__ void local_response_norm_grad(const MF_REAL* gy, const MF_REAL* x, const MF_REAL* s, MF_REAL* gx,
                                                     MF_INDEX total, int C, MF_INDEX pixels, int size, MF_REAL alpha,
                                                     MF_REAL beta) {

@@ -1,8 +1,8 @@
-// Pooling, (N, C, H, W) -> (N, C, OH, OW), both ways.  Forward, one thread an output cell looks at its window; backward,
-// one thread an input cell gathers from all windows that see it, so that nothing is added by two threads.
-// maps = N C; the window has kh x kw taps, numbered u kw + v.
+// Pooling, (N, C, H, W) -> (N, C, OH, OW), and its gradient.  Forward, one thread for each output cell reads its window.
+// Backward, one thread for each input cell gathers from all windows that contain it, so that no two threads add to one cell.
+// A window has kh x kw taps, numbered u kw + v.
 
-// y: the maximum; tap: the first of the window that has it.  Outside the image is -infinity.
+// y: the maximum; tap: the number of the first tap that has it.  Outside the image x is -infinity.
 extern "C" __global__ void max_pool2d(const MF_REAL* x, MF_REAL* y, unsigned char* tap, MF_INDEX total, int H, int W,
                                       int OH, int OW, int kh, int kw, int sh, int sw, int ph, int pw, int dh, int dw) {
     for (EACH(e, total)) {
@@ -13,7 +13,7 @@ extern "C" __global__ void max_pool2d(const MF_REAL* x, MF_REAL* y, unsigned cha
         const MF_REAL* map = x + rest / OH * H * W;
 
         MF_REAL best = __int_as_float(0xff800000);  // the bits of -infinity: NVRTC has no name for it
-        int at = -1;  // the first tap on the image, where all are -infinity
+        int at = -1;
         for (int u = 0; u < kh; ++u) {
             const int p = sh * i - ph + dh * u;
             if (p < 0 || p >= H) continue;
@@ -21,7 +21,8 @@ extern "C" __global__ void max_pool2d(const MF_REAL* x, MF_REAL* y, unsigned cha
                 const int q = sw * j - pw + dw * v;
                 if (q < 0 || q >= W) continue;
                 const MF_REAL value = map[(MF_INDEX)p * W + q];
-                if (at < 0 || value > best || value != value) best = value, at = u * kw + v;  // a NaN is not hidden
+                // at < 0: take the first tap on the image even if all are -infinity; value != value: take every NaN
+                if (at < 0 || value > best || value != value) best = value, at = u * kw + v;
             }
         }
         y[e] = best;
@@ -54,7 +55,7 @@ extern "C" __global__ void max_pool2d_grad(const MF_REAL* gy, const unsigned cha
     }
 }
 
-// How many taps of window i count, along one axis of n cells: those inside, or in the margin beside it.
+// The number of taps of window i that count, along one axis of n cells: those on the axis or in a margin beside it.
 __device__ int counted(int i, int n, int k, int s, int p, int d, int margin) {
     int taps = 0;
     for (int u = 0; u < k; ++u) {

@@ -1,9 +1,9 @@
 """Convolution by im2col in bands: the columns of a few output rows at a time, never those of a whole image.
 
-The columns of an image are k² times the image: 1.12 GB for conv1_2 of VGG16 on one 500×500 picture padded by 100.
-Here they are made under a fixed workspace a worker, multiplied while they are still in the cache, and forgotten.
-Bands are shared out over worker threads; the partition depends on the shapes and the thread count alone, so the same
-call gives the same bits.
+The columns of an image are k² times as large as the image: 1.12 GB for conv1_2 of VGG16 on one 500×500 image padded by
+100.  Here each worker thread makes the columns of one band in scratch memory of fixed size, multiplies them while they
+are in the cache, and overwrites them with the next band.  The bands depend on the shapes and the number of threads
+alone, so the same call gives the same bits.
 """
 
 import numpy as np
@@ -14,11 +14,11 @@ from ...textbook import sliding_windows, tap_slices
 from .. import scratch, workers
 from ..products import product, summed_product
 
-BAND_BYTES = 1 << 20  # the columns of one band: they stay in a core's own cache, or nearly
+BAND_BYTES = 1 << 20  # the columns of one band: about the size of a core's cache
 
 
 def applies(window):
-    """Whether the algorithm computes such a convolution: it computes any."""
+    """Whether the algorithm can compute such a convolution: it can compute any."""
     return True
 
 
@@ -63,14 +63,14 @@ def conv2d_grad_input(gy, w, x_shape, window):
 
 
 def flipped(w, groups):
-    """The kernel of the adjoint at stride 1: taps reversed, input and output channels exchanged in each group."""
+    """The kernel of the adjoint at stride 1: with taps reversed, and input and output channels of a group exchanged."""
     O, Cg, kh, kw = w.shape
     w = w.reshape(groups, O // groups, Cg, kh, kw)[..., ::-1, ::-1].swapaxes(1, 2)
     return np.ascontiguousarray(w).reshape(groups * Cg, O // groups, kh, kw)
 
 
 def windows_of(x, window):
-    """All windows of x, zeros around it: (N, C, kh, kw, OH, OW), a view of x or of a padded copy."""
+    """All windows of x padded by zeros: (N, C, kh, kw, OH, OW), a view of x or of a padded copy."""
     out_size = window.out_size(x.shape)
     size = window.reach(x.shape[2:], out_size)
     if tuple(size) != x.shape[2:]:
@@ -79,7 +79,7 @@ def windows_of(x, window):
 
 
 def padded(x, before, size, value=0):
-    """x on a map of `size` that begins `before` it, `value` around it; what reaches beyond is cut off."""
+    """A map of `size`, filled with `value`, that holds x from row and column `before` on; x is cut at the far edges."""
     (top, left), (H, W) = before, x.shape[2:]
     out = buffers.empty((*x.shape[:2], *size), x.dtype)
     H, W = max(0, min(H, size[0] - top)), max(0, min(W, size[1] - left))
@@ -95,9 +95,9 @@ def padded(x, before, size, value=0):
 
 
 def tasks(N, rows, row_bytes):
-    """(sample, band of rows), in order: bands that fit the workspace, and one a worker if there are as many rows."""
+    """The tasks (sample, band of rows): a band's columns fit, and each worker has a task if there are enough rows."""
     count, least = -(-rows * row_bytes // environment.band_bytes(BAND_BYTES)), -(-workers.threads() // max(N, 1))
-    parts = workers.ranges(rows, min(rows, -(-count // least) * least))  # a multiple: nobody waits for a last one
+    parts = workers.ranges(rows, min(rows, -(-count // least) * least))  # a multiple: the workers end together
     return [(n, part) for n in range(N) for part in parts]
 
 
@@ -107,7 +107,7 @@ def _tasks(windows, itemsize):
 
 
 def _columns(windows, n, top, bottom, groups):
-    """The columns of a band of sample n, (G, C/G·kh·kw, rows·OW): a view where the kernel is one cell, else a copy."""
+    """The columns of a band of sample n, (G, C/G·kh·kw, rows·OW): a copy, but for a 1×1 kernel a view."""
     part = windows[n, :, :, :, top:bottom]  # (C, kh, kw, rows, OW)
     shape = groups, part.shape[0] // groups * part.shape[1] * part.shape[2], part.shape[3] * part.shape[4]
     if part.shape[1:3] == (1, 1) and part[0, 0, 0].flags.c_contiguous:
@@ -123,9 +123,10 @@ def _group(rows, groups):
 
 
 def _scattered(gy, w, x_shape, window):
-    """The adjoint in general: the columns of a band, added back tap by tap.
+    """The input gradient at any stride and padding: the columns of each band are added back tap by tap.
 
-    Bands of one image overlap, so a worker owns whole channels instead: a share of one sample's group.
+    The bands of an image overlap, and two threads must not add to one cell.  So a task is not a band but some channels
+    of one sample's group.
     """
     (N, _, H, W), groups, padding = x_shape, window.groups, window.padding
     O, Cg, (kh, kw) = w.shape[0] // groups, w.shape[1], w.shape[2:]

@@ -1,9 +1,9 @@
-"""Convolution on small maps of many channels: im2col with the channels last, several samples at once.
+"""Convolution of small maps with many channels: im2col with the channels last, for several samples at once.
 
-Columns are copied in runs of numbers that lie together.  In (C, H, W) a run is a row of the map: 8 numbers where it
-is 8 wide, and the copying costs as much as the product.  In (H, W, C) it is the kw pixels of a window with all their
-channels, kw·C numbers.  So the samples of a band are first brought into that order, zeros around them, and a column is
-kh runs of it.  The samples lie side by side in one product: one small map alone would not fill it.
+Columns are copied in runs of adjacent numbers.  In the order (C, H, W) a run is a row of the map; on a map 8 wide it is
+8 numbers, and copying takes as long as the product.  In the order (H, W, C) a run is one row of a window with all its
+channels, kw·C numbers.  So the samples of a band are first copied into that order, with their padding; a column is then
+kh runs.  Several samples share one product, because the product of one small map would be too small to be fast.
 """
 
 import numpy as np
@@ -18,12 +18,15 @@ BAND_BYTES = 1 << 20  # the columns of one band
 
 
 def applies(window):
-    """Whether the algorithm is for such a convolution: any but a grouped one."""
+    """Whether the algorithm can compute such a convolution: any without groups."""
     return window.groups == 1
 
 
 def pays(w_shape, out, window, itemsize):
-    """Whether a window's channels are a longer run than a row of the output, and each worker has whole samples."""
+    """Whether the algorithm is faster than ``banded``.
+
+    A row of a window must be a longer run than a row of the output, and each worker must have a whole sample to do.
+    """
     (_, C, kh, kw), (N, OH, OW) = w_shape, out
     fits = OH * OW * kh * kw * C * itemsize <= environment.band_bytes(BAND_BYTES)
     return window.groups == 1 and kw * C > OW and fits and workers.threads() <= N
@@ -74,16 +77,16 @@ def conv2d_grad_input(gy, w, x_shape, window):
 
 
 def _bands(N, rows, row_bytes):
-    """((first sample, last), (first row of the output, last)): whole samples as long as they fit."""
+    """The bands ((first sample, last + 1), (first row, last + 1)): whole samples, or rows of one if it is large."""
     band, threads = environment.band_bytes(BAND_BYTES), workers.threads()
     if rows * row_bytes <= band and threads <= N:
-        count = -(-N * rows * row_bytes // (band * threads)) * threads  # a multiple: nobody waits for a last one
+        count = -(-N * rows * row_bytes // (band * threads)) * threads  # a multiple: the workers end together
         return [(samples, (0, rows)) for samples in workers.ranges(N, min(N, count))]
     return [((n, n + 1), part) for n, part in banded.tasks(N, rows, row_bytes)]
 
 
 def _columns(x, band, OW, O, window):
-    """The columns of a band, (samples·rows·OW, kh·kw·C); and room for its outputs, (O, samples, rows, OW)."""
+    """The columns of a band, (samples·rows·OW, kh·kw·C), and an array for its outputs, (O, samples, rows, OW)."""
     (kernel_size, stride, padding, dilation, _), (kh, kw) = window, window.kernel_size
     ((n0, n1), (top, bottom)), (C, H, W) = band, x.shape[1:]
     samples, rows = n1 - n0, bottom - top
@@ -91,7 +94,7 @@ def _columns(x, band, OW, O, window):
     shapes = (samples, height, width, C), (samples, rows, OW, kh, kw, C), (O, samples, rows, OW)
     image, cols, out = scratch.arrays(*((x.dtype, shape) for shape in shapes))
 
-    above, left = top * stride[0] - padding[0], padding[1]  # where the band begins on the image; beyond it are zeros
+    above, left = top * stride[0] - padding[0], padding[1]  # the band's origin on the image, which zeros surround
     first, right = max(above, 0), max(min(width - left, W), 0)
     last = max(min(above + height, H), first)
     if (last - first, right) != (height, width):

@@ -1,19 +1,21 @@
-"""The algorithms of convolution by name, and the rule that chooses one by its cost.
+"""The algorithms of convolution by name, and the rule that chooses the cheapest.
 
-For C input and O output channels, a kernel of k² cells, stride s and n output cells in all, the cost of each in
-multiply-adds of a good matrix product (0.02 ns on a core; moving one number takes fifteen of them):
+The costs below are for C input and O output channels, a kernel of k² cells, stride s and n output cells in all.  The
+unit is a multiply-add in a fast matrix product, about 0.02 ns on one core.  Moving one number costs 15 of them.
 
-- ``pointwise``   C·O·n.  For k = 1: the image is its own columns.
-- ``banded``      k²·C·O·n + 15·k²·C·n.  Products, and the columns they need.
-- ``channels_last``  the same, with columns for less where the channels of a window are more than the cells of a row.
-- ``stationary``  the same, but the weights are read once, not once a band.
-- ``winograd``    2¼·C·O·n + 115·(C + O)·n + 1200·C·O.  A quarter of the products; tiles in and out; kernels.
-- ``phases``      k²·C·O·n + 15·(s²·C + 2·⌈k/s⌉²·O)·n.  Strided: no columns, but partial sums of the outputs.
+- ``pointwise``   C·O·n.  For k = 1: the image already is its columns.
+- ``banded``      k²·C·O·n + 15·k²·C·n: the products, and the copying of the columns.
+- ``channels_last``  the same; copying is cheaper if a window's row has more numbers than a row of the output.
+- ``stationary``  the same, but reads the weights once instead of once for each band.
+- ``winograd``    2¼·C·O·n + 115·(C + O)·n + 1200·C·O: a quarter of the products; the transforms of tiles and kernels.
+- ``phases``      k²·C·O·n + 15·(s²·C + 2·⌈k/s⌉²·O)·n, for strides: no columns, but partial sums of the outputs.
 
-So 64 channels at 128² are Winograd's; three are not (their transforms cost more than they save), nor are few cells
-(they do not pay for the kernels' transform).  Small maps of several samples, too few tiles to fill Winograd's 36
-products, have their channels last.  And 512×7×7 → 4096 at 8×8 cells is a matter of reading 411 MB once.
-Winograd's rounding is ten times the definition's: only float32 ever takes it by itself.
+Examples: ``winograd`` is chosen for 64 channels at 128² cells.  It is not for three channels, because the transforms
+cost more than they save, nor for few cells, because they do not repay the transform of the kernels.
+``channels_last`` is chosen for small maps of several samples, whose tiles are too few to fill Winograd's 36 products.
+``stationary`` is chosen for 512×7×7 → 4096 at 8×8 cells, where reading the 411 MB of weights is the main cost.
+
+Winograd's rounding error is ten times that of the definition, so the rule never chooses it for float64.
 """
 
 from functools import wraps
@@ -29,8 +31,8 @@ ALGORITHMS = dict(
     banded=banded, channels_last=channels_last, pointwise=pointwise, winograd=winograd, stationary=stationary,
     phases=phases,
 )  # fmt: skip
-TRANSFORM, KERNEL, COLUMN = 115, 1200, 15  # multiply-adds that moving a channel's cell, a kernel, a number cost
-HEAVY = 1 << 20  # weights of more than so many bytes are worth reading once
+TRANSFORM, KERNEL, COLUMN = 115, 1200, 15  # the cost of transforming a cell and a kernel, and of moving a number
+HEAVY = 1 << 20  # bytes of weights from which on it matters how often they are read
 
 
 def conv2d(x, w, stride, padding, dilation, groups, algorithm):
@@ -70,7 +72,7 @@ def _applicable(algorithm, window):
 
 
 def _cheapest(w_shape, dtype, out, window):
-    """The cheapest of the algorithms that serve all three kernels, for an output of (N, OH, OW) cells."""
+    """The cheapest algorithm for an output of (N, OH, OW) cells, of those that serve all three kernels."""
     (O, C), n = w_shape[:2], prod(out)
     if O // window.groups > n and prod(w_shape) * dtype.itemsize > HEAVY:
         return stationary
@@ -86,22 +88,22 @@ def _cheapest(w_shape, dtype, out, window):
 
 
 def _few_outputs(w_shape, window):
-    """Whether partial sums of all outputs are less to move than columns of all inputs."""
+    """Whether the partial sums of all outputs are fewer numbers than the columns of all inputs."""
     (O, C, kh, kw), (sh, sw) = w_shape, window.stride
     U, V = -(-kh // sh), -(-kw // sw)
     return sh * sw * C + 2 * U * V * O // window.groups < kh * kw * C
 
 
 def implementations(kernel):
-    """{name: function} of a kernel: ``auto``, by the rule; then each algorithm, by its name."""
+    """{name: function} for a kernel: ``auto``, which follows the rule, then each algorithm by its name."""
     return {name: _on_any_arrays(kernel, algorithm) for name, algorithm in {"auto": None, **ALGORITHMS}.items()}
 
 
 def _on_any_arrays(kernel, algorithm):
-    """The kernel on arrays of any two floating-point types and byte orders, and on empty ones.
+    """The kernel for arrays of any two floating-point types and byte orders, and for empty arrays.
 
-    It computes in the wider of the two types, and in float32 at least: sums of float16 overflow.  Where nothing is
-    summed the result is zeros.
+    It computes in the wider of the two types, and in float32 for two of half precision: sums of float16 overflow.  The
+    result for empty arrays is zeros.
     """
     function = dict(conv2d=conv2d, conv2d_grad_input=conv2d_grad_input, conv2d_grad_weight=conv2d_grad_weight)[kernel]
     stand_in = getattr(shapes, kernel)

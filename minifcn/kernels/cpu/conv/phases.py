@@ -1,9 +1,9 @@
-"""Strided convolutions by phase: at stride s an image is s² interleaved images, and nothing is computed in vain.
+"""Strided convolutions by phase: at stride s an image is s² interleaved images, the *phases*.
 
-Cut the kernel, completed to U·s taps by zeros, into its s² phases of U taps.  The adjoint's output cell ``s·i + a``
-gathers ``Σ_u w[a + s·u] · gy[i − u]``: each phase of the large grid is a small convolution of gy, and all are one
-matrix product.  The convolution itself is the transpose: one product takes the cells ``s·i + a`` of all phases to a
-partial sum for each of the outputs i − u, and U² shifted maps are added.
+The kernel is padded with zeros to U·s taps along each axis and cut into s² phases of U² taps.  In the input gradient,
+cell ``s·i + a`` is ``Σ_u w[a + s·u] · gy[i − u]``: each phase is a small convolution of gy, and all phases together are
+one matrix product.  The convolution itself is the transpose.  One product maps the cells ``s·i + a`` of all phases to a
+partial sum for each of the outputs i − u, and the U² shifted maps of partial sums are added.
 """
 
 import numpy as np
@@ -16,14 +16,14 @@ from . import banded
 
 
 def applies(window):
-    """Whether the algorithm is for such a convolution: strided, not dilated, no cell between two windows."""
+    """Whether the algorithm can compute such a convolution: strided, not dilated, without gaps between the windows."""
     if max(window.stride) == 1 or tuple(window.dilation) != (1, 1):
         return False
     return all(k >= s for k, s in zip(window.kernel_size, window.stride))
 
 
 def _by_phase(w, stride, groups):
-    """w as (G, O/G, C/G, U, sh, V, sw), completed to whole phases by zeros."""
+    """w padded with zeros to whole phases, as (G, O/G, C/G, U, sh, V, sw)."""
     O, Cg, kh, kw = w.shape
     (sh, sw), U, V = stride, -(-kh // stride[0]), -(-kw // stride[1])
     whole = np.zeros((groups, O // groups, Cg, U * sh, V * sw), w.dtype)
@@ -57,7 +57,7 @@ def conv2d(x, w, window):
                 if u or v:
                     out += sums[:, u, v, :, u : u + bottom - top, v : v + OW]
 
-    row = (C * sh * sw + groups * U * V * O) * columns  # numbers
+    row = (C * sh * sw + groups * U * V * O) * columns  # numbers moved for one row
     workers.run(band_of_output, banded.tasks(N, OH, row * x.itemsize), moved=N * OH * row)
     return y.reshape(N, groups * O, OH, OW)
 
@@ -84,10 +84,10 @@ def conv2d_grad_input(gy, w, x_shape, window):
         phases = phases.reshape(groups * Cg, sh, sw, bottom - top, columns)
         gx[n, :, top:bottom] = phases.transpose(0, 3, 1, 4, 2)
 
-    row = groups * (kernel.shape[1] + kernel.shape[2]) * columns  # numbers
+    row = groups * (kernel.shape[1] + kernel.shape[2]) * columns  # numbers moved for one row
     workers.run(band_of_phases, banded.tasks(N, rows, row * gy.itemsize), moved=N * rows * row)
     gx = gx.reshape(N, groups * Cg, rows * sh, columns * sw)
     return gx[:, :, ph : ph + H, pw : pw + W]
 
 
-conv2d_grad_weight = banded.conv2d_grad_weight  # the phases save nothing here
+conv2d_grad_weight = banded.conv2d_grad_weight  # phases would save nothing here

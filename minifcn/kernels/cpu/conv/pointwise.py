@@ -1,4 +1,4 @@
-"""Convolution by a 1×1 kernel: a matrix product of what is there, nothing gathered, nothing padded."""
+"""Convolution with a 1×1 kernel: a matrix product of the weights and the image, without columns or padding."""
 
 from ....arrays import buffers
 from .. import workers
@@ -6,7 +6,7 @@ from ..products import product
 
 
 def applies(window):
-    """Whether the algorithm is for such a convolution: 1×1, stride 1, dense, not padded."""
+    """Whether the algorithm can compute such a convolution: 1×1, stride 1, ungrouped, not padded."""
     return (*window.kernel_size, *window.stride, *window.padding, window.groups) == (1, 1, 1, 1, 0, 0, 1)
 
 
@@ -32,7 +32,7 @@ def conv2d_grad_weight(gy, x, w_shape, window):
 
 
 def _mix(w, x):
-    """y[n] = w x[n] at every cell, (O, C) by (N, C, H, W)."""
+    """The products w·x[n] at every cell: (O, C) by (N, C, H, W)."""
     (N, C, H, W), O = x.shape, len(w)
     x, y = x.reshape(N, C, H * W), buffers.empty((N, O, H, W), x.dtype)
     out = y.reshape(N, O, H * W)

@@ -1,7 +1,7 @@
-"""Convolution where the weights outweigh the image: fc6 of VGG16 has 411 MB of them, and 6 MB of columns at 8×8 cells.
+"""Convolution with more weights than columns: fc6 of VGG16 has 411 MB of weights, and 6 MB of columns at 8×8 cells.
 
-All columns are made once and stay in the cache; the weights pass by once, shared out over the workers: by output
-channels forward and in their own gradient, by input channels in the image's.
+All columns are made once and stay in the cache.  The weights are read once, divided among the worker threads: by
+output channels in the forward pass and in the weight gradient, by input channels in the input gradient.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from .banded import windows_of
 
 
 def applies(window):
-    """Whether the algorithm computes such a convolution: it computes any."""
+    """Whether the algorithm can compute such a convolution: it can compute any."""
     return True
 
 
@@ -55,7 +55,7 @@ def conv2d_grad_input(gy, w, x_shape, window):
         c = slice(*share)
         cols = np.empty((groups, len(range(*share)), kh * kw, N, OH, OW), gy.dtype)
         for g in range(groups):
-            part = kernel[g, :, c].reshape(O // groups, -1)  # a view: its rows lie apart
+            part = kernel[g, :, c].reshape(O // groups, -1)  # a view, with gaps between the rows
             np.matmul(part.T, gy[g], out=cols[g].reshape(part.shape[1], -1))
         for tap, where in enumerate(tap_slices((kh, kw), window.stride, window.dilation, (OH, OW))):
             by_group[:, :, c][where] += cols[:, :, tap].transpose(2, 0, 1, 3, 4)
@@ -66,7 +66,7 @@ def conv2d_grad_input(gy, w, x_shape, window):
 
 
 def _columns(windows, groups):
-    """All columns, (G, C/G·kh·kw, N·OH·OW)."""
+    """The columns of all windows, (G, C/G·kh·kw, N·OH·OW)."""
     N, C, kh, kw, OH, OW = windows.shape
     cols = buffers.empty((C, kh, kw, N, OH, OW), windows.dtype)
 

@@ -1,4 +1,4 @@
-"""The hyper-parameters of a convolution as one value, which the algorithms of this folder pass on."""
+"""The hyper-parameters of a convolution as one value, for the algorithms of this folder."""
 
 from typing import NamedTuple
 
@@ -19,11 +19,14 @@ class Window(NamedTuple):
         return shapes.conv_sizes(x_shape, self.kernel_size, self.stride, self.padding, self.dilation)
 
     def reach(self, size, out_size):
-        """The extent [h, w] of a padded input of `size` and of all windows over it."""
+        """The extent [h, w] of a map that holds an input of `size`, its leading padding, and all windows."""
         return shapes.reach(size, out_size, self.kernel_size, self.stride, self.padding, self.dilation)
 
     def adjoint(self):
-        """The window of the input gradient as a convolution of gy, or None if it is none (stride, wide padding)."""
+        """The window with which the input gradient is a convolution of gy with the flipped kernel.
+
+        None if it is no such convolution: at a stride above 1, or with a padding wider than the kernel's extent − 1.
+        """
         around = tuple(d * (k - 1) - p for d, k, p in zip(self.dilation, self.kernel_size, self.padding))
         if tuple(self.stride) != (1, 1) or min(around) < 0:
             return None
