@@ -1,7 +1,7 @@
 """The errors that a user can correct, and messages that every console can show.
 
-The command line prints the message of a `UserError` or a `GeometryError` and exits with code 2.  Every other exception is
-a bug and keeps its traceback.
+The command line prints the message of a `UserError` or a `GeometryError` and exits with code 2.  Every other exception
+is a bug and keeps its traceback.
 """
 
 import codecs

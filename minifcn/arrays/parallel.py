@@ -52,7 +52,7 @@ class MPI:
 
         self.mpi, self.comm = MPI, MPI.COMM_WORLD
         self.rank, self.size = self.comm.rank, self.comm.size
-        # all_leave() needs a communicator of its own: its barrier must not match an operation of a rank that still computes
+        # all_leave() has its own communicator: its barrier must not match an operation of a rank that still computes
         self.leaving = self.comm.Dup()
         sys.excepthook = self._end_all
 
@@ -181,8 +181,8 @@ def part():
 def uniform(shape, dtype="float64"):
     """Random numbers in [0, 1) from ``backend.rng()`` for the images of this rank's part.
 
-    Each rank draws the numbers of the whole batch and keeps those of its part.  So several ranks use the same numbers as
-    one process would, and their generators stay in the same state.
+    Each rank draws the numbers of the whole batch and keeps those of its part.  So several ranks use the same numbers
+    as one process would, and their generators stay in the same state.
 
     Parameters
     ----------
@@ -195,8 +195,8 @@ def uniform(shape, dtype="float64"):
         return backend.rng().random(shape, dtype=dtype)
     if shape[0] != mine.last - mine.first:
         raise ValueError(
-            f"random numbers of shape {shape} were requested, but this rank's part has {mine.last - mine.first} images: "
-            "the first axis must count the images"
+            f"random numbers of shape {shape} were requested, but the first axis must be the "
+            f"{mine.last - mine.first} images of this rank's part"
         )
     return backend.rng().random((mine.total, *shape[1:]), dtype=dtype)[mine.first : mine.last]
 
