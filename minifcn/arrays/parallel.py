@@ -129,7 +129,7 @@ def world():
         return MPI()
     except ImportError as error:
         raise UserError(
-            f"{size} ranks were started, and training on several needs mpi4py: pip install 'minifcn[mpi]' ({error})"
+            f"{size} ranks were started, but mpi4py is missing: pip install 'minifcn[mpi]' ({error})"
         ) from None
 
 
@@ -162,9 +162,11 @@ _part = ContextVar("part", default=None)
 
 @contextmanager
 def computing(part):
-    """Compute a :class:`Part` of a batch inside a ``with`` block.
+    """Compute a part of a batch inside a ``with`` block; layers that depend on the whole batch ask :func:`part`.
 
-    Operations that depend on the whole batch (batch normalisation, dropout) look it up by :func:`part`.
+    Parameters
+    ----------
+    part : Part
     """
     token = _part.set(part if part.ranks.size > 1 else None)
     try:
