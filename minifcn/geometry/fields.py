@@ -187,9 +187,7 @@ def region(y, x, unit, clip=True):
     edges = []
     for i, n, m in zip(unit, x.shape[2:], _maps(y, x)):
         seen = m.interval(i)
-        if (
-            seen is None
-        ):  # a unit between the taps of a transposed convolution sees nothing: an empty region at its place
+        if seen is None:  # between the taps of a transposed convolution: an empty region at the unit's place
             seen = floor(m.jump * i + m.start), floor(m.jump * i + m.start) - 1
         first, end = seen[0], seen[1] + 1
         edges += [min(max(first, 0), n), min(max(end, 0), n)] if clip else [first, end]
