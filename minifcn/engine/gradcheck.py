@@ -156,7 +156,7 @@ class _Problem:
                         "they must be alike"
                     )
             if not _same(gy, v):
-                raise GradcheckError("backward() changed the upstream gradient in place: compute on a copy")
+                raise GradcheckError("the upstream gradient was changed in place: compute on a copy")
             runs.append((out.data, [t.grad for t in tensors]))
         (y1, g1), (y2, g2) = runs
         if not _same(y1, y2) or not all(_same(a, b) for a, b in zip(g1, g2)):
