@@ -445,6 +445,19 @@ def test_the_size_of_a_band_can_be_set_and_a_wrong_one_is_one_sentence(monkeypat
     environment.band_bytes.cache_clear()
 
 
+@pytest.mark.parametrize(("given", "size"), [("1.5", 3 << 19), (None, 7), ("0", None), ("inf", None), ("many", None)])
+def test_the_workspace_of_a_gpu_can_be_set_and_a_wrong_one_is_one_sentence(monkeypatch, given, size):
+    monkeypatch.delenv("MINIFCN_WORKSPACE_MB", raising=False)
+    if given is not None:
+        monkeypatch.setenv("MINIFCN_WORKSPACE_MB", given)
+    read = environment.workspace_bytes.__wrapped__
+    if size is not None:
+        assert read(7) == size
+    else:
+        with pytest.raises(mf.errors.UserError, match=f"MINIFCN_WORKSPACE_MB='{given}'"):
+            read(7)
+
+
 def test_alone_nothing_is_handed_over():
     import threading
 

@@ -65,9 +65,8 @@ class _Bands:
         self.N, self.taps = x_shape[0], x_shape[1] * prod(w_shape[2:])
         self.rows, self.width = conv_sizes(x_shape, *self.window)
         self.is_pointwise = w_shape[2:] == stride == (1, 1) and padding == (0, 0)
-        limit = max(
-            1, environment.workspace_bytes(WORKSPACE) // (self.taps * self.width * x.dtype.itemsize)
-        )  # rows of windows
+        row_bytes = self.taps * self.width * x.dtype.itemsize  # the columns of one row of windows
+        limit = max(1, environment.workspace_bytes(WORKSPACE) // row_bytes)  # rows
         self.images = 1 if self.rows * self.width >= WIDE else max(1, min(self.N, limit // self.rows))
         self.height = self.rows if self.is_pointwise else min(self.rows, limit)
         self.is_one = self.images >= self.N and self.height == self.rows

@@ -42,7 +42,7 @@ extern "C" __global__ void max_pool2d_grad(const MF_REAL* gy, const unsigned cha
 
         MF_REAL sum = 0;
         for (int u = 0; u < kh; ++u) {
-            const int y = p + ph - dh * u;  // = sh i
+            const int y = p + ph - dh * u;  // sh i, if tap row u of window row i lies on this cell
             if (y < 0 || y % sh || y / sh >= OH) continue;
             for (int v = 0; v < kw; ++v) {
                 const int z = q + pw - dw * v;
@@ -104,7 +104,7 @@ extern "C" __global__ void avg_pool2d_grad(const MF_REAL* gy, MF_REAL* gx, MF_IN
 
         MF_REAL sum = 0;
         for (int u = 0; u < kh; ++u) {
-            const int y = p + ph - dh * u;  // = sh i
+            const int y = p + ph - dh * u;  // sh i, if tap row u of window row i lies on this cell
             if (y < 0 || y % sh || y / sh >= OH) continue;
             for (int v = 0; v < kw; ++v) {
                 const int z = q + pw - dw * v;
