@@ -72,7 +72,7 @@ def flipped(w, groups):
 def windows_of(x, window):
     """All windows of x padded by zeros: (N, C, kh, kw, OH, OW), a view of x or of a padded copy."""
     out_size = window.out_size(x.shape)
-    size = window.reach(x.shape[2:], out_size)
+    size = window.extent(x.shape[2:], out_size)
     if tuple(size) != x.shape[2:]:
         x = padded(x, window.padding, size)
     return sliding_windows(x, window.kernel_size, window.stride, window.dilation, out_size)
@@ -133,7 +133,7 @@ def _scattered(gy, w, x_shape, window):
     OH, OW = gy.shape[2:]
     gy = np.ascontiguousarray(gy)
     w = w.reshape(groups, O, Cg, kh * kw)
-    size = window.reach((H, W), (OH, OW))
+    size = window.extent((H, W), (OH, OW))
     gx = buffers.zeros((N, groups * Cg, *size), gy.dtype)
     shares = workers.ranges(Cg, min(Cg, max(1, -(-2 * workers.threads() // max(N * groups, 1)))))
     bands = tasks(1, OH, -(-Cg // len(shares)) * kh * kw * OW * gy.itemsize)

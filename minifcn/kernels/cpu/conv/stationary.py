@@ -46,7 +46,7 @@ def conv2d_grad_weight(gy, x, w_shape, window):
 
 def conv2d_grad_input(gy, w, x_shape, window):
     (N, C, H, W), (O, Cg, kh, kw), (OH, OW), groups = x_shape, w.shape, gy.shape[2:], window.groups
-    size = window.reach((H, W), (OH, OW))
+    size = window.extent((H, W), (OH, OW))
     kernel, gy = w.reshape(groups, O // groups, Cg, kh * kw), _outputs(gy, groups)
     gx = buffers.zeros((N, C, *size), gy.dtype)
     by_group = gx.reshape(N, groups, Cg, *size)

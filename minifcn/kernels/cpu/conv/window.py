@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from ... import shapes
+from ...shapes import conv_sizes, reach
 
 
 class Window(NamedTuple):
@@ -16,18 +16,21 @@ class Window(NamedTuple):
 
     def out_size(self, x_shape):
         """The size (OH, OW) of the output for an input of shape (N, C, H, W)."""
-        return shapes.conv_sizes(x_shape, self.kernel_size, self.stride, self.padding, self.dilation)
+        kernel_size, stride, padding, dilation, _ = self
+        return conv_sizes(x_shape, kernel_size, stride, padding, dilation)
 
-    def reach(self, size, out_size):
+    def extent(self, size, out_size):
         """The extent [h, w] of a map that holds an input of `size`, its leading padding, and all windows."""
-        return shapes.reach(size, out_size, self.kernel_size, self.stride, self.padding, self.dilation)
+        kernel_size, stride, padding, dilation, _ = self
+        return reach(size, out_size, kernel_size, stride, padding, dilation)
 
     def adjoint(self):
         """The window with which the input gradient is a convolution of gy with the flipped kernel.
 
         None if it is no such convolution: at a stride above 1, or with a padding wider than the kernel's extent − 1.
         """
-        around = tuple(d * (k - 1) - p for d, k, p in zip(self.dilation, self.kernel_size, self.padding))
-        if tuple(self.stride) != (1, 1) or min(around) < 0:
+        kernel_size, stride, padding, dilation, groups = self
+        around = tuple(d * (k - 1) - p for d, k, p in zip(dilation, kernel_size, padding))
+        if tuple(stride) != (1, 1) or min(around) < 0:
             return None
-        return Window(self.kernel_size, self.stride, around, self.dilation, self.groups)
+        return Window(kernel_size, stride, around, dilation, groups)
