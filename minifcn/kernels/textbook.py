@@ -110,8 +110,8 @@ def col2im(cols, x_shape, kernel_size, stride, padding, dilation):
     out = conv_sizes(x_shape, kernel_size, stride, padding, dilation)
     cols, dtype = wide(cols.reshape(N, C, kernel_size[0] * kernel_size[1], *out)), cols.dtype
     x = backend.of(cols).zeros((N, C, H + 2 * padding[0], W + 2 * padding[1]), cols.dtype)
-    for tap, where in enumerate(tap_slices(kernel_size, stride, dilation, out)):
-        x[where] += cols[:, :, tap]
+    for tap, cells in enumerate(tap_slices(kernel_size, stride, dilation, out)):
+        x[cells] += cols[:, :, tap]
     return narrowed(x[:, :, padding[0] : padding[0] + H, padding[1] : padding[1] + W], dtype)
 
 
@@ -171,8 +171,8 @@ def index_type(kernel_size):
 def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, ceil_mode):
     xp, out = backend.of(gy), gy.shape[2:]
     gx = zeros_under_windows(gy, x_shape, kernel_size, stride, padding, dilation)
-    for tap, where in enumerate(tap_slices(kernel_size, stride, dilation, out)):
-        gx[where] += xp.where(index == tap, gy, gy.dtype.type(0))  # a product would make ∞ · 0 = NaN
+    for tap, cells in enumerate(tap_slices(kernel_size, stride, dilation, out)):
+        gx[cells] += xp.where(index == tap, gy, gy.dtype.type(0))  # a product would make ∞ · 0 = NaN
     return gx[:, :, padding[0] : padding[0] + x_shape[2], padding[1] : padding[1] + x_shape[3]]
 
 
@@ -197,7 +197,7 @@ def avg_pool2d(x, kernel_size, stride, padding, ceil_mode, count_include_pad, di
     out = pool_sizes(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
     areas = window_areas(backend.of(x), x.shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation)
     x, dtype = wide(pad_to_windows(x, kernel_size, stride, padding, dilation, out)), x.dtype
-    y = sum(x[where] for where in tap_slices(kernel_size, stride, dilation, out))
+    y = sum(x[cells] for cells in tap_slices(kernel_size, stride, dilation, out))
     return narrowed(y / areas.astype(x.dtype), dtype)
 
 
@@ -206,8 +206,8 @@ def avg_pool2d_grad(gy, x_shape, kernel_size, stride, padding, ceil_mode, count_
     gy, dtype = wide(gy), gy.dtype
     share = gy / areas.astype(gy.dtype)
     gx = zeros_under_windows(gy, x_shape, kernel_size, stride, padding, dilation)
-    for where in tap_slices(kernel_size, stride, dilation, gy.shape[2:]):
-        gx[where] += share
+    for cells in tap_slices(kernel_size, stride, dilation, gy.shape[2:]):
+        gx[cells] += share
     gx = gx[:, :, padding[0] : padding[0] + x_shape[2], padding[1] : padding[1] + x_shape[3]]
     return narrowed(gx, dtype)
 

@@ -30,21 +30,21 @@ def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
     taps = list(tap_slices(kernel_size, stride, dilation, out))
 
     def channels(task):
-        here, source, best = index[task], x[task], y[task]
+        winners, source, best = index[task], x[task], y[task]
         value, better, improved = scratch.arrays(*((t, best.shape) for t in (x.dtype, bool, index.dtype)))
-        here.fill(0)
+        winners.fill(0)
         np.copyto(best, source[taps[0]])
-        for tap, where in enumerate(taps[1:], start=1):
-            np.copyto(value, source[where])
+        for tap, cells in enumerate(taps[1:], start=1):
+            np.copyto(value, source[cells])
             np.greater(value, best, out=better)
             # The tap of the last improvement has the largest number so far, so a maximum is enough to keep it.
             np.multiply(better.view(np.uint8), index.dtype.type(tap), out=improved)
-            np.maximum(here, improved, out=here)
+            np.maximum(winners, improved, out=winners)
             np.maximum(best, value, out=best)
         if not best.min() > -np.inf:  # comparisons miss a NaN, and cannot tell −∞ on the image from padding
-            np.copyto(here, first, where=best == -np.inf)
-            for tap, where in enumerate(taps):
-                here[np.isnan(source[where])] = tap
+            np.copyto(winners, first, where=best == -np.inf)
+            for tap, cells in enumerate(taps):
+                winners[np.isnan(source[cells])] = tap
 
     workers.run(channels, _chunks(y), moved=x.size)
     return y, index
@@ -63,18 +63,18 @@ def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, 
     gy = np.ascontiguousarray(gy)
 
     def channels(task):
-        here, source, target = index[task], gy[task].view(bits), gx[task]
-        chosen, factor, part = scratch.arrays(*((t, here.shape) for t in (bool, bits, bits)))
+        winners, source, target = index[task], gy[task].view(bits), gx[task]
+        chosen, factor, part = scratch.arrays(*((t, winners.shape) for t in (bool, bits, bits)))
         if not tiled:  # some cells are in no window
             target.fill(0)
-        for tap, where in enumerate(taps):
-            np.equal(here, tap, out=chosen)
+        for tap, cells in enumerate(taps):
+            np.equal(winners, tap, out=chosen)
             np.copyto(factor, chosen)
             np.multiply(source, factor, out=part)  # multiplies the bits, as integers: ∞ · 0 would be NaN
             if apart:
-                target[where] = part.view(gy.dtype)
+                target[cells] = part.view(gy.dtype)
             else:
-                target[where] += part.view(gy.dtype)
+                target[cells] += part.view(gy.dtype)
 
     workers.run(channels, _chunks(gy), moved=gx.size)
     return gx[:, :, padding[0] : padding[0] + x_shape[2], padding[1] : padding[1] + x_shape[3]]

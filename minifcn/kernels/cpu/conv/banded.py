@@ -147,8 +147,8 @@ def _scattered(gy, w, x_shape, window):
             (cols,) = scratch.arrays((gx.dtype, (last - first, kh * kw, bottom - top, OW)))
             product(kernel.T, part, cols.reshape(kernel.shape[1], -1))
             rows = target[:, top * window.stride[0] :]
-            for tap, where in enumerate(tap_slices((kh, kw), window.stride, window.dilation, (bottom - top, OW))):
-                rows[where] += cols[:, tap]
+            for tap, cells in enumerate(tap_slices((kh, kw), window.stride, window.dilation, (bottom - top, OW))):
+                rows[cells] += cols[:, tap]
 
     workers.run(share_of_channels, [(n, g, share) for n in range(N) for g in range(groups) for share in shares])
     return gx[:, :, padding[0] : padding[0] + H, padding[1] : padding[1] + W]

@@ -57,8 +57,8 @@ def conv2d_grad_input(gy, w, x_shape, window):
         for g in range(groups):
             part = kernel[g, :, c].reshape(O // groups, -1)  # a view, with gaps between the rows
             np.matmul(part.T, gy[g], out=cols[g].reshape(part.shape[1], -1))
-        for tap, where in enumerate(tap_slices((kh, kw), window.stride, window.dilation, (OH, OW))):
-            by_group[:, :, c][where] += cols[:, :, tap].transpose(2, 0, 1, 3, 4)
+        for tap, cells in enumerate(tap_slices((kh, kw), window.stride, window.dilation, (OH, OW))):
+            by_group[:, :, c][cells] += cols[:, :, tap].transpose(2, 0, 1, 3, 4)
 
     workers.run(inputs, workers.shares(Cg, 8))
     padding = window.padding
