@@ -223,7 +223,7 @@ def test_positions_do_not_grow_with_constants_or_irregular_sizes():
     for size in (53, 107, 211, 423):  # each to an odd size: what cells see would repeat after millions
         y = conv(ops.interpolate(y, (size, size)), 3)
     assert crop_offset(ops.pad(y, (1, 1, 1, 1)), y) == (1, 1)
-    with pytest.raises(mf.GeometryError, match="not kept"):
+    with pytest.raises(mf.GeometryError, match="not stored"):
         receptive_field(y, x)
     assert len(x.mark().mark().where) == 1
 
