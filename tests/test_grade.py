@@ -303,7 +303,7 @@ DIFFERENCES = {
     "turned by 180 degrees": (B[..., ::-1, ::-1], B),
     "mirrored": (B[..., ::-1], B),
     "sign is wrong": (-B, B),
-    "0.25 times the right one": (B / 4, B),
+    "0.25 times the right result": (B / 4, B),
     "plus 3 everywhere": (B + 3, B),
     "zero everywhere": (0 * B, B),
     "not finite": (B * [np.inf, 1, 1, 1], B),
