@@ -57,7 +57,7 @@ def table(done):
     wrong = sum(not t.is_right for t in done)
     return "\n".join([
         *lines, "",
-        f"{kinds['mistake']} mistakes and {kinds['cheat']} cheats, {kinds['style']} other right ways: "
+        f"{kinds['mistake']} mistakes and {kinds['cheat']} cheats, {kinds['style']} alternative solutions: "
         + (f"{wrong} NOT as they should be" if wrong else "all as they should be"),
     ])  # fmt: skip
 
