@@ -25,10 +25,7 @@ from .process import Ended, Process
 
 TIMEOUT = 10.0  # seconds for one answer
 ONE_AT_A_TIME = threading.RLock()  # for all examiners: they share minifcn's random generator, and must not interleave
-ANY_TEXT = {
-    "AssertionError",
-    "RecursionError",
-}  # errors whose message depends on the student or on the stack: ignore it
+ANY_TEXT = {"AssertionError", "RecursionError"}  # their messages depend on the student or the stack: not compared
 DIRECT = {"call", "in_every_order"}  # probes that pass their arguments unchanged to the answer
 BLANK, GIVEN_UP = "not answered", "not tried, because two checks of this task ended the process"
 LEFT_OUT = 4  # so many cells that end the process are left out; one more loses the check
