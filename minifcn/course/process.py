@@ -20,7 +20,9 @@ from . import wire
 
 MEMORY = 2 << 30  # bytes that a submission may allocate beyond what the framework uses
 READING = 6  # all cells together may take this many times the limit for one answer
-ROOM = 1 << 18  # array elements that a submission may pass to one of the judge's functions: large ones cost its time
+ROOM = (
+    1 << 18
+)  # array elements that a submission may pass to a function of the judge's: larger ones would block the grader
 
 
 class Ended(Exception):

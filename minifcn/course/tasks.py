@@ -221,7 +221,9 @@ def _bare(text):
 def folder():
     """The folder of the assignments; UserError if minifcn does not run from a checkout."""
     if minifcn.__file__ is None:  # started beside the clone, Python imports that folder as a namespace package
-        raise UserError("Python imports the folder `minifcn` here instead of the package: run this in another folder")
+        raise UserError(
+            "Python imports the folder `minifcn` here instead of the package: go into the clone (cd minifcn)"
+        )
     found = Path(minifcn.__file__).parents[1] / "notebooks" / "assignments"
     if not (found / "hidden").is_dir():
         raise UserError(
