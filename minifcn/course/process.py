@@ -20,9 +20,7 @@ from . import wire
 
 MEMORY = 2 << 30  # bytes that a submission may allocate beyond what the framework uses
 READING = 6  # all cells together may take this many times the limit for one answer
-ROOM = (
-    1 << 18
-)  # array elements that a submission may pass to a function of the judge's: larger ones would block the grader
+ROOM = 1 << 18  # array elements that a submission may pass to a judge's function: more could block the grader
 
 
 class Ended(Exception):

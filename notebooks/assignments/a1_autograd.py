@@ -209,7 +209,7 @@ def backward_order(last):
                     waiting.append(x.creator)
                 uses[x.creator] += 1
     order = [last]
-    for node in order:  # grows while it is walked
+    for node in order:  # the loop appends to the list
         for x in node.inputs:
             if x.creator is not None:
                 uses[x.creator] -= 1
