@@ -153,7 +153,7 @@ def _realpath():
 
 
 def lock(native=False):
-    """Restrict this process for the rest of its life: it reads only Python's own files, writes none, starts no process.
+    """Restrict this process for good: it reads only files of Python and its packages, writes none, starts no process.
 
     Parameters
     ----------
@@ -205,7 +205,7 @@ def lock(native=False):
                         return None
                     if real.startswith(root):
                         break
-            return f"read a file that is not Python's own ({path!r})"
+            return f"read a file that is not part of Python or its packages ({path!r})"
         if event == "import":
             name, file = args[0], args[1]
             if type(name) is not str or name.partition(".")[0] in blocked:
