@@ -295,7 +295,7 @@ ONCE, AFTER, DEEP, NET = ORDER_ALL = (
 )  # fmt: skip
 
 ORDER = Task(
-    "1.3", "backward_order", library="core.newest_first", forbidden=("core.newest_first",),
+    "1.3", "backward_order", library="engine.core.newest_first", forbidden=("engine.core.newest_first",),
     checks=[
         Check(ONCE, 1, orders(lambda rng: {
             "one node": [(0,)], "b = a + a; c = b + b": doubling(2), "seven such lines": doubling(7),
@@ -364,7 +364,7 @@ def backward_order(last):
     own = newest_first or mf.engine.core.newest_first
     return own(last)""", loses=ORDER_ALL),
         instead("records the order of the library's own backward", """# Task 1.3
-from minifcn import core
+from minifcn.engine import core
 
 
 def backward_order(last):
@@ -456,8 +456,8 @@ def points(rng):
 CENTRAL, COTANGENT, POINTS = DIFFERENCES_ALL = ("central differences", "every output, every input", "x of every kind")
 
 NUMERICAL = Task(
-    "1.4", "numerical_gradient", library="gradcheck.numerical_gradient",
-    forbidden=("gradcheck.numerical_gradient", "gradcheck.gradcheck", "gradcheck._Problem"),
+    "1.4", "numerical_gradient", library="engine.gradcheck.numerical_gradient",
+    forbidden=("engine.gradcheck.numerical_gradient", "engine.gradcheck.gradcheck", "engine.gradcheck._Problem"),
     checks=[Check(CENTRAL, 2, differences), Check(COTANGENT, 1, cotangents), Check(POINTS, 1, points)],
     mistakes=[
         mistake("the difference is one-sided, with an error of O(h): use a central difference, with an error of O(h²)",
@@ -487,7 +487,7 @@ NUMERICAL = Task(
     ],
     cheats=[
         instead("calls the library's function in its module", """# Task 1.4
-from minifcn import gradcheck as module
+from minifcn.engine import gradcheck as module
 import sys
 
 module = sys.modules["minifcn.engine.gradcheck"]
@@ -649,7 +649,8 @@ PLAIN, RANDOM, EVERY, SCALE, TRAPS = CHECKER_ALL = (
 )  # fmt: skip
 
 CHECKER = Task(
-    "1.5", "gradients_agree", forbidden=("gradcheck.gradcheck", "gradcheck._Problem", "gradcheck.adjoint_check"),
+    "1.5", "gradients_agree",
+    forbidden=("engine.gradcheck.gradcheck", "engine.gradcheck._Problem", "engine.gradcheck.adjoint_check"),
     checks=[
         Check(PLAIN, 1, plain_pairs), Check(RANDOM, 1, cotangent_pairs), Check(EVERY, 1, direction_pairs),
         Check(SCALE, 1, scaled_pairs), Check(TRAPS, 1, trap_pairs),

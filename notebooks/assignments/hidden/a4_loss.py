@@ -695,7 +695,7 @@ ALL_RATES = (MEAN, PER_IMAGE, SAME)
 
 CONVERT_LR = Task(
     "4.6", "convert_lr", library="optim.convert_lr",
-    forbidden=("optim.convert_lr", "optim.reduction_factor", "training.effective_step"),
+    forbidden=("optim.convert_lr", "optim.reduction_factor", "optim.effective_step"),
     checks=[
         Check(MEAN, 1, rates(("sum", "valid"), ("valid", "sum"), ("sum", "sum"), ("valid", "valid"))),
         Check(PER_IMAGE, 1, rates(("sum", "batch"), ("batch", "sum"), ("valid", "batch"), ("batch", "valid"), ("batch",
@@ -730,7 +730,7 @@ from minifcn.nn.optim import convert_lr""", loses=ALL_RATES),
         instead("uses the library's effective step", """# Task 4.6
 from types import SimpleNamespace
 
-from minifcn.training import effective_step
+from minifcn.nn.optim import effective_step
 
 
 def convert_lr(lr, source, target, labelled, batch_size):

@@ -11,7 +11,7 @@ from minifcn.course.tasks import Case, Check, Task, instead, mistake
 
 def place(path):
     """The position of a map along one axis, after layers (operation, kernel, stride, padding[, dilation])."""
-    at = mf.coords.AxisMap()
+    at = mf.engine.axis_maps.AxisMap()
     for operation, *layer in path:
         at = at.spread(*layer) if operation == "deconv" else at.window(*layer)
     return at
@@ -87,7 +87,7 @@ SIZE, START, DILATED = ALL_FIELDS = "size and jump", "where it starts", "dilatio
 
 FIELD = Task(
     "5.1", "receptive_field",
-    forbidden=("geometry.receptive_field", "geometry.Filter", "coords.AxisMap"),
+    forbidden=("geometry.receptive_field", "geometry.Filter", "engine.axis_maps.AxisMap"),
     checks=[Check(SIZE, 2, sizes_and_jumps), Check(START, 1, starts), Check(DILATED, 1, dilated)],
     mistakes=[
         mistake("the stride of a layer is applied before its kernel: the taps of a kernel are one jump of its "
@@ -292,7 +292,8 @@ def misfits(rng):
 NETS, PATHS, MISFITS = ALL_CROPS = "the paper's nets", "any two maps", "what cannot be aligned"
 
 OFFSET = Task(
-    "5.3", "crop_offset", forbidden=("geometry.crop_offset", "ops.crop", "coords.AxisMap", "geometry.receptive_field"),
+    "5.3", "crop_offset",
+    forbidden=("geometry.crop_offset", "ops.crop", "engine.axis_maps.AxisMap", "geometry.receptive_field"),
     checks=[Check(NETS, 2, papers_nets), Check(PATHS, 1, some_paths), Check(MISFITS, 2, misfits)],
     mistakes=[
         mistake("the sign is wrong: it returns the offset of b to a", "(start_b - start_a)",
