@@ -18,7 +18,8 @@ from minifcn.course.differences import difference
 pytestmark = pytest.mark.course
 
 tasks = pytest.importorskip("minifcn.course.tasks", reason="pip install 'minifcn[course]'")
-from minifcn.course import judge, scores, trial  # noqa: E402
+from minifcn.course import judge, trial  # noqa: E402
+from minifcn.course.scores import Scores  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -397,14 +398,14 @@ def test_a_table_that_is_none_of_ours_is_left_alone(tmp_path, capsys, a2):
 def test_interrupted_it_keeps_what_it_has(tmp_path, monkeypatch, capsys, a2):
     for student in ("ann", "bob"):
         (tmp_path / f"{student}_a2_convolution.py").write_text(a2.source.read_text(encoding="utf-8"), encoding="utf-8")
-    enter = scores.Scores.enter
+    enter = Scores.enter
 
     def once(table, *args):
         if table.path.exists():
             raise KeyboardInterrupt
         enter(table, *args)
 
-    monkeypatch.setattr(scores.Scores, "enter", once)
+    monkeypatch.setattr(Scores, "enter", once)
     assert grade.main([str(tmp_path), "--task", "2.1", "--out", str(tmp_path / "out"), "--workers", "1"]) == 130
     assert "1 of 2 graded, and kept in" in capsys.readouterr().err
     assert [row["points"] for row in scores(tmp_path / "out")] == ["4"]

@@ -378,7 +378,8 @@ def fitting(label, rng, epochs, training=True):
 ONE, MORE, MODE = ALL_LOOPS = "one epoch", "more epochs", "a model that was not training"
 
 FIT = Task(
-    "6.4", "fit", library="training.fit", forbidden=("training.fit", "training.loop.train_epoch", "training.loop.losses_of"),
+    "6.4", "fit", library="training.fit",
+    forbidden=("training.fit", "training.loop.train_epoch", "training.loop.losses_of"),
     checks=[
         Check(ONE, 2, lambda rng: [fitting("five images in batches of two", rng, 1)]),
         Check(MORE, 1, lambda rng: [fitting("three epochs", rng, 3)]),
