@@ -7,27 +7,31 @@ A Function instance *is* the graph node: hyper-parameters in ``__init__``, raw a
 
 import os
 import threading
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from itertools import count
 from math import prod
 from time import perf_counter
+from typing import Any
 
 from ..arrays import backend, buffers, frozen
+from ..arrays.types import Array, DType, Gradients, Shape, Values
 from ..errors import shown
 from ..kernels import registry
 from ..kernels.shapes import broadcast_shape, stand_in
 from . import places
 from .axis_maps import AxisMap, Root
 from .explain import Described
+from .operators import Attached
 
 _grad_enabled = ContextVar("grad_enabled", default=True)
 _scope = ContextVar("scope", default="")
-_watchers = ContextVar("watchers", default=())
+_watchers: ContextVar[tuple] = ContextVar("watchers", default=())
 _birth = count()  # nodes are numbered as they are made, so a node's inputs always have smaller numbers
 
 
-def is_recording():
+def is_recording() -> bool:
     """Whether operations are recorded for ``backward()``: False inside :func:`no_grad`."""
     return _grad_enabled.get()
 
@@ -41,23 +45,23 @@ def _setting(variable, value):
         variable.reset(token)
 
 
-def no_grad():
+def no_grad() -> AbstractContextManager[None]:
     """Inside ``with no_grad():`` nothing is remembered for a backward pass.  Positions are still known."""
     return _setting(_grad_enabled, False)
 
 
-def scope(name):
+def scope(name: str) -> AbstractContextManager[None]:
     """Inside, nodes are called `name`: a layer gives its operations its own name (``score_pool4``)."""
     return _setting(_scope, name)
 
 
-def watch(forward=None, backward=None):
+def watch(forward: Callable | None = None, backward: Callable | None = None) -> AbstractContextManager[None]:
     """Inside, ``forward(node, inputs, output)`` is called after every operation, and ``backward(node, gy, gradients)``
     after its gradients, before what it saved is dropped."""
     return _setting(_watchers, (*_watchers.get(), (forward, backward)))
 
 
-def newest_first(last):
+def newest_first(last: "Function") -> "list[Function]":
     """All nodes that node `last` was computed from, and `last`, each once, after all that use its output: only then is
     its gradient whole.  With ``b = a + a; c = b + b`` a naive recursion would pass b's on twice, half finished."""
     found, waiting = {last}, [last]
@@ -69,7 +73,7 @@ def newest_first(last):
     return sorted(found, key=lambda node: node.born, reverse=True)  # what uses a node's output is younger
 
 
-class Tensor:
+class Tensor(Attached["Tensor", "Function"]):
     """An array with a history.
 
     Parameters
@@ -96,7 +100,7 @@ class Tensor:
 
     __slots__ = ("__weakref__", "_root", "_where", "creator", "data", "grad", "name", "requires_grad")
 
-    def __init__(self, data, requires_grad=False, name=None):
+    def __init__(self, data: "Tensor | Values", requires_grad: bool = False, name: str | None = None) -> None:
         if isinstance(data, Tensor):
             data = data.data
         if not backend.is_array(data):
@@ -107,54 +111,54 @@ class Tensor:
         self.requires_grad, self.name = requires_grad, name
         self._where = self._root = None
 
-    shape = property(lambda self: self.data.shape)
-    ndim = property(lambda self: self.data.ndim)
-    size = property(lambda self: self.data.size)
-    dtype = property(lambda self: self.data.dtype)
-    device = property(lambda self: backend.device(self.data))
+    shape: Shape = property(lambda self: self.data.shape)  # type: ignore[assignment]
+    ndim: int = property(lambda self: self.data.ndim)  # type: ignore[assignment]
+    size: int = property(lambda self: self.data.size)  # type: ignore[assignment]
+    dtype: DType = property(lambda self: self.data.dtype)  # type: ignore[assignment]
+    device: str = property(lambda self: backend.device(self.data))  # type: ignore[assignment]
 
     @property
-    def where(self):
+    def where(self) -> dict[Root, tuple[AxisMap, AxisMap]]:
         if self._where is None:
             self._where = {}
             if self.ndim == 4 and self.creator is None:
                 self.mark()
         return self._where
 
-    def mark(self):
+    def mark(self) -> "Tensor":
         """Make this tensor a root: positions of what comes after it can be asked for relative to it."""
         if self._root is None:
             self._root = Root(self.name, self.shape[2:])
             self._where = {**(self._where or {}), self._root: (AxisMap(), AxisMap())}
         return self
 
-    def numpy(self):
+    def numpy(self) -> Array:
         """The values as a NumPy array (copied if they are on a device)."""
         return backend.asnumpy(self.data)
 
-    def item(self):
+    def item(self) -> float:
         """The value of a one-element tensor, as a Python number."""
         return self.data.item()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.data)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         name, sizes = f"{self.name}: " if self.name else "", "×".join(map(str, self.shape)) or "scalar"
         made = f", from {type(self.creator).__name__}" if self.creator else ""
         return shown(f"Tensor({name}{sizes} {self.dtype}, {self.device}{made})")
 
-    def detach(self):
+    def detach(self) -> "Tensor":
         """The same values at the same place, without the history."""
         out = Tensor(self.data, name=self.name)
         out._where, out._root = self._where, self._root
         return out
 
-    def to(self, device):
+    def to(self, device: str) -> "Tensor":
         """A leaf with these values on `device`: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` (RuntimeError without CuPy)."""
         return Tensor(backend.to_device(self.data, device), self.requires_grad, self.name)
 
-    def backward(self, gy=None, create_graph=False, order=None):
+    def backward(self, gy: Array | None = None, create_graph: bool = False, order: Callable | None = None) -> None:
         """Add ∂(self)/∂(leaf), weighted by `gy`, to ``.grad`` of every leaf that requires it.
 
         Parameters
@@ -232,6 +236,8 @@ def _accumulate(leaf, gx):
 if hasattr(os, "register_at_fork"):  # in a forked child, the thread that held the lock does not exist
     os.register_at_fork(after_in_child=lambda: globals().update(_accumulating=threading.RLock()))
 
+Operand = Tensor | Values
+
 
 class Function(Described):
     """One operation, and one node of the graph.
@@ -263,18 +269,21 @@ class Function(Described):
     """
 
     formula = ""
-    located_by = 1  # how many of the leading inputs say where the output lies; None: all that have its size
+    located_by: int | None = 1  # how many of the leading inputs say where the output lies; None: all that have its size
     pointwise = False  # the output's shape is the inputs' broadcast shape, and each cell comes from those at its place
     keeps_place = False  # each output cell lies where its input cell does, though the operation is not pointwise
     # a node called by hand, forward() then backward(), saves everything and wants every gradient
-    recording, needs, _saved, _marks, inputs, name, _frozen = True, (True,) * 16, (), (), (), "", None
+    needs: tuple[bool, ...] = (True,) * 16
+    inputs: tuple[Tensor, ...] = ()
+    _saved: tuple | None = ()
+    recording, name, _marks, _frozen = True, "", (), None
 
     def __init_subclass__(cls):
         super().__init_subclass__()
         registry.FUNCTIONS.add(cls.__name__)
 
     @classmethod
-    def make(cls, **parameters):
+    def make(cls, **parameters: Any) -> "Function":
         """A node of this class, or of the class that overrides it, whose output then lies where this class's would."""
         chosen = registry.overridden(cls.__name__, cls)
         node = chosen(**parameters)
@@ -283,23 +292,23 @@ class Function(Described):
         return node
 
     @classmethod
-    def apply(cls, *inputs, **parameters):
+    def apply(cls, *inputs: Operand, **parameters: Any) -> Tensor:
         """Make a node and call it."""
         return cls.make(**parameters)(*inputs)
 
-    def forward(self, *arrays):
+    def forward(self, *arrays: Any) -> Array:
         """The output's array."""
         raise TypeError(f"{type(self).__name__} must define forward(*arrays) -> array")
 
-    def backward(self, gy):
+    def backward(self, gy: Array) -> Gradients:
         """The inputs' gradients, given the output's."""
         raise TypeError(f"{type(self).__name__} must define backward(gy) -> array or tuple of arrays")
 
-    def infer(self, *shapes):
+    def infer(self, *shapes: Any) -> Shape | None:
         """The output's shape, where it can be told without arithmetic; None: let forward tell."""
         return broadcast_shape(shapes) if self.pointwise else None
 
-    def locate(self, axis, *maps):
+    def locate(self, axis: int, *maps: Any) -> AxisMap | None:
         """Where the output lies along `axis` (0: h, 1: w), given where the inputs lie; None: it has no place.
 
         An operation that is neither pointwise nor keeps the place must say it.
@@ -311,23 +320,22 @@ class Function(Described):
             place = place.union(other)
         return place
 
-    def count_macs(self, out_shape, *in_shapes):
+    def count_macs(self, out_shape: Shape, *in_shapes: Any) -> int:
         """Multiply-adds of one forward pass: those of convolutions and matrix products."""
         return 0
 
-    def count(self, out_shape, *in_shapes):
+    def count(self, out_shape: Shape, *in_shapes: Any) -> int:
         """Floating-point operations of one forward pass besides its multiply-adds; here one an output element."""
         return prod(out_shape)
 
-    def __call__(self, *inputs):
-        start, inputs = perf_counter(), _as_tensors(inputs)
+    def __call__(self, *operands: Operand) -> Tensor:
+        start, inputs = perf_counter(), _as_tensors(operands)
         arrays = [x.data for x in inputs]
         backend.of(*arrays)
         self.needs = tuple(x.requires_grad for x in inputs)
         self.recording = any(self.needs) and _grad_enabled.get()
         self.name = _scope.get() or type(self).__name__
         self.inputs, self._saved = inputs, ()
-
         shape = self.infer(*(a.shape for a in arrays)) if registry.is_shapes_only() else None
         out = Tensor(self.forward(*arrays) if shape is None else stand_in(arrays[0], shape))
         self.in_shapes, self.out_shape = [a.shape for a in arrays], out.shape
@@ -347,20 +355,20 @@ class Function(Described):
             self.recording, self.needs = Function.recording, Function.needs  # as before the call, for use by hand
         return out
 
-    def save(self, *arrays):
+    def save(self, *arrays: Any) -> None:
         """Keep what ``backward`` will need (arrays, or plain values) until it has run."""
         if self.recording:
             self._saved = arrays
 
     @property
-    def saved(self):
+    def saved(self) -> tuple[Any, ...]:
         if self._saved is None:
             raise RuntimeError(
                 f"what {self.name} saved was freed by backward(): a graph can be walked once; run forward again"
             )
         return self._saved
 
-    def gradients(self, gy):
+    def gradients(self, gy: Array) -> list[Array | None]:
         """``backward(gy)``, checked: one gradient an input, each of its input's shape."""
         frozen.thaw(self._frozen)  # all that use the output have their gradients: backward may write into it
         if frozen.changed(self.saved, self._marks):
@@ -382,7 +390,7 @@ class Function(Described):
     def __del__(self):
         frozen.thaw(self._frozen)  # nobody can ask for its gradient any more
 
-    def free(self):
+    def free(self) -> None:
         """Drop the saved arrays and the links to the inputs; name, parameters and sizes stay."""
         self._saved, self.inputs = None, ()
 

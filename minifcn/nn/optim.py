@@ -3,12 +3,15 @@
 How fast each parameter learns is data on the parameter: its ``lr_mult`` and ``decay_mult``.
 """
 
+from collections.abc import Callable, Iterable
 from numbers import Real
+from typing import Any
 
 import numpy as np
 
 from .. import kernels as K
 from ..arrays import backend
+from ..arrays.types import Array
 from ..engine.core import Tensor, no_grad
 from .losses.loss import divisor
 
@@ -39,9 +42,9 @@ class Optimizer:
     """
 
     scales_with_gradient = True  # whether a gradient twice as large makes a step twice as large
-    memory = 1.0  # how many steps' worth of a constant gradient a step adds up
+    memory: float = 1.0  # how many steps' worth of a constant gradient a step adds up
 
-    def __init__(self, params, lr, weight_decay=0.0):
+    def __init__(self, params: Iterable[Tensor], lr: float, weight_decay: float = 0.0) -> None:
         self.params = [p for p in parameter_list(params) if p.requires_grad]
         if not self.params:
             raise ValueError("there is nothing to learn: no parameter requires a gradient")
@@ -50,15 +53,15 @@ class Optimizer:
         self.lr, self.weight_decay, self.steps = lr, weight_decay, 0
         self.state = [self.start(p) for p in self.params]
 
-    def start(self, p):
+    def start(self, p: Tensor) -> dict[str, Any]:
         """The state of one parameter, {name: array of its shape, all zero, or an int}."""
         return {}
 
-    def update(self, w, g, state, rate, decay):
+    def update(self, w: Array, g: Array, state: dict[str, Any], rate: float, decay: float) -> None:
         """Change arrays in place: weights w, given their gradient g, rate = lr·lr_mult and decay = λ·decay_mult."""
         raise TypeError(f"{type(self).__name__} must define update(w, g, state, rate, decay)")
 
-    def step(self, scale=1.0):
+    def step(self, scale: float = 1.0) -> None:
         """One update of every parameter that has a gradient, and the gradients are cleared.
 
         Parameters
@@ -80,12 +83,12 @@ class Optimizer:
                 self.update(p.data, p.grad if scale == 1 else p.grad * scale, state, rate, decay)
                 p.grad = None
 
-    def zero_grad(self):
+    def zero_grad(self) -> None:
         """Drop every gradient."""
         for p in self.params:
             p.grad = None
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Array]:
         """{"3.velocity": array}: the state by position of its parameter; an int as an array (1,)."""
         return {
             f"{i}.{name}": np.array([value]) if isinstance(value, int) else value
@@ -93,7 +96,7 @@ class Optimizer:
             for name, value in state.items()
         }
 
-    def load_state_dict(self, arrays, steps):
+    def load_state_dict(self, arrays: dict[str, Array], steps: int) -> None:
         """Continue from a saved state.  Raises ValueError if it belongs to other parameters.
 
         Checkpoints of older versions have no number of steps for each parameter: it was `steps` for all.
@@ -132,21 +135,23 @@ class SGD(Optimizer):
     form : {"caffe", "torch"}
     """
 
-    def __init__(self, params, lr, momentum=0.9, weight_decay=0.0, form="caffe"):
+    def __init__(
+        self, params: Iterable[Tensor], lr: float, momentum: float = 0.9, weight_decay: float = 0.0, form: str = "caffe"
+    ) -> None:
         if form not in ("caffe", "torch"):
             raise ValueError(f"form is 'caffe' or 'torch', got {form!r}")
         require_range("momentum", momentum, below=1)
         self.momentum, self.form = momentum, form
         super().__init__(params, lr, weight_decay)
 
-    def start(self, p):
+    def start(self, p: Tensor) -> dict[str, Any]:
         return {"velocity": p.data * 0}
 
-    def update(self, w, g, state, rate, decay):
+    def update(self, w: Array, g: Array, state: dict[str, Any], rate: float, decay: float) -> None:
         K.sgd(w, g, state["velocity"], rate, decay, self.momentum, self.form)
 
     @property
-    def memory(self):
+    def memory(self) -> float:  # type: ignore[override]
         """1/(1 − μ): how many steps' worth of gradient momentum adds up."""
         return 1 / (1 - self.momentum)
 
@@ -169,22 +174,25 @@ class Adam(Optimizer):
 
     scales_with_gradient = False
 
-    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+    def __init__(
+        self, params: Iterable[Tensor], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:  # fmt: skip
         for beta in betas:
             require_range("beta", beta, below=1)
         require_range("eps", eps)
         self.betas, self.eps = betas, eps
         super().__init__(params, lr, weight_decay)
 
-    def start(self, p):
+    def start(self, p: Tensor) -> dict[str, Any]:
         return {"mean": p.data * 0, "square": p.data * 0, "steps": 0}
 
-    def update(self, w, g, state, rate, decay):
+    def update(self, w: Array, g: Array, state: dict[str, Any], rate: float, decay: float) -> None:
         state["steps"] += 1
         K.adam(w, g, state["mean"], state["square"], rate, decay, *self.betas, self.eps, state["steps"])
 
 
-def parameter_list(params):
+def parameter_list(params: Iterable[Tensor]) -> list[Tensor]:
     """The parameters as a list, if that is what they are: see :class:`Optimizer`."""
     if isinstance(params, Tensor) or hasattr(params, "parameters"):
         what = "one tensor: give a list of parameters, [p]"
@@ -193,7 +201,7 @@ def parameter_list(params):
         raise TypeError(f"params is {what}")
     if isinstance(params, str | dict) or not hasattr(params, "__iter__"):
         raise TypeError(f"params is a {type(params).__name__}: give a list of parameters, model.parameters()")
-    params, seen = list(params), {}
+    params, seen = list(params), {}  # type: ignore[var-annotated]
     if not params:
         raise ValueError("params is empty: there is nothing to learn (a generator can be used only once)")
     for i, p in enumerate(params):
@@ -212,7 +220,7 @@ def parameter_list(params):
     return params
 
 
-def require_learnable(model, optimizer):
+def require_learnable(model: Any, optimizer: Optimizer) -> None:
     """Raise an error if the steps of an optimiser would not change a model."""
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"the optimiser is {optimizer!r}: give one that was made, mf.optim.SGD(model.parameters(), lr)")
@@ -226,40 +234,40 @@ def require_learnable(model, optimizer):
         raise RuntimeError("fit inside no_grad cannot learn: nothing is remembered for a backward pass there")
 
 
-def require_range(name, value, below=np.inf):
+def require_range(name: str, value: float, below: float = np.inf) -> None:
     """Raise ValueError unless 0 ≤ value < `below`."""
     if not isinstance(value, Real) or not 0 <= value < below:
         limit = "" if below == np.inf else f" and below {below}"
         raise ValueError(f"{name} is {value!r}: it must be a finite number, at least 0{limit}")
 
 
-def multiplier(p, name):
+def multiplier(p: Tensor, name: str) -> float:
     """``lr_mult`` or ``decay_mult`` of a Parameter; 1 for a plain tensor."""
     return getattr(p, name, 1.0)
 
 
-def constant(progress):
+def constant(progress: float) -> float:
     """lr stays (the reference code's ``lr_policy: fixed``)."""
     return 1.0
 
 
-def step_down(progress):
+def step_down(progress: float) -> float:
     """lr / 10 at two thirds and again at eight ninths of the run."""
     return 1.0 if progress < 2 / 3 else 0.1 if progress < 8 / 9 else 0.01
 
 
-def poly(progress):
+def poly(progress: float) -> float:
     """lr · (1 − t/T)^0.9, the usual schedule for segmentation."""
     return max(1 - progress, 0) ** 0.9  # of a negative number it would be complex
 
 
 MEAN_RATE = 0.007  # of SGD with momentum 0.9 and a mean over pixels: default rates are derived from it
 
-SCHEDULES = {"constant": constant, "step": step_down, "poly": poly}
+SCHEDULES: dict[str, Callable[[float], float]] = {"constant": constant, "step": step_down, "poly": poly}
 """Factors on the learning rate as functions of progress, the share of all steps that is done (0 … 1)."""
 
 
-def reduction_factor(reduction, labelled, batch_size):
+def reduction_factor(reduction: str, labelled: int, batch_size: int) -> float:
     """What a reduction of the loss multiplies the mean over labelled pixels by.
 
     N, the labelled pixels of a batch, for "sum" (the paper's); those of one image, N/B, for "batch"; 1 for "valid" and
@@ -277,12 +285,12 @@ def reduction_factor(reduction, labelled, batch_size):
     return int(factor) if reduction == "sum" else factor
 
 
-def step_factor(reduction, labelled, batch_size, accumulate=1):
+def step_factor(reduction: str, labelled: int, batch_size: int, accumulate: int = 1) -> float:
     """:func:`reduction_factor` of the batches that make a step together: those of a sum add up, others are averaged."""
     return reduction_factor(reduction, labelled, batch_size) * (accumulate if reduction == "sum" else 1)
 
 
-def effective_step(optimizer, reduction, pixels, batch_size):
+def effective_step(optimizer: Optimizer, reduction: str, pixels: int, batch_size: int) -> float:
     """How far a constant per-pixel gradient of 1 moves a weight per step, momentum included: lr · N / (1 − μ).
 
     N is what the reduction multiplies a mean over pixels by: the labelled pixels of a batch for "sum" (the paper's
@@ -300,7 +308,7 @@ def effective_step(optimizer, reduction, pixels, batch_size):
     return optimizer.lr * optimizer.memory * factor
 
 
-def convert_lr(lr, source, target, labelled, batch_size):
+def convert_lr(lr: float, source: str, target: str, labelled: int, batch_size: int) -> float:
     """The learning rate that makes the same SGD steps when the loss is reduced in another way.
 
     ``lr · factor(source) / factor(target)``: with N labelled pixels in a batch of B images,
@@ -322,7 +330,7 @@ def convert_lr(lr, source, target, labelled, batch_size):
     return lr * factors[0] / factors[1]
 
 
-def equivalent_momentum(momentum, batch_size, target_batch_size):
+def equivalent_momentum(momentum: float, batch_size: int, target_batch_size: int) -> float:
     """The momentum with which batches of another size remember as long: ``p' = p^(k'/k)``.
 
     In a step on batches of k the j-th most recent image has the coefficient ``p^⌊j/k⌋``; but for the ⌊·⌋ it is the same

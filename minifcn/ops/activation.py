@@ -2,7 +2,7 @@
 
 from .. import kernels as K
 from ..arrays import backend, parallel
-from ..engine.core import Function
+from ..engine.core import Function, Operand, Tensor
 from ..kernels.textbook import narrowed, total, wide
 from .arithmetic import Elementwise, unbroadcast
 
@@ -124,36 +124,36 @@ class Dropout(Function):
         return gy * mask * (1 / (1 - self.p))
 
 
-def relu(x):
+def relu(x: Operand) -> Tensor:
     """max(x, 0).  The gradient at 0 is 0."""
     return ReLU.apply(x)
 
 
-def leaky_relu(x, slope=0.01):
+def leaky_relu(x: Operand, slope: float = 0.01) -> Tensor:
     """x where positive, else slope · x."""
     return PReLU.apply(x, slope)
 
 
-def prelu(x, a):
+def prelu(x: Operand, a: Operand) -> Tensor:
     """x where positive, else a · x, with a learned `a` that broadcasts to x: for one per channel, (C, 1, 1)."""
     return PReLU.apply(x, a)
 
 
-def sigmoid(x):
+def sigmoid(x: Operand) -> Tensor:
     """1 / (1 + e^−x), without overflow."""
     return Sigmoid.apply(x)
 
 
-def softmax(x, axis=1):
+def softmax(x: Operand, axis: int = 1) -> Tensor:
     """Probabilities over `axis` (the channels), shifted by the maximum so that nothing overflows."""
     return Softmax.apply(x, axis=axis)
 
 
-def log_softmax(x, axis=1):
+def log_softmax(x: Operand, axis: int = 1) -> Tensor:
     """The logarithm of :func:`softmax`, computed stably."""
     return LogSoftmax.apply(x, axis=axis)
 
 
-def dropout(x, p=0.5, training=True):
+def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     """Zero each *element* with probability `p` and scale the rest by 1/(1 − p); the identity outside training."""
     return Dropout.apply(x, p=p) if training and p > 0 else x

@@ -4,7 +4,8 @@ from math import prod
 
 from .. import kernels as K
 from ..arrays import backend
-from ..engine.core import Function
+from ..arrays.types import Axis
+from ..engine.core import Function, Operand, Tensor
 from ..kernels.textbook import total
 
 
@@ -20,7 +21,8 @@ def unbroadcast(g, shape):
 class Elementwise(Function):
     """An operation on each element, its operands broadcast to one shape."""
 
-    pointwise, located_by = True, None
+    pointwise = True
+    located_by: int | None = None
 
 
 class Add(Elementwise):
@@ -245,72 +247,72 @@ class MatMul(Function):
         return None
 
 
-def add(a, b):
+def add(a: Operand, b: Operand) -> Tensor:
     """a + b."""
     return Add.apply(a, b)
 
 
-def sub(a, b):
+def sub(a: Operand, b: Operand) -> Tensor:
     """a − b."""
     return Sub.apply(a, b)
 
 
-def mul(a, b):
+def mul(a: Operand, b: Operand) -> Tensor:
     """a · b, elementwise."""
     return Mul.apply(a, b)
 
 
-def div(a, b):
+def div(a: Operand, b: Operand) -> Tensor:
     """a / b, elementwise."""
     return Div.apply(a, b)
 
 
-def neg(x):
+def neg(x: Operand) -> Tensor:
     """−x."""
     return Neg.apply(x)
 
 
-def pow(a, b):
+def pow(a: Operand, b: Operand) -> Tensor:
     """a^b, elementwise; the gradient with respect to a tensor exponent needs a ≥ 0, and is NaN elsewhere."""
     return Pow.apply(a, b)
 
 
-def abs(x):
+def abs(x: Operand) -> Tensor:
     """``|x|``, element by element.  The gradient at 0 is 0."""
     return Abs.apply(x)
 
 
-def exp(x):
+def exp(x: Operand) -> Tensor:
     """e^x."""
     return Exp.apply(x)
 
 
-def log(x):
+def log(x: Operand) -> Tensor:
     """The natural logarithm."""
     return Log.apply(x)
 
 
-def sum(x, axis=None, keepdims=False):
+def sum(x: Operand, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The sum over `axis` (an int, a tuple, or None for all)."""
     return Sum.apply(x, axis=axis, keepdims=keepdims)
 
 
-def mean(x, axis=None, keepdims=False):
+def mean(x: Operand, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The mean over `axis` (an int, a tuple, or None for all)."""
     return Mean.apply(x, axis=axis, keepdims=keepdims)
 
 
-def max(x, axis=None, keepdims=False):
+def max(x: Operand, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The maximum over `axis` (an int, a tuple, or None for all); equal maxima share the gradient."""
     return Max.apply(x, axis=axis, keepdims=keepdims)
 
 
-def min(x, axis=None, keepdims=False):
+def min(x: Operand, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The minimum over `axis` (an int, a tuple, or None for all); equal minima share the gradient."""
     return Min.apply(x, axis=axis, keepdims=keepdims)
 
 
-def matmul(a, b):
+def matmul(a: Operand, b: Operand) -> Tensor:
     """The matrix product over the last two axes, leading axes broadcast; a vector on the left is a row, on the right a
     column, and its axis is gone in the result."""
     return MatMul.apply(a, b)

@@ -10,7 +10,8 @@ from math import prod
 
 from .. import kernels as K
 from ..arrays import backend, buffers
-from ..engine.core import Function
+from ..arrays.types import Pair
+from ..engine.core import Function, Operand, Tensor
 from ..kernels.shapes import conv_sizes, deconv_size, pair, require_maps
 
 
@@ -151,7 +152,10 @@ def _check_channels(op, x, w, given, expected, outputs, groups, b):
     backend.of(x, w)
 
 
-def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
+def conv2d(
+    x: Operand, w: Operand, b: Operand | None = None, stride: Pair = 1, padding: Pair = 0, dilation: Pair = 1,
+    groups: int = 1,
+) -> Tensor:  # fmt: skip
     """Cross-correlation of x with w: eq. (1) of the paper with f a dot product.
 
     ``y[n,o,i,j] = b[o] + Σ_{c,u,v} w[o,c,u,v] · x[n, c, s·i − p + d·u, s·j − p + d·v]``, x being zero outside.
@@ -190,7 +194,10 @@ def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
     return Conv2d.apply(*inputs, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
 
-def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+def conv_transpose2d(
+    x: Operand, w: Operand, b: Operand | None = None, stride: Pair = 1, padding: Pair = 0, output_padding: Pair = 0,
+    groups: int = 1, dilation: Pair = 1,
+) -> Tensor:  # fmt: skip
     """Transposed convolution, the paper's "backwards (fractionally) strided convolution" (§3.3): y = b + Aᵀx.
 
     Input cell i adds ``w[c, o, u] · x[c, i]`` to output cell ``s·i − p + d·u``.
@@ -234,12 +241,14 @@ def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0, groups
     return ConvTranspose2d.apply(*inputs, **parameters)
 
 
-def im2col(x, kernel_size, stride=1, padding=0, dilation=1):
+def im2col(x: Operand, kernel_size: Pair, stride: Pair = 1, padding: Pair = 0, dilation: Pair = 1) -> Tensor:
     """Every window of x as a column: (N, C, H, W) -> (N, C·kh·kw, OH·OW).  Its gradient is :func:`col2im`."""
     return Im2col.apply(x, kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation)
 
 
-def col2im(cols, size, kernel_size, stride=1, padding=0, dilation=1):
+def col2im(
+    cols: Operand, size: Pair, kernel_size: Pair, stride: Pair = 1, padding: Pair = 0, dilation: Pair = 1
+) -> Tensor:
     """Every column added where its window lay on an image of `size`: (N, C·kh·kw, OH·OW) -> (N, C, H, W).
 
     The adjoint of :func:`im2col`, not its inverse: cells that several windows share receive a sum.

@@ -4,7 +4,8 @@ from math import prod
 
 from .. import kernels as K
 from ..arrays import backend
-from ..engine.core import Function
+from ..arrays.types import Pair
+from ..engine.core import Function, Operand, Tensor
 from ..kernels.shapes import pair, require_maps
 from ..kernels.textbook import wide
 
@@ -68,7 +69,7 @@ def linear_weights(xp, n, m, dtype):
     return xp.maximum(1 - distance, 0).astype(dtype)
 
 
-def interpolate(x, size):
+def interpolate(x: Operand, size: Pair) -> Tensor:
     """Resize (N, C, H, W) to `size` (h, w) bilinearly: half-pixel centres, clamped at the border.
 
     Unlike a transposed convolution with a bilinear kernel, it does not fade to zero at the border; inside the two are

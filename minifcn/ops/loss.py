@@ -1,10 +1,12 @@
 """The paper's loss: multinomial logistic, summed over space, so that gradients of locations, images and ranks add."""
 
 from math import prod
+from typing import Any
 
 from .. import kernels as K
 from ..arrays import backend
-from ..engine.core import Function, Tensor
+from ..arrays.types import Array, Values
+from ..engine.core import Function, Operand, Tensor
 from ..errors import shown
 from ..kernels.shapes import require_maps
 
@@ -37,7 +39,10 @@ class CrossEntropy(Function):
         return 5 * prod(scores_shape)
 
 
-def cross_entropy(scores, labels, weight=None, ignore_index=255, reduction="sum", mask=None):
+def cross_entropy(
+    scores: Tensor | Array, labels: Operand, weight: Values | None = None, ignore_index: int = 255,
+    reduction: str = "sum", mask: Operand | None = None,
+) -> Tensor:  # fmt: skip
     """Softmax cross-entropy at every location, reduced over space.
 
     Per location ``ℓ' = −w_y · log(e^{s_y} / Σ_c e^{s_c})`` for its label y (§3.4); void or masked locations
@@ -100,23 +105,23 @@ class Targets:
         (N, H, W): the weight of each location's class; 0 where nothing counts.
     """
 
-    def __init__(self, labels, counted, weights, host):
+    def __init__(self, labels: Array, counted: Array, weights: Array, host: Array) -> None:
         self.labels, self.counted, self.weights, self._host = labels, counted, weights, host
 
-    def divisor(self, reduction):
+    def divisor(self, reduction: str) -> int:
         """What a sum over locations is divided by."""
         if reduction == "valid":
             return max(int(self._host.sum()), 1)
         return {"sum": 1, "batch": max(len(self._host), 1)}[reduction]
 
-    def one_hot(self, classes):
+    def one_hot(self, classes: int) -> Array:
         """(N, C, H, W) of the weights' type: 1 for the class of each location that counts, else 0."""
         xp = backend.of(self.labels)
         is_class = xp.arange(classes)[:, None, None] == self.labels[:, None]
         return (is_class & self.counted[:, None]).astype(self.weights.dtype)
 
 
-def targets(scores, labels, weight=None, ignore_index=255, mask=None):
+def targets(scores: Any, labels: Any, weight: Any = None, ignore_index: int = 255, mask: Any = None) -> Targets:
     """The :class:`Targets` of a loss; the parameters are those of :func:`cross_entropy`, and so are the errors."""
     array = scores.data if isinstance(scores, Tensor) else scores
     xp = backend.of(array)

@@ -5,7 +5,7 @@ from math import prod
 from .. import kernels as K
 from ..arrays import backend
 from ..arrays.parallel import ALONE
-from ..engine.core import Function
+from ..engine.core import Function, Operand, Tensor
 from ..kernels.shapes import require_maps
 from ..kernels.textbook import wide
 
@@ -48,7 +48,7 @@ class BatchNorm2d(Function):
     def forward(self, x, gamma, beta):
         require_maps("batch_norm", x)
         y, saved = K.batch_norm(x, gamma, beta, self.eps)
-        self.batch_mean, self.batch_var, self.pixels = *saved[:2], x.size // max(x.shape[1], 1)
+        (self.batch_mean, self.batch_var), self.pixels = saved[:2], x.size // max(x.shape[1], 1)
         self.save(*saved)
         return y
 
@@ -85,7 +85,7 @@ class SyncBatchNorm2d(Function):
     def forward(self, x, gamma, beta):
         require_maps("batch_norm", x)
         y, saved = K.sync_batch_norm(x, gamma, beta, self.eps, self.all_reduce)
-        self.batch_mean, self.batch_var, self.pixels = *saved[:2], saved[-1]
+        (self.batch_mean, self.batch_var), self.pixels = saved[:2], saved[-1]
         self.save(*saved)
         return y
 
@@ -128,7 +128,7 @@ class FrozenBatchNorm2d(Function):
         return 2 * prod(out_shape)
 
 
-def local_response_norm(x, size=5, alpha=1e-4, beta=0.75, k=1.0):
+def local_response_norm(x: Operand, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
     """AlexNet's normalisation across channels: ``y_c = x_c / (k + α/n Σ x²)^β`` over n = `size` channels around c.
 
     The window is centred and zero padded, and α is divided by n (Caffe's convention, and PyTorch's).
@@ -144,7 +144,10 @@ def local_response_norm(x, size=5, alpha=1e-4, beta=0.75, k=1.0):
     return LocalResponseNorm.apply(x, size=size, alpha=alpha, beta=beta, k=k)
 
 
-def batch_norm(x, gamma, beta, mean=None, var=None, eps=1e-5):
+def batch_norm(
+    x: Operand, gamma: Operand, beta: Operand, mean: Operand | None = None, var: Operand | None = None,
+    eps: float = 1e-5,
+) -> Tensor:  # fmt: skip
     """``y = γ (x − μ)/√(σ² + ε) + β`` per channel.
 
     Parameters
@@ -162,6 +165,6 @@ def batch_norm(x, gamma, beta, mean=None, var=None, eps=1e-5):
     """
     if (mean is None) != (var is None):
         raise ValueError("batch_norm takes both mean and var (fixed statistics), or neither (the batch's own)")
-    if mean is None:
+    if mean is None or var is None:
         return BatchNorm2d.apply(x, gamma, beta, eps=eps)
     return FrozenBatchNorm2d.apply(x, gamma, beta, mean, var, eps=eps)

@@ -6,18 +6,20 @@ give arrays of booleans, as NumPy's do.
 """
 
 import operator
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from ..engine.core import Tensor, is_recording
 from . import arithmetic, shape
 
-UFUNCS = {
+UFUNCS: dict[Any, Callable] = {
     np.add: arithmetic.add, np.subtract: arithmetic.sub, np.multiply: arithmetic.mul, np.true_divide: arithmetic.div,
     np.negative: arithmetic.neg, np.positive: lambda x: x, np.absolute: arithmetic.abs, np.power: arithmetic.pow,
     np.exp: arithmetic.exp, np.log: arithmetic.log, np.matmul: arithmetic.matmul,
 }  # fmt: skip
-FUNCTIONS = {
+FUNCTIONS: dict[Any, Callable] = {
     np.sum: arithmetic.sum, np.mean: arithmetic.mean, np.max: arithmetic.max, np.amax: arithmetic.max,
     np.min: arithmetic.min, np.amin: arithmetic.min,
     np.concatenate: lambda tensors, axis=0: shape.concat(tensors, axis),

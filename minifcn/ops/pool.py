@@ -3,7 +3,8 @@
 from math import prod
 
 from .. import kernels as K
-from ..engine.core import Function
+from ..arrays.types import Pair
+from ..engine.core import Function, Operand, Tensor
 from ..kernels.shapes import pair, require_maps, require_taps
 
 
@@ -71,7 +72,10 @@ class AvgPool2d(Pool2d):
         return K.avg_pool2d_grad(gy, x_shape, *self._window)
 
 
-def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
+def max_pool2d(
+    x: Operand, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, dilation: Pair = 1,
+    ceil_mode: bool = False,
+) -> Tensor:  # fmt: skip
     """The maximum of each window; its gradient goes to the window's first maximum in row-major order.
 
     Parameters
@@ -109,7 +113,10 @@ def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fal
     return MaxPool2d.apply(x, **parameters)
 
 
-def avg_pool2d(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, dilation=1):
+def avg_pool2d(
+    x: Operand, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, ceil_mode: bool = False,
+    count_include_pad: bool = True, dilation: Pair = 1,
+) -> Tensor:  # fmt: skip
     """The mean of each window.
 
     Parameters

@@ -1,9 +1,12 @@
 """Operations that move values without changing them: reshape, transpose, slice, crop, pad, concat."""
 
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 from ..arrays import backend
-from ..engine.core import Function, Tensor
+from ..arrays.types import Shape
+from ..engine.core import Function, Operand, Tensor
 from ..geometry import crop_offset
 
 
@@ -168,24 +171,26 @@ class Concat(Rearrangement):
         return Function.locate(self, axis, *maps) if self.axis % 4 < 2 else None
 
 
-def reshape(x, *shape):
+def reshape(x: Operand, *shape: int | Shape) -> Tensor:
     """The same values in C order: ``reshape(x, 2, -1)`` or ``reshape(x, (2, -1))``."""
     shape = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
     return Reshape.apply(x, shape=tuple(shape))
 
 
-def transpose(x, *axes):
+def transpose(x: Operand, *axes: int | Shape) -> Tensor:
     """The axes permuted; reversed if none are given."""
     axes = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
     return Transpose.apply(x, axes=tuple(axes) if axes else None)
 
 
-def getitem(x, index):
+def getitem(x: Operand, index: Any) -> Tensor:
     """``x[index]``: slices, integers or index arrays.  Slices of h and w keep their place in the image."""
     return GetItem.apply(x, index=index)
 
 
-def crop(x, like=None, offset=None, size=None):
+def crop(
+    x: Operand, like: Tensor | None = None, offset: Sequence[int] | None = None, size: Sequence[int] | None = None
+) -> Tensor:
     """Cut a rectangle out of x, (N, C, H, W).
 
     Parameters
@@ -202,21 +207,21 @@ def crop(x, like=None, offset=None, size=None):
     GeometryError
         If the two cannot be aligned by a whole number of cells, or `like` reaches outside x; the reason in words.
     """
-    if (like is None) == (offset is None or size is None):
-        raise ValueError("crop(x, like=z) derives the offset; crop(x, offset=(t, l), size=(h, w)) takes it: give one")
-    if like is not None:
+    if like is not None and (offset is None or size is None):
         offset, size = crop_offset(x, like, inside=True), like.shape[2:]
+    elif like is not None or offset is None or size is None:
+        raise ValueError("crop(x, like=z) derives the offset; crop(x, offset=(t, l), size=(h, w)) takes it: give one")
     shape = x.shape if isinstance(x, Tensor) else Tensor(x).shape
     if any(o < 0 or o + n > m for o, n, m in zip(offset, size, shape[2:])):
         raise ValueError(f"a crop of {tuple(size)} at {tuple(offset)} reaches outside a map of {shape[2:]}")
     return Crop.apply(x, offset=tuple(offset), size=tuple(size))
 
 
-def pad(x, padding):
+def pad(x: Operand, padding: Sequence[int]) -> Tensor:
     """Zeros around x, (N, C, H, W); `padding` is (top, bottom, left, right)."""
     return Pad.apply(x, padding=padding)
 
 
-def concat(tensors, axis=1):
+def concat(tensors: Sequence[Operand], axis: int = 1) -> Tensor:
     """`tensors` one after the other along `axis` (the channels)."""
     return Concat.apply(*tensors, axis=axis)

@@ -1,27 +1,30 @@
 """What a model is worth on a data set: the confusion matrix and the loss, neither of which depends on the batches."""
 
 import sys
+from typing import Any
 
 import numpy as np
 
 from ..arrays import backend, parallel
+from ..arrays.types import Array, Values
 from ..data import Loader
 from ..data.manifest import require_same_names
+from ..data.protocol import DataSet
 from ..data.samples import called
 from ..engine.core import Tensor, no_grad
 from ..errors import UserError
-from ..nn.losses import CrossEntropy
+from ..nn.losses import CrossEntropy, Loss
 from ..nn.losses.loss import divisor
-from ..nn.module import evaluating
+from ..nn.module import Module, evaluating
 from .metrics import ConfusionMatrix
 
 
-def as_loader(data, **options):
+def as_loader(data: Loader | DataSet, **options: Any) -> Loader:
     """A loader: `data` itself, or one for a bare data set; None of None."""
     return data if data is None or isinstance(data, Loader) else Loader(data, batch_size=8, **options)
 
 
-def require_same_classes(model, data):
+def require_same_classes(model: Module, data: Any) -> None:
     """Raise UserError unless the data set has as many classes as the model, and the same, if both name them."""
     if data.num_classes != model.num_classes:
         raise UserError(f"the model knows {model.num_classes} classes, but {called(data)} has {data.num_classes}")
@@ -31,12 +34,15 @@ def require_same_classes(model, data):
         require_same_names(names, data.classes, "the model was trained", f"{called(data)} has", remedy)
 
 
-def scores_of(confusion):
+def scores_of(confusion: ConfusionMatrix) -> dict[str, float]:
     """The paper's four measures, by name."""
     return {name: getattr(confusion, name) for name in ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu")}
 
 
-def evaluate(model, data, weight=None, progress=False, loss=None):
+def evaluate(
+    model: Module, data: Loader | DataSet, weight: Values | None = None, progress: bool = False,
+    loss: Loss | None = None,
+) -> tuple[ConfusionMatrix, float]:  # fmt: skip
     """The confusion matrix over a whole data set, and the loss per labelled pixel.
 
     Under ``mpiexec`` all ranks call it alike, and all have the whole result.
@@ -78,7 +84,7 @@ def evaluate(model, data, weight=None, progress=False, loss=None):
     return confusion, float(losses.sum()) / labelled if labelled else float("nan")
 
 
-def summed(loss, scores, labels, weight=None):
+def summed(loss: Loss, scores: Tensor, labels: Array, weight: Values | None = None) -> float:
     """The sum over labelled pixels that the losses of single images stand for.
 
     A loss that adds is computed on all images at once, which is faster and comes to the same.

@@ -4,23 +4,36 @@ import math
 import time
 import warnings
 import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 
 from .. import nn
 from ..arrays import backend, parallel
+from ..arrays.types import Array, Values
 from ..data import Loader
 from ..data.images import VOID
+from ..data.protocol import DataSet
 from ..data.samples import called, sample
 from ..data.statistics import class_weights, pixels_per_batch, typical_pixels  # noqa: F401  some look for weights here
 from ..engine.core import Tensor
 from ..errors import GeometryError, UserError
 from ..nn.losses import CrossEntropy, Loss
 from ..nn.losses.loss import divisor
-from ..nn.module import require_module
-from ..nn.optim import MEAN_RATE, SGD, constant, effective_step, reduction_factor, require_learnable, step_factor
+from ..nn.module import Module, require_module
+from ..nn.optim import (
+    MEAN_RATE,
+    SGD,
+    Optimizer,
+    constant,
+    effective_step,
+    reduction_factor,
+    require_learnable,
+    step_factor,
+)
 from .evaluation import as_loader, evaluate, require_same_classes, scores_of
 
 
@@ -28,10 +41,10 @@ from .evaluation import as_loader, evaluate, require_same_classes, scores_of
 class Training:
     """A run in progress: what the callbacks see, and what a checkpoint saves."""
 
-    model: object
+    model: Module
     train: Loader
     val: Loader | None
-    optimizer: object
+    optimizer: Optimizer
     epochs: int
     criterion: Loss = CrossEntropy()  # noqa: RUF009  it has no state
     reduction: str = "sum"
@@ -47,56 +60,58 @@ class Training:
     stopping: bool = False  # set by a callback: stop as soon as what is saved can be continued exactly
     clock: float = 0.0  # when the last step ended
     trouble: str = ""  # the sentence of the data set that stopped the run
-    ranks: object = parallel.ALONE  # who trains along
+    ranks: Any = parallel.ALONE  # who trains along
 
     @property
-    def total_steps(self):
+    def total_steps(self) -> int:
         """Batches in the whole run."""
         return self.epochs * len(self.train)
 
     @property
-    def device(self):
+    def device(self) -> str:
         """Where the model is, and the batches go."""
         return backend.device(self.model.parameters()[0].data)
 
-    def stops(self):
+    def stops(self) -> bool:
         """Whether any rank was asked to stop: then all do, at the same place."""
         self.stopping = bool(parallel.gather(self.ranks, self.stopping).any())
         return self.stopping
 
 
-EMPTY = dict(loss=0.0, pixels=0, seconds=0.0)
+EMPTY: dict[str, float] = dict(loss=0.0, pixels=0, seconds=0.0)
 
 
 class Callback:
     """Something done at named moments of a run.  Override what you need; `t` is the :class:`Training`."""
 
-    def started(self, t):
+    def started(self, t: Training) -> None:
         """Before the first step."""
 
-    def stepped(self, t):
+    def stepped(self, t: Training) -> None:
         """After each batch."""
 
-    def epoch_trained(self, t):
+    def epoch_trained(self, t: Training) -> None:
         """After the last batch of each epoch, before its validation."""
 
-    def epoch_ended(self, t):
+    def epoch_ended(self, t: Training) -> None:
         """After each epoch's validation; ``t.rows[-1]`` is its row of the log."""
 
-    def stopped(self, t):
+    def stopped(self, t: Training) -> None:
         """When the run ends early, between two steps: it was asked to, or the data set has an error."""
 
-    def finished(self, t):
+    def finished(self, t: Training) -> None:
         """After the last epoch."""
 
-    def closed(self, t):
+    def closed(self, t: Training) -> None:
         """Last of all, whatever happened: give back what was taken."""
 
 
 def fit(
-    model, train, val=None, optimizer=None, epochs=1, reduction=None, weight=None, accumulate=1, schedule=constant,
-    sampling=1.0, callbacks=(), resume=None, loss=None,
-):  # fmt: skip
+    model: Module, train: Loader | DataSet, val: Loader | DataSet | None = None, optimizer: Optimizer | None = None,
+    epochs: int = 1, reduction: str | None = None, weight: Values | None = None, accumulate: int = 1,
+    schedule: Callable[[float], float] = constant, sampling: float = 1.0, callbacks: Sequence[Callback] = (),
+    resume: Callable[[Training], Any] | None = None, loss: Loss | None = None,
+) -> Training:  # fmt: skip
     """Train a model for segmentation.
 
     Under ``mpiexec`` all ranks call it alike, and each computes on its part of every batch: the steps are those of one
@@ -146,7 +161,7 @@ def fit(
         Inside ``no_grad``.
     """
     require_module(model)
-    train, val = as_loader(train, shuffle=True), as_loader(val)
+    train, val = as_loader(train, shuffle=True), None if val is None else as_loader(val)
     for loader in filter(None, (train, val)):
         require_same_classes(model, loader.dataset)
     loss, ranks = CrossEntropy() if loss is None else loss, parallel.world()
@@ -189,7 +204,9 @@ def fit(
     return t
 
 
-def require_arguments(epochs, loss, reduction, accumulate, sampling, ranks):
+def require_arguments(
+    epochs: int, loss: Loss, reduction: str | None, accumulate: int, sampling: float, ranks: Any
+) -> str:
     """The reduction; ValueError for what `fit` cannot train with, TypeError for what is no loss."""
     if not isinstance(loss, Loss):
         kind = loss.__name__ if isinstance(loss, type) else type(loss).__name__
@@ -204,7 +221,7 @@ def require_arguments(epochs, loss, reduction, accumulate, sampling, ranks):
     return reduction
 
 
-def lonely_batch_norm(model, loader):
+def lonely_batch_norm(model: Module, loader: Loader) -> str | None:
     """A sentence, if batch norm has to take its statistics from single images."""
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and not m.frozen]
     if not norms or min(loader.batch_size, len(loader.dataset)) > 1:
@@ -215,7 +232,7 @@ def lonely_batch_norm(model, loader):
     )
 
 
-def default_rate(loader, reduction="sum", accumulate=1):
+def default_rate(loader: Loader, reduction: str = "sum", accumulate: int = 1) -> float:
     """The learning rate whose steps are those of a mean loss at `MEAN_RATE`; it looks at 100 images at most."""
     chosen = np.unique(np.linspace(0, len(loader.dataset) - 1, 100).astype(int))
     labels = [sample(loader.dataset, int(i))[1] for i in chosen]
@@ -225,7 +242,9 @@ def default_rate(loader, reduction="sum", accumulate=1):
     return MEAN_RATE / step_factor(reduction, pixels, batch_size, accumulate)
 
 
-def train_epoch(t, weight, accumulate, schedule, sampling, tell):
+def train_epoch(
+    t: Training, weight: Values | None, accumulate: int, schedule: Callable, sampling: float, tell: Callable
+) -> None:
     """What is left of one pass over the training data: forward, loss, backward, step."""
     t.model.train()
     t.clock = time.perf_counter()
@@ -258,7 +277,10 @@ def train_epoch(t, weight, accumulate, schedule, sampling, tell):
         tell("epoch_trained")
 
 
-def losses_of(model, inputs, labels, weight=None, reduction=None, criterion=None):
+def losses_of(
+    model: Module, inputs: Tensor, labels: Any, weight: Any = None, reduction: str | None = None,
+    criterion: Loss | None = None,
+) -> list[Tensor]:  # fmt: skip
     """The loss of every head of a model, times the head's weight; a model that is no FCN has one.
 
     Parameters
@@ -287,7 +309,7 @@ def losses_of(model, inputs, labels, weight=None, reduction=None, criterion=None
     return losses
 
 
-def record_step(t, losses, labels):
+def record_step(t: Training, losses: list[float], labels: Array) -> float:
     """Book one batch: the first head's loss per labelled pixel, whatever the reduction; the epoch's running sums.
 
     Returns the share in the batch's loss that the loss of this rank's part has: 1 of a sum, and of a mean what the part
@@ -319,14 +341,14 @@ def record_step(t, losses, labels):
     return own / max(divisor(t.reduction, labelled, images), 1)
 
 
-def require_same_start(t):
+def require_same_start(t: Training) -> None:
     """Raise UserError on all ranks unless they start from the same: they would drift apart, or wait for each other."""
     if t.ranks.size == 1:
         return
     data = (len(t.train.dataset), t.train.batch_size, t.train.seed, t.train.state_dict())
     start = zlib.crc32(repr((data, t.epoch, t.step, backend.rng().bit_generator.state)).encode())
     for array in (*t.model.state_dict().values(), *t.optimizer.state_dict().values()):
-        start = zlib.crc32(np.ascontiguousarray(backend.asnumpy(array)), start)
+        start = zlib.crc32(np.ascontiguousarray(backend.asnumpy(array)), start)  # type: ignore[arg-type]
     if np.ptp(parallel.gather(t.ranks, start)):
         raise UserError(
             "the ranks do not start alike: give all of them the same files, and the same seed (mf.manual_seed) before "
@@ -334,7 +356,7 @@ def require_same_start(t):
         )
 
 
-def finish_epoch(t, weight=None):
+def finish_epoch(t: Training, weight: Values | None = None) -> None:
     """Validate, and write the epoch's row."""
     sums = t.running
     row = dict(
@@ -358,7 +380,7 @@ class Diverged(UserError):
         What was seen, and when.
     """
 
-    def __init__(self, t, what):
+    def __init__(self, t: Training, what: str) -> None:
         pixels = pixels_per_batch(t.train)
         step = effective_step(t.optimizer, t.reduction, pixels, t.train.batch_size)
         factor = reduction_factor(t.reduction, pixels, t.train.batch_size)

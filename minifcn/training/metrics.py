@@ -10,6 +10,7 @@ from itertools import product
 import numpy as np
 
 from ..arrays import backend
+from ..arrays.types import Array
 from ..data.images import VOID
 
 
@@ -43,12 +44,12 @@ class ConfusionMatrix:
     (0.75, 0.583)
     """
 
-    def __init__(self, num_classes, present_only=False):
+    def __init__(self, num_classes: int, present_only: bool = False) -> None:
         self.num_classes = num_classes
         self.present_only = present_only
         self.matrix = np.zeros((num_classes, num_classes), np.int64)
 
-    def update(self, labels, predictions):
+    def update(self, labels: Array, predictions: Array) -> "ConfusionMatrix":
         """Count one more image or batch.
 
         Parameters
@@ -86,7 +87,7 @@ class ConfusionMatrix:
         self.matrix += np.bincount(n * truth + predicted, minlength=n * n).reshape(n, n)
         return self
 
-    def __add__(self, other):
+    def __add__(self, other: "ConfusionMatrix") -> "ConfusionMatrix":
         if not isinstance(other, ConfusionMatrix):
             return NotImplemented
         if other.num_classes != self.num_classes:
@@ -96,31 +97,31 @@ class ConfusionMatrix:
         return total
 
     @property
-    def pixel_accuracy(self):
+    def pixel_accuracy(self) -> float:
         """``Σ_i n_ii / Σ_i t_i`` (NaN before the first labelled pixel)."""
         return float(_divide(np.trace(self.matrix), self.matrix.sum()))
 
     @property
-    def mean_accuracy(self):
+    def mean_accuracy(self) -> float:
         """``(1/n_cl) Σ_i n_ii / t_i``, over the classes with ``t_i > 0``."""
         accuracy, _ = self.per_class()
         return _mean(accuracy)
 
     @property
-    def mean_iu(self):
+    def mean_iu(self) -> float:
         """``(1/n_cl) Σ_i n_ii / (t_i + Σ_j n_ji − n_ii)``; `present_only` says over which classes."""
         _, iu = self.per_class()
         return _mean(iu[self.matrix.sum(1) > 0] if self.present_only else iu)
 
     @property
-    def fw_iu(self):
+    def fw_iu(self) -> float:
         """``(Σ_k t_k)⁻¹ Σ_i t_i n_ii / (t_i + Σ_j n_ji − n_ii)``: the IU weighted by frequency."""
         _, iu = self.per_class()
         true = self.matrix.sum(1)
         present = true > 0
         return float(_divide((true[present] * iu[present]).sum(), true.sum()))
 
-    def per_class(self):
+    def per_class(self) -> tuple[Array, Array]:
         """Accuracy ``n_ii / t_i`` and IU ``n_ii / (t_i + Σ_j n_ji − n_ii)`` of every class.
 
         Returns
@@ -132,11 +133,11 @@ class ConfusionMatrix:
         true, predicted = self.matrix.sum(1), self.matrix.sum(0)
         return _divide(hit, true), _divide(hit, true + predicted - hit)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"ConfusionMatrix({self.num_classes} classes, {self.matrix.sum()} pixels, mean IU {self.mean_iu:.4f})"
 
 
-def boundary_band(label, width):
+def boundary_band(label: Array, width: int) -> Array:
     """The labels near boundaries, everything else void: a trimap, for the measures along outlines.
 
     A pixel stays if a pixel of *another* class lies at most `width` rows and columns away (Chebyshev distance):
@@ -179,7 +180,7 @@ def _over_window(a, width, extreme):
     return a
 
 
-def upper_bound(label, factor):
+def upper_bound(label: Array, factor: int) -> Array:
     """The best prediction of a net whose output is `factor` times coarser: the truth, sampled and enlarged again.
 
     Appendix A: pixel i takes the label at ``min(⌊i/f⌋·f + ⌊f/2⌋, H − 1)``, the centre of its f×f cell, along each axis.

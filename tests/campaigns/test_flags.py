@@ -22,7 +22,8 @@ LEGAL = {
     "--lr": ("1e-7", "1e-3"), "--momentum": ("0", "0.9"), "--schedule": ("poly", "step", "constant"),
     "--optimizer": ("sgd", "adam"), "--reduction": ("sum", "valid", "batch", "mean"), "--dropout": ("0", "0.5"),
     "--accumulate": ("1", "3"), "--zoom": ("0.1", "1e17"), "--sampling": ("1", "0.5", "1e-6"), "--seed": ("0", "9"),
-    "--loss": ("cross_entropy", "focal", "dice", "lovasz"), "--balance": ("0.5", "1000"), "--weight-decay": ("0", "1e300"),
+    "--loss": ("cross_entropy", "focal", "dice", "lovasz"), "--balance": ("0.5", "1000"),
+    "--weight-decay": ("0", "1e300"),
 }  # fmt: skip
 
 

@@ -11,5 +11,5 @@ from .lovasz import Lovasz
 
 __all__ = ["LOSSES", "CrossEntropy", "Dice", "Focal", "Loss", "Lovasz"]
 
-LOSSES = {loss.name: loss for loss in (CrossEntropy, Focal, Dice, Lovasz)}
+LOSSES: dict[str, type[Loss]] = {loss.name: loss for loss in (CrossEntropy, Focal, Dice, Lovasz)}
 """The losses by their names on the command line."""

@@ -1,7 +1,11 @@
 """The soft Dice loss: 1 minus the overlap of predicted and true regions, class by class."""
 
+from types import ModuleType
+
 from ... import ops
 from ...arrays import backend
+from ...arrays.types import Array, Values
+from ...engine.core import Tensor
 from ...ops.loss import targets
 from .loss import Loss
 
@@ -29,7 +33,9 @@ class Dice(Loss):
     reductions = ("mean",)
     adds = False
 
-    def __call__(self, scores, labels, weight=None, reduction=None):
+    def __call__(
+        self, scores: Tensor | Array, labels: Array, weight: Values | None = None, reduction: str | None = None
+    ) -> Tensor:
         self.reduction(reduction)
         t = targets(scores, labels)
         classes = scores.shape[1]
@@ -41,7 +47,7 @@ class Dice(Loss):
         return (share * (1 - overlap)).sum()
 
 
-def class_shares(xp, present, weight=None):
+def class_shares(xp: ModuleType, present: Array, weight: Values | None = None) -> Array:
     """(C,) the weights of the classes that are present, which add up to 1; 0 for the others."""
     shares = present.astype(xp.float64) if weight is None else xp.where(present, xp.asarray(weight, xp.float64), 0)
     return shares / xp.maximum(shares.sum(), 1e-30)

@@ -1,6 +1,8 @@
 """The focal loss: cross-entropy in which pixels that are right already count for little."""
 
 from ... import ops
+from ...arrays.types import Array, Values
+from ...engine.core import Tensor
 from ...ops.loss import targets
 from .loss import Loss
 
@@ -33,12 +35,14 @@ class Focal(Loss):
     name = "focal"
     formula = "L = Σ_i −w_{y_i} · (1 − p_{y_i})^γ · log p_{y_i}"
 
-    def __init__(self, gamma=2.0):
+    def __init__(self, gamma: float = 2.0) -> None:
         if not (gamma == 0 or 1 <= gamma < float("inf")):
             raise ValueError(f"gamma is {gamma!r}: it must be 0, or a number of at least 1")
         self.gamma = gamma
 
-    def __call__(self, scores, labels, weight=None, reduction=None):
+    def __call__(
+        self, scores: Tensor | Array, labels: Array, weight: Values | None = None, reduction: str | None = None
+    ) -> Tensor:
         reduction, t = self.reduction(reduction), targets(scores, labels, weight)
         nll = ops.cross_entropy(scores, labels, reduction="none")  # −log p, (N, H, W); 0 where void
         return ((1 - ops.exp(-nll)) ** self.gamma * nll * t.weights).sum() / t.divisor(reduction)

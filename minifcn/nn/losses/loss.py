@@ -1,5 +1,7 @@
 """What a loss is: a function of scores and labels that knows its name, its reductions, and whether its parts add."""
 
+from ...arrays.types import Array, Values
+from ...engine.core import Tensor
 from ...errors import UserError
 
 
@@ -21,10 +23,12 @@ class Loss:
     """
 
     name = formula = ""
-    reductions = ("sum", "valid", "batch")
+    reductions: tuple[str, ...] = ("sum", "valid", "batch")
     adds = True
 
-    def __call__(self, scores, labels, weight=None, reduction=None):
+    def __call__(
+        self, scores: Tensor, labels: Array, weight: Values | None = None, reduction: str | None = None
+    ) -> Tensor:
         """The loss of a batch.
 
         Parameters
@@ -45,11 +49,11 @@ class Loss:
         """
         raise TypeError(f"{type(self).__name__} must define __call__(scores, labels, weight=None, reduction=None)")
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
         return f"{type(self).__name__}({settings})"
 
-    def reduction(self, given=None):
+    def reduction(self, given: str | None = None) -> str:
         """`given`, or the default; ValueError if this loss does not have it."""
         if given is None:
             return self.reductions[0]
@@ -57,7 +61,7 @@ class Loss:
             raise ValueError(f"unknown reduction {given!r}: {self.name} has {', '.join(self.reductions)}")
         return given
 
-    def require_parts(self, accumulate, ranks):
+    def require_parts(self, accumulate: int, ranks: int) -> None:
         """Raise UserError if a step is made of several parts of a batch, whose losses do not add up to the batch's."""
         if not self.adds and (accumulate > 1 or ranks > 1):
             parts = "accumulated batches" if accumulate > 1 else "the parts of several ranks"
@@ -66,7 +70,7 @@ class Loss:
             )
 
 
-def divisor(reduction, labelled, images):
+def divisor(reduction: str, labelled: int, images: int) -> int:
     """What the reduction of a batch divides a sum over its labelled pixels by: 1, their number, or that of images."""
     divisors = {"sum": 1, "valid": labelled, "mean": labelled, "batch": images}
     if reduction not in divisors:

@@ -2,6 +2,8 @@
 
 from ... import ops
 from ...arrays import backend
+from ...arrays.types import Array, Values
+from ...engine.core import Tensor
 from ...ops.loss import targets
 from .dice import class_shares
 from .loss import Loss
@@ -34,7 +36,9 @@ class Lovasz(Loss):
     reductions = ("mean",)
     adds = False
 
-    def __call__(self, scores, labels, weight=None, reduction=None):
+    def __call__(
+        self, scores: Tensor | Array, labels: Array, weight: Values | None = None, reduction: str | None = None
+    ) -> Tensor:
         self.reduction(reduction)
         t = targets(scores, labels)
         xp, y = backend.of(t.labels), t.one_hot(scores.shape[1])  # (N, C, H, W)
@@ -46,7 +50,7 @@ class Lovasz(Loss):
         return (errors * g).sum()
 
 
-def jaccard_gradient(errors, truth):
+def jaccard_gradient(errors: Array, truth: Array) -> Array:
     """How much each pixel adds to the Jaccard loss when the pixels become mistakes in the order of falling errors.
 
     Parameters

@@ -1,0 +1,56 @@
+"""What a data set is, for a type checker: any class with these members will do, and needs no base class.
+
+At run time nothing is checked here: ``samples.require_dataset`` asks whatever is given, and says what is missing.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class DataSet(Protocol):
+    """Pictures with a label for each pixel.
+
+    An image is uint8 (H, W, 3) and a label uint8 (H, W), 255 for void; :func:`minifcn.data.samples.sample` says what
+    else is taken.  `DetailedDataSet` has the optional members.
+    """
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The names of the classes."""
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are, at most 255."""
+
+    @property
+    def palette(self) -> np.ndarray:
+        """A colour for each class, uint8 (n, 3)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int, /) -> tuple[Any, Any]:
+        """Image and label of sample `i`."""
+
+
+class DetailedDataSet(DataSet, Protocol):
+    """A data set with all optional members.  Each is looked for by itself, and none needs another."""
+
+    @property
+    def sizes(self) -> Sequence[tuple[int, int]]:
+        """The (height, width) of each sample, so that no picture is read to plan a run."""
+
+    def manifest(self) -> Mapping[str, str]:
+        """{name: fingerprint} of the samples, in their order: see `minifcn.data.manifest`."""
+
+    def window(self, i: int, top: int, left: int, height: int, width: int, /) -> tuple[Any, Any]:
+        """Image and label of a rectangle near sample `i`: augmentation takes it instead of padding."""
+
+    @property
+    def split(self) -> str | None:
+        """Which part of the data it is: the results of a run name it."""
+
+    @property
+    def floors(self) -> Sequence[Mapping[str, Any]]:
+        """Results to compare with, {name, pixel_accuracy, mean_iu}."""
