@@ -1,7 +1,7 @@
-"""What the library says to people: the errors that are the user's to mend, and signs that every console can show.
+"""The errors that a user can correct, and messages that every console can show.
 
-The command line prints the message of a `UserError` or a `GeometryError` and exits with 2; every other exception is a
-bug and keeps its traceback.
+The command line prints the message of a `UserError` or a `GeometryError` and exits with code 2.  Every other exception
+is a bug and keeps its traceback.
 """
 
 import codecs
@@ -14,15 +14,15 @@ PLAIN = {
     "α": "alpha", "β": "beta", "γ": "gamma", "ε": "eps", "μ": "mu", "µ": "u", "σ": "sigma", "ℓ": "loss", "✓": "+",
     "✗": "x", "⟨": "<", "⟩": ">", "‖": "|",
 }  # fmt: skip
-"""What our signs are called in ASCII."""
+"""The ASCII replacements of the signs in our messages."""
 
 
 def _plain(error):
-    """An error handler of `str.encode`: `PLAIN` for what cannot be encoded, else a backslash and its number."""
+    """An error handler for `str.encode`: replaces signs by `PLAIN`, other characters by a backslash escape."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    given = error.object[error.start : error.end]
-    plain = (PLAIN.get(c) or c.encode("ascii", "backslashreplace").decode() for c in given)
+    failed = error.object[error.start : error.end]
+    plain = (PLAIN.get(c) or c.encode("ascii", "backslashreplace").decode() for c in failed)
     return "".join(plain), error.end
 
 
@@ -30,16 +30,16 @@ codecs.register_error("minifcn.plain", _plain)
 
 
 def shown(text, in_files=True):
-    """`text` as standard output can show it and, if `in_files`, a file in the encoding of this system can hold it.
+    """`text` with the signs replaced that standard output, or a file in the system's encoding, cannot hold.
 
-    A user prints what ``repr()`` and ``str()`` return, or logs it; a console in cp949, cp1252 or ASCII has no "−", and
+    A user prints or logs the results of ``repr()`` and ``str()``.  A console in cp949, cp1252 or ASCII has no "−", and
     ``print`` would raise UnicodeEncodeError.  In UTF-8 the text stays as it is.
 
     Parameters
     ----------
     text : str
     in_files : bool
-        Whether a file must be able to hold it, too.
+        Whether a file must be able to hold it too.
 
     Returns
     -------
@@ -49,13 +49,13 @@ def shown(text, in_files=True):
     for encoding in (getattr(sys.stdout, "encoding", None), file):
         try:
             text = text.encode(encoding or "utf-8", "minifcn.plain").decode(encoding or "utf-8")
-        except (LookupError, ValueError, TypeError):  # a stream that somebody made up
+        except (LookupError, ValueError, TypeError):  # a substitute for stdout with an unusable encoding
             continue
     return text
 
 
 class UserError(ValueError):
-    """Something the user gave cannot be used.
+    """An input of the user cannot be used.
 
     The message is one sentence: what was given, what was expected, what to do.
     """
@@ -65,11 +65,11 @@ class UserError(ValueError):
 
 
 class GeometryError(ValueError):
-    """Two grids that should coincide do not; the message names both and gives both maps."""
+    """Two grids that must coincide do not, or a window does not fit its input; the message gives both."""
 
     def __str__(self):
         return shown(super().__str__())
 
 
 class Note(UserWarning):
-    """Something the user should know about what they gave, though it can be used.  A command prints it as one line."""
+    """A warning about an input that can be used nevertheless.  A command prints it as one line."""

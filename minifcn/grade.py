@@ -22,25 +22,34 @@ def parser():
         "paths", nargs="+", type=Path, metavar="FILE_OR_FOLDER", help="notebooks, modules, or folders of them"
     )
     p.add_argument("--task", type=numbers, metavar="N.M", help="grade these tasks only: 2.1,2.3")
-    p.add_argument("--out", type=Path, metavar="DIR", help="for scores.csv and pages (graded, or graded-2.1 of a task)")
-    p.add_argument("--json", type=json_file, metavar="OUT", help='write the results there, too ("-": standard output)')
+    p.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="for scores.csv and pages (default: graded; with --task 2.1, graded-2.1)",
+    )
+    p.add_argument(
+        "--json", type=json_file, metavar="OUT", help='also write the results to this file ("-": standard output)'
+    )
     p.add_argument(
         "--timeout", type=at_least(0.1, float, below=DAY), default=10.0, metavar="S", help="seconds for one answer"
     )
-    p.add_argument("--workers", type=at_least(1), default=os.cpu_count() or 1, help="submissions at a time")
     p.add_argument(
-        "--seed", type=at_least(0, below=SEEDS), help="of what is drawn; a page says its own (default: a fresh one)"
+        "--workers", type=at_least(1), default=os.cpu_count() or 1, help="submissions graded at the same time"
+    )
+    p.add_argument(
+        "--seed", type=at_least(0, below=SEEDS), help="of the random inputs; each page shows it (default: a new one)"
     )
     return p
 
 
 @command
 def main(argv=None):
-    """Grade, from the command line."""
+    """Grade submissions, from the command line."""
     args = parser().parse(argv)
     if os.name != "posix":
-        raise UserError("grading takes Linux or macOS: a submission's memory cannot be limited here")
-    from .course import grading, tasks  # not on Windows
+        raise UserError("grading needs Linux or macOS: this system cannot limit a submission's memory")
+    from .course import grading, tasks  # imports modules that Windows does not have
 
     known = tasks.assignments()
     tasks.require(args.task, known)
@@ -48,19 +57,19 @@ def main(argv=None):
     for path, why in skipped:
         print(printable(f"note: {path} is skipped: {why}"), file=sys.stderr)
     if not files:
-        raise UserError(f"there is nothing to grade in {', '.join(map(str, args.paths))}: no .ipynb and no .py")
+        raise UserError(f"there is nothing to grade in {', '.join(map(str, args.paths))}: no .ipynb and no .py file")
     handed_in = [submission(path, known, inside) for path, inside in files]
     several = Counter((one.student, one.assignment) for one in handed_in)
     for one in handed_in:
         if one.assignment and (files := several[one.student, one.assignment]) > 1:
             one.notes.append(f"{one.student} handed in {files} files for this assignment")
     seed = secrets.randbelow(SEEDS) if args.seed is None else args.seed
-    # the pages and rows of some tasks do not take the place of those of all
+    # a separate folder, so that grading some tasks does not overwrite the pages and rows of all
     folder = args.out or Path("-".join(["graded", *(args.task or ())]))
     table = grading.grade(handed_in, known, args.task, folder, seed, args.timeout, args.workers)
     screen = sys.stderr if args.json == "-" else sys.stdout
     print(*(lines_of(one, detailed=len(handed_in) == 1) for one in handed_in), sep="\n", file=screen)
-    print(f"{table.path}, and a page of feedback each beside it", file=screen)
+    print(f"wrote {table.path} and, beside it, a page of feedback for each submission", file=screen)
     if args.json:
         write_json(args.json, {"seed": seed, "submissions": [as_json(one) for one in handed_in]})
 

@@ -14,6 +14,7 @@ from minifcn.arrays import backend, parallel
 from minifcn.data import Augment, Loader, Shapes
 from minifcn.engine.core import Tensor
 from minifcn.errors import UserError
+from minifcn.kernels import environment
 from minifcn.kernels.cpu import workers
 from minifcn.nn import optim
 from minifcn.training import parts
@@ -151,7 +152,7 @@ def pieces():
     assert x.shape == (2, 3)
 
     blas = [b["num_threads"] for b in threadpool_info() if b["user_api"] == "blas"]
-    share = max(1, workers._cores() // n)
+    share = max(1, environment.cores() // n)
     assert workers.threads() == share and max(blas) <= share, (workers.threads(), blas)
     if mine == 0:
         print("all well")

@@ -223,7 +223,7 @@ def test_positions_do_not_grow_with_constants_or_irregular_sizes():
     for size in (53, 107, 211, 423):  # each to an odd size: what cells see would repeat after millions
         y = conv(ops.interpolate(y, (size, size)), 3)
     assert crop_offset(ops.pad(y, (1, 1, 1, 1)), y) == (1, 1)
-    with pytest.raises(mf.GeometryError, match="not kept"):
+    with pytest.raises(mf.GeometryError, match="not stored"):
         receptive_field(y, x)
     assert len(x.mark().mark().where) == 1
 
@@ -621,3 +621,26 @@ def test_batch_statistics_leave_the_place_and_so_the_crops():
     assert mf.geometry.crop_offset(y, image) == (2, 2)
     frozen = mf.nn.BatchNorm2d(2).eval()
     assert mf.geometry.receptive_field(frozen(image), image).size == (1, 1)
+
+
+def test_an_operation_that_stands_in_for_another_lies_where_that_one_would():
+    class MyAdd(mf.Function):
+        def forward(self, a, b):
+            return a + b
+
+        def backward(self, gy):
+            return gy, gy
+
+    class MyReLU(mf.Function):
+        def forward(self, x):
+            return x * (x > 0)
+
+        def backward(self, gy):
+            return gy
+
+    image = mf.Tensor(np.ones((1, 2, 8, 8)))
+    with mf.override(Add=MyAdd, ReLU=MyReLU):
+        y = mf.ops.relu(image) + image
+        assert mf.geometry.receptive_field(y, image).size == (1, 1)
+        with pytest.raises(mf.GeometryError, match="do not coincide"):
+            mf.geometry.receptive_field(y + mf.ops.pad(image, (1, 0, 0, 0))[:, :, :8], image)

@@ -117,7 +117,7 @@ def test_misaligned_layers_are_told_in_the_table(capfd, monkeypatch):
 def test_a_field_that_repeats_too_late_is_no_reason_to_show_nothing(capfd):
     found, said = answer("fcn_resnet50", "--input", "4999", capfd=capfd)
     assert found["picture"]["layer"] == "classifier.4" and found["layers"][-1]["operation"] == "interpolation"
-    assert "note: classifier: what a cell sees repeats only after more than 4096 cells" in said
+    assert "note: classifier: what the cells see here repeats only after more than 4096 cells" in said
 
 
 def layer(name, size, jump, start, field, seen):

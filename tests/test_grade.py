@@ -19,6 +19,7 @@ pytestmark = pytest.mark.course
 
 tasks = pytest.importorskip("minifcn.course.tasks", reason="pip install 'minifcn[course]'")
 from minifcn.course import judge, trial  # noqa: E402
+from minifcn.course.scores import Scores  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +199,7 @@ def test_a_missing_answer_is_named(a2, examiner):
     (lost,) = examiner.grade([""], ["2.2"])
     assert lost.points == 0 and lost.says == ["the submission has no conv2d"] and not any(c.says for c in lost.checks)
     (lost,) = examiner.grade(["# Task 2.2\ndef convolve(): pass"], ["2.2"])
-    assert "the cell `# Task 2.2` is there, but names its answer otherwise" in lost.says[0]
+    assert "the cell `# Task 2.2` is there, but does not define that name" in lost.says[0]
 
 
 def test_setup_is_there_whatever_became_of_it(a2, examiner):
@@ -295,15 +296,15 @@ def test_feedback_names_the_line_that_raised(a2, examiner):
 B = np.arange(24.0).reshape(1, 2, 3, 4) + 1
 DIFFERENCES = {
     "nothing (is a `return` missing?)": (None, B),
-    "where 2 values are right": (B, (B, B)),
+    "but should return 2 values": (B, (B, B)),
     "return its array": ({"tensor": B}, B),
-    "axes stand in the order": (B.transpose(0, 1, 3, 2), B),
-    "its type is float32": (B.astype("float32"), B),
+    "axes are in the order": (B.transpose(0, 1, 3, 2), B),
+    "its dtype is float32": (B.astype("float32"), B),
     "transposed": (np.ones((1, 1, 3, 3)) * B[0, 0, :3, :3].T, B[:, :1, :3, :3]),
-    "turned round": (B[..., ::-1, ::-1], B),
+    "turned by 180 degrees": (B[..., ::-1, ::-1], B),
     "mirrored": (B[..., ::-1], B),
     "sign is wrong": (-B, B),
-    "0.25 times the right one": (B / 4, B),
+    "0.25 times the right result": (B / 4, B),
     "plus 3 everywhere": (B + 3, B),
     "zero everywhere": (0 * B, B),
     "not finite": (B * [np.inf, 1, 1, 1], B),
@@ -390,21 +391,21 @@ def test_a_table_that_is_none_of_ours_is_left_alone(tmp_path, capsys, a2):
     for content in (b"a,b\n1,2\n", b"\xff\xfe\x00"):
         (tmp_path / "scores.csv").write_bytes(content)
         assert grade.main([str(tmp_path / "a2_convolution.py"), "--out", str(tmp_path)]) == 2
-        assert "is no table of the grader's" in capsys.readouterr().err
+        assert "is not a table of the grader" in capsys.readouterr().err
         assert (tmp_path / "scores.csv").read_bytes() == content
 
 
 def test_interrupted_it_keeps_what_it_has(tmp_path, monkeypatch, capsys, a2):
     for student in ("ann", "bob"):
         (tmp_path / f"{student}_a2_convolution.py").write_text(a2.source.read_text(encoding="utf-8"), encoding="utf-8")
-    enter = grade.Scores.enter
+    enter = Scores.enter
 
     def once(table, *args):
         if table.path.exists():
             raise KeyboardInterrupt
         enter(table, *args)
 
-    monkeypatch.setattr(grade.Scores, "enter", once)
+    monkeypatch.setattr(Scores, "enter", once)
     assert grade.main([str(tmp_path), "--task", "2.1", "--out", str(tmp_path / "out"), "--workers", "1"]) == 130
     assert "1 of 2 graded, and kept in" in capsys.readouterr().err
     assert [row["points"] for row in scores(tmp_path / "out")] == ["4"]
@@ -434,7 +435,7 @@ def test_whose_a_file_is(tmp_path, monkeypatch, name):
     "args, words",
     [
         (["nothing.py"], "there is no file nothing.py"),
-        (["x.txt"], "is no .ipynb, .py"),
+        (["x.txt"], "is neither an .ipynb or .py file nor a folder"),
         (["."], "there is nothing to grade"),
         (["a2.py", "--task", "9.1"], "there is no task 9.1"),
     ],

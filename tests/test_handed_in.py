@@ -109,7 +109,7 @@ def test_what_is_skipped_is_said_and_upper_case_is_read(tmp_path, capsys, a2):
         ("cat.ZIP", "it is an archive: unpack it"),
         ("dan_a2_convolution.py", "it is a link: hand in the file itself"),
         ("eve", "it is a link: hand in the file itself"),
-        ("fay.pdf", "it is no notebook and no module"),
+        ("fay.pdf", "it is neither a notebook nor a module"),
     ]
 
 
@@ -147,7 +147,7 @@ def test_western_windows_and_what_is_no_text(tmp_path):
     assert cells.read_cells(tmp_path / "a.py")[-1].source.startswith("# ")
     for content in (b"PK\3\4\0\0\xff", b"\x89PNG\r\n\0\0\0\0", b"\xff\xfe\x00\xd8\x00"):
         (tmp_path / "a.py").write_bytes(content)
-        with pytest.raises(UserError, match=r"a\.py is no text: save it as UTF-8"):
+        with pytest.raises(UserError, match=r"a\.py is not a text file: save it as UTF-8"):
             cells.read_cells(tmp_path / "a.py")
 
 

@@ -11,9 +11,10 @@ from strategies import Convolution, Pooling, convolutions, distinct, normal, poo
 import minifcn as mf
 from minifcn import kernels as K
 from minifcn import ops
-from minifcn.kernels import shapes
+from minifcn.kernels import environment, shapes
 from minifcn.kernels.cpu import blas, norm, products, workers
 from minifcn.kernels.cpu.conv import banded, channels_last, choice, winograd
+from minifcn.kernels.cpu.conv.window import Window
 
 # the clipped, the dropped and the lonely: cases random drawing may miss
 STRIDE_BEYOND_KERNEL = Convolution((1, 1, 7, 9), (1, 1, 2, 1), (5, 3), (0, 0), (1, 1), 1)
@@ -139,7 +140,7 @@ def test_steps_of_the_optimisers_equal_the_loops(kernel, decay):
 )  # fmt: skip
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_matrix_products_equal_the_loops_and_numpys(monkeypatch, a, b, dtype):
-    monkeypatch.setattr(workers, "_threads", lambda: 2)
+    monkeypatch.setattr(environment, "threads", lambda: 2)
     monkeypatch.setattr(products, "NARROWEST", 32)
     a, b = normal(a, 1, dtype), normal(b, 2, dtype)
     expected = conform("matmul", a, b, dtype=dtype)
@@ -226,7 +227,7 @@ def three_kernels(c, dtype=np.float64):
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_algorithm_is_right_and_repeatable_for_any_number_of_threads_and_bands(monkeypatch, threads, name, room):
-    monkeypatch.setattr(workers, "_threads", lambda: threads)
+    monkeypatch.setattr(environment, "threads", lambda: threads)
     monkeypatch.setattr(workers, "_queue", None)
     for module in (banded, channels_last, winograd):
         monkeypatch.setattr(module, "BAND_BYTES", room)
@@ -282,10 +283,10 @@ def test_algorithms_do_not_change_what_they_are_given_and_take_any_layout():
 def test_the_cost_rule_chooses_as_the_docs_say_and_only_float32_takes_winograd(
     monkeypatch, x, w, parameters, algorithm
 ):
-    monkeypatch.setattr(workers, "_threads", lambda: 2)  # with more of them than samples, small maps go otherwise
-    _, _, *cells = Convolution(x, w, *parameters).y
-    assert choice._choose(w, np.dtype("f4"), (x[0], *cells), parameters).__name__.endswith(algorithm)
-    exact = choice._choose(w, np.dtype("f8"), (x[0], *cells), parameters).__name__
+    monkeypatch.setattr(environment, "threads", lambda: 2)  # with more of them than samples, small maps go otherwise
+    (_, _, *cells), window = Convolution(x, w, *parameters).y, Window(w[2:], *parameters)
+    assert choice._cheapest(w, np.dtype("f4"), (x[0], *cells), window).__name__.endswith(algorithm)
+    exact = choice._cheapest(w, np.dtype("f8"), (x[0], *cells), window).__name__
     assert exact.endswith("banded" if algorithm == "winograd" else algorithm)
 
 
@@ -414,34 +415,47 @@ def test_several_python_threads_may_compute_at_once():
 
 
 @pytest.mark.parametrize(
-    ("environment", "threads"),
+    ("variables", "threads"),
     [
         ({"MINIFCN_THREADS": "3"}, 3),
         ({"OMPI_COMM_WORLD_LOCAL_SIZE": "1000"}, 1),
         ({"MPI_LOCALNRANKS": "1", "MINIFCN_THREADS": "2"}, 2),
     ],
 )
-def test_threads_are_a_share_of_the_machine(monkeypatch, environment, threads):
+def test_threads_are_a_share_of_the_machine(monkeypatch, variables, threads):
     monkeypatch.delenv("MINIFCN_THREADS", raising=False)
-    for name, value in environment.items():
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert workers._threads.__wrapped__() == threads
+    assert environment.threads.__wrapped__() == threads
 
 
 def test_the_size_of_a_band_can_be_set_and_a_wrong_one_is_one_sentence(monkeypatch):
     c = Convolution((1, 4, 64, 64), (4, 4, 5, 5), (1, 1), (2, 2), (1, 1), 1)
     few = len(banded.tasks(1, 64, 4 * 25 * 64 * 4))
     monkeypatch.setenv("MINIFCN_BAND_MB", "0.05")
-    workers.band_bytes.cache_clear()
+    environment.band_bytes.cache_clear()
     assert len(banded.tasks(1, 64, 4 * 25 * 64 * 4)) > few
     for kernel, args in three_kernels(c).items():
         agree(K.KERNELS[kernel](*args), K.KERNELS[kernel].textbook(*args), np.float64)
     monkeypatch.setenv("MINIFCN_BAND_MB", "much")
-    workers.band_bytes.cache_clear()
+    environment.band_bytes.cache_clear()
     with pytest.raises(mf.errors.UserError, match="MINIFCN_BAND_MB='much'"):
-        workers.band_bytes(1)
+        environment.band_bytes(1)
     monkeypatch.undo()
-    workers.band_bytes.cache_clear()
+    environment.band_bytes.cache_clear()
+
+
+@pytest.mark.parametrize(("given", "size"), [("1.5", 3 << 19), (None, 7), ("0", None), ("inf", None), ("many", None)])
+def test_the_workspace_of_a_gpu_can_be_set_and_a_wrong_one_is_one_sentence(monkeypatch, given, size):
+    monkeypatch.delenv("MINIFCN_WORKSPACE_MB", raising=False)
+    if given is not None:
+        monkeypatch.setenv("MINIFCN_WORKSPACE_MB", given)
+    read = environment.workspace_bytes.__wrapped__
+    if size is not None:
+        assert read(7) == size
+    else:
+        with pytest.raises(mf.errors.UserError, match=f"MINIFCN_WORKSPACE_MB='{given}'"):
+            read(7)
 
 
 def test_alone_nothing_is_handed_over():

@@ -17,7 +17,8 @@ from minifcn import kernels as K
 from minifcn.arrays import parallel
 from minifcn.bench.ranks import mpiexec
 from minifcn.io import load_checkpoint
-from minifcn.kernels.cpu import norm, workers
+from minifcn.kernels import environment
+from minifcn.kernels.cpu import norm
 from minifcn.ops.norm import SyncBatchNorm2d
 
 PROGRAM = Path(__file__).with_name("rank_program.py")
@@ -205,7 +206,7 @@ def test_ranks_without_mpi4py_are_told_what_to_install(monkeypatch, capsys, name
             monkeypatch.setenv(name, str(value))
         assert train.main(["--dataset", "shapes"]) == 2
         said = capsys.readouterr().err
-        assert ("2 ranks were started, which needs mpi4py: pip install 'minifcn[mpi]'" in said) == (rank == 0)
+        assert ("2 ranks were started, but mpi4py is missing: pip install 'minifcn[mpi]'" in said) == (rank == 0)
     parallel.world.cache_clear()
 
 
@@ -310,5 +311,5 @@ def test_the_gradient_of_synchronised_batch_norm():
 def test_ranks_share_the_cores_unless_the_launcher_has_shared_them(monkeypatch, own, parents, ranks, threads):
     monkeypatch.delenv("MINIFCN_THREADS", raising=False)
     monkeypatch.setenv("MPI_LOCALNRANKS", str(ranks))
-    monkeypatch.setattr(workers, "_cores", lambda process=0: parents if process else own)
-    assert workers._threads.__wrapped__() == threads
+    monkeypatch.setattr(environment, "cores", lambda process=0: parents if process else own)
+    assert environment.threads.__wrapped__() == threads

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_info
 
 import minifcn as mf
 from minifcn import ops
+from minifcn.kernels import environment
 from minifcn.kernels.cpu import blas, workers
 from minifcn.nn.module import evaluating
 
@@ -217,7 +218,7 @@ def test_a_library_whose_limit_belongs_to_the_thread_is_limited_in_every_thread(
 
     library = PerThread()
     monkeypatch.setattr(blas, "libraries", lambda: [library])
-    monkeypatch.setattr(workers, "_threads", lambda: 3)
+    monkeypatch.setattr(environment, "threads", lambda: 3)
     monkeypatch.setattr(workers, "_queue", None)
     seen = in_thread(lambda: (library.get(), workers.run(lambda _: library.get(), range(8)), library.get()))
     assert seen == (2, [1] * 8, 2)

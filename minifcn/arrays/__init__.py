@@ -1,1 +1,1 @@
-"""Arrays: which library owns one, memory that is used again, arrays that must not change, ranks that share work."""
+"""Arrays: the library that owns one, memory that is reused, arrays that must not change, ranks that share the work."""

@@ -1,7 +1,6 @@
-"""Which array module owns this array: NumPy or CuPy.  The array decides; there is no global device switch.
+"""NumPy or CuPy: the module that owns an array computes with it.  There is no global device.
 
-CuPy is imported here (and in ``kernels/gpu`` and ``cuda_on_cpu``) and nowhere else, and only once an array or a device
-asks for it.
+Only this file, ``kernels/gpu`` and ``cuda_on_cpu`` import CuPy, and only when given a CuPy array or the name of a GPU.
 """
 
 import importlib
@@ -16,22 +15,22 @@ def of(*arrays):
     Parameters
     ----------
     *arrays : array
-        All of one library.
+        They must belong to one library.
 
     Raises
     ------
     ValueError
-        If the arrays live on different devices; the message names both.
+        If they belong to different libraries; the message names both.
     """
     modules = {_owner(a) for a in arrays}
     if len(modules) > 1:
         names = " and ".join(sorted(m.__name__ for m in modules))
-        raise ValueError(f"operands live in different array libraries ({names}): move one with .to(device)")
+        raise ValueError(f"the operands belong to different array libraries ({names}): move one with .to(device)")
     return modules.pop()
 
 
 def _owner(array):
-    # A foreign array's class names its own module: CuPy's is found without importing CuPy.
+    # An array's class names its module, so CuPy is found without importing it.
     if isinstance(array, np.ndarray | np.generic):
         return np
     module = sys.modules.get(type(array).__module__.partition(".")[0])
@@ -41,14 +40,14 @@ def _owner(array):
 
 
 def is_array(x):
-    """Whether `x` is an array of a library we can compute with."""
+    """Whether `x` is a NumPy or CuPy array."""
     return isinstance(x, np.ndarray) or type(x).__name__ == "ndarray"
 
 
 def from_python(data):
-    """A host array of lists or Python numbers, in float32; NumPy scalars keep their type."""
+    """A NumPy array of a list or a number: in float32, except that a NumPy scalar keeps its type."""
     if isinstance(data, list | tuple) and any(getattr(x, "requires_grad", False) for x in data):
-        raise TypeError("a list of tensors that require gradients would lose them: join them by mf.ops.concat")
+        raise TypeError("a list of tensors would lose their gradients: join the tensors with mf.ops.concat")
     array = np.asarray(data)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"cannot make a tensor of {type(data).__name__}: give numbers or an array")
@@ -56,23 +55,23 @@ def from_python(data):
 
 
 def floating(dtype):
-    """The NumPy type of `dtype`.  TypeError unless it is a floating-point type."""
+    """The NumPy dtype of `dtype`.  Raises TypeError unless it is a floating-point type."""
     try:
         kind = np.dtype(dtype)
     except TypeError:
         kind = None
     if kind is None or kind.kind != "f":
-        raise TypeError(f"{dtype!r} is no floating-point type of NumPy: give 'float32' or 'float64'")
+        raise TypeError(f"{dtype!r} is not a floating-point type of NumPy: give 'float32' or 'float64'")
     return kind
 
 
 def device(array):
-    """``"cpu"`` or ``"cuda:i"``, where `array` lives."""
+    """The device that `array` is on: ``"cpu"`` or ``"cuda:i"``."""
     return "cpu" if of(array) is np else f"cuda:{array.device.id}"
 
 
 def to_device(array, device):
-    """`array` on `device` (``"cpu"``, ``"cuda"`` or ``"cuda:i"``); the array itself if it is there already.
+    """`array` on `device` (``"cpu"``, ``"cuda"`` or ``"cuda:i"``); the array itself if it is already there.
 
     Parameters
     ----------
@@ -82,47 +81,47 @@ def to_device(array, device):
     Raises
     ------
     RuntimeError
-        If a GPU is asked for and CuPy or a driver is missing; the message says what to install.
+        If `device` is a GPU and CuPy, its driver or that GPU is missing; the message says what to install.
     """
     if device == "cpu":
         return asnumpy(array)
     if not isinstance(device, str):
-        raise TypeError(f"a device is 'cpu', 'cuda' or 'cuda:0', not {device!r}; for a type of number give dtype=...")
+        raise TypeError(f"a device is 'cpu', 'cuda' or 'cuda:0', not {device!r}; to change the dtype give dtype=...")
     kind, _, index = device.partition(":")
     if kind != "cuda" or not (index == "" or (index.isascii() and index.isdigit() and len(index) < 6)):
         raise ValueError(f"unknown device {device!r}: give 'cpu', 'cuda' or 'cuda:0'")
     cupy = _cupy(device)
     count = cupy.cuda.runtime.getDeviceCount()
     if int(index or 0) >= count:
-        raise RuntimeError(f"there is no device {device!r}: this computer has {count}, counted from cuda:0")
+        raise RuntimeError(f"there is no device {device!r}: this computer has {count} GPUs, counted from cuda:0")
     with cupy.cuda.Device(int(index or 0)):
         return cupy.asarray(array)
 
 
 def _cupy(device):
-    """CuPy, if it can compute; else a RuntimeError that says what is missing."""
+    """The module CuPy, if it finds a GPU.  Else raises a RuntimeError that says what is missing."""
     try:
         import cupy
     except ImportError:
         raise RuntimeError(
-            f"device {device!r} needs CuPy, which is not installed: pip install 'minifcn[gpu]' (a driver for CUDA 12) "
-            "or 'minifcn[gpu-cuda13]' (CUDA 13), or use device 'cpu'"
+            f"device {device!r} needs CuPy, which is not installed: pip install 'minifcn[gpu]' (for a CUDA 12 driver) "
+            "or 'minifcn[gpu-cuda13]' (for CUDA 13), or use device 'cpu'"
         ) from None
     if not cupy.is_available():
         raise RuntimeError(
-            f"device {device!r} needs an NVIDIA GPU and its driver, and CuPy finds none (does nvidia-smi?): "
-            "use device 'cpu'"
+            f"device {device!r} needs an NVIDIA GPU and its driver, and CuPy finds none: check with nvidia-smi, "
+            "or use device 'cpu'"
         )
     return cupy
 
 
 def cupy():
-    """CuPy itself, for what only a device is asked: its properties, its streams.  ImportError without it."""
+    """The module CuPy, for the properties and streams of a device.  Raises ImportError if it is not installed."""
     return importlib.import_module("cupy")
 
 
 def beside(array, other):
-    """`array`, which may lie on the host, where `other` lies.
+    """`array` on the device of `other`: a host array is copied there, a device array must be there already.
 
     Parameters
     ----------
@@ -131,20 +130,20 @@ def beside(array, other):
     Raises
     ------
     ValueError
-        If it lies on a device and `other` does not, or on another one.
+        If `array` is on a device and `other` on the host.
     """
     return to_device(array, device(other)) if of(array) is np else of(array, other) and array
 
 
 def asnumpy(array):
-    """`array` as a NumPy array (copied from the device if it lies there); lists and numbers become one."""
+    """`array`, a list or a number as a NumPy array; a device array is copied to the host."""
     if isinstance(array, np.ndarray):
         return array
     return array.get() if is_array(array) else np.asarray(array)
 
 
 def gpu_available():
-    """Whether CuPy imports and finds a driver and a device."""
+    """Whether CuPy can be imported and finds a driver and a GPU."""
     try:
         import cupy
     except ImportError:
@@ -152,16 +151,16 @@ def gpu_available():
     return cupy.is_available()
 
 
-# One host generator feeds initialisers and dropout, so that a run on the CPU and a run on a GPU draw the same numbers.
+# One generator on the host serves initialisers and dropout, so that runs on the CPU and on a GPU draw the same numbers.
 _generator = np.random.default_rng()
 
 
 def manual_seed(seed):
-    """Start the generator behind initialisers and dropout from `seed`."""
+    """Seed the random generator of initialisers and dropout."""
     global _generator
     _generator = np.random.default_rng(seed)
 
 
 def rng():
-    """The host's random generator (a ``numpy.random.Generator``); its ``bit_generator.state`` can be saved."""
+    """The random generator of initialisers and dropout, a ``numpy.random.Generator`` on the host."""
     return _generator

@@ -1,9 +1,9 @@
-"""Memory that is used again: a step of training makes the arrays that the step before it made.
+"""Reuses the memory of large arrays, because each training step allocates arrays of the same sizes as the step before.
 
-Fresh memory is dear: the system hands it out page by page and clears each (for the 411 MB gradient of fc6 that takes
-longer than computing it).  So a block that no array looks into any more serves the next array of its size.  Blocks are
-kept up to what the program has needed at once and a little more, so that its peak is about that of one that gives
-everything back; :func:`release` gives back what is free.
+New memory is slow: the system provides it page by page and clears each page.  For the 411 MB gradient of fc6 that takes
+longer than computing the gradient.  So a block of memory that no array uses any more serves the next array of its size.
+Free blocks are kept up to the program's peak use and a little more, so that the peak stays about that of a program that
+frees everything.  :func:`release` frees them.
 """
 
 import mmap
@@ -14,49 +14,54 @@ from math import prod
 
 import numpy as np
 
-LEAST = 1 << 20  # bytes: below, the C library keeps memory by itself
-SPARE = 1 << 27  # bytes that may be kept beyond: sizes have their peaks at different times of a step
-HUGE = 1 << 22  # bytes from which on large pages pay: fewer to ask for, fewer to look up
+LEAST = 1 << 20  # bytes of the smallest block; smaller arrays are left to the C library, which reuses memory itself
+SPARE = 1 << 27  # bytes kept above the peak, because different sizes peak at different times of a step
+HUGE = 1 << 22  # bytes from which on huge pages pay: there are fewer pages to request and to look up
 
 
 class Block(np.ndarray):
-    """Memory, as bytes.  An array made on all of it has it as ``base``; views of that array have that array."""
+    """A block of memory, as bytes.  It is the ``base`` of the array made on it, which is the base of its own views."""
 
 
 def _references(blocks, i):
     return sys.getrefcount(blocks[i])
 
 
-def _nobody():
-    """How many references a block has that no array looks into; −1 where they cannot be counted: nothing is reused."""
+def _references_when_free():
+    """The number of references to a block that no array uses; −1 if this Python does not count them reliably.
+
+    With −1 nothing is reused: a wrong count would give the memory of a live array to another one.
+    """
     if not hasattr(sys, "getrefcount") or not getattr(sys, "_is_gil_enabled", lambda: True)():
         return -1
     blocks = [Block(1, np.uint8)]
-    alone = _references(blocks, 0)
+    free = _references(blocks, 0)
     array = np.ndarray(1, np.uint8, buffer=blocks[0])
-    return alone if _references(blocks, 0) > alone and array.base is blocks[0] else -1
+    return free if _references(blocks, 0) > free and array.base is blocks[0] else -1
 
 
-_NOBODY = _nobody()
-_blocks = {}  # by size, the size used last at the end
-_lock, _busy = threading.RLock(), False  # who holds the lock, and whether that thread is inside empty()
-_peak = 0  # the most bytes that arrays looked into at once
+_FREE = _references_when_free()
+_blocks = {}  # lists of blocks by size; the size used last is at the end
+_lock, _busy = threading.RLock(), False  # _busy: the thread that holds the lock is inside empty()
+_peak = 0  # the most bytes that arrays used at the same time
 
 
 def empty(shape, dtype):
-    """An uninitialised array, in memory that was used before if some is free."""
+    """An uninitialised array, in reused memory if a block of its size is free."""
     global _busy
     dtype = np.dtype(dtype)
     size = prod(shape) * dtype.itemsize
-    if size < LEAST or _NOBODY < 0:
+    if size < LEAST or _FREE < 0:
         return np.empty(shape, dtype)
-    with _lock:  # a plain `with`: an interrupt (Ctrl-C) can come before or after it, but cannot leave the lock taken
-        if _busy:  # garbage collection came in between on this thread, and a finalizer wants memory
+    with _lock:  # `with` releases the lock even if Ctrl-C interrupts the block
+        # Garbage collection can run a finalizer on this thread in the middle of this block, and the finalizer can call
+        # empty().  The lock is reentrant, so that this does not deadlock; but the lists are then half changed.
+        if _busy:
             return np.empty(shape, dtype)
         _busy = True
         try:
             blocks = _blocks[size] = _blocks.pop(size, [])
-            i = next((i for i in range(len(blocks)) if _references(blocks, i) <= _NOBODY), None)
+            i = next((i for i in range(len(blocks)) if _references(blocks, i) <= _FREE), None)
             block = _new(size) if i is None else blocks[i]
             return np.ndarray(shape, dtype, buffer=block)
         finally:
@@ -64,30 +69,30 @@ def empty(shape, dtype):
 
 
 def zeros(shape, dtype):
-    """As :func:`empty`, filled with zeros."""
+    """An array of zeros, in reused memory if a block of its size is free."""
     array = empty(shape, dtype)
     array.fill(0)
     return array
 
 
 def is_whole(array):
-    """Whether `array` is no view: nobody handed it out as a part, or another shape, of an array of theirs."""
+    """Whether `array` is not a view of another array: it owns its memory, or was made on a whole block."""
     return array.base is None or type(array.base) is Block
 
 
 def release():
-    """Give back all memory that no array looks into, and forget how much was once needed."""
+    """Free all blocks that no array uses, and forget the peak."""
     global _peak
     with _lock:
-        if not _busy:  # else a finalizer called, from inside empty(): the lists are half changed
+        if not _busy:  # busy: a finalizer called this from inside empty(), and the lists are half changed
             _drop(lambda: True)
             _peak = 0
 
 
 def _new(size):
-    """A new block; free ones of other sizes make room for it."""
+    """A new block.  Free blocks of other sizes are dropped if the total would exceed the peak."""
     global _peak
-    used = sum(s for s, blocks in _blocks.items() for i in range(len(blocks)) if _references(blocks, i) > _NOBODY)
+    used = sum(s for s, blocks in _blocks.items() for i in range(len(blocks)) if _references(blocks, i) > _FREE)
     _peak = max(_peak, used + size)
     _drop(lambda: held() + size > _peak + SPARE)
     try:
@@ -97,22 +102,22 @@ def _new(size):
         try:
             pages = _pages(size)
         except OSError:
-            raise MemoryError(f"there is no memory for an array of {size / 1e6:,.0f} MB") from None
+            raise MemoryError(f"no memory for an array of {size / 1e6:,.0f} MB: give fewer or smaller images") from None
     block = Block(size, np.uint8, buffer=pages)
     _blocks.setdefault(size, []).append(block)
     return block
 
 
 def held():
-    """Bytes in blocks, those in use included.  They are counted anew: an interrupt could come between two counters."""
+    """The bytes in all blocks, in use or free.  Counted each time: Ctrl-C could leave a running total wrong."""
     return sum(size * len(blocks) for size, blocks in list(_blocks.items()))
 
 
 def _pages(size):
-    """Memory of its own: the system has it back at once, whatever lies around it."""
+    """New pages of memory from the system, which gets all of them back as soon as the block is dropped."""
     if not hasattr(mmap, "MAP_PRIVATE"):
         return mmap.mmap(-1, size)
-    # private: a forked child must not write into its parent's arrays
+    # MAP_PRIVATE: otherwise a forked child would write into its parent's arrays
     pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if size >= HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
         pages.madvise(mmap.MADV_HUGEPAGE)
@@ -120,19 +125,22 @@ def _pages(size):
 
 
 def _drop(too_much):
-    """Forget free blocks while it is ``too_much()``, the sizes used last first: a step needs them last again."""
+    """Drop free blocks while ``too_much()`` is true.
+
+    Sizes used last are dropped first: the next step repeats the order of this one, and needs them last.
+    """
     for size, blocks in list(reversed(_blocks.items())):
         for i in reversed(range(len(blocks))):
             if not too_much():
                 return
-            if _references(blocks, i) <= _NOBODY:
+            if _references(blocks, i) <= _FREE:
                 del blocks[i]
         if not blocks:
             del _blocks[size]
 
 
 def _start_over():
-    """In a forked child: the lock may have been another thread's, which is not there."""
+    """Make a new lock in a forked child: a thread that held the old one does not exist there and cannot release it."""
     global _lock, _busy
     _lock, _busy = threading.RLock(), False
 

@@ -1,8 +1,8 @@
-"""Arrays of a graph that waits for ``backward()``: an edit in place would make its gradients wrong.
+"""Protects the arrays of a graph until ``backward()``: an edit in place would silently make its gradients wrong.
 
-What an operation made is read-only until the graph is walked or gone; NumPy refuses a write.  What a user gave (a
-picture, a weight) stays writeable, because other code may hold it; a checksum finds the edit when the graph is walked.
-Arrays on a device have neither.
+An array that an operation made is read-only until ``backward()`` has run or the graph is deleted; NumPy refuses to
+write into it.  An array that the user gave (an image, a weight) stays writeable, because other code may use it;
+``backward()`` compares its checksum and refuses if it changed.  Device arrays have neither protection.
 """
 
 import weakref
@@ -12,25 +12,26 @@ import numpy as np
 
 from .buffers import Block
 
-PERIOD = 4093  # 8-byte words: a prime, so that swapped rows, samples or channels fall into other sums
+PERIOD = 4093  # 8-byte words; a prime, so that swapped rows, samples or channels change the sums
 
 
 def freeze(array, inputs):
-    """An operation's output, read-only, and a weak reference for :func:`thaw` (None if there is nothing to undo).
+    """Make an operation's output read-only; return it and a weak reference for :func:`thaw`.
 
-    An output that is one of the `inputs` becomes a view of it: the input's own array stays as it is.
+    The reference is None if there is nothing to undo.  If the output is one of the `inputs`, a view of it is returned,
+    so that the input itself stays writeable.
     """
     if not isinstance(array, np.ndarray):
         return array, None
     if any(array is a for a in inputs):
         array = array.view()
-    given = not array.flags.writeable and owner(array).flags.writeable  # read-only by the user's own wish
+    was_read_only = not array.flags.writeable and owner(array).flags.writeable  # the user made this view read-only
     array.flags.writeable = False
-    return array, None if given else weakref.ref(array)
+    return array, None if was_read_only else weakref.ref(array)
 
 
 def thaw(*references):
-    """Undo :func:`freeze` for arrays that are still there, if the memory that they look into is writeable."""
+    """Undo :func:`freeze` for arrays that still exist, if the arrays that own their memory are writeable."""
     for reference in references:
         array = reference and reference()
         if array is not None and (owner(array) is array or owner(array).flags.writeable):
@@ -38,14 +39,14 @@ def thaw(*references):
 
 
 def is_frozen(tensor):
-    """Whether nobody can write into a tensor's array: an operation made it, and it looks into no array of a user."""
+    """Whether a tensor's array cannot be written: an operation made it, and it is not a view of a writeable array."""
     return tensor.creator is not None and not (
         isinstance(tensor.data, np.ndarray) and owner(tensor.data).flags.writeable
     )
 
 
 def checksums(saved, given):
-    """The checksum of each saved array that looks into one of the arrays `given` by a user; None for the others."""
+    """The checksum of each saved array that shares memory with an array `given` by the user; None for the others."""
     given = [a for a in given if isinstance(a, np.ndarray)]
     return [
         checksum(s) if isinstance(s, np.ndarray) and any(np.may_share_memory(s, a) for a in given) else None
@@ -53,21 +54,21 @@ def checksums(saved, given):
     ]
 
 
-def changed(saved, marks):
-    """Whether a saved array has another checksum than when it was saved."""
-    return any(mark is not None and checksum(s) != mark for s, mark in zip(saved, marks))
+def changed(saved, sums):
+    """Whether a saved array no longer has the checksum in `sums`, which was taken when it was saved."""
+    return any(old is not None and checksum(s) != old for s, old in zip(saved, sums))
 
 
 def owner(array):
-    """The array that an array is a view of, or itself."""
+    """The array that `array` is a view of, or `array` itself."""
     while isinstance(array.base, np.ndarray) and type(array.base) is not Block:
         array = array.base
     return array
 
 
 def checksum(array):
-    """A number that differs after any edit, but for one that keeps all sums over every 4093rd word of 8 bytes."""
+    """A checksum; it misses only edits that leave every sum over each 4093rd 8-byte word the same."""
     data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     whole = len(data) // (8 * PERIOD) * (8 * PERIOD)
-    sums = data[:whole].view(np.uint64).reshape(-1, PERIOD).sum(axis=0)  # one pass, as fast as memory; it wraps
+    sums = data[:whole].view(np.uint64).reshape(-1, PERIOD).sum(axis=0)  # one pass; overflow wraps
     return zlib.crc32(data[whole:], zlib.crc32(sums))

@@ -1,8 +1,8 @@
-"""Several ranks, the processes that ``mpiexec`` starts, train as one would: each computes on its part of every batch.
+"""Several ranks (the processes that ``mpiexec`` starts) train one model: each computes on its part of every batch.
 
-The loss is a sum, so the gradients of the parts add up to that of the batch.  All that ranks need for it is who they
-are and one sum: ``rank``, ``size`` and ``all_reduce(array)``, which adds a contiguous array over all ranks, in place,
-and gives it back.  :func:`world` says which ranks there are; mpi4py is imported only if there are several.
+The loss is a sum, so the gradients of the parts add up to the gradient of the batch.  A group of ranks has ``rank``,
+``size`` and ``all_reduce(array)``, which adds a contiguous array over all ranks in place and returns it.
+:func:`world` returns the group; mpi4py is imported only if it has several ranks.
 """
 
 import os
@@ -19,18 +19,18 @@ from ..errors import UserError
 from . import backend
 
 LAUNCHERS = (("PMI_RANK", "PMI_SIZE"), ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"))
-"""Where a launcher says which rank this is, of how many: MPICH (Hydra) and its kin, Open MPI."""
+"""The variables in which a launcher gives the rank and their number: MPICH (Hydra) and its relatives, Open MPI."""
 
-PATIENCE = 5.0  # seconds that a rank with an error waits whether the others come to the same end
+PATIENCE = 5.0  # seconds that a rank with an error waits for the other ranks to end with the same error
 
 
 class Alone:
-    """One process: what it has is the sum already."""
+    """The group of a single process: its arrays already are the sums."""
 
     rank, size = 0, 1
 
     def all_reduce(self, array):
-        """The array itself."""
+        """The array itself: there is nothing to add."""
         return array
 
 
@@ -40,10 +40,11 @@ ALONE = Alone()
 class MPI:
     """The ranks of MPI_COMM_WORLD.
 
-    Host arrays are added by MPI.  Device arrays are by NCCL, if every rank has a GPU of its own; else by way of the
-    host.  The way of NCCL has not been run on GPUs by us.
+    MPI adds host arrays.  NCCL adds device arrays if every rank has its own GPU; otherwise they are copied to the host
+    and added there.  We have not run the path through NCCL on GPUs.
 
-    From now on an exception that nobody catches ends all ranks: the others would wait for this one for ever.
+    After this, an uncaught exception ends the processes of all ranks; otherwise the others would wait for this one for
+    ever.
     """
 
     def __init__(self):
@@ -51,11 +52,12 @@ class MPI:
 
         self.mpi, self.comm = MPI, MPI.COMM_WORLD
         self.rank, self.size = self.comm.rank, self.comm.size
-        self.leaving = self.comm.Dup()  # of its own: who waits here meets nobody who still computes
+        # all_leave() has its own communicator: its barrier must not match an operation of a rank that still computes
+        self.leaving = self.comm.Dup()
         sys.excepthook = self._end_all
 
     def all_reduce(self, array):
-        """Add an array over all ranks, in place; the array."""
+        """Add an array over all ranks in place, and return it."""
         if isinstance(array, np.ndarray):
             self.comm.Allreduce(self.mpi.IN_PLACE, array)
         elif self.nccl:
@@ -68,7 +70,7 @@ class MPI:
 
     @cached_property
     def nccl(self):
-        """NCCL's own all-reduce; None where it is missing on some rank, or ranks share a GPU."""
+        """NCCL's communicator; None if NCCL is missing on some rank or two ranks share a GPU."""
         cuda = backend.cupy().cuda
         mine = (self.mpi.Get_processor_name(), cuda.Device().pci_bus_id) if cuda.nccl.available else None
         gpus = self.comm.allgather(mine)
@@ -79,7 +81,7 @@ class MPI:
         return NCCLBackend(self.size, self.rank, use_mpi=True)
 
     def all_leave(self):
-        """Whether all ranks come here, within PATIENCE of this one."""
+        """Whether all other ranks call this within PATIENCE seconds."""
         request, deadline = self.leaving.Ibarrier(), time.monotonic() + PATIENCE
         while not request.Test():
             if time.monotonic() > deadline:
@@ -88,10 +90,10 @@ class MPI:
         return True
 
     def abort(self, code):
-        """End the processes of all ranks, now."""
+        """End the processes of all ranks at once."""
         sys.stdout.flush()
         sys.stderr.flush()
-        time.sleep(0.5)  # the launcher passes on what was printed; what it has not when all end is lost
+        time.sleep(0.5)  # time for the launcher to pass on the output; the rest is lost when the processes end
         self.comm.Abort(code)
 
     def _end_all(self, kind, error, trace):
@@ -100,8 +102,8 @@ class MPI:
 
 
 def launched():
-    """(rank, size) as the launcher says, without MPI: (0, 1) where there is none."""
-    if "mpi4py.MPI" in sys.modules:  # it knows of more launchers than we do
+    """(rank, size) from the launcher's variables, without MPI; (0, 1) without a launcher."""
+    if "mpi4py.MPI" in sys.modules:  # MPI knows more launchers than LAUNCHERS lists
         comm = sys.modules["mpi4py.MPI"].COMM_WORLD
         return comm.rank, comm.size
     for names in LAUNCHERS:
@@ -113,12 +115,12 @@ def launched():
 
 @cache
 def world():
-    """The ranks there are: :class:`MPI` if a launcher started several, else :class:`Alone`.
+    """The group of this process's ranks: :class:`MPI` if a launcher started several, else :class:`Alone`.
 
     Raises
     ------
     UserError
-        If mpi4py is missing: every rank would train by itself.
+        If there are several ranks and mpi4py is missing: each rank would train a model of its own.
     """
     size = launched()[1]
     if size == 1:
@@ -127,12 +129,12 @@ def world():
         return MPI()
     except ImportError as error:
         raise UserError(
-            f"{size} ranks were started, which needs mpi4py: pip install 'minifcn[mpi]' ({error})"
+            f"{size} ranks were started, but mpi4py is missing: pip install 'minifcn[mpi]' ({error})"
         ) from None
 
 
 def leave():
-    """Whether all ranks come to their end, as this one does; without MPI nobody waits for anybody."""
+    """Whether all ranks end as this one does; true without MPI."""
     try:
         return world().all_leave()
     except UserError:
@@ -141,7 +143,7 @@ def leave():
 
 @dataclass(frozen=True)
 class Part:
-    """This rank's part of a batch: of its `total` images, those from `first` to before `last`."""
+    """This rank's part of a batch of `total` images: the images first … last − 1."""
 
     first: int
     last: int
@@ -150,7 +152,7 @@ class Part:
 
     @classmethod
     def of(cls, total, ranks):
-        """An even part: sizes differ by one at most, and are 0 where there are more ranks than images."""
+        """This rank's even part: sizes differ by one at most, and some are 0 if there are more ranks than images."""
         first, last = (total * k // ranks.size for k in (ranks.rank, ranks.rank + 1))
         return cls(first, last, total, ranks)
 
@@ -160,7 +162,12 @@ _part = ContextVar("part", default=None)
 
 @contextmanager
 def computing(part):
-    """Inside, a forward pass is that of a :class:`Part`: what looks at a whole batch asks the other ranks."""
+    """Compute a part of a batch inside a ``with`` block; layers that depend on the whole batch ask :func:`part`.
+
+    Parameters
+    ----------
+    part : Part
+    """
     token = _part.set(part if part.ranks.size > 1 else None)
     try:
         yield
@@ -169,33 +176,37 @@ def computing(part):
 
 
 def part():
-    """The part that is being computed, or None: everything is here."""
+    """The part that is being computed, or None if this process computes the whole batch."""
     return _part.get()
 
 
 def uniform(shape, dtype="float64"):
-    """Random numbers in [0, 1) from ``backend.rng()``, (n, …) for the n images that are here.
+    """Random numbers in [0, 1) from ``backend.rng()`` for the images of this rank's part.
 
-    They are drawn for the whole batch, and the part's are kept: N ranks have those of one, and go on alike.
+    Each rank draws the numbers of the whole batch and keeps those of its part.  So several ranks use the same numbers
+    as one process would, and their generators stay in the same state.
 
     Parameters
     ----------
     shape : tuple of int
-        (n, …).
+        (n, …) for the n images of the part.
     dtype : dtype
     """
-    own = part()
-    if own is None:
+    mine = part()
+    if mine is None:
         return backend.rng().random(shape, dtype=dtype)
-    if shape[0] != own.last - own.first:
-        raise ValueError(f"random numbers of shape {shape}: the batch has {own.last - own.first} images on this rank")
-    return backend.rng().random((own.total, *shape[1:]), dtype=dtype)[own.first : own.last]
+    if shape[0] != mine.last - mine.first:
+        raise ValueError(
+            f"random numbers of shape {shape} were requested, but the first axis must be the "
+            f"{mine.last - mine.first} images of this rank's part"
+        )
+    return backend.rng().random((mine.total, *shape[1:]), dtype=dtype)[mine.first : mine.last]
 
 
 def sum_gradients(ranks, parameters):
-    """Replace the gradients of every rank by their sum: one buffer, one message.
+    """Replace the gradients on every rank by their sums over all ranks, in one message.
 
-    Where no rank has a gradient there is none afterwards; a rank that has none beside others adds zeros.
+    A parameter without a gradient on any rank has none afterwards.  If only some ranks have one, the others add zeros.
 
     Parameters
     ----------
@@ -205,17 +216,17 @@ def sum_gradients(ranks, parameters):
     if ranks.size == 1:
         return
     xp = backend.of(*(p.data for p in parameters))
-    given = xp.asarray([p.grad is not None for p in parameters], parameters[0].dtype)
+    has_gradient = xp.asarray([p.grad is not None for p in parameters], parameters[0].dtype)
     gradients = [xp.zeros_like(p.data) if p.grad is None else p.grad for p in parameters]
-    flat = ranks.all_reduce(xp.concatenate([given, *(g.ravel() for g in gradients)]))
+    flat = ranks.all_reduce(xp.concatenate([has_gradient, *(g.ravel() for g in gradients)]))
     first = len(parameters)
-    for p, having in zip(parameters, flat[:first].tolist()):
-        own = flat[first : first + p.size].reshape(p.shape).astype(p.dtype, copy=False)
-        p.grad, first = own if having else None, first + p.size
+    for p, count in zip(parameters, flat[:first].tolist()):  # the number of ranks that have a gradient of p
+        total = flat[first : first + p.size].reshape(p.shape).astype(p.dtype, copy=False)
+        p.grad, first = total if count else None, first + p.size
 
 
 def gather(ranks, *numbers):
-    """The numbers of every rank, (size, n) in float64."""
+    """The `numbers` of all ranks as an array (size, n) of float64."""
     table = np.zeros((ranks.size, len(numbers)))
     table[ranks.rank] = numbers
     return ranks.all_reduce(table)
@@ -223,20 +234,20 @@ def gather(ranks, *numbers):
 
 @contextmanager
 def together(ranks):
-    """Leave the block on all ranks in the same way: a UserError of one is raised on all."""
+    """A ``with`` block that ends in the same way on all ranks: a UserError on one rank is raised on all of them."""
     if ranks.size == 1:
         yield
         return
     error = None
     try:
         yield
-    except UserError as own:
-        error = own
+    except UserError as raised:
+        error = raised
     failed = gather(ranks, error is not None)[:, 0]
     if failed.any():
-        told = np.zeros(1 << 12, np.uint8)  # the sentence of the first that has one, as bytes
+        message = np.zeros(1 << 12, np.uint8)  # the message of the first rank that failed; the other ranks add zeros
         if ranks.rank == failed.argmax():
-            said = np.frombuffer(str(error).encode()[: told.size], np.uint8)
-            told[: said.size] = said
-        ranks.all_reduce(told)
-        raise error or UserError(told.tobytes().rstrip(b"\0").decode(errors="replace"))
+            text = np.frombuffer(str(error).encode()[: message.size], np.uint8)
+            message[: text.size] = text
+        ranks.all_reduce(message)
+        raise error or UserError(message.tobytes().rstrip(b"\0").decode(errors="replace"))

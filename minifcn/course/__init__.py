@@ -1,7 +1,7 @@
-"""The course: assignments whose answers run inside the whole framework, and the grader that judges them.
+"""The course: assignments whose answers run inside the whole framework, and the grader for them.
 
-A student needs :func:`check` alone.  ``python -m minifcn.course build OUT`` writes what students get, and
-``python -m minifcn.grade`` judges what they hand in; how it all goes together is told in docs/course.md.
+Students need only :func:`check`.  ``python -m minifcn.course build OUT`` writes the files for students, and
+``python -m minifcn.grade`` grades their submissions.  docs/course.md describes the whole course.
 """
 
 import functools
@@ -13,15 +13,15 @@ __all__ = ["check"]
 
 
 def check(test):
-    """Run a visible test where it is written, and say how it went; a mistake does not stop the cells after it.
+    """Run a visible test at its definition and print the outcome; a failure does not stop the cells after it.
 
-    In a notebook, and with ``python FILE.py``, the test runs at once; what it returns (a figure) is displayed.  Under
-    pytest (``python -m pytest FILE.py``) it is an ordinary test.
+    In a notebook, and with ``python FILE.py``, the test runs at once, and a figure that it returns is displayed.
+    Under pytest (``python -m pytest FILE.py``) it is an ordinary test.
 
     Parameters
     ----------
     test : callable
-        ``test_...()``, which asserts.  The first line of its docstring is what is said of it.
+        ``test_...()``, which asserts.  The printed line begins with the first line of its docstring.
     """
     if test.__globals__.get("__name__") != "__main__":
         return _quiet(test)
@@ -32,8 +32,8 @@ def check(test):
         print(shown(f"·  {title}: not yet ({error})"))
     except AssertionError as error:
         print(shown(f"✗  {title}: {error}" if str(error) else f"✗  {title}"))
-    except Exception as error:  # whatever an unfinished answer raises
-        print(shown(f"✗  {title}: {type(error).__name__}: {error} ({_where(error)})"))
+    except Exception as error:  # an unfinished answer may raise anything
+        print(shown(f"✗  {title}: {type(error).__name__}: {error} ({_raising_line(error)})"))
     else:
         print(shown(f"✓  {title}"))
         if picture is not None:
@@ -42,7 +42,7 @@ def check(test):
 
 
 def _quiet(test):
-    """The test without what it returns: pytest warns of results."""
+    """The test without its return value: pytest warns about tests that return one."""
 
     @functools.wraps(test)
     def run():
@@ -51,8 +51,8 @@ def _quiet(test):
     return run
 
 
-def _where(error):
-    """The innermost line that raised, in words."""
+def _raising_line(error):
+    """The function and line that raised `error`, in words."""
     trace = error.__traceback__
     while trace.tb_next:
         trace = trace.tb_next
@@ -60,7 +60,7 @@ def _where(error):
 
 
 def _display(result):
-    """Show what a test returned, where there is a notebook; a figure as a picture, whether or not pyplot knows it."""
+    """Show a test's return value in a notebook; a figure as PNG, because one made without pyplot cannot show itself."""
     try:
         from IPython import get_ipython
         from IPython.display import Image, display

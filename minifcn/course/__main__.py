@@ -1,4 +1,4 @@
-"""``python -m minifcn.course build OUT``: write the assignments for students; try the grader."""
+"""``python -m minifcn.course build OUT``: write the assignments for students, and test the grader."""
 
 import os
 import sys
@@ -11,26 +11,28 @@ from ..io.cli import Parser, at_least, command, json_file, numbers, write_json
 
 def parser():
     """The flags of this command."""
-    p = Parser("course", "The course's assignments: what students get, and the grader's own trial.")
+    p = Parser("course", "The course's assignments: write the files for students, or test the grader.")
     p.add_argument(
         "action", choices=("build", "nbgrader", "trial"),
         help="build: write the release for students into OUT, without solutions and hidden tests; nbgrader: write a "
-        "course folder for nbgrader, WITH solutions, into OUT; trial: hand in every known mistake, cheat and other "
-        "right way, and compare the points with what they should get",
+        "course folder for nbgrader, WITH solutions, into OUT; trial: grade every known mistake, cheat and "
+        "alternative solution, and compare the points with those expected",
     )  # fmt: skip
     p.add_argument("out", nargs="?", metavar="OUT", help="a new or empty folder, for build and nbgrader")
-    p.add_argument("--task", type=numbers, metavar="N.M", help="trial: of these tasks only: 2.1,2.3")
-    p.add_argument("--seed", type=at_least(0, below=2**32), default=0, help="trial: of what is drawn")
-    p.add_argument("--workers", type=at_least(1), default=os.cpu_count() or 1, help="trial: submissions at a time")
+    p.add_argument("--task", type=numbers, metavar="N.M", help="trial: only these tasks, such as 2.1,2.3")
+    p.add_argument("--seed", type=at_least(0, below=2**32), default=0, help="trial: seed of the random inputs")
     p.add_argument(
-        "--json", type=json_file, metavar="OUT", help='trial: write the table there, too ("-": standard output)'
+        "--workers", type=at_least(1), default=os.cpu_count() or 1, help="trial: submissions graded at the same time"
+    )
+    p.add_argument(
+        "--json", type=json_file, metavar="OUT", help='trial: also write the table to this file ("-": standard output)'
     )
     return p
 
 
 @command
 def main(argv=None):
-    """Build or try, from the command line."""
+    """Build the release or the nbgrader course, or run the trial, from the command line."""
     args = parser().parse(argv)
     try:
         from . import build, tasks
@@ -45,7 +47,7 @@ def main(argv=None):
         return 0
     if args.action == "nbgrader":
         made = build.nbgrader_course(known, args.out)
-        print(f"{made}: go there, and on with nbgrader generate_assignment {known[0].name}")
+        print(f"{made} is written: go there and run nbgrader generate_assignment {known[0].name}")
         return 0
     tasks.require(args.task, known)
     done = trials(

@@ -1,7 +1,7 @@
-"""From an instructor's sources to what students get: solutions and hidden tests taken out, by nbgrader's own engine.
+"""Make the students' files from the instructor's sources: nbgrader's preprocessors remove solutions and hidden tests.
 
-Notebook and module are written from one notebook, after it was stripped; both are then searched for what should be
-gone, and run: every blank must say whose it is.
+The notebook and the module are both written from the same stripped notebook.  Then both are searched for leftovers of
+solutions, and run: each blank must raise an error that names its task.
 """
 
 import shutil
@@ -27,25 +27,25 @@ points("{name}", "{number}", In)
 
 README = """# Assignments
 
-Each is a notebook and, with the same text, a Python module: work in whichever you like, and hand in one of the two,
-under its own name.
+Each assignment is a notebook and a Python module with the same text. Work in either of them. Hand in one of the two,
+under its original name.
 
     python3 -m venv .venv && .venv/bin/pip install 'minifcn[earth,notebooks]' pytest
     .venv/bin/jupyter lab {first}.ipynb            # or: .venv/bin/python -m pytest {first}.py
 
-Is there a file `minifcn-….whl` beside this one, install that: `'./minifcn-….whl[earth,notebooks]'` in the place of
-`'minifcn[earth,notebooks]'`.  A7 takes `g++` on Linux, too.
+If there is a file `minifcn-….whl` beside this one, install that: write `'./minifcn-….whl[earth,notebooks]'` instead of
+`'minifcn[earth,notebooks]'`. On Linux, A7 also needs `g++`.
 
-Write what stands where `raise NotImplementedError("Task …")` is; keep the cells' first lines (`# Task 2.1`), by which
-the grader finds your answers. Checks say ✓, ✗ or · (not yet). A mistake costs the points of its own task alone: while
-the others are graded, the library's own stands in its place.
+Replace each `raise NotImplementedError("Task …")` by your code. Keep the first line of each cell (`# Task 2.1`): the
+grader finds your answers by it. A check prints ✓ (passed), ✗ (failed) or · (not yet). A mistake costs points in its own
+task only: while the other tasks are graded, the library's function takes the place of yours.
 
 {table}
 """
 
 
 class ClearTasks(ClearSolutions):
-    """nbgrader's, with blanks that say which task they are."""
+    """nbgrader's ClearSolutions, with blanks that name their task."""
 
     def preprocess(self, nb, resources):
         self.headings = dict(HEADING.findall("\n".join(c.source for c in nb.cells if c.cell_type == "markdown")))
@@ -59,7 +59,7 @@ class ClearTasks(ClearSolutions):
 
 
 def with_metadata(assignment):
-    """The source as a notebook with nbgrader's metadata, and a cell of points after each task's checks."""
+    """The source as a notebook with nbgrader's metadata and, after each task's checks, a cell that gives its points."""
     notebook = read_module(assignment.source)
     cells, current = [], None
 
@@ -71,7 +71,9 @@ def with_metadata(assignment):
 
     for cell in notebook.cells:
         number = Cell(cell.cell_type, cell.source).task
-        begins = cell.cell_type == "markdown" and cell.source.startswith("## ")  # a task, or what comes after the last
+        begins = cell.cell_type == "markdown" and cell.source.startswith(
+            "## "
+        )  # a task, or the text after the last task
         if begins or (number and number != current):
             finish()
             current = None
@@ -99,7 +101,7 @@ def _marked(cell, grade_id, grade=False, solution=False, locked=False, **more):
 
 
 def stripped(assignment):
-    """The notebook that students get."""
+    """The notebook for students, without solutions and hidden tests."""
     notebook, resources = with_metadata(assignment), {}
     for step in (ClearTasks(), ClearHiddenTests()):
         notebook, resources = step.preprocess(notebook, resources)
@@ -107,12 +109,12 @@ def stripped(assignment):
 
 
 def build(assignments, out):
-    """Write the release into the folder `out`, which must be new or empty: a notebook and a module each, a README.
+    """Write the release into the new or empty folder `out`: a notebook and a module per assignment, and a README.
 
     Raises
     ------
     UserError
-        If `out` holds something, or if a solution or a hidden test is still in what was written.
+        If `out` is not empty, or if a written file still contains a solution or a hidden test.
     """
     out = _empty(out)
     for assignment in assignments:
@@ -129,31 +131,34 @@ def build(assignments, out):
 
 
 def inspect(assignment, path):
-    """UserError if the released file at `path` tells more than it should, or a blank does not say that it is one."""
+    """Raise UserError if the released file at `path` contains solutions or hidden tests, or a blank is not one."""
     text, cells = path.read_text(encoding="utf-8"), read_cells(path)
     for word in ("BEGIN SOLUTION", "END SOLUTION", "HIDDEN TESTS", "course.judge"):
         if word in text:
-            raise UserError(f"{path} holds {word!r}: it must not be handed out")
+            raise UserError(f"{path} contains {word!r}: it must not be handed out")
     lines = {line.strip() for cell in cells for line in cell.source.split("\n")}
     if left := [line for line in solution_lines(assignment) if line in lines]:
-        raise UserError(f"{path} holds a line of a solution: {left[0]!r}")
+        raise UserError(f"{path} contains a line of a solution: {left[0]!r}; it must not be handed out")
     answers, problems = run_cells(assignment.to_run([c.source for c in cells if c.kind == "code"]))
     if problems:
-        raise UserError(f"{path} does not run: {problems[0]}")
+        raise UserError(f"{path} does not run: {problems[0][1]}")
     for task in assignment.tasks:
         case = next(iter(task.checks[0].cases(np.random.default_rng(0))))
-        probe, args = ("call", ()) if task.cuda else (case.probe, case.args)  # what is asked for gives a source
+        probe, args = (
+            ("call", ()) if task.cuda else (case.probe, case.args)
+        )  # the answer to a CUDA task returns a source
         wanted = [answers[name] for name in task.answers]
         answer = wanted[0] if len(wanted) == 1 else dict(zip(task.answers, wanted))
         says = attempt(getattr(probes, probe), answer, list(args), []).get("error", "")
         if not says.startswith(f"NotImplementedError: Task {task.number}: "):
             raise UserError(
-                f"{path}: the blank of task {task.number} does not say so, but {says or 'gives an answer'!r}"
+                f"{path}: the blank of task {task.number} should raise NotImplementedError('Task {task.number}: …'), "
+                f"but {'raises ' + says if says else 'returns an answer'}"
             )
 
 
 def solution_lines(assignment):
-    """The lines that stand in solutions only, as far as they say anything."""
+    """The lines that occur only in solutions, without comments and short lines, which tell nothing."""
     inside, outside = set(), set()
     for cell in assignment.cells:
         solving = False
@@ -164,9 +169,9 @@ def solution_lines(assignment):
 
 
 def nbgrader_course(assignments, out):
-    """Write a course folder for nbgrader into `out`, which must be new or empty: sources *with* solutions, its config.
+    """Write a course folder for nbgrader into the new or empty `out`: the sources *with* solutions, and its settings.
 
-    nbgrader's own commands do the rest there: ``nbgrader generate_assignment a2_convolution`` and so on.
+    Continue there with nbgrader's commands: ``nbgrader generate_assignment a2_convolution`` and so on.
     """
     out = _empty(out)
     for assignment in assignments:
@@ -180,6 +185,6 @@ def nbgrader_course(assignments, out):
 def _empty(out):
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} is there already, and not an empty folder: give a new one")
+        raise UserError(f"{out} exists and is not an empty folder: give a new one")
     out.mkdir(parents=True, exist_ok=True)
     return out

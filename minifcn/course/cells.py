@@ -1,7 +1,7 @@
-"""Notebooks and modules as cells: both forms of an assignment, read alike.
+"""Read notebooks and modules, the two forms of an assignment, into the same list of cells.
 
-A module is a notebook in the percent format: a line that begins with ``# %%`` begins a cell, and the cells of prose
-are comments.
+A module is a notebook in the percent format: a line that begins with ``# %%`` starts a cell, and text cells are
+comments.
 """
 
 import codecs
@@ -14,19 +14,20 @@ from dataclasses import dataclass
 
 from ..errors import UserError
 
-SIZES = {".ipynb": 64 << 20, ".py": 1 << 20}  # the largest file that is read
+# Limits for files from students: a larger one could exhaust the grader's memory.
+SIZES = {".ipynb": 64 << 20, ".py": 1 << 20}  # bytes
 CELLS = 2000
-VALUES = 5_000_000  # of a notebook's JSON
+VALUES = 5_000_000  # lists, dicts and items in a notebook's JSON
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell.
+    """A cell of a notebook.
 
     Attributes
     ----------
     kind : str
-        ``code``, ``markdown``, …; ``unreadable`` for what is no cell.
+        ``code``, ``markdown``, …; ``unreadable`` for a value that is not a valid cell.
     source : str
     """
 
@@ -35,23 +36,23 @@ class Cell:
 
     @property
     def task(self):
-        """The number of the task that this cell answers (it begins with ``# Task 2.1``); None for others.
+        """The number of the task that this cell answers, from a first line such as ``# Task 2.1``; None for others.
 
-        A cell magic, ``%%time``, must be the first line of its cell: the number then stands in the second.
+        A cell magic such as ``%%time`` must be the first line of its cell: the number is then in the second line.
         """
         found = re.match(r"\s*(?:%%.*\n\s*)?# Task (\d\.\d)\b", self.source)
         return found and found[1]
 
     @property
     def is_shown(self):
-        """Whether it is there to be looked at, a check or a picture: neither an answer nor what answers need."""
+        """Whether it is a code cell that answers do not need, such as a check or a picture."""
         return self.kind == "code" and not self.source.startswith(("# Task", "# Setup"))
 
 
 def read_cells(path):
-    """The cells of an ``.ipynb`` or a ``.py`` file; UserError if it is neither.
+    """The cells of an ``.ipynb`` or a ``.py`` file; UserError if the file cannot be read.
 
-    A cell of a notebook that cannot be read is one of the kind ``unreadable``: the others still count.
+    A cell of a notebook that cannot be read gets the kind ``unreadable``; the other cells are read.
     """
     if path.suffix.lower() == ".py":
         cells = [Cell(c.cell_type, c.source) for c in read_module(path).cells]
@@ -63,10 +64,10 @@ def read_cells(path):
 
 
 def _values(path):
-    """The cells of a notebook, as they stand in its JSON.  Formats 2 and 3 keep them in worksheets."""
+    """The cells of a notebook as values of its JSON.  Notebook formats 2 and 3 keep them in worksheets."""
     text = read_text(path)
-    if sum(map(text.count, "[{,")) > VALUES:  # small values take thirty times the memory of their text
-        raise UserError(f"{path} holds more than {VALUES:,} values: clear its outputs, and hand it in again")
+    if sum(map(text.count, "[{,")) > VALUES:  # parsed, a small value takes thirty times its text
+        raise UserError(f"{path} contains more than {VALUES:,} values: clear its outputs, and hand it in again")
     try:
         notebook = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -83,7 +84,7 @@ def _list(value):
 
 
 def _cell(value):
-    """A cell from its JSON: its text is `source`, in format 3 `input`; one text, or a list of lines."""
+    """A cell from its JSON: the text is ``source``, or ``input`` in format 3, as a str or a list of lines."""
     if isinstance(value, dict):
         kind, source = value.get("cell_type"), value.get("source", value.get("input", ""))
         lines = source if isinstance(source, list) else [source]
@@ -93,13 +94,14 @@ def _cell(value):
 
 
 def read_module(path):
-    """A ``.py`` file in the percent format as nbformat's notebook; UserError if it cannot be read."""
+    """A ``.py`` file in the percent format as an nbformat notebook; UserError if it cannot be read."""
     try:
         import jupytext
     except ImportError:
-        raise UserError("reading assignments needs the extra: pip install 'minifcn[course]'") from None
+        raise UserError("reading assignments needs jupytext: pip install 'minifcn[course]'") from None
     text = read_text(path)
-    # jupytext refuses a line that names an encoding, and reads a header in YAML: what that stands for can be endless
+    # Remove two kinds of comment lines at the top: jupytext fails on an encoding line, and it parses a header between
+    # `# ---` lines as YAML, where a value that refers to itself makes it loop for ever.
     head = re.match(r"(?:[ \t\f]*#(?! %%).*\n)*", text)[0]
     text = re.sub(r"(?m)^[ \t\f]*#.*(?:---|coding[:=]).*$", "#", head) + text[len(head) :]
     if text.count("# %%") > CELLS:
@@ -111,7 +113,7 @@ def read_module(path):
 
 
 def read_text(path):
-    """The text of a file, decoded as :func:`encodings` says, with line feeds between lines; UserError if it is none."""
+    """The text of a file, decoded with :func:`encodings`, its line ends as line feeds; UserError if it is not text."""
     limit = SIZES[path.suffix.lower()]
     try:
         with open(path, "rb") as file:
@@ -127,20 +129,20 @@ def read_text(path):
             continue
         if "\0" not in text:
             return text.replace("\r\n", "\n").replace("\r", "\n")
-    raise UserError(f"{path} is no text: save it as UTF-8, and hand it in again")
+    raise UserError(f"{path} is not a text file: save it as UTF-8, and hand it in again")
 
 
 def encodings(data):
-    """The encodings that a text may be in, the likeliest first.
+    """The encodings to try for the bytes of a text, the likeliest first.
 
-    A mark at its beginning, or zeros among its first characters, tell UTF-16 and UTF-32.  Else it is what a line as
-    ``# -*- coding: cp949 -*-`` says (PEP 263), or UTF-8.  Editors on Windows write cp949 (Korean) or cp1252 without
-    any such line, or with one that says otherwise; code itself is the same in all of them.
+    A byte order mark, or zero bytes among the first four, mean UTF-16 or UTF-32.  Otherwise the first to try is the one
+    that a line such as ``# -*- coding: cp949 -*-`` names (PEP 263), or UTF-8.  Editors on Windows write cp949 (Korean)
+    or cp1252 without such a line, or with a wrong one; ASCII, and so the code, is the same in all of them.
     """
     first = json.detect_encoding(data)
     if first in ("utf-8", "utf-8-sig"):
-        with suppress(SyntaxError):  # an encoding that is unknown, or contradicts the mark
+        with suppress(SyntaxError):  # an unknown encoding, or one that contradicts the byte order mark
             first = tokenize.detect_encoding(io.BytesIO(data).readline)[0]
-    if codecs.lookup(first).name in ("idna", "punycode"):  # of hosts' names: a megabyte takes them a minute
+    if codecs.lookup(first).name in ("idna", "punycode"):  # for host names: decoding a megabyte takes a minute
         first = "utf-8-sig"
     return first, "utf-8-sig", "cp949", "cp1252"

@@ -1,6 +1,7 @@
-"""The process that runs one submission for one task: it computes, it does not judge.
+"""The process that runs one submission for one task: it computes results and does not judge them.
 
-It knows a submission's cells and how to call what they define; it holds no test, no expected value and no score.
+A submission can read and change all memory of this process.  So the process is given only the submission's cells and
+the arguments of each call; it holds no test, no expected value and no score.
 """
 
 import os
@@ -17,7 +18,7 @@ from .confine import end_with_parent
 
 
 def main(reader, writer):
-    """Serve the judge over two pipes until it hangs up."""
+    """Answer the judge's requests until the judge closes its pipe; `reader` and `writer` are file descriptors."""
     end_with_parent()
     judge = Judge(os.fdopen(reader, "rb"), os.fdopen(writer, "wb"))
     order = judge.receive()
@@ -41,32 +42,43 @@ def main(reader, writer):
 
 
 def limit_memory(more):
-    """Allow this process `more` bytes than it has now; where that cannot be told, that many in all."""
+    """Limit the address space (RLIMIT_AS) to what this process has now plus `more` bytes.
+
+    Without ``/proc``, as on macOS, the current size is unknown, and `more` is the limit in all.
+    """
     try:
         with open("/proc/self/statm") as file:
             more += int(file.read().split()[0]) * resource.getpagesize()
-    except OSError:  # not Linux
+    except OSError:  # no /proc
         pass
     resource.setrlimit(resource.RLIMIT_AS, (more, more))
 
 
-def run_cells(cells, tell=lambda message: None):
-    """({name: value}, [(cell, problem)]) of a submission's cells, run in order; one that raises ends alone."""
+def run_cells(cells, announce=lambda message: None):
+    """Run a submission's cells in order, in one namespace; a cell that raises does not stop those after it.
+
+    Returns
+    -------
+    names : dict
+        What the cells define: {name: value}.
+    problems : list of (int, str)
+        Each cell that raised, by its index, and the error in a sentence.
+    """
     module = types.ModuleType("submission")
-    sys.modules["submission"] = module  # dataclasses and the like look their module up
+    sys.modules["submission"] = module  # dataclasses, for one, look up the module of a class
     vars(module).update(dict.fromkeys(("get_ipython", "display"), magics.Nothing()))
     problems = []
     for number, cell in enumerate(cells):
-        tell({"cell": number})
+        announce({"cell": number})  # the judge then knows which cell ended the process
         try:
             exec(compiled(cell, f"cell {number}"), vars(module))
-        except Exception as error:  # whatever it is, it is the submission's
+        except Exception as error:  # a submission may raise anything
             problems.append((number, described(error, cells)))
     return vars(module), problems
 
 
 def compiled(cell, name):
-    """A cell's code, its magics left out; SyntaxError where it is no Python, even without them."""
+    """The code object of a cell, without IPython's magics; SyntaxError if the rest is not Python."""
     with suppress(SyntaxError):  # most cells are plain Python
         return compile(cell, name, "exec")
     lines = magics.begin(cell)
@@ -79,25 +91,25 @@ def compiled(cell, name):
 
 
 def attempt(probe, answer, args, cells):
-    """What became of ``probe(answer, *args)``: its value, or the error; and which arguments it changed in place."""
+    """Call ``probe(answer, *args)``: a dict with its value and the arguments it changed in place, or with its error."""
     before = [_contents(a) for a in args]
     try:
         value = probe(answer, *args)
-    except Exception as error:  # whatever it is, it is the submission's
+    except Exception as error:  # a submission may raise anything
         return {"error": described(error, cells), "kind": type(error).__name__}
     changed = [i for i, a in enumerate(args, 1) if _contents(a) != before[i - 1]]
     return {"value": plain(value), "changed": changed}
 
 
 def _contents(value):
-    """What is in an array, or in several."""
+    """The bytes of an array, or of several, to compare later; None for other values."""
     if isinstance(value, tuple | list):
         return [_contents(v) for v in value]
     return value.tobytes() if isinstance(value, np.ndarray) else None
 
 
 def plain(value):
-    """Tensors as arrays of which the judge is told what they were."""
+    """`value` with each Tensor replaced by ``{"tensor": array}``, so that it can be sent."""
     if type(value).__name__ == "Tensor" and hasattr(value, "numpy"):
         return {"tensor": value.numpy()}
     if isinstance(value, tuple | list):
@@ -106,7 +118,7 @@ def plain(value):
 
 
 def described(error, cells):
-    """An error in a sentence: what, and on which line of the submission."""
+    """An error as a sentence: its type, its message, and the line of the submission that raised it."""
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if isinstance(error, SyntaxError):
         return f"{text.split(' (cell')[0]}, line {error.lineno}: {(error.text or '').strip()}"
@@ -118,7 +130,7 @@ def described(error, cells):
 
 
 class Judge:
-    """The judge, as seen from here: requests come, answers go, and it can be asked to call a function of its own."""
+    """The connection to the judge: receives requests, sends answers, and calls functions that live in the judge."""
 
     def __init__(self, reader, writer):
         self.reader, self.writer = reader, writer
@@ -130,7 +142,7 @@ class Judge:
         return wire.receive(self.reader, self.remote)
 
     def remote(self, name):
-        """A function of the judge's, called through the pipe."""
+        """A function that has the judge call its function `name`, and returns the result."""
 
         def called(*args):
             self.send({"call": name, "args": args})
@@ -145,5 +157,5 @@ class Judge:
 
 
 if __name__ == "__main__":
-    # the module that runs is called __main__; what a submission can import is this one's other self
+    # `import minifcn.course.child` in a submission loads a second copy of this module: the running one is __main__
     main(*map(int, sys.argv[1:]))

@@ -1,7 +1,8 @@
-"""A filter in Linux's kernel on what this process may ask of it: native code computes, and can do nothing else.
+"""A seccomp filter that lets this process compute but not write files, start processes, connect or send signals.
 
-An audit hook sees what Python does; a library in C++ asks the system itself, and its first lines run while it is
-loaded.  Seccomp cannot be taken off again.  Linux on x86-64 only, as the emulation of CUDA is.
+A Python audit hook sees only what goes through Python.  Native code makes system calls directly, and the static
+initialisers of a shared library run as soon as it is loaded.  Seccomp makes the Linux kernel itself refuse the calls,
+and a filter cannot be removed.  Linux on x86-64 only, like the emulation of CUDA.
 """
 
 import ctypes
@@ -21,20 +22,26 @@ COMPUTING = {
     "clock_gettime": 228, "clock_getres": 229, "exit_group": 231, "newfstatat": 262, "readlinkat": 267,
     "getrandom": 318, "statx": 332,
 }  # fmt: skip
-LOADING = {"openat": 257, "prctl": 157}  # files to be read, and a second filter
+LOADING = {"openat": 257, "prctl": 157}  # openat to read files (the filter checks its flags); prctl to add a filter
 THREADS = {"set_robust_list": 273, "rseq": 334, "nanosleep": 35, "clock_nanosleep": 230}
-CLONE, CLONE3, THREAD = 56, 435, 0x10000  # clone's first argument says what is made; clone3's cannot be looked at
-X86_64 = 0xC000003E
-LOAD, EQUAL, ANY_BIT, RETURN = 0x20, 0x15, 0x45, 0x06  # of the filter's machine
-ALLOW, REFUSE, KILL = 0x7FFF0000, 0x00050000 | errno.EPERM, 0x80000000
-UNKNOWN, NEVER = 0x00050000 | errno.ENOSYS, 0xFFFFFFFF  # told so, glibc takes clone
-NUMBER, ARCHITECTURE, FIRST, FLAGS = 0, 4, 16, 32  # where they stand; FIRST argument; FLAGS: openat's third argument
+# clone makes threads (flag CLONE_THREAD) and processes; a filter can read its flags, the first argument.  clone3 passes
+# its flags in memory, which a filter cannot read.  So clone3 fails with ENOSYS, and glibc falls back to clone.
+CLONE, CLONE3, THREAD = 56, 435, 0x10000
+X86_64 = 0xC000003E  # AUDIT_ARCH_X86_64
+LOAD, EQUAL, ANY_BIT, RETURN = 0x20, 0x15, 0x45, 0x06  # instructions of the filter program (classic BPF)
+ALLOW, REFUSE, KILL = 0x7FFF0000, 0x00050000 | errno.EPERM, 0x80000000  # what the filter returns
+UNKNOWN = 0x00050000 | errno.ENOSYS
+NEVER = 0xFFFFFFFF  # no system call has this number
+NUMBER, ARCHITECTURE, FIRST, FLAGS = 0, 4, 16, 32  # offsets in struct seccomp_data; FIRST and FLAGS: arguments 1 and 3
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 def end_with_parent():
-    """Have this process killed when the one that started it is no more, whatever it does then; on Linux only."""
-    parent_death_signal = 1
+    """Make Linux send SIGKILL to this process when the thread that started it ends; other systems: do nothing.
+
+    A grader that is killed cannot end its submissions: one in an endless loop would run for ever.
+    """
+    parent_death_signal = 1  # PR_SET_PDEATHSIG
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL, 0, 0, 0)
 
@@ -48,22 +55,25 @@ class _Program(ctypes.Structure):
 
 
 def confine(may_load, threads=False):
-    """From here on this process computes; the system refuses all else: to write files, start processes, connect.
+    """Install a seccomp filter: from now on all system calls but those for computing fail with EPERM.
+
+    The filter holds for the calling thread and the threads that it starts later.  A second filter can only restrict
+    the process further.
 
     Parameters
     ----------
     may_load : bool
-        Whether files may still be opened for reading, and the process be confined further.
+        Whether the process may still open files for reading and install another filter.
     threads : bool
         Whether it may start threads.
 
     Raises
     ------
     OSError
-        If the system has no such filter.
+        If this system has no seccomp, or is not Linux on x86-64.
     """
     if platform.machine() != "x86_64":
-        raise OSError("native code can be confined on Linux on x86-64 only")
+        raise OSError(f"native code can be confined on Linux on x86-64 only, not on {platform.machine()}")
     allowed = {**COMPUTING, **(LOADING if may_load else {}), **(THREADS if threads else {})}
     lines = [
         (LOAD, 0, 0, ARCHITECTURE), (EQUAL, 1, 0, X86_64), (RETURN, 0, 0, KILL),
@@ -78,6 +88,6 @@ def confine(may_load, threads=False):
     lines.append((RETURN, 0, 0, REFUSE))
     program = _Program(len(lines), (_Line * len(lines))(*lines))
     prctl = ctypes.CDLL(None, use_errno=True).prctl
-    no_new_privileges, seccomp, by_filter = 38, 22, 2
+    no_new_privileges, seccomp, by_filter = 38, 22, 2  # PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER
     if prctl(no_new_privileges, 1, 0, 0, 0) or prctl(seccomp, by_filter, ctypes.byref(program), 0, 0):
-        raise OSError(ctypes.get_errno(), "this system does not let a process be confined (seccomp)")
+        raise OSError(ctypes.get_errno(), "this system refuses to install a seccomp filter")

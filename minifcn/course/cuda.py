@@ -1,8 +1,9 @@
-"""Kernels that students write in CUDA C++: called as the library's own are, compiled and run where no GPU is, too.
+"""Kernels that students write in CUDA C++: called like the library's own, on a GPU or compiled for the CPU.
 
-What a student hands in here runs as native code, which no audit hook can hold.  So the grader compiles it in a process
-of its own (``python -m minifcn.course.cuda SOURCE LIBRARY``), and a second one, without any of the student's Python,
-confines itself, loads the library and runs it (see ``judge.py``, ``child.py`` and ``confine.py``).
+A student's kernel runs as native code, which no Python audit hook can restrict.  So the grader compiles it in a
+separate process with resource limits (``python -m minifcn.course.cuda SOURCE LIBRARY``).  Another process, which runs
+none of the student's Python, installs a seccomp filter, loads the library and runs the kernel (see ``judge.py``,
+``child.py`` and ``confine.py``).
 """
 
 import os
@@ -24,30 +25,33 @@ SIGNATURES = {
     "max_pool2d": f"const float* x, float* y, unsigned char* index, {WINDOWS}",
     "max_pool2d_grad": f"const float* gy, const unsigned char* index, float* gx, {WINDOWS}",
 }
-"""The parameters of each kernel: arrays that are read, arrays that are written, the number of threads, sizes."""
+"""The parameters of each kernel: input arrays, output arrays, the number of threads, sizes."""
 
-MARGIN = 1 << 12  # elements around each array, in which a kernel that leaves it is seen
-LAUNCHES = ((0, 256), (1, 96), (2, 32), (3, 256))  # (order of threads, threads a block)
+MARGIN = 1 << 12  # elements before and after each array; a write outside the array changes them and is detected
+LAUNCHES = ((0, 256), (1, 96), (2, 32), (3, 256))  # (order of threads, threads per block)
+# Ways to read files of the grader's computer through the compiler: #include, #embed, and .incbin in asm.  `%:`, `??=`
+# are other spellings of #, and ## can paste a forbidden word together from two parts.
 FILES = re.compile(r"(#|%:|\?\?=)\s*(include|import|embed)|\b_*asm_*\b|##|%:%:")
 LONGEST = 20_000  # characters of a source
-MEMORY, SECONDS, FILE = 2 << 30, 60, 32 << 20  # of the compiler: bytes, seconds, bytes of a file that it writes
+MEMORY, SECONDS, FILE = 2 << 30, 60, 32 << 20  # the compiler's limits: bytes of memory, CPU seconds, bytes per file
 
 
 def available():
-    """Whether kernels can be compiled for the CPU here."""
+    """Whether this machine can compile kernels for the CPU: Linux on x86-64 with g++."""
     return sys.platform == "linux" and platform.machine() == "x86_64" and bool(shutil.which("g++"))
 
 
 class Kernel:
-    """A kernel in CUDA C++ in the place of one of the library's, whose name and arguments it has.
+    """A kernel in CUDA C++ that replaces one of the library's kernels: it has the same name and arguments.
 
     Parameters
     ----------
     name : str
-        One of :data:`SIGNATURES`.
+        A key of :data:`SIGNATURES`.
     module
-        What its functions are got from: for CuPy's arrays a ``cupy.RawModule``, for NumPy's what
-        ``minifcn.cuda_on_cpu.host`` has; or its source, a str, which is compiled for the arrays that come.
+        The compiled module: a ``cupy.RawModule`` for CuPy's arrays, a ``Module`` or ``Library`` of
+        ``minifcn.cuda_on_cpu.host`` for NumPy's.  Or the source, a str: it is compiled at the first call, for the
+        kind of arrays of that call.
     """
 
     def __init__(self, name, module):
@@ -62,12 +66,12 @@ class Kernel:
         return ADAPTERS[self.name](self._launch, *args)
 
     def in_every_order(self, *args):
-        """What a call gives, made with several orders of threads and sizes of blocks, its arrays watched at both ends.
+        """Call the kernel with several orders of threads and block sizes, and return the result.
 
         Raises
         ------
         RuntimeError
-            If results differ, to the bit, or the kernel writes outside its arrays.
+            If the results are not the same to the bit, or the kernel writes outside its arrays.
         """
         results = []
         for order, block in LAUNCHES:
@@ -75,17 +79,20 @@ class Kernel:
             self.module.order, self.block, self.edges = order, block, []
             results.append(self(*args))
             if any((edge.view("u1") != 0xFF).any() for edge in self.edges):
-                raise RuntimeError(f"{self.name} writes outside its arrays: are there threads without an element?")
+                raise RuntimeError(
+                    f"{self.name} writes outside its arrays: threads with e >= total must return at once"
+                )
         self.module.order, self.block = 0, 256
         same = [[a.tobytes() for a in (r if isinstance(r, tuple) else (r,))] for r in results]
         if any(s != same[0] for s in same):
             raise RuntimeError(
-                f"the result of {self.name} depends on the order of the threads, or on the size of blocks"
+                f"the result of {self.name} depends on the order of the threads, or on the size of blocks: "
+                "compute e from blockDim.x, and write only the thread's own element"
             )
         return results[0]
 
     def _compile(self, xp):
-        """The function for arrays of a library, if it is not there."""
+        """Compile the source for the arrays of `xp` (NumPy or CuPy), unless that is done."""
         if self.source and self.owner is not xp:
             if xp is np:
                 from ..cuda_on_cpu.host import Module
@@ -99,7 +106,16 @@ class Kernel:
             self.function, self.owner = self.module.get_function(self.name), xp
 
     def _launch(self, read, written, *sizes):
-        """Run it with a thread for each element of the first array written: those arrays, given as (dtype, shape)."""
+        """Run the kernel with one thread for each element of the first output, and return the outputs.
+
+        Parameters
+        ----------
+        read : list of array
+        written : sequence of (dtype, shape)
+            The outputs.
+        *sizes : int
+            The kernel's parameters after `total`.
+        """
         xp = backend.of(*read)
         self._compile(xp)
         arrays = [_roomy(a, xp) for a in read] + [
@@ -109,21 +125,24 @@ class Kernel:
         numbers = [np.int32(n) for n in (total, *sizes)]
         if total:
             self.function((-(-total // self.block),), (self.block,), (*(a for a, _ in arrays), *numbers))
-        self.edges = [edge for _, room in arrays for edge in (room[:MARGIN], room[-MARGIN:])]
+        self.edges = [edge for _, larger in arrays for edge in (larger[:MARGIN], larger[-MARGIN:])]
         return [a for a, _ in arrays[len(read) :]]
 
 
 def _roomy(array, xp, fresh=False):
-    """(a copy of `array` within a larger one, that one).  Fresh memory, and all around, is bits of 1: NaN, 255."""
-    room = xp.full((array.size + 2 * MARGIN) * array.itemsize, 0xFF, "u1").view(array.dtype)
-    inside = room[MARGIN : MARGIN + array.size].reshape(array.shape)
+    """Copy `array` into the middle of a larger array, and return (the copy, the larger array).
+
+    All other bytes are 0xFF, which is NaN as a float and 255 as a byte; with `fresh`, those of the copy, too.
+    """
+    larger = xp.full((array.size + 2 * MARGIN) * array.itemsize, 0xFF, "u1").view(array.dtype)
+    inside = larger[MARGIN : MARGIN + array.size].reshape(array.shape)
     if not fresh:
         inside[...] = array
-    return inside, room
+    return inside, larger
 
 
 def max_pool2d(launch, x, kernel_size, stride, padding, dilation, ceil_mode):
-    """The library's kernel of that name, by a launch of a student's; without dilation."""
+    """The library's kernel of this name, computed by a student's kernel through `launch`; without dilation."""
     _undilated(dilation)
     out = pool_sizes(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
     shape = (*x.shape[:2], *out)
@@ -133,7 +152,7 @@ def max_pool2d(launch, x, kernel_size, stride, padding, dilation, ceil_mode):
 
 
 def max_pool2d_grad(launch, gy, index, x_shape, kernel_size, stride, padding, dilation, ceil_mode):
-    """The library's kernel of that name, by a launch of a student's; without dilation."""
+    """The library's kernel of this name, computed by a student's kernel through `launch`; without dilation."""
     _undilated(dilation)
     read = [gy.astype("f4"), index.astype("u1")]
     (gx,) = launch(read, (("f4", x_shape),), *x_shape[2:], *gy.shape[2:], *kernel_size, *stride, *padding)
@@ -142,31 +161,31 @@ def max_pool2d_grad(launch, gy, index, x_shape, kernel_size, stride, padding, di
 
 def _undilated(dilation):
     if tuple(dilation) != (1, 1):
-        raise ValueError(f"this kernel knows no dilation, got {dilation}")
+        raise ValueError(f"this kernel supports only dilation (1, 1), got {dilation}")
 
 
 ADAPTERS = {"max_pool2d": max_pool2d, "max_pool2d_grad": max_pool2d_grad}
 
 
 def check(name, source):
-    """Hold a source against what is asked for.
+    """Check a source before it is compiled.
 
     Raises
     ------
     CompileError
-        If it has no such kernel, if its parameters have other types, or if it reaches for files of the computer.
+        If it does not define the kernel, if the parameters have other types, or if it could read files.
     """
     if not isinstance(source, str) or len(source) > LONGEST or re.search("[\ud800-\udfff]", source):
-        raise CompileError(f"the source is no text of at most {LONGEST} characters")
+        raise CompileError(f"the source should be a str of at most {LONGEST} characters, without surrogates")
     plain = re.sub(r"//[^\n]*|/\*.*?\*/", "", source.replace("\\\n", ""), flags=re.S)
     if FILES.search(plain):
         raise CompileError(
-            "a kernel takes no #include, no ## and no asm: on a GPU there is neither a disk nor C's library"
+            "a kernel may not contain #include, ## or asm: a GPU has neither files nor C's library, remove them"
         )
     if name not in KERNEL.findall(plain) or not re.search(r'extern\s+"C"', plain):
-        raise CompileError(f'there is no extern "C" __global__ void {name}(...) in it')
-    own = re.search(rf"__global__[^{{;]*?\b{name}\s*\(([^)]*)\)", plain)
-    if not own or _types(own[1]) != _types(SIGNATURES[name]):
+        raise CompileError(f'the source defines no extern "C" __global__ void {name}(...)')
+    found = re.search(rf"__global__[^{{;]*?\b{name}\s*\(([^)]*)\)", plain)
+    if not found or _types(found[1]) != _types(SIGNATURES[name]):
         raise CompileError(f"the parameters of {name} should be ({SIGNATURES[name]})")
 
 
@@ -177,12 +196,12 @@ def _types(parameters):
 
 
 def build(name, source, library):
-    """Compile a student's source, in a process of its own.
+    """Compile a student's source into the shared library `library`, in a separate process with resource limits.
 
     Raises
     ------
     CompileError
-        With one line of what is wrong.
+        With the first error of the compiler, in one line.
     """
     check(name, source)
     text = Path(f"{library}.cu")
@@ -200,14 +219,17 @@ def build(name, source, library):
 
 
 def _first_error(text):
-    """Of all that the compiler said, the line to begin with."""
+    """The first error in the compiler's output, with its line."""
     said = re.search(r"kernel\.cu:(\d+):(?:\d+:)? (?:fatal )?error: (.*)", text)
     return f"line {said[1]}: {said[2]}" if said else "the compiler gave up"
 
 
 def main(source, library):
-    """Compile a file, with limits; exit with what the compiler says."""
-    import resource  # not on Windows, where students import this module, too
+    """Limit memory, CPU time and file size of this process, then compile a file; exit with the compiler's errors.
+
+    A short source can make a compiler run for hours or fill the memory or the disk.
+    """
+    import resource  # here, because Windows does not have it, and students import this module there, too
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE, FILE))
@@ -219,14 +241,14 @@ def main(source, library):
 
 
 def load(name, library):
-    """The kernel in a compiled library, in a process that from here on computes for a limited time, and no more."""
+    """Load a compiled kernel into this process, which from then on can only compute, for a limited CPU time."""
     import resource
 
     from ..cuda_on_cpu.host import Library
     from .confine import confine
 
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-    confine(may_load=True)  # first: a library's first lines run while it is loaded
+    confine(may_load=True)  # before loading: the library's static initialisers run at once
     kernel = Kernel(name, Library(library))
     confine(may_load=False)
     return kernel

@@ -1,4 +1,4 @@
-"""What is wrong with a result, in words: the difference of two results, named as a person would who looks at both."""
+"""Describe in a sentence how a result differs from the right one: transposed, shifted, its sign wrong, …"""
 
 import itertools
 
@@ -10,16 +10,17 @@ AXES = {2: ("rows", "columns"), 3: ("samples", "rows", "columns"), 4: ("samples"
 
 
 def difference(got, right, rtol, least=0.0):
-    """A sentence on how `got` differs from `right`, with the two arrays that differ; None if it does not.
+    """A sentence on how `got` differs from `right`, and the two arrays that differ; None if they agree.
 
     Parameters
     ----------
     got, right
-        Arrays, numbers, None; or tuples of them, or dicts by name.
+        Arrays, numbers or None, or tuples or dicts of them.
     rtol : float
-        Allowed difference, relative to the largest right value.
+        Allowed difference, relative to the largest absolute value of `right`.
     least : float
-        Allowed difference of values that are 0 but for rounding; for a tuple it is taken from the largest of all.
+        Least allowed difference in absolute terms, for arrays that are 0 up to rounding.  For a tuple or a dict the
+        default comes from its largest value.
 
     Returns
     -------
@@ -27,9 +28,9 @@ def difference(got, right, rtol, least=0.0):
     """
     if isinstance(right, tuple | list):
         if not isinstance(got, tuple | list):
-            return f"it returns {called(got)} where {len(right)} values are right", None, None
+            return f"it returns {called(got)}, but should return {len(right)} values", None, None
         if len(got) != len(right):
-            return f"it returns {len(got)} values where {len(right)} are right", None, None
+            return f"it returns {len(got)} values, but should return {len(right)}", None, None
         least = least or 1e-12 * _largest(right)
         for number, (a, b) in enumerate(zip(got, right), 1):
             if found := difference(a, b, rtol, least):
@@ -45,27 +46,27 @@ def difference(got, right, rtol, least=0.0):
         return (
             None
             if type(got) is type(right) and got == right
-            else (f"it returns {called(got)}, not {right}", None, None)
+            else (f"it returns {called(got)}, but should return {right}", None, None)
         )
     if isinstance(got, dict) and "tensor" in got:
         return "it returns a Tensor; return its array", None, None
     if not isinstance(got, np.ndarray | int | float):
-        return f"it returns {called(got)} where {called(right)} is right", None, None
+        return f"it returns {called(got)}, but should return {called(right)}", None, None
     a, b = np.asarray(got), np.asarray(right)
     if a.dtype.kind == "O":
-        return "it is a whole number of more than 64 bits", None, None
+        return "it is an integer of more than 64 bits", None, None
     if a.shape != b.shape:
-        return f"its shape is {a.shape}, the right one {b.shape}{_permuted(a, b, rtol)}", a, b
+        return f"its shape is {a.shape}, but should be {b.shape}{_permuted(a, b, rtol)}", a, b
     if isinstance(right, np.ndarray) and a.dtype != b.dtype:
-        return f"its type is {a.dtype}, the right one {b.dtype}", a, b
+        return f"its dtype is {a.dtype}, but should be {b.dtype}", a, b
     if close(a, b, rtol, least):
         return None
-    with np.errstate(all="ignore"):  # of infinite values
+    with np.errstate(all="ignore"):  # infinite values would warn
         return _values(a, b, rtol), a, b
 
 
 def close(a, b, rtol, least=0.0):
-    """Whether two arrays of one shape agree, relative to the largest right value."""
+    """Whether two arrays of the same shape agree, relative to the largest absolute value of `b`, the right one."""
     if a.dtype.kind in "bui" and b.dtype.kind in "bui":
         return bool((a == b).all())
     if b.dtype == np.float32:
@@ -76,7 +77,7 @@ def close(a, b, rtol, least=0.0):
 
 
 def _largest(value):
-    """The largest finite number of an array, or of several."""
+    """The largest finite absolute value in an array, or in several."""
     if isinstance(value, tuple | list):
         return max(map(_largest, value), default=0.0)
     if not isinstance(value, np.ndarray | int | float):
@@ -86,7 +87,7 @@ def _largest(value):
 
 
 def called(value):
-    """What a result is, in words."""
+    """The kind of a result, in words."""
     if value is None:
         return "nothing (is a `return` missing?)"
     if isinstance(value, np.ndarray):
@@ -99,22 +100,22 @@ def called(value):
 
 
 def _permuted(a, b, rtol):
-    """That the axes stand in another order, if they do."""
+    """A note that the values are right but the axes have another order, or another shape; "" otherwise."""
     if a.ndim == b.ndim <= 5 and a.size == b.size:
         for axes in itertools.permutations(range(b.ndim)):
             if b.transpose(axes).shape == a.shape and close(a, b.transpose(axes), rtol):
-                return f": its axes stand in the order {axes}"
+                return f": its axes are in the order {axes}"
     if a.size == b.size and close(a.ravel(), b.ravel(), rtol):
-        return ": its values are right, in another shape"
+        return ": its values are right, only the shape is not"
     return ""
 
 
 def _values(a, b, rtol):
-    """How arrays of one shape differ."""
+    """A sentence on how two arrays of the same shape differ."""
     if a.dtype.kind == "f" and not np.isfinite(a).all() and np.isfinite(b).all():
         return f"{_share(~np.isfinite(a))} not finite"
     if a.ndim == 0:
-        return "it is {} where {} is right".format(*_apart(a.item(), b.item()))
+        return "it is {}, but should be {}".format(*_apart(a.item(), b.item()))
     if not a.any():
         return "it is zero everywhere"
     for what, right in _relatives(b):
@@ -126,19 +127,22 @@ def _values(a, b, rtol):
             return (
                 "its sign is wrong everywhere"
                 if abs(factor + 1) < 1e-6
-                else f"it is {_number(factor)} times the right one"
+                else f"it is {_number(factor)} times the right result"
             )
         if a.size > 1 and close(a, b + (a - b).mean(), rtol):
-            return f"it is the right one plus {_number(float((a - b).mean()))} everywhere"
-    return f"{_where(a, b, rtol)}{_worst(a, b)}"
+            return f"it is the right result plus {_number(float((a - b).mean()))} everywhere"
+    return f"{_wrong_values(a, b, rtol)}{_worst(a, b)}"
 
 
 def _relatives(b):
-    """What a result could be mistaken for: (sentence, array)."""
+    """Common wrong versions of the right result `b`, as pairs (sentence, array)."""
     if b.ndim >= 2:
-        yield "it is transposed: it equals the right one with its last two axes, H and W, swapped", b.swapaxes(-1, -2)
+        yield (
+            "it is transposed: it equals the right result with its last two axes, H and W, swapped",
+            b.swapaxes(-1, -2),
+        )
         yield "its first two axes are swapped", b.swapaxes(0, 1)
-        yield "it is turned round: it equals the right one with H and W flipped", b[..., ::-1, ::-1]
+        yield "it is turned by 180 degrees: it equals the right result with H and W flipped", b[..., ::-1, ::-1]
         yield "it is upside down: H is flipped", b[..., ::-1, :]
     if b.ndim >= 1:
         yield "it is mirrored: its last axis is flipped", b[..., ::-1]
@@ -146,8 +150,8 @@ def _relatives(b):
         yield "it is shifted by one along its last axis", np.roll(b, -1, -1)
 
 
-def _where(a, b, rtol):
-    """Where the wrong values are, if that says something."""
+def _wrong_values(a, b, rtol):
+    """How many values are wrong, and where, if they are at the border or outside the first sample or channel."""
     scale = rtol * float(abs(np.where(np.isfinite(b), b, 0)).max())
     with np.errstate(invalid="ignore"):
         wrong = ~((abs(a - b) <= scale) | (a == b))
@@ -156,7 +160,7 @@ def _where(a, b, rtol):
         return f"{share}, all of them at the border"
     for axis, name in enumerate(AXES.get(a.ndim, ())):
         right = ~wrong.any(axis=tuple(i for i in range(a.ndim) if i != axis))
-        most = 2 * wrong.sum() > a.size - a.size // a.shape[axis]  # of what is not in the first
+        most = 2 * wrong.sum() > a.size - a.size // a.shape[axis]  # most values outside the first are wrong
         if a.shape[axis] > 1 and right[0] and right.sum() == 1 and most and name in ("samples", "channels"):
             return f"{share}: only the first of the {name} is right"
     return share
@@ -167,17 +171,17 @@ def _worst(a, b):
         error = np.nan_to_num(abs(a.astype(float) - b), nan=np.inf, posinf=np.inf)
     at = np.unravel_index(error.argmax(), a.shape)
     place = ", ".join(map(str, map(int, at)))
-    return "; the worst, at [{}], is {} where {} is right".format(place, *_apart(a[at].item(), b[at].item()))
+    return "; the worst, at [{}], is {}, but should be {}".format(place, *_apart(a[at].item(), b[at].item()))
 
 
 def _share(which):
-    """How many values of an array, up to the adjective: "3 of its 9 values are"."""
+    """The beginning of a sentence on the values of a mask: "3 of its 9 values are"."""
     count = int(which.sum())
     return f"{count} of its {which.size} values {'is' if count == 1 else 'are'}"
 
 
 def _apart(value, other):
-    """Two numbers in as many digits as it takes to tell them apart."""
+    """Two numbers as text, with enough digits to show that they differ."""
     digits = next((d for d in range(4, 17) if f"{value:.{d}g}" != f"{other:.{d}g}"), 17)
     return _number(value, digits), _number(other, digits)
 

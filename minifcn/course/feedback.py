@@ -1,4 +1,4 @@
-"""What a student gets back: a page of points, sentences, and pictures of wrong results beside right ones."""
+"""The page of feedback for a student: points, sentences, and pictures of wrong results beside the right ones."""
 
 import base64
 import io
@@ -24,19 +24,19 @@ h2 b { float: right; font-weight: 500; }
 """
 
 
-LARGEST = 1 << 20  # numbers of a result that is drawn
+LARGEST = 1 << 20  # elements; a larger result is not drawn
 
 
 def page(student, title, results, notes=()):
-    """The feedback on one submission, as HTML that needs no other file.
+    """The feedback on one submission, as a self-contained HTML page.
 
     Parameters
     ----------
     student, title : str
-        Who handed it in, and the assignment.
+        The student's name, and the assignment's title.
     results : list of TaskResult
     notes : sequence of str
-        On the submission as a whole.
+        Remarks on the submission as a whole.
     """
     points, out_of = sum(t.points for t in results), sum(t.out_of for t in results)
     body = "".join(f"<p>{_text(note)}</p>" for note in notes) + "".join(map(_task, results))
@@ -61,13 +61,13 @@ def _check(check):
 
 
 def _text(sentence):
-    """A sentence in which what stands between backticks is code."""
+    """A sentence as HTML, with text between backticks as ``<code>``."""
     parts = escape(sentence).split("`")
     return "".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts))
 
 
 def _picture(picture):
-    """A figure of (what it is, got, right); nothing for None."""
+    """The HTML of a figure of `picture`, which is (label, got, right); "" for None."""
     if picture is None or picture[1].size > LARGEST:
         return ""
     label, got, right = picture
@@ -82,7 +82,7 @@ def _picture(picture):
 
 @styled()
 def compare(got, right):
-    """A figure: the map of a result in which most is wrong, the right one, and the difference."""
+    """A figure of the 2-d map with the largest error: the student's result, the right one, and the difference."""
     from matplotlib.figure import Figure
 
     maps = {"yours": got, "right": right}
@@ -107,5 +107,6 @@ def compare(got, right):
 
 
 def _map(array, at):
+    """The 2-d map at index `at` of the leading axes."""
     array = np.atleast_2d(array.astype(float))
     return array[tuple(at)] if array.ndim > 2 else array

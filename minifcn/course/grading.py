@@ -1,4 +1,4 @@
-"""A whole class: several submissions are graded at a time, and each is written down as soon as it is done."""
+"""Grade a whole class: several submissions at the same time, each saved as soon as it is graded."""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -11,7 +11,7 @@ from .scores import Scores
 
 
 def grade(handed_in, known, chosen, folder, seed, timeout, workers):
-    """Grade submissions: their results and notes, a page of feedback each, and their rows in scores.csv.
+    """Grade submissions: fill in their results and notes, and write their feedback pages and rows of scores.csv.
 
     Parameters
     ----------
@@ -20,13 +20,13 @@ def grade(handed_in, known, chosen, folder, seed, timeout, workers):
     chosen : sequence of str, or None
         The numbers of the tasks to grade; None: all.
     folder : Path
-        For the pages and scores.csv.
+        Gets the pages and scores.csv.
     seed : int
-        Of what is drawn.
+        Of the random inputs.
     timeout : float
         Seconds for one answer.
     workers : int
-        Submissions at a time.
+        Number of submissions graded at the same time.
 
     Returns
     -------
@@ -55,13 +55,13 @@ def grade(handed_in, known, chosen, folder, seed, timeout, workers):
                     notes = [*one.notes, f"Graded with seed {seed}."]
                     html = feedback.page(one.student, one.assignment.title, one.results, notes)
                     one.page.write_text(html, encoding="utf-8", errors="replace")
-            except Exception as error:  # a fault of the grader's: the others are graded all the same
+            except Exception as error:  # a bug of the grader: the other submissions must still be graded
                 one.results = []
                 one.notes.append(f"the grader failed, please report it ({type(error).__name__}: {error})")
             table.enter(one, seed)
             done += 1
     except KeyboardInterrupt:
-        print(f"{done} of {len(handed_in)} graded, and kept in {table.path}", file=sys.stderr)
+        print(f"interrupted: {done} of {len(handed_in)} graded, and kept in {table.path}", file=sys.stderr)
         raise
     finally:
         stop.set()

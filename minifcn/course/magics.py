@@ -1,18 +1,18 @@
-"""What IPython adds to Python, in a process without it: magics, shell commands and questions do nothing.
+"""Remove IPython's additions to Python from a cell: magics (`%time`), shell commands (`!ls`) and help (`name?`).
 
-A line of them is replaced only where the parser stops at it: `%` and `?` stand in strings and formulas, too.
+A line is replaced only if Python's parser reports a syntax error in it: `%` and `?` also occur in strings and formulas.
 """
 
 import re
 import textwrap
 
-RUN = {"time", "timeit", "capture", "prun"}  # cell magics whose cell is Python, and runs here
+RUN = {"time", "timeit", "capture", "prun"}  # cell magics whose cell is Python: the rest of the cell runs
 MAGIC = re.compile(r"(\s*)(?:([\w., ]+=)?\s*[%!].*|[?,;/].*|%{0,2}[\w.*\[\]-]+\?{1,2}\s*(?:#.*)?)$")
-TIME = re.compile(r"(\s*)%time\b(.*)$")  # runs what stands behind it, too
+TIME = re.compile(r"(\s*)%time\b(.*)$")  # the rest of the line runs
 
 
 def begin(cell):
-    """A cell's lines, less what IPython takes off the whole cell: its indentation, its cell magic."""
+    """The lines of a cell without its common indentation and its cell magic, both of which IPython removes."""
     lines = textwrap.dedent(cell).split("\n")
     first = next((number for number, line in enumerate(lines) if line.strip()), 0)
     if magic := re.match(r"%%(\w*)", lines[first]):
@@ -21,7 +21,7 @@ def begin(cell):
 
 
 def leave_out(lines, at):
-    """Replace line `at`, and those that continue it, if it is IPython's; whether it was."""
+    """Replace the line at index `at`, and its continuation lines, if it is IPython's; return whether it is."""
     if not 0 <= at < len(lines):
         return False
     if found := TIME.match(lines[at]):
@@ -36,16 +36,16 @@ def leave_out(lines, at):
 
 
 class Nothing:
-    """What stands for ``get_ipython()``, ``display`` and the package IPython: each of its attributes and calls is it.
+    """Stands for ``get_ipython()``, ``display`` and the package IPython: every attribute and every call returns itself.
 
-    It is empty and false, so code that asks whether it is in a notebook goes on without one.
+    It is empty and false, so that code that asks whether it runs in a notebook continues without one.
     """
 
-    __path__ = ()  # of a package: IPython.display can be imported
+    __path__ = ()  # makes it a package, so that IPython.display can be imported
     version_info = (0, 0)  # Matplotlib compares it
 
     def __getattr__(self, name):
-        if name.startswith("__"):  # what Python asks for is not made up
+        if name.startswith("__"):  # special methods that are not defined here must be missing
             raise AttributeError(name)
         return self
 

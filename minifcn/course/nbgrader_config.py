@@ -1,6 +1,6 @@
-"""nbgrader's settings for this course; ``python -m minifcn.course nbgrader DIR`` copies them to where it looks."""
+"""nbgrader's settings for this course; ``python -m minifcn.course nbgrader DIR`` copies this file into DIR."""
 
-c = get_config()  # noqa: F821  nbgrader defines it
+c = get_config()  # noqa: F821  nbgrader defines this function
 
 c.CourseDirectory.course_id = "minifcn"
 c.CourseDirectory.ignore = [
@@ -8,8 +8,8 @@ c.CourseDirectory.ignore = [
     ".ipynb_checkpoints",
     "*.pyc",
     "__pycache__",
-]  # no module beside a notebook goes along
-# nbgrader's own list, with blanks that say which task they are
+]  # do not release modules that lie beside the notebooks
+# nbgrader's default list, with ClearTasks for ClearSolutions: its blanks name their task
 c.GenerateAssignment.preprocessors = [
     "nbgrader.preprocessors.IncludeHeaderFooter",
     "nbgrader.preprocessors.LockCells",
@@ -23,5 +23,5 @@ c.GenerateAssignment.preprocessors = [
     "nbgrader.preprocessors.ComputeChecksums",
     "nbgrader.preprocessors.CheckCellMetadata",
 ]
-c.ExecutePreprocessor.timeout = 120  # of a cell; the grader inside a cell of points has shorter limits of its own
+c.ExecutePreprocessor.timeout = 120  # seconds per cell; the grader, inside a cell of points, has shorter limits
 c.ExecutePreprocessor.interrupt_on_timeout = True

@@ -1,7 +1,8 @@
-"""What is done with an answer: by the process that runs a submission with the student's, by the judge with its own.
+"""Probes: ways to use an answer, such as calling it or training a network with it.
 
-Nothing here says what is right.  ``answer`` is what the task asks for by name; a task that asks for several things
-gives a dict of them.  Arrays come in, arrays go out.
+The submission's process runs a probe with the student's answer, the judge with the library's; no probe knows the right
+result.  ``answer`` is the object that the task asks for, or a dict by name if it asks for several.  Arguments and
+results are arrays.
 """
 
 from numbers import Number
@@ -13,12 +14,12 @@ from minifcn.models.mini import mini
 
 
 def call(answer, *args):
-    """The answer, called."""
+    """The result of calling the answer."""
     return answer(*args)
 
 
 def function(answer, parameters, arrays, gy):
-    """A Function class: its output, and the gradient of every input for the upstream gradient `gy`."""
+    """Call a Function class: its output, and the gradient of every input for the upstream gradient `gy`."""
     inputs = [mf.Tensor(a, requires_grad=a.dtype.kind == "f") for a in arrays]
     y = answer(**parameters)(*inputs)
     y.backward(gy)
@@ -26,16 +27,18 @@ def function(answer, parameters, arrays, gy):
 
 
 def network(answer, replaces, image, labels, seed):
-    """A small FCN-8s run with the answer in the place of the library's: scores, loss and every gradient, by name.
+    """Run a small FCN-8s with the answer in place of a kernel or operation: scores, loss and all gradients, by name.
 
     Parameters
     ----------
+    answer : callable or None
+        None keeps the library's own.
     replaces : str
-        The kernel or operation that the answer stands in for.
+        The name of the kernel or operation.
     image : array (N, 3, H, W)
     labels : array (N, H, W)
     seed : int
-        Of its weights.
+        For the weights.
     """
     model = fcn(labels, seed)
     with mf.override(**{replaces: answer} if answer is not None else {}):
@@ -47,7 +50,7 @@ def network(answer, replaces, image, labels, seed):
 
 
 def fcn(labels, seed, **options):
-    """A small FCN-8s in float64 whose scores are not zero."""
+    """A small FCN-8s in float64 with random score layers: they start at zero, and would make all scores zero."""
     mf.manual_seed(seed)
     model = mf.models.fcn8s_mini(num_classes=int(labels[labels != 255].max()) + 1, width=0.125, **options)
     rng = np.random.default_rng(seed)
@@ -59,21 +62,21 @@ def fcn(labels, seed, **options):
 
 
 def forward(answer, parameters, arrays):
-    """A Function class: its output alone."""
+    """Call a Function class: its output only."""
     return answer(**parameters)(*map(mf.Tensor, arrays)).data
 
 
 def upsampling(answer, factor, image, labels, seed):
-    """Scores of an FCN whose last layer is made with the answer as its ``weight_init``, and their loss.
+    """Run an FCN whose last layer has the answer as its ``weight_init``: scores and loss.
 
     Parameters
     ----------
     factor : int
-        By which it upsamples: a trunk of that stride is below it.
+        Of the upsampling, and the stride of the trunk below it.
     image : array (N, 3, H, W)
     labels : array (N, H, W)
     seed : int
-        Of its other weights.
+        For the other weights.
     """
     mf.manual_seed(seed)
     trunk = mini(width=0.25, dropout=0)
@@ -88,14 +91,14 @@ def upsampling(answer, factor, image, labels, seed):
 
 
 def draws(answer, labels, keep, seed, times):
-    """What is drawn from one generator, several times over; and once more from another of the same seed."""
+    """Call a random answer `times` times with one generator, and once with a new generator of the same seed."""
     rng = np.random.default_rng(seed)
     drawn = [np.asarray(answer(labels, keep, rng)) for _ in range(times)]
     return np.stack(drawn), np.asarray(answer(labels, keep, np.random.default_rng(seed)))
 
 
 def step(answer, lr, source, target, image, labels, seed):
-    """The weights of a small FCN-8s after one step with the loss reduced as `target`, at the rate the answer gives."""
+    """The weights of a small FCN-8s after one step with reduction `target` and the learning rate of the answer."""
     model = fcn(labels, seed)
     labelled = int((labels != 255).sum())
     mf.ops.cross_entropy(model(mf.Tensor(image)), labels, reduction=target).backward()
@@ -105,24 +108,24 @@ def step(answer, lr, source, target, image, labels, seed):
 
 
 def numbers(answer, *args):
-    """Several numbers, whether whole, broken (Fraction) or NumPy's."""
+    """Call an answer that returns several numbers: floats of them, whether int, Fraction or NumPy's."""
     return tuple(map(float, answer(*args)))
 
 
 def whole(answer, *args):
-    """A whole number, of whatever type; what is none comes back as it is."""
+    """Call an answer that returns a whole number: an int, whatever its type; other values unchanged."""
     value = answer(*args)
     return int(value) if isinstance(value, Number) and value == int(value) else value
 
 
 def sliding(answer, images, first, second, channels, size):
-    """Two fully connected layers on maps (channels, *size), as convolutions that slide over images of them."""
+    """Convert two fully connected layers on maps (channels, *size) to convolutions, and run these on larger images."""
     maps = mf.ops.relu(mf.ops.conv2d(images, answer(first, channels, size)))
     return mf.ops.conv2d(maps, answer(second, len(first), (1, 1))).data
 
 
 def on_maps(answer, image, path_a, path_b):
-    """An answer to two maps of one image, each computed along a path: its output, and the image's gradient."""
+    """Call the answer with two maps of one image, each computed along a path: its output, and the image's gradient."""
     image = mf.Tensor(image, requires_grad=True, name="image")
     y = answer(follow(image, path_a), follow(image, path_b))
     y.backward(y.data)
@@ -130,7 +133,7 @@ def on_maps(answer, image, path_a, path_b):
 
 
 def follow(x, path):
-    """A map of `x` (N, 1, H, W), along (operation, kernel, stride, padding)."""
+    """The map of `x` (N, 1, H, W) after the operations of `path`: (operation, kernel, stride, padding) each."""
     for operation, kernel, stride, padding in path:
         if operation == "pool":
             x = mf.ops.max_pool2d(x, kernel, stride, padding, ceil_mode=True)
@@ -143,7 +146,7 @@ def follow(x, path):
 
 
 def cropping(answer, image, labels, seed, pad):
-    """A small FCN-8s whose head crops with the answer: scores, loss and every gradient."""
+    """Run a small FCN-8s whose head crops with the answer: scores, loss and every gradient."""
     model = fcn(labels, seed, pad=pad)
     model.heads[""].crop = answer
     scores = model(mf.Tensor(image))
@@ -153,14 +156,17 @@ def cropping(answer, image, labels, seed, pad):
 
 
 def parts(answer, stride, num_classes):
-    """What a head on a small trunk is made of: (name, numbers it starts with, whether it learns) of each part."""
+    """The parameters of a head on a small trunk: (name, initial values, whether it is learned) of each."""
     mf.manual_seed(0)
     head = answer(mf.models.build_trunk("mini", width=0.125), stride, num_classes)
     return tuple((name, p.data, p.requires_grad) for name, p in sorted(head.named_parameters()))
 
 
 def headed(answer, stride, num_classes, image, labels, seed):
-    """A head on a small trunk, every number drawn by its name: scores, loss, the gradients of all that may learn."""
+    """Run a head on a small trunk: scores, loss and gradients of the learned parameters.
+
+    The values of each parameter are drawn with its name as the seed, in whatever order the head makes them.
+    """
     trunk = mf.models.build_trunk("mini", width=0.125, dropout=0)
     model = mf.models.FCN(trunk, {"": answer(trunk, stride, num_classes)})
     parameters = dict(sorted(model.named_parameters()))
@@ -174,14 +180,14 @@ def headed(answer, stride, num_classes, image, labels, seed):
 
 
 def update(answer, w, g, velocity, *rest):
-    """An answer that changes w and velocity in place: what they are afterwards."""
+    """Call an answer that changes `w` and `velocity` in place: both afterwards."""
     w, velocity = w.copy(), velocity.copy()
     answer(w, g, velocity, *rest)
     return {"w": w, "velocity": velocity}
 
 
 def stepping(answer, image, labels, seed, form):
-    """Three steps of a small FCN-8s with the answer as its optimiser's kernel: its weights."""
+    """The weights of a small FCN-8s after three steps with the answer as the optimiser's kernel."""
     model = fcn(labels, seed)
     optimizer = mf.optim.SGD(model.parameters(), lr=1e-4, momentum=0.8, weight_decay=0.1, form=form)
     with mf.override(sgd=answer):
@@ -193,7 +199,7 @@ def stepping(answer, image, labels, seed, form):
 
 
 class Pairs:
-    """Images and labels in memory, as a data set."""
+    """A data set of images and labels in memory."""
 
     def __init__(self, images, labels, num_classes):
         self.images, self.labels, self.num_classes = images, labels, num_classes
@@ -206,29 +212,31 @@ class Pairs:
 
 
 def fitting(answer, images, labels, num_classes, epochs, training):
-    """A small FCN-8s trained by the answer: the loss of each epoch, its weights and running statistics."""
+    """Train a small FCN-8s with the answer: the loss of each epoch, the weights and running statistics."""
     model = fcn(labels, 0, dropout=0).train(training)
     loader = mf.data.Loader(Pairs(images, labels, num_classes), 2, shuffle=True)
     optimizer = mf.optim.SGD(model.parameters(), lr=1e-4, momentum=0.5)
     losses = answer(model, loader, optimizer=optimizer, epochs=epochs)
-    losses = [row["loss"] for row in losses.rows] if hasattr(losses, "rows") else losses  # mf.fit's
+    losses = (
+        [row["loss"] for row in losses.rows] if hasattr(losses, "rows") else losses
+    )  # the library's mf.fit returns a history
     learned = {f"{name} after training": array for name, array in model.state_dict().items()}
     return {"the loss of each epoch": np.array(losses, float), **learned}
 
 
 def learned(answer, images, labels, num_classes, unseen):
-    """What a model that the answer trained says of images that it has not seen: their labels."""
+    """The labels that a model trained by the answer predicts for unseen images."""
     mf.manual_seed(0)
     return answer(images, labels, num_classes).predict(unseen)
 
 
 def seeded(answer, seed, *args):
-    """The answer, called with a generator of random numbers as its last argument."""
+    """Call the answer with a random generator as its last argument."""
     return answer(*args, np.random.default_rng(seed))
 
 
 def graph(links):
-    """A leaf, and the tensors that are computed from it: link (i,) negates tensor i, link (i, j) adds i and j."""
+    """A leaf and the tensors computed from it, in order: link (i,) negates tensor i, link (i, j) adds i and j."""
     tensors = [mf.Tensor(np.arange(1.0, 4.0), requires_grad=True)]
     for link in links:
         tensors.append((mf.ops.neg if len(link) == 1 else mf.ops.add)(*(tensors[i] for i in link)))
@@ -236,26 +244,26 @@ def graph(links):
 
 
 def visits(answer, links):
-    """The numbers, in :func:`graph`, of the nodes that the answer gives for the last one; −1 for what is none."""
+    """The order of nodes that the answer returns for the last tensor of :func:`graph`, by index; −1: no such node."""
     tensors = graph(links)
     number = {tensor.creator: i for i, tensor in enumerate(tensors) if i}
     return np.array([number.get(node, -1) for node in answer(tensors[-1].creator)], int)
 
 
 def backward(answer, links, gy):
-    """The gradient of the leaf of :func:`graph`, with the nodes visited in the answer's order."""
+    """The gradient of the leaf of :func:`graph` when backward visits the nodes in the answer's order."""
     tensors = graph(links)
     tensors[-1].backward(gy, order=answer)
     return tensors[0].grad
 
 
 def network_backward(answer, image, labels, seed):
-    """Every gradient of a small FCN-8s, with the nodes visited in the answer's order."""
+    """Every gradient of a small FCN-8s when backward visits the nodes in the answer's order."""
     model = fcn(labels, seed)
     mf.ops.cross_entropy(model(mf.Tensor(image)), labels).backward(order=answer)
     return tuple(p.grad for p in model.parameters() if p.grad is not None)
 
 
 def in_every_order(answer, *args):
-    """A kernel in CUDA C++, run with its threads in several orders (the library's own, once)."""
+    """Call a kernel in CUDA C++ with its threads in several orders; the library's own kernel once."""
     return getattr(answer, "in_every_order", answer)(*args)

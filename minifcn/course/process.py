@@ -1,4 +1,4 @@
-"""A process that runs a submission, as seen from the judge: started, asked, timed, ended."""
+"""The judge's side of the process that runs a submission: start it, ask it, time it, kill it."""
 
 import math
 import os
@@ -18,9 +18,9 @@ import minifcn
 
 from . import wire
 
-MEMORY = 2 << 30  # bytes that a submission may take beyond what the framework takes
-READING = 6  # times an answer's seconds, for all the cells
-ROOM = 1 << 18  # numbers that a function of the judge's is called with
+MEMORY = 2 << 30  # bytes that a submission may allocate beyond what the framework uses
+READING = 6  # all cells together may take this many times the limit for one answer
+ROOM = 1 << 18  # array elements that a submission may pass to a judge's function: more could block the grader
 
 
 class Ended(Exception):
@@ -33,33 +33,36 @@ class Process:
     Parameters
     ----------
     order : dict
-        The cells, what is forbidden, what stands in for other tasks' answers.
+        The cells, the names of the library's functions to remove, and the library's answers to the other tasks.
     timeout : float
-        Seconds for reading the submission, and for each answer.
+        Seconds for each cell, and for each answer.
 
     Raises
     ------
     Ended
-        With ``.cell``, the number of the cell that was running, if it did not get through them.
+        If a cell ended the process or ran too long; ``.cell`` is its index, or None before the first cell.
     """
 
     def __init__(self, order, timeout):
-        self.timeout, self.functions, self.room = timeout, {}, tempfile.TemporaryDirectory(prefix="grade-")
-        ours, theirs = os.pipe(), os.pipe()  # (read, write) of what it answers, and of what it is asked
+        self.timeout, self.functions, self.folder = timeout, {}, tempfile.TemporaryDirectory(prefix="grade-")
+        answers, requests = os.pipe(), os.pipe()  # each (read end, write end)
+        # Only these variables: the instructor's environment may hold passwords and tokens.
         environment = {
-            "PATH": os.environ.get("PATH", ""), "HOME": self.room.name, "TMPDIR": self.room.name,
-            "MPLCONFIGDIR": self.room.name,  # it is there: Matplotlib cannot make one
+            "PATH": os.environ.get("PATH", ""), "HOME": self.folder.name, "TMPDIR": self.folder.name,
+            "MPLCONFIGDIR": self.folder.name,  # an existing folder: the confined process cannot create one
             "PYTHONPATH": str(Path(minifcn.__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": "1", "MPLBACKEND": "agg",
             "MINIFCN_THREADS": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
         }  # fmt: skip
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", f"{__package__}.child", str(theirs[0]), str(ours[1])],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=self.room.name,
-            env=environment, pass_fds=(theirs[0], ours[1]), start_new_session=True,
+            [sys.executable, "-P", "-m", f"{__package__}.child", str(requests[0]), str(answers[1])],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=self.folder.name,
+            env=environment, pass_fds=(requests[0], answers[1]),
+            start_new_session=True,  # its own process group, so that killpg reaches all it may start
         )  # fmt: skip
-        os.close(theirs[0])
-        os.close(ours[1])
-        self.reader, self.writer = os.fdopen(ours[0], "rb"), os.fdopen(theirs[1], "wb")
+        # Close the process's ends here: left open, they would hide its death (no end of file, no broken pipe).
+        os.close(requests[0])
+        os.close(answers[1])
+        self.reader, self.writer = os.fdopen(answers[0], "rb"), os.fdopen(requests[1], "wb")
         try:
             self._begin(order)
         except Ended:
@@ -75,7 +78,7 @@ class Process:
                 cell = reply["cell"]
                 reply = self._exchange(None, min(self.timeout, max(end - time.monotonic(), 0.01)))
             if not _has(reply, problems=list, missing=list) or not all(map(_is_problem, reply["problems"])):
-                raise Ended("it sent something that is no answer")
+                raise Ended("it sent a message that is not an answer")
         except Ended as ended:
             ended.cell = cell
             raise
@@ -83,18 +86,21 @@ class Process:
         self.missing = [name for name in order["answers"] if name in reply["missing"]]
 
     def ask(self, probe, args, seconds=None):
-        """What becomes of the probe with the submission's answer: {"value", "changed"} or {"error", "kind"}."""
+        """Call a probe with the submission's answer, in its process: {"value", "changed"} or {"error", "kind"}."""
         self.functions = {f"function {i}": a for i, a in enumerate(args) if callable(a)}
         sent = [Named(f"function {i}") if callable(a) else a for i, a in enumerate(args)]
         reply = self._exchange({"probe": probe, "args": sent}, seconds)
         if _has(reply, error=str, kind=str):
             return {"error": reply["error"][:500], "kind": reply["kind"]}
         if not _has(reply, value=object, changed=list) or not all(type(i) is int for i in reply["changed"]):
-            raise Ended("it sent something that is no answer")
+            raise Ended("it sent a message that is not an answer")
         return reply
 
     def _exchange(self, message, seconds=None):
-        """Send (unless None) and receive; calls of the judge's own functions are answered on the way."""
+        """Send `message` (unless None) and return the reply; kill the process if it takes longer than `seconds`.
+
+        Before its reply the process may call functions of the judge's any number of times.
+        """
         late, seconds = threading.Event(), seconds or self.timeout
         timer = threading.Timer(seconds, lambda: (late.set(), self._kill()))
         timer.start()
@@ -122,21 +128,21 @@ class Process:
     def _called(self, request):
         try:
             if _numbers(request["args"]) > ROOM:
-                raise ValueError("the grader calls its functions with small arrays only")
+                raise ValueError(f"call this function with smaller arrays: all together at most {ROOM} numbers")
             return {"value": self.functions[request["call"]](*request["args"])}
-        except Exception as error:  # what a student calls it with is theirs; they are told, by a ValueError
-            # a name could tell right from wrong
+        except Exception as error:  # the student's arguments are wrong: the child raises this as a ValueError
+            # Python's message names the function, and that name would tell a right kernel from a broken one
             said = re.sub(r"[\w.<>]+\(\) (?=missing|takes|got)", "it ", str(error))
             return {"error": said if type(error) is ValueError else f"{type(error).__name__}: {said}"}
 
     def _how(self):
-        """How the process ended, in words."""
+        """A sentence on how the process ended."""
         try:
             code = self.process.wait(2)
         except subprocess.TimeoutExpired:
-            return "it closed the line to the grader"
+            return "it closed its pipe to the grader"
         if code == -signal.SIGKILL or code == -signal.SIGSEGV:
-            return f"it was ended by the system (signal {-code}; out of memory, or outside an array?)"
+            return f"its process was killed by signal {-code} (out of memory, or an access outside an array?)"
         return f"its process ended, with exit code {code}, before it answered"
 
     def _kill(self):
@@ -149,21 +155,24 @@ class Process:
         for file in (self.reader, self.writer):
             with suppress(BrokenPipeError):
                 file.close()
-        self.room.cleanup()
+        self.folder.cleanup()
 
 
 def _has(message, **types):
-    """Whether a message has just these fields."""
+    """Whether a message has exactly these fields, each of its type."""
     return message.keys() == types.keys() and all(isinstance(message[name], kind) for name, kind in types.items())
 
 
 def _is_problem(value):
-    """Whether it is (number of a cell, text)."""
+    """Whether `value` is a tuple (index of a cell, text)."""
     return type(value) is tuple and [type(v) for v in value] == [int, str] and value[0] >= 0
 
 
 def _numbers(value):
-    """How many numbers there are in a value: at least so many as its axes are long, without the empty ones."""
+    """The count of numbers in a value.
+
+    An axis of length 0 counts as 1: an array of shape (0, 10**9) is empty, but a function may allocate for its axes.
+    """
     if isinstance(value, np.ndarray):
         return math.prod(max(n, 1) for n in value.shape)
     if isinstance(value, tuple | list):
@@ -172,7 +181,7 @@ def _numbers(value):
 
 
 class Named:
-    """A function of the judge's on its way to where it can only be called by name."""
+    """Stands for a function of the judge's in a message: the submission's process can only call it by name."""
 
     def __init__(self, name):
         self.wire_name = name

@@ -1,4 +1,4 @@
-"""The table of scores: a row a submission, kept on the disk after each of them, and told apart by its file."""
+"""The table of scores: one row per submitted file, written to disk after each submission."""
 
 import csv
 import os
@@ -10,17 +10,17 @@ FIRST, LAST = ["student", "assignment"], ["points", "out_of", "seed", "file", "p
 
 
 class Scores:
-    """``scores.csv`` of a folder, with the rows that are there already: those of files graded again are replaced.
+    """The table ``scores.csv`` of a folder; rows already in it stay, unless their file is graded again.
 
     Parameters
     ----------
     folder : Path
-        Where the pages of feedback lie, too.
+        The folder of the table and the pages of feedback.
 
     Raises
     ------
     UserError
-        If the table that is there cannot be read as one.
+        If the folder has a ``scores.csv`` that this class did not write.
     """
 
     def __init__(self, folder):
@@ -30,22 +30,22 @@ class Scores:
                 with open(self.path, newline="", encoding="utf-8") as file:
                     self.rows = {row["file"]: row for row in csv.DictReader(file)}
             except (KeyError, ValueError, csv.Error):
-                raise UserError(f"{self.path} is no table of the grader's: give another --out") from None
+                raise UserError(f"{self.path} is not a table of the grader: give another --out") from None
 
     def page_for(self, one):
-        """The name of a submission's page: the one it had, or one that no other file has."""
+        """The name of a submission's page: the name it had before, or one that no other file has."""
         file = _file(one)
         if page := self.rows.get(file, {}).get("page"):
             return page
-        student = one.student.lstrip("=+-@").encode()[:150].decode(errors="ignore")  # a system's names have 255 bytes
+        student = one.student.lstrip("=+-@").encode()[:150].decode(errors="ignore")  # file names may have 255 bytes
         name = f"{student}_{one.assignment.name}{'' if one.path.suffix.lower() == '.ipynb' else '_py'}"
         taken = {row.get("page") for row in self.rows.values()}
         page = next(p for n in range(1, len(taken) + 2) if (p := f"{name}{f'_{n}' * (n > 1)}.html") not in taken)
-        self.rows[file] = {"file": file, "page": page}  # from here on it is taken
+        self.rows[file] = {"file": file, "page": page}  # reserve the name
         return page
 
     def enter(self, one, seed):
-        """The row of a submission that was graded, or could not be."""
+        """Enter the row of a submission, graded or not, and save the table."""
         file, note = _file(one), _cell(printable(" ".join(one.notes)))
         self.rows[file] = {
             "student": _cell(one.student), "assignment": one.assignment.name if one.assignment else "",
@@ -55,7 +55,7 @@ class Scores:
         self._write()
 
     def _write(self):
-        """All at once: what is cut off in the middle has not happened."""
+        """Write the whole table to a new file and rename it: an interruption never leaves half a table."""
         rows = [row for row in self.rows.values() if "student" in row]
         tasks = sorted({name for row in rows for name in row} - {*FIRST, *LAST})
         new = self.path.with_suffix(".csv.new")
@@ -67,15 +67,15 @@ class Scores:
 
 
 def _file(one):
-    """What tells a submission from others: however its path was given, it is the same file."""
+    """The key of a submission's row: its absolute path, the same however the path was given."""
     return _cell(os.fsencode(Path(one.path).resolve()).decode("utf-8", "replace"))
 
 
 def _cell(text):
-    """A text as a spreadsheet shall show it: one that begins as a formula does would be worked out there."""
+    """A text for the table; one that a spreadsheet would run as a formula gets an apostrophe in front."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def printable(text):
-    """A text of a student's without what would steer a terminal, or could not be written."""
+    """A student's text without control characters: escape sequences could rewrite the instructor's terminal."""
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -1,4 +1,4 @@
-"""What was handed in: files as submissions, whose each is and which assignment it answers; and its points as text."""
+"""Find submitted files, their students and their assignments, and print the points."""
 
 import os
 import re
@@ -15,7 +15,7 @@ ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 
 @dataclass
 class Submission:
-    """A file that was handed in, and what became of it."""
+    """A submitted file and, once graded, its results."""
 
     path: Path
     student: str
@@ -30,14 +30,14 @@ class Submission:
 
 
 def found(paths):
-    """The notebooks and modules that `paths` name or hold, in order, and what is skipped.
+    """The notebooks and modules in `paths`, which may be files or folders, and the files that are skipped.
 
     Returns
     -------
     files : list of (Path, bool)
-        With whether each is in a folder of its own.
+        Each file, and whether it lies in a subfolder of the given folder.
     skipped : list of (Path, str)
-        With the reason.  Hidden files and folders, and those of Python's own, are none of a student's.
+        Each skipped file, and the reason.  Names that begin with ``.`` or ``__`` are ignored without a note.
     """
     files, skipped = [], []
     for path in paths:
@@ -51,7 +51,7 @@ def found(paths):
                 elif inside.is_file():
                     files.append((inside, len(parts) > 1))
         elif path.suffix.lower() not in SUFFIXES:
-            raise UserError(f"{path} is no .ipynb, .py or folder of them")
+            raise UserError(f"{path} is neither an .ipynb or .py file nor a folder: give one of these")
         elif not path.is_file():
             raise UserError(f"there is no file {path}; check the path")
         else:
@@ -60,24 +60,24 @@ def found(paths):
 
 
 def _why_skipped(path):
-    """Why what was found in a folder is not read; None for notebooks, modules and folders."""
+    """The reason to skip a path found in a folder; None for notebooks, modules and folders."""
     suffix = path.suffix.lower()
-    if path.is_symlink():  # what a student may not read would be handed in, and come back as feedback
+    if path.is_symlink():  # a link could point to a file that the student may not read, and the feedback would quote it
         return "it is a link: hand in the file itself"
     if path.is_dir():
         return None
     if suffix in ARCHIVES:
         return "it is an archive: unpack it"
     if suffix not in SUFFIXES:
-        return "it is no notebook and no module"
-    return None if path.is_file() else "it is no regular file"
+        return "it is neither a notebook nor a module"
+    return None if path.is_file() else "it is not a regular file"
 
 
 def submission(path, known, inside=False):
-    """A file as a submission: whose, and to which assignment.  What cannot be read answers nothing.
+    """Read a file as a :class:`Submission`, with its student and assignment; a file that cannot be read has no sources.
 
-    ann/a2.ipynb, ann/a2/a2.ipynb, ann/a2 (1).ipynb and ann_a2.py are ann's; so is ann/anything.py, if `inside` says
-    that ann is a folder of a class.
+    The student of ann/a2.ipynb, ann/a2/a2.ipynb, ann/a2 (1).ipynb and ann_a2.py is ann; that of ann/anything.py, too,
+    if `inside` says that ann is a subfolder of the class's folder.
     """
     by_name = {a.name: a for a in known}
     folder = next(p.name for p in path.resolve().parents if p.name not in by_name)
@@ -92,18 +92,18 @@ def submission(path, known, inside=False):
     except UserError as error:
         cells, notes = [], [str(error).replace(str(path), path.name)]
     if lost := [str(number) for number, cell in enumerate(cells, 1) if cell.kind == "unreadable"]:
-        notes.append(f"left out, because they are no cells of a notebook: number {', '.join(lost[:10])}")
+        notes.append(f"these cells cannot be read and were left out: number {', '.join(lost[:10])}")
     if not assignment:
         numbers, text = {c.task for c in cells}, "\n".join(c.source for c in cells)
         assignment = next((a for a in known if any(t.number in numbers or t.is_named_in(text) for t in a.tasks)), None)
         if not assignment:
             notes.append("neither its name nor a cell that begins with `# Task N.M` says which assignment it answers")
-    student = os.fsencode(student).decode("utf-8", "replace")  # what is no UTF-8 can be written nowhere
+    student = os.fsencode(student).decode("utf-8", "replace")  # a file name need not be UTF-8, but the table is
     return Submission(path, student, assignment, [c.source for c in cells if c.kind == "code"], notes=notes)
 
 
 def lines_of(one, detailed):
-    """A submission in a line, or with each task and what was wrong with it."""
+    """A submission's points in one line; if `detailed`, also each task and check with what is wrong."""
     if not one.results:
         return printable(f"{one.student:<20} not graded: {' '.join(one.notes)}")
     tasks = "  ".join(f"{t.number}: {t.points}/{t.out_of}" for t in one.results)
@@ -117,7 +117,7 @@ def lines_of(one, detailed):
 
 
 def as_json(one):
-    """A submission as plain data."""
+    """A submission and its results as plain data, for JSON."""
     return {
         "student": one.student, "file": os.fsencode(one.path).decode("utf-8", "replace"),
         "assignment": one.assignment and one.assignment.name,

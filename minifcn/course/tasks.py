@@ -1,4 +1,4 @@
-"""What an assignment's hidden tests are made of: tasks, what is checked of each, and submissions that try the checks.
+"""The parts of an assignment's hidden tests: tasks, checks, their cases, and variants that test the checks.
 
 An assignment is two files of a checkout: ``notebooks/assignments/a2_convolution.py``, its source with solutions, and
 ``notebooks/assignments/hidden/a2_convolution.py``, which defines ``TASKS``.  Neither is in the installed package.
@@ -24,20 +24,21 @@ class Case:
     Parameters
     ----------
     label : str
-        What is special about it, as the feedback says it: ``"stride (2, 1)"``.
+        The name of the case in the feedback: ``"stride (2, 1)"``.
     *args
-        For the probe, after the answer.  A function among them is called here, by the judge, not where the student is.
+        Arguments of the probe, after the answer.  A function among them runs in the judge's process, so that the
+        submission cannot inspect it.
     probe : str
-        One of ``probes.py``.
+        The name of a function of ``probes.py``.
     judge : callable, optional
-        ``judge(result) -> None or a sentence`` on what is wrong.  By default the result must be close to what the probe
-        gives for the library's own answer.
+        ``judge(result) -> None or a sentence`` on what is wrong.  By default the result must be close to the probe's
+        result with the library's own answer.
     raises : bool or str
-        Whether the answer shall raise: a test of the student's, given something wrong.  Or the name of the error.
+        Whether the answer must raise an error, as a student's test must for a wrong kernel; or the error's name.
     rtol : float
         Allowed difference, relative to the largest right value.
     seconds : float, optional
-        For the answer, where it is more than the grader's own limit.
+        Time limit for this case, if it needs more than the grader's limit.
     """
 
     def __init__(self, label, *args, probe="call", judge=None, raises=False, rtol=1e-6, seconds=None):
@@ -46,7 +47,7 @@ class Case:
 
 
 def close_to(right, part=None, rtol=1e-6):
-    """A judge for a :class:`Case`: the result is close to `right`; of a tuple, only that part of it is compared."""
+    """A judge for a :class:`Case`: the result must be close to `right`; of a tuple, only item `part` counts."""
 
     def judge(got):
         if part is not None and isinstance(got, tuple | list) and len(got) == len(right):
@@ -58,15 +59,15 @@ def close_to(right, part=None, rtol=1e-6):
 
 @dataclass(frozen=True)
 class Check:
-    """A property of an answer, worth points if all its cases are right.
+    """A property of an answer; it gives its points if all its cases are right.
 
     Parameters
     ----------
     title : str
-        The property, as the feedback names it: ``"stride, padding and dilation"``.
+        The name of the property in the feedback: ``"stride, padding and dilation"``.
     points : int
     cases : callable
-        ``cases(rng)`` yields :class:`Case`; `rng` is NumPy's, drawn from after the submission was read.
+        ``cases(rng)`` yields each :class:`Case`; `rng` is a NumPy generator.
     """
 
     title: str
@@ -76,16 +77,16 @@ class Check:
 
 @dataclass(frozen=True)
 class Variant:
-    """Another answer to a task, to try the checks: the solution with a mistake in it, a cheat, or another right way.
+    """Another answer to a task, to test the checks: a mistake, a cheat or an alternative solution.
 
     Parameters
     ----------
     what : str
-        Of a mistake: how the feedback says it.
+        A name; for a mistake, the sentence of the feedback.
     change : callable
-        From the text of the task's cell to another.
+        Maps the text of the solution's cell to the variant's.
     loses : tuple of str
-        The titles of the checks it fails; empty for what is right.
+        The titles of the checks that it must fail; empty for a right answer.
     """
 
     what: str
@@ -94,7 +95,7 @@ class Variant:
 
 
 def mistake(what, old, new, *more, loses):
-    """A :class:`Variant` with each `old` text of the solution replaced by its `new` one."""
+    """A :class:`Variant`: the solution with `old` replaced by `new`, and so on for further pairs in `more`."""
     pairs = [(old, new), *zip(more[::2], more[1::2])]
 
     def change(text):
@@ -108,7 +109,7 @@ def mistake(what, old, new, *more, loses):
 
 
 def instead(what, text, loses=()):
-    """A :class:`Variant` whose cell is `text`, altogether."""
+    """A :class:`Variant` whose whole cell is `text`."""
     return Variant(what, lambda _: text, _names(loses))
 
 
@@ -118,27 +119,27 @@ def _names(loses):
 
 @dataclass(frozen=True)
 class Task:
-    """What a student writes, and how it is judged.
+    """A task: the names that a student defines, and how they are judged.
 
     Parameters
     ----------
     number : str
         ``"2.1"``; the source has a heading ``## Task 2.1: … (4 points)`` and a cell that begins with ``# Task 2.1``.
     answer : str or tuple of str
-        The names it asks for.
+        The names that the student must define.
     checks : list of Check
     library : str or callable, optional
-        The library's own answer (see ``guard.resolve``): what results are compared with, and what stands in for this
-        task's answer while the other tasks are judged.  Where it has none, a function to compare with alone.
+        The path of the library's own answer (see ``guard.resolve``).  Results are compared with its results, and it
+        replaces this task's answer while the other tasks are judged.  A callable is only compared with.
     forbidden : tuple of str
-        The library's own that raise while the task is judged.
+        Functions of the library that raise an error while the task is judged.
     cuda : bool
-        Whether the answer is a function that gives the source, in CUDA C++, of a kernel that stands in for `library`:
-        it is compiled, and the probes are given that kernel.
+        Whether the answer is a function that returns the CUDA C++ source of a kernel to replace `library`.  The source
+        is compiled, and the probes get the kernel.
     mistakes : list of Variant
-        What is recognised in a wrong answer, and said.
+        Known mistakes; the feedback on a wrong answer names the one with the same results.
     cheats, styles : list of Variant
-        What must not pay; and what must get full marks.
+        Answers that must lose points, and unusual right answers that must get all of them.
     """
 
     number: str
@@ -153,21 +154,21 @@ class Task:
 
     @property
     def answers(self):
-        """The names it asks for, as a tuple."""
+        """The names that the student must define, as a tuple."""
         return (self.answer,) if isinstance(self.answer, str) else self.answer
 
     def is_named_in(self, text):
-        """Whether a submission defines what the task asks for."""
+        """Whether the code `text` defines one of the names that the task asks for."""
         return any(re.search(rf"^(def|class) {name}\b", text, re.M) for name in self.answers)
 
     @property
     def points(self):
-        """Of all checks."""
+        """The sum of the points of all checks."""
         return sum(check.points for check in self.checks)
 
 
 class Assignment:
-    """An assignment of a checkout.
+    """An assignment, read from its source and its hidden tests.
 
     Attributes
     ----------
@@ -176,9 +177,9 @@ class Assignment:
     title : str
         The heading of its source.
     cells : list of Cell
-        Of its source, with solutions.
+        All cells of its source, with solutions.
     headings : dict of {str: str}
-        What each task is called, by its number.
+        The title of each task, by its number.
     tasks : list of Task
     """
 
@@ -195,18 +196,18 @@ class Assignment:
         self.tasks = module.TASKS
 
     def task(self, number):
-        """The task of that number."""
+        """The task with this number."""
         return next(task for task in self.tasks if task.number == number)
 
     def solution(self, number=None, change=None):
-        """The sources of its code cells with solutions; that of task `number` may be changed."""
+        """The sources of the code cells with solutions; ``change(source)`` replaces the cell of task `number`."""
         kept = [c for c in self.cells if c.kind == "code" and not c.is_shown]
         return [change(c.source) if number and c.task == number else c.source for c in kept]
 
     def to_run(self, sources):
-        """The code cells of a submission, as texts, less the checks and pictures that were handed out.
+        """The code cells of a submission to run, without the checks and pictures that were handed out.
 
-        What answers need, the cells `# Setup`, comes first as it was handed out: whatever became of the student's own.
+        The original `# Setup` cells come first, because answers need them and a student may have changed them.
         """
         setup = [c.source for c in self.cells if c.kind == "code" and c.source.startswith("# Setup")]
         given = {_bare(c.source) for c in self.cells if c.is_shown} | {*map(_bare, setup)}
@@ -218,9 +219,11 @@ def _bare(text):
 
 
 def folder():
-    """Where the assignments lie; UserError where minifcn is not run from a checkout."""
-    if minifcn.__file__ is None:  # beside the clone, Python takes that folder for the package
-        raise UserError("the folder `minifcn` here is in Python's way: go into it (cd minifcn), or somewhere else")
+    """The folder of the assignments; UserError if minifcn does not run from a checkout."""
+    if minifcn.__file__ is None:  # started beside the clone, Python imports that folder as a namespace package
+        raise UserError(
+            "Python imports the folder `minifcn` here instead of the package: go into the clone (cd minifcn)"
+        )
     found = Path(minifcn.__file__).parents[1] / "notebooks" / "assignments"
     if not (found / "hidden").is_dir():
         raise UserError(
@@ -236,7 +239,7 @@ def assignments():
 
 
 def require(numbers, known):
-    """UserError unless each of `numbers` (or None) is a task's of the assignments `known`."""
+    """Raise UserError if one of `numbers` (or None) is not the number of a task in the assignments `known`."""
     there = sorted(task.number for assignment in known for task in assignment.tasks)
     if wrong := sorted(set(numbers or ()) - set(there)):
         raise UserError(f"there is no task {wrong[0]}; tasks are {', '.join(there)}")

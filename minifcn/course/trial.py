@@ -1,4 +1,4 @@
-"""The grader, graded: every mistake, cheat and right way of the hidden tests is handed in, and the outcome compared.
+"""Test the grader: grade every mistake, cheat and alternative solution of the hidden tests, and compare the points.
 
 ``python -m minifcn.course trial`` prints the table.
 """
@@ -11,7 +11,7 @@ from .judge import Examiner
 
 @dataclass
 class Trial:
-    """One variant of one task, and what became of it."""
+    """One variant of one task, and its outcome."""
 
     task: str
     kind: str  # "solution", "mistake", "cheat", "style"
@@ -19,27 +19,27 @@ class Trial:
     should_lose: tuple
     result: object
     out_of: int
-    others: frozenset  # what would be said of the task's other mistakes
+    others: frozenset  # the sentences of the task's other mistakes
 
     @property
     def lost(self):
-        """The titles of the checks it lost."""
+        """The titles of the checks that it lost."""
         return tuple(c.title for c in self.result.checks if c.points < c.out_of)
 
     @property
     def says(self):
-        """All that the feedback says."""
+        """All sentences of the feedback."""
         return [*self.result.says, *(s for c in self.result.checks for s in c.says)]
 
     @property
     def is_right(self):
-        """Whether it lost what it should; of a mistake, whether it was recognised, and taken for no other, too."""
+        """Whether it lost exactly the right checks and, for a mistake, was recognised as that one only."""
         if set(self.lost) != set(self.should_lose):
             return False
         return self.kind != "mistake" or (self.what in self.says and not self.others & set(self.says))
 
     def as_row(self):
-        """As plain data."""
+        """The trial as plain data, for JSON."""
         return {
             "task": self.task, "kind": self.kind, "what": self.what, "points": self.result.points,
             "out_of": self.out_of, "lost": list(self.lost), "should_lose": list(self.should_lose), "says": self.says,
@@ -48,7 +48,7 @@ class Trial:
 
 
 def table(done):
-    """All trials as a table, in text."""
+    """All trials as a table in text, and a line with their counts."""
     lines = []
     for t in done:
         verdict = "as it should" if t.is_right else f"WRONG: lost {t.lost}, should lose {t.should_lose}; said {t.says}"
@@ -57,13 +57,13 @@ def table(done):
     wrong = sum(not t.is_right for t in done)
     return "\n".join([
         *lines, "",
-        f"{kinds['mistake']} mistakes and {kinds['cheat']} cheats, {kinds['style']} other right ways: "
+        f"{kinds['mistake']} mistakes and {kinds['cheat']} cheats, {kinds['style']} alternative solutions: "
         + (f"{wrong} NOT as they should be" if wrong else "all as they should be"),
     ])  # fmt: skip
 
 
 def trials(assignments, seed=0, tasks=None, workers=2, progress=lambda results, total: results, timeout=10.0):
-    """Hand everything in: a list of :class:`Trial`, the solutions among them.
+    """Grade all solutions and variants: a list of :class:`Trial`.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def trials(assignments, seed=0, tasks=None, workers=2, progress=lambda results, 
     tasks : collection of str, optional
         Numbers of the tasks; None: all.
     workers : int
-        Submissions at a time.
+        Number of submissions graded at the same time.
     progress : callable
         ``progress(results, total)`` wraps the iterable of results.
     """

@@ -1,6 +1,7 @@
-"""What goes between the grader and the process that runs a submission: one line of JSON a message, arrays within.
+"""Messages between the grader and the process that runs a submission: one line of JSON each, arrays in base64.
 
-Reading a message builds numbers, texts and arrays, nothing else: what a submission sends cannot run anything here.
+A submission can write any bytes into the pipe.  Reading a message therefore builds numbers, texts and arrays only: no
+pickle, which would let the submission run code in the grader.
 """
 
 import base64
@@ -8,12 +9,12 @@ import json
 
 import numpy as np
 
-LIMIT = 2**25  # bytes of one message; read, it can take a hundred times as much
-KINDS = "biuf"  # of the arrays that can be sent
+LIMIT = 2**25  # bytes of one message; once parsed it can take a hundred times as much memory
+KINDS = "biuf"  # kinds of dtype that can be sent: no object arrays, whose bytes are addresses
 
 
 class WireError(ValueError):
-    """A message that is none."""
+    """A message that is too long or cannot be read."""
 
 
 def send(file, message):
@@ -23,12 +24,12 @@ def send(file, message):
 
 
 def receive(file, remote=None):
-    """The next message, None at the end of the file; WireError if it cannot be read.
+    """The next message; None at the end of the file; WireError if it cannot be read.
 
     Parameters
     ----------
     remote : callable, optional
-        From the name of a callable to something that can be called in its place.
+        ``remote(name)`` returns a function to use in place of the sender's callable `name`.
     """
     line = file.readline(LIMIT)
     if not line.endswith(b"\n"):
@@ -37,8 +38,8 @@ def receive(file, remote=None):
         return None
     try:
         return _decode(json.loads(line), remote)
-    except Exception as error:  # a submission can write to the pipe what it likes
-        raise WireError(f"something that is no answer ({type(error).__name__})") from None
+    except Exception as error:  # a submission can write any bytes into the pipe
+        raise WireError(f"a message that cannot be read ({type(error).__name__})") from None
 
 
 def _encode(value):
@@ -65,7 +66,9 @@ def _decode(value, remote):
     if isinstance(value, list):
         return [_decode(v, remote) for v in value]
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()  # half a surrogate could not be written to any file
+        return value.encode(
+            "utf-8", "replace"
+        ).decode()  # a lone surrogate cannot be encoded, and would stop the writing of feedback
     if not isinstance(value, dict):
         return value
     ((kind, held),) = value.items()
@@ -83,20 +86,20 @@ def _decode(value, remote):
 def _array(dtype, shape, data, contiguous):
     dtype = np.dtype(str(dtype))
     if dtype.kind not in KINDS:
-        raise ValueError("an array of something else")
+        raise ValueError(f"cannot read an array of {dtype}: only booleans, integers and floats")
     array = np.frombuffer(base64.b64decode(data), dtype).reshape(shape).copy()
     return array if contiguous else hollow(array)
 
 
 def hollow(array):
-    """A copy whose numbers do not lie one beside the other: what stands here for any array that is not contiguous."""
+    """A copy that is not contiguous in memory; a message does not keep the strides of the array it came from."""
     wide = np.zeros((*array.shape[:-1], 2 * array.shape[-1]), array.dtype)[..., ::2]
     wide[...] = array
     return wide
 
 
 class Other:
-    """Something that was returned and cannot be sent: only what it is called."""
+    """Stands for a value that cannot be sent; it keeps the name of its type."""
 
     def __init__(self, name):
         self.name = name

@@ -1,8 +1,8 @@
-"""One exact affine map between two grids, and its composition.
+"""The exact position of one grid on another along an axis, and how operations change it.
 
-Along one axis, cell ``i`` of a feature map is centred at ``jump·i + start`` of its *root* (the image, say), in the
-root's cells, whose first has its centre at 0; and it sees the root's cells ``lo … hi``.  Every operation of a
-network composes the map of its input with its own:
+Cell ``i`` of a feature map is centred at ``jump·i + start`` on its *root* (the image, say) and sees the root's cells
+``lo … hi``.  The unit is a cell of the root, and the centre of the root's cell 0 is at 0.  Each operation of a network
+computes the map of its output from that of its input:
 
 ===================  ==================================  ==========================================
 operation            jump'                               start'
@@ -13,10 +13,12 @@ crop by o            jump                                start + o · jump
 resize n → m         jump · n/m                          start + (n/m − 1)/2 · jump
 ===================  ==================================  ==========================================
 
-with ``k_d = d(k − 1) + 1``.  After a transposed convolution neighbouring cells differ in what they see (a 32-fold
-upsampled pixel sees one coarse cell or two), so what a cell sees is kept once per *phase* ``i mod period``.
-Fractions keep everything exact.  Source: Caffe's ``coord_map.py`` states the rule
-for (jump, start); the interval recursion is Araujo et al., "Computing Receptive Fields of CNNs", Distill 2019.
+with ``k_d = d(k − 1) + 1``.  After a transposed convolution, neighbouring cells can see different numbers of cells (a
+pixel that was upsampled 32-fold sees one coarse cell or two), so the intervals are stored for each *phase*
+``i mod period``.  All numbers are exact fractions.
+
+Sources: Caffe's ``coord_map.py`` for (jump, start); Araujo et al., "Computing Receptive Fields of CNNs", Distill 2019,
+for the intervals.
 """
 
 from dataclasses import dataclass, replace
@@ -26,11 +28,11 @@ from math import gcd, lcm
 
 from ..errors import GeometryError, shown
 
-LONGEST = 4096  # the longest pattern of what neighbouring cells see that is kept
+LONGEST = 4096  # the longest period of intervals that is stored
 
 
 class Root:
-    """A grid that positions are measured from: the image, or any tensor that was marked."""
+    """A grid that positions refer to: the image, or a tensor that was marked."""
 
     __slots__ = ("name", "size")
 
@@ -46,20 +48,21 @@ class Root:
 
 @dataclass(frozen=True)
 class AxisMap:
-    """Where the cells of a grid lie on their root, along one axis.
+    """The position of a grid's cells on their root, along one axis.
 
     Attributes
     ----------
     jump, start : Fraction
         Cell ``i`` is centred at ``jump·i + start``.
     sees : tuple of ((lo, hi) or None)
-        What cell ``i`` sees, for each phase ``i mod len(sees)``: the root's cells lo … hi, both included, for
-        ``0 ≤ i < len(sees)``; a period further on, ``jump · len(sees)`` cells further.  None: it sees nothing.  Empty:
-        not kept, because it repeats only after more than `LONGEST` cells (odd sizes, interpolated to odd sizes).
+        The root's cells lo … hi, both included, that cell ``i`` sees, for ``0 ≤ i < len(sees)``.  Each period further
+        on, they lie ``jump · len(sees)`` cells further.  None: the cell sees nothing.  An empty tuple: the intervals
+        are not stored, because they repeat only after more than `LONGEST` cells (interpolation between odd sizes).
     fault : str or None
-        Why this grid has no single position (two misaligned paths were fused, say), in words.
+        A sentence that says why the grid has no single position (two misaligned paths met), or None if it has one.
     everything : str or None
-        Why a cell depends on more than an interval of the root (batch statistics, say), in words; `sees` is then empty.
+        A sentence that says why a cell depends on more than an interval of the root (on the statistics of a whole
+        batch), or None.  If there is one, `sees` is empty.
 
     Examples
     --------
@@ -76,7 +79,7 @@ class AxisMap:
     fault: str | None = None
     everything: str | None = None
 
-    def __hash__(self):  # maps are the keys of the caches below: hash once
+    def __hash__(self):  # computed once, because maps are the keys of the caches below
         cached = self.__dict__.get("_hash")
         if cached is None:
             cached = hash((self.jump, self.start, self.sees, self.fault, self.everything))
@@ -87,17 +90,20 @@ class AxisMap:
         return shown(f"{self.jump}·i {'−' if self.start < 0 else '+'} {abs(self.start)}")
 
     def interval(self, i):
-        """The root's cells ``(lo, hi)`` that cell `i` sees; None where it sees nothing.
+        """The root's cells ``(lo, hi)`` that cell `i` sees; None if it sees nothing.
 
         Raises
         ------
         GeometryError
-            If it is not kept.
+            If the intervals are not stored.
         """
         if self.everything:
             raise GeometryError(self.everything)
         if not self.sees:
-            raise GeometryError(f"what a cell sees repeats only after more than {LONGEST} cells here: it is not kept")
+            raise GeometryError(
+                f"what the cells see here repeats only after more than {LONGEST} cells and is not stored: interpolate "
+                "between sizes with a common divisor"
+            )
         periods, phase = divmod(i, len(self.sees))
         seen = self.sees[phase]
         if seen is None:
@@ -105,9 +111,9 @@ class AxisMap:
         shift = int(periods * len(self.sees) * self.jump)
         return seen[0] + shift, seen[1] + shift
 
-    @lru_cache(maxsize=4096)  # noqa: B019  maps are small values, shared by every network that is ever built
+    @lru_cache(maxsize=4096)  # noqa: B019  maps are small values that all networks share
     def window(self, kernel, stride, padding, dilation=1):
-        """Through a sliding window: convolution or pooling; ``kernel=1`` with a negative padding also slices."""
+        """The map after a sliding window (convolution, pooling); ``kernel=1`` with a negative padding slices."""
         period = len(self.sees) // gcd(len(self.sees), stride) if self.sees else 0
         sees = (
             _hull(self.interval(stride * i - padding + dilation * tap) for tap in range(kernel)) for i in range(period)
@@ -117,7 +123,7 @@ class AxisMap:
 
     @lru_cache(maxsize=4096)  # noqa: B019
     def spread(self, kernel, stride, padding, dilation=1):
-        """Through a transposed convolution: output ``u`` takes tap ``m`` of input ``(u + p − d·m)/s`` where whole."""
+        """The map after a transposed convolution: cell u has (u + p − d·m)/s under tap m, if whole."""
         period = len(self.sees) * stride if len(self.sees) * stride <= LONGEST else 0
         sees = (
             _hull(
@@ -133,7 +139,7 @@ class AxisMap:
 
     @lru_cache(maxsize=4096)  # noqa: B019
     def resize(self, n, m):
-        """Through linear interpolation of n cells to m with half-pixel centres (the clamped border aside)."""
+        """The map after linear interpolation of n cells to m with half-pixel centres, apart from the clamped border."""
         period = m * len(self.sees) // gcd(m * len(self.sees), n)
         period = period if period <= LONGEST else 0
         sources = (Fraction((2 * i + 1) * n, 2 * m) - Fraction(1, 2) for i in range(period))
@@ -147,12 +153,15 @@ class AxisMap:
         )
 
     def shift(self, offset):
-        """The grid whose cell 0 is this one's cell `offset`: a crop; a negative offset: a pad."""
+        """The map after a crop whose cell 0 is this grid's cell `offset`; a negative offset is a pad."""
         return self.window(1, 1, -offset)
 
     @lru_cache(maxsize=4096)  # noqa: B019
     def union(self, other):
-        """The grid of a sum or concatenation of two grids: they must coincide; a cell sees what either sees."""
+        """The map of a sum or concatenation of two grids: a cell sees what either sees.
+
+        If the grids do not coincide, the result has a fault.
+        """
         if self.fault or other.fault:
             return self if self.fault else other
         if (self.jump, self.start) != (other.jump, other.start):
@@ -175,23 +184,23 @@ def nowhere(why):
 
 
 def called(tensor):
-    """The name of a tensor, in a message."""
+    """The name of a tensor for a message."""
     return tensor.name or "a tensor without a name"
 
 
 def blamed(place, axis, paths, meeting, root):
-    """`place`, with a fault that names both paths if it was here that two misaligned ones met.
+    """`place` with a fault that names both inputs, if two misaligned paths met in this operation.
 
     Parameters
     ----------
     place : AxisMap
-        Of an operation's output.
+        The map of the operation's output.
     axis : int
         0: h, 1: w.
     paths : list of (str, (AxisMap, AxisMap))
-        The operation's inputs: what they are called, and where they lie.
+        The operation's inputs: their names and their maps.
     meeting : str
-        What the operation is called.
+        The name of the operation.
     root : Root
     """
     maps = [(name, m[axis]) for name, m in paths]
@@ -207,13 +216,13 @@ def blamed(place, axis, paths, meeting, root):
 
 
 def _hull(intervals):
-    """The smallest interval that holds all of `intervals`."""
+    """The smallest interval that contains all `intervals`; None if all of them are None."""
     seen = [s for s in intervals if s is not None]
     return (min(lo for lo, _ in seen), max(hi for _, hi in seen)) if seen else None
 
 
 def _reduced(jump, start, sees, fault, everything=None):
-    """The same map with the shortest period that says the same."""
+    """The map with these values and the shortest period that gives the same intervals."""
     n = len(sees)
     for period in range(1, n):
         step = jump * period

@@ -284,8 +284,12 @@ class Function(Described):
 
     @classmethod
     def make(cls, **parameters: Any) -> "Function":
-        """A node of this class, or of the class that overrides it."""
-        return registry.overridden(cls.__name__, cls)(**parameters)
+        """A node of this class, or of the class that overrides it, whose output then lies where this class's would."""
+        chosen = registry.overridden(cls.__name__, cls)
+        node = chosen(**parameters)
+        if chosen is not cls and chosen.locate is Function.locate:
+            node.located_by, node.keeps_place = cls.located_by, cls.pointwise or cls.keeps_place
+        return node
 
     @classmethod
     def apply(cls, *inputs: Operand, **parameters: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""An operation in its own words: the formula as it is typeset, with the numbers of one call."""
+"""Explanations of operations: the formula, also in LaTeX, with the numbers of one call."""
 
 import inspect
 import re
@@ -17,7 +17,7 @@ NAMES = {"gx", "gy", "gA", "gB", "gY", "cols", "scores", "label"}
 
 
 def latex(formula):
-    """A formula as it stands in the code, in LaTeX.
+    """A formula of the code in LaTeX.
 
     Parameters
     ----------
@@ -32,13 +32,13 @@ def latex(formula):
 
 
 class Formula:
-    """A class attribute: a formula, in plain characters where standard output lacks its signs."""
+    """A class attribute with a formula; reading it replaces the signs that standard output cannot show."""
 
     def __init__(self, text):
         self.text = text
 
     def __get__(self, node, owner):
-        return shown(self.text, in_files=False)  # on a page, signs can always be shown
+        return shown(self.text, in_files=False)  # a notebook or a page shows all signs
 
 
 def _part(text):
@@ -56,7 +56,7 @@ def _part(text):
 
 
 def _words(match):
-    """Names of functions and of arrays are mathematics, other words are text."""
+    """The LaTeX of a run of words: names of functions and arrays are mathematics, other words are text."""
     words = match[0].split(" ")
     if all(len(word.strip("'")) == 1 or word in FUNCTIONS or word in NAMES for word in words):
         done = [FUNCTIONS.get(w, rf"{{\mathit{{{w}}}}}" if w in NAMES else w) for w in words]
@@ -68,16 +68,16 @@ def _words(match):
 
 @dataclass(frozen=True)
 class Explanation:
-    """What an operation computes, and what one call of it took.
+    """The formula of an operation, and the numbers and costs of one call.
 
     Attributes
     ----------
     name, operation : str
     formula : str
     symbols : dict
-        The formula's letters with the numbers of this call.
+        The letters of the formula, with the numbers of this call.
     facts : dict
-        Shapes, parameters, bytes, arithmetic, where it lies; in words.
+        Shapes, parameters, bytes, arithmetic and the position of the output, as text.
     """
 
     name: str
@@ -104,9 +104,9 @@ class Explanation:
 
 
 class Described:
-    """What an operation says of itself, from its hyper-parameters and the shapes of its last call.
+    """The base class that describes an operation, from its hyper-parameters and the shapes of its last call.
 
-    Its `parameters`, `saved_bytes`, `macs` and `flops` are told at :class:`~minifcn.engine.core.Function`.
+    :class:`~minifcn.engine.core.Function` documents `parameters`, `saved_bytes`, `macs` and `flops`.
     """
 
     def __init_subclass__(cls):
@@ -132,12 +132,12 @@ class Described:
         return 2 * self.macs + self.count(self.out_shape, *self.in_shapes)
 
     def symbols(self):
-        """The letters of the formula with the numbers of this call."""
+        """The letters of the formula, with the numbers of this call."""
         letters = dict(zip("NCHW", self.in_shapes[0])) if len(self.in_shapes[0]) == 4 else {}
         return letters | {k: v for k, v in self.parameters.items() if isinstance(v, int | float)}
 
     def explain(self):
-        """The formula, with the numbers of this call, and what it took: an `Explanation`."""
+        """An `Explanation`: the formula, with the numbers and the costs of the last call."""
         facts = {"inputs": ", ".join(map(shape, self.in_shapes)), "output": shape(self.out_shape)}
         facts |= {"arithmetic": amount(self.flops, "FLOP"), "kept for backward": amount(self.saved_bytes, "B")}
         if len(self.out_shape) == len(self.in_shapes[0]) == 4:
@@ -152,7 +152,7 @@ class Described:
 
 
 def widest(place):
-    """``3 rows``: the most that one cell sees along an axis."""
+    """The most rows that one cell sees, as ``3 rows``."""
     if place.everything:
         return "all rows"
     sizes = [hi - lo + 1 for lo, hi in filter(None, place.sees)]
@@ -160,7 +160,7 @@ def widest(place):
 
 
 def _one(value):
-    """A pair (h, w) of equal numbers as one of them."""
+    """One number for a pair (h, w) of equal numbers; other values as they are."""
     return value[0] if isinstance(value, tuple) and value[0] == value[-1] else value
 
 
@@ -172,12 +172,12 @@ def _letter(letter):
 
 
 def shape(sizes):
-    """``2×3×4``."""
+    """A shape as ``2×3×4``; ``a number`` for the empty shape."""
     return shown("×".join(map(str, sizes))) or "a number"
 
 
 def amount(number, unit):
-    """``12.3 M`` of a unit."""
+    """A number of a unit with a prefix, as ``12.3 MB``."""
     for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= factor:
             return f"{number / factor:.3g} {prefix}{unit}"

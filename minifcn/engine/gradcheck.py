@@ -1,13 +1,13 @@
-"""Numerical gradients that can be trusted, and the adjoint identity.
+"""Checks of gradients against numerical differences, and of adjoints by their defining identity.
 
-The derivative of ``φ(x) = ⟨v, f(x)⟩`` along a random direction d is ``⟨∇φ, d⟩``.  backward() gives the left factor
-exactly; differences of φ give the product numerically.  Random v and d matter: with v all ones the gradient of a
-softmax is zero whatever backward returns, and with one element at a time a transposed gradient can hide.
+The derivative of ``φ(x) = ⟨v, f(x)⟩`` along a direction d is ``⟨∇φ, d⟩``.  ``backward()`` computes ∇φ; differences of
+φ give the derivative numerically.  Both v and d are random, because special choices hide errors: if v is all ones the
+true gradient of a softmax is zero, and single elements may not show a transposed gradient.
 
-Two step sizes are used, h and h/2.  For a smooth f the central differences D(h) and D(h/2) differ by O(h²), and
-``(4 D(h/2) − D(h))/3`` is right to O(h⁴).  The fourth difference of the same five values is O(h⁴) as well.  A kink
-(ReLU at 0, a tie in max pooling) leaves O(h) in it, even where the central differences happen to agree with the
-gradient.  Rounding leaves the same amount at every h: where it hides the derivative, larger steps are tried.
+Two steps are used, h and h/2.  For a smooth f the central differences D(h) and D(h/2) differ by O(h²), and
+``(4 D(h/2) − D(h))/3`` has an error of O(h⁴).  The fourth difference of the same five values is O(h⁴) too.  A kink
+(ReLU at 0, a tie in max pooling) makes it O(h), even if the central differences happen to agree with the gradient.  The
+contribution of rounding to it is the same at every h; if rounding hides the derivative, larger steps are tried.
 """
 
 from contextlib import suppress
@@ -22,13 +22,13 @@ from .core import Tensor
 
 STEP = 2e-4
 EPS = np.finfo(np.float64).eps
-CLOSER = (STEP / 16, STEP / 256)  # steps that pass by a kink nearby
-KINK = 1e-4  # a fourth difference of more than this share of the derivative is no smooth function's
-HIDDEN = 30  # rounding that hides more than this many times rtol leaves nothing to compare
+CLOSER = (STEP / 16, STEP / 256)  # steps small enough to stay on one side of a kink nearby
+KINK = 1e-4  # a fourth difference above this share of the derivative means a kink
+HIDDEN = 30  # if the error of the differences exceeds this many times rtol, nothing can be compared
 
 
 class GradcheckError(AssertionError):
-    """A gradient is wrong, or cannot be checked here.  The message says where, by how much, at which step."""
+    """A gradient is wrong or cannot be checked; the message says which element, by how much, at which step."""
 
     def __str__(self):
         return shown(super().__str__())
@@ -42,15 +42,15 @@ def gradcheck(fn, *tensors, draws=5, rtol=1e-6, elementwise=False, seed=0):
     fn : callable
         ``fn(*tensors) -> Tensor``.  It must be deterministic (seed dropout inside it).
     *tensors : Tensor or array
-        float64.  Arrays, and tensors with ``requires_grad``, are checked; other tensors are constants.
+        The inputs, in float64.  Arrays and tensors with ``requires_grad`` are checked; other tensors are constants.
     draws : int
-        How many random cotangents v, each with one random direction per input.
+        The number of random cotangents v, each with one random direction for each input.
     rtol : float
-        Allowed relative error of an element of the gradient.  Along a direction the errors of many elements add like
-        random numbers, so the allowed difference is `rtol` times the root of the summed squares of the terms of
-        ⟨∇φ, d⟩, plus the rounding of φ itself.
+        The allowed relative error of an element of the gradient.  Along a direction the errors of many elements add
+        like random numbers, so the allowed difference is `rtol` times the root of the summed squares of the terms of
+        ⟨∇φ, d⟩, plus the rounding error of φ.
     elementwise : bool
-        Instead of directions, compare every element of every gradient: slower, and good to look at.
+        Whether to compare every element of every gradient instead of directions.  This is slower, but sees more.
     seed : int
 
     Returns
@@ -61,19 +61,21 @@ def gradcheck(fn, *tensors, draws=5, rtol=1e-6, elementwise=False, seed=0):
     Raises
     ------
     GradcheckError
-        If a gradient is wrong (which input, which element, both values, at which step), has another shape or dtype
-        than its input; if the inputs or the upstream gradient were changed; if fn is not deterministic; if a repeated
-        operand ``f(a, a)`` does not receive the sum of its two gradients; if the point is at a kink; if the rounding of
-        φ hides its derivative; or for float32 input, because its rounding (1e-7 relative, 1e-3 after division by a
-        small step) would drown a wrong gradient.
+        If a gradient is wrong (the message names the input, the element, both values and the step), or has another
+        shape or dtype than its input; if `fn` changed an input or the upstream gradient, or is not deterministic; if
+        ``f(a, a)`` does not give its repeated operand the sum of two gradients; if the point is at a kink; if the
+        rounding of φ hides its derivative; if an input is float32, whose rounding (1e-7 relative, 1e-3 after division
+        by a small step) would hide a wrong gradient.
 
     Notes
     -----
-    What a direction cannot show: one wrong element among n of similar size if it is wrong by less than a few √n·`rtol`
-    (one of 10,000: by less than about a thousandth), or an element that is itself smaller than `rtol` of the others;
-    ``elementwise=True`` sees these.  What no difference can show: a gradient that would change φ by less than φ's own
-    rounding if every x moved by its own size (such a gradient is taken for zero), and a kink far less steep than the
-    function itself (less than 1e-4 of it), or one that lies a little farther away than the step.
+    A direction does not show one wrong element among n of similar size if its error is less than a few √n·`rtol` (for
+    10,000 elements, about a thousandth), nor an element that is smaller than `rtol` times the others.
+    ``elementwise=True`` shows both.
+
+    Differences cannot show a gradient that would change φ by less than the rounding error of φ if every x changed by
+    its own size (such a gradient counts as zero), nor a kink that is less than 1e-4 as steep as the function or lies a
+    little farther away than the step.
     """
     inputs = [t if isinstance(t, Tensor) else Tensor(t, requires_grad=True) for t in tensors]
     checked = [i for i, t in enumerate(inputs) if t.requires_grad]
@@ -82,8 +84,8 @@ def gradcheck(fn, *tensors, draws=5, rtol=1e-6, elementwise=False, seed=0):
     for i in checked:
         if inputs[i].dtype != np.float64:
             raise GradcheckError(
-                f"input {i} is {inputs[i].dtype}: gradients can only be checked in float64. In float32 a difference "
-                "quotient is rounded to about three digits, and a wrong gradient would pass; use x.astype('float64')"
+                f"input {i} is {inputs[i].dtype}, but gradients can only be checked in float64 (in float32 a "
+                "difference has about three digits, and a wrong gradient would pass): use x.astype('float64')"
             )
     rng = np.random.default_rng(seed)
     arrays = [t.data.copy() for t in inputs]
@@ -107,17 +109,17 @@ class _Slope:
 
     step: float
     value: float
-    noise: float  # the rounding of φ, divided by the step
-    kink: float  # the fourth difference, divided by the step: what is neither smooth nor linear
-    bend: float  # by how much D(h) and D(h/2) differ
+    noise: float  # the rounding error of φ, divided by the step
+    kink: float  # the fourth difference, divided by the step: large if the function is not smooth
+    bend: float  # the difference of D(h) and D(h/2)
 
     def error(self, scale):
-        """By how much `value` may be wrong: its rounding, and the h⁴ that (4 D(h/2) − D(h))/3 leaves."""
+        """The possible error of `value`: rounding, and the O(h⁴) of (4 D(h/2) − D(h))/3."""
         return self.noise + (self.bend * (self.bend / scale) if scale else 0.0)
 
 
 class _Problem:
-    """fn at one point: values, gradients, and the comparison of the two."""
+    """The function at one point: its values, its gradients, and their comparison."""
 
     def __init__(self, fn, arrays, requires):
         self.fn, self.arrays, self.requires = fn, arrays, requires
@@ -127,18 +129,18 @@ class _Problem:
         return [Tensor(a.copy(), requires_grad=r) for a, r in zip(self.arrays, self.requires)]
 
     def evaluate(self, i=None, array=None):
-        """fn's value, with input i replaced by `array`."""
+        """The value of the function, with input i replaced by `array`."""
         values = [array if j == i else a for j, a in enumerate(self.arrays)]
         return self.call([Tensor(a.copy()) for a in values]).data
 
     def call(self, tensors):
         out = self.fn(*tensors)
         if not isinstance(out, Tensor):
-            raise GradcheckError(f"the function must return a Tensor, it returned {type(out).__name__}")
+            raise GradcheckError(f"the function must return a Tensor, but it returned {type(out).__name__}")
         return out
 
     def gradients(self, v):
-        """backward()'s gradients, after everything that must hold besides their values."""
+        """The gradients of backward(), after checks of all requirements other than their values."""
         runs = []
         for _ in range(2):
             tensors = self.tensors()
@@ -147,29 +149,30 @@ class _Problem:
             out.backward(gy)
             for i, (t, a) in enumerate(zip(tensors, self.arrays)):
                 if not _same(t.data, a):
-                    raise GradcheckError(f"input {i} was changed in place")
+                    raise GradcheckError(f"input {i} was changed in place: compute on a copy")
                 if t.grad is not None and (t.grad.shape != a.shape or t.grad.dtype != a.dtype):
                     raise GradcheckError(
-                        f"the gradient of input {i} is {t.grad.dtype} {t.grad.shape}, the input {a.dtype} {a.shape}"
+                        f"the gradient of input {i} is {t.grad.dtype} {t.grad.shape}, the input {a.dtype} {a.shape}: "
+                        "they must be alike"
                     )
             if not _same(gy, v):
-                raise GradcheckError("the upstream gradient was changed in place")
+                raise GradcheckError("the upstream gradient was changed in place: compute on a copy")
             runs.append((out.data, [t.grad for t in tensors]))
         (y1, g1), (y2, g2) = runs
         if not _same(y1, y2) or not all(_same(a, b) for a, b in zip(g1, g2)):
-            raise GradcheckError("two runs on the same input differ: seed whatever is random inside the function")
+            raise GradcheckError("two runs on the same input differ: seed the random numbers inside the function")
         for what, array in [("value", y1), *((f"gradient of input {i}", g) for i, g in enumerate(g1) if g is not None)]:
             if not bool(backend.of(array).isfinite(array).all()):
-                raise GradcheckError(f"the {what} is not finite everywhere here")
+                raise GradcheckError(f"the {what} is not finite everywhere: choose another point")
         if not _same(y1, self.value):
-            raise GradcheckError("the function gives another value when no gradient is wanted")
+            raise GradcheckError("the function has another value for inputs that require no gradient")
         xp = backend.of(v)
         return [xp.zeros_like(a) if g is None else g for a, g in zip(self.arrays, g1)]
 
     def differences(self, i, v, direction, h):
-        """The slope of φ along `direction` at the step h; None where fn is not finite so far away."""
+        """The slope of φ along `direction` at the step h; None if the function is not finite there."""
         x = self.arrays[i]
-        # subtracted before they are summed over v: what is large and does not change leaves no rounding
+        # The value is subtracted before the sum over v, so that large values that do not change add no rounding error.
         with np.errstate(all="ignore"):  # a large step may leave the function's domain
             up, down, near_up, near_down = (
                 v * (self.evaluate(i, x + t * direction) - self.value) for t in (h, -h, h / 2, -h / 2)
@@ -178,15 +181,15 @@ class _Problem:
         fourth = _norm(up + down - 4 * (near_up + near_down)) / h
         if not np.isfinite([coarse, fine, fourth]).all():
             return None
-        moved = (up != 0) | (down != 0)  # what does not change at all has no rounding
+        moved = (up != 0) | (down != 0)  # only values that change have a rounding error
         noise = 8 * EPS * _norm(v * self.value * (moved | ~moved.any())) / h
         return _Slope(h, (4 * fine - coarse) / 3, noise, fourth, abs(coarse - fine))
 
     def compare(self, where, i, v, direction, gradient, rtol, closer=CLOSER):
-        """(analytic, numeric, step) where backward() and differences disagree along a direction, None where they agree.
+        """(analytic, numeric, step) if backward() and the differences disagree along a direction, None if they agree.
 
-        Steps are tried until one shows the derivative to `rtol`: closer ones pass by a kink nearby, farther ones, until
-        every x has moved by its own size, rise above rounding.
+        Steps are tried until one gives the derivative to `rtol`.  Smaller steps avoid a kink nearby.  Larger steps, up
+        to one that moves every x by its own size, make the change of φ larger than its rounding error.
         """
         terms = gradient * direction
         analytic, size, reach = float(terms.sum()), _norm(terms), float((direction != 0).sum()) ** 0.5
@@ -210,34 +213,34 @@ class _Problem:
         if slope.kink > KINK * scale + 10 * slope.noise or allowed < off <= allowed + slope.kink:
             raise _refusal(where, tried, scale)
         if size <= 16 * EPS * _norm(v * self.value) / max(reach, 1) and abs(slope.value) <= error:
-            return None  # no more than the rounding of φ at any step
+            return None  # the change of φ is not above its rounding error at any step
         if error > HIDDEN * rtol * scale:
             raise GradcheckError(
-                f"{where}: cannot be checked here: the value is so large that differences are rounding ({error:.1g} "
-                f"beside a derivative of {scale:.1g})"
+                f"{where}: cannot be checked here: the value is so large that the rounding error of its differences is "
+                f"{error:.1g}, for a derivative of {scale:.1g}"
             )
         return None if off <= allowed else (analytic, slope.value, slope.step)
 
     def compare_direction(self, i, v, gradient, rng, rtol):
         x = self.arrays[i]
         d = rng.standard_normal(x.shape)
-        d = np.where(d < 0, -1, 1) * np.maximum(abs(d), 0.1)  # every element moves, some of them little
+        d = np.where(d < 0, -1, 1) * np.maximum(abs(d), 0.1)  # every element moves, some only a little
         d = backend.of(x).asarray(d / max(np.linalg.norm(d), 1)) * _sizes(x)
         where = f"input {i}, shape {x.shape}, along a random direction"
         if wrong := self.compare(where, i, v, d, gradient, rtol):
             named = None
-            with suppress(GradcheckError):  # one element by itself may be too small to compare
+            with suppress(GradcheckError):  # a single element may be too small to compare
                 _, named = self.compare_element(i, v, gradient, self.suspect(i, v, gradient, d), rtol)
             raise GradcheckError(named or _verdict(where, *wrong))
 
     def suspect(self, i, v, gradient, direction):
-        """The element to blame for what a direction shows: the half that is farther off is halved, down to one."""
+        """The element that causes the error along a direction, found by keeping the half with the larger error."""
         shape, xp = direction.shape, backend.of(direction)
         part = np.arange(direction.size)
 
         def off(half):
             mask = np.zeros(direction.size)
-            mask[half] = (direction.size / half.size) ** 0.5  # few elements move farther: less rounding
+            mask[half] = (direction.size / half.size) ** 0.5  # fewer elements take larger steps, against rounding
             d = direction * xp.asarray(mask.reshape(shape))
             slope = self.differences(i, v, d, STEP)
             return abs(float((gradient * d).sum()) - slope.value) / mask[half[0]] if slope else 0.0
@@ -247,7 +250,7 @@ class _Problem:
         return tuple(int(k) for k in np.unravel_index(part[0], shape))
 
     def compare_element(self, i, v, gradient, index, rtol):
-        """By how much one element is off, and the verdict; (0, None) if it is not."""
+        """The error of one element and a sentence about it; (0, None) if it is right."""
         x = self.arrays[i]
         d = backend.of(x).zeros_like(x)
         d[index] = size = max(1.0, abs(float(x[index])))
@@ -265,7 +268,7 @@ class _Problem:
             raise GradcheckError(worst)
 
     def check_repeated_operands(self, rng, rtol):
-        """f(a, a) must receive the sum of what f(a, b) gives each, at b = a."""
+        """Check that in f(a, a) the gradient of a is the sum of the two gradients of f(a, b) at b = a."""
         for i, j in combinations([k for k, r in enumerate(self.requires) if r], 2):
             if self.arrays[i].shape != self.arrays[j].shape:
                 continue
@@ -286,14 +289,14 @@ class _Problem:
 
 
 def _same(a, b):
-    """Bitwise equality (NaN equals NaN)."""
+    """Whether two arrays have the same bits (so NaN equals NaN)."""
     if a is None or b is None:
         return a is b
     return a.shape == b.shape and backend.asnumpy(a).tobytes() == backend.asnumpy(b).tobytes()
 
 
 def _norm(a):
-    """√Σa², of numbers whose squares may overflow or vanish."""
+    """√Σa², without overflow or underflow of the squares."""
     largest = float(abs(a).max()) if a.size else 0.0
     if not 0 < largest < np.inf:
         return largest
@@ -302,19 +305,24 @@ def _norm(a):
 
 
 def _sizes(x):
-    """What a step of each element is relative to: its own size, 1 at least."""
+    """The scale of each element's step: its absolute value, but at least 1."""
     return backend.of(x).maximum(abs(x), 1.0)
 
 
 def _refusal(where, tried, scale):
-    """The error where no step shows the derivative: what a kink adds grows with the step, rounding does not."""
+    """The error if no step gives the derivative, because of rounding or a kink.
+
+    The fourth difference of a kink grows with the step; that of rounding does not.
+    """
     near, *farther = sorted(tried, key=lambda slope: slope.step)
     if farther and farther[0].kink * farther[0].step < 8 * near.kink * near.step:
-        return GradcheckError(f"{where}: cannot be checked here: differences are rounding ({tried[0].kink:.1g})")
+        return GradcheckError(
+            f"{where}: cannot be checked here: the differences are only rounding ({tried[0].kink:.1g})"
+        )
     return GradcheckError(
         f"{where}: the function has a kink here: within a step of {tried[0].step:g} its slope changes by "
-        f"{tried[0].kink:.3g} beside {scale:.3g}. No numerical gradient exists there: choose inputs away from ties and "
-        "from zero"
+        f"{tried[0].kink:.3g}, for a derivative of {scale:.3g}, so no numerical gradient exists: choose inputs away "
+        "from ties and from zero"
     )
 
 
@@ -331,25 +339,25 @@ def numerical_gradient(f, x, v, h=1e-5):
     Parameters
     ----------
     f : callable
-        Of one array; it returns an array.
+        A function of one array that returns an array.
     x, v : array
-        The point, float64; the cotangent, of the shape of f(x).
+        The point, in float64; the cotangent, of the shape of f(x).
     h : float
-        The step, 1e-10 of an element at least: a smaller one would be lost in its rounding.  The quotient is wrong by
-        O(h²) for the bend of f, and by O(ε/h) for rounding.
+        The step.  It is enlarged to 1e-10 of an element's size, below which rounding would lose it.  The error of the
+        quotient is O(h²) for the curvature of f, plus O(ε/h) for rounding.
 
     Returns
     -------
     array
-        Of the shape of `x`.
+        The gradient, of the shape of `x`.
 
     Raises
     ------
     GradcheckError
-        If x is not float64: a smaller type would round the step away.
+        If x is not float64: rounding would lose the step in a smaller type.
     """
     if x.dtype != np.float64:
-        raise GradcheckError(f"x is {x.dtype}: differences need float64; use x.astype('float64')")
+        raise GradcheckError(f"x is {x.dtype}, but differences need float64: use x.astype('float64')")
     xp = backend.of(x)
     gradient = xp.empty(x.shape, x.dtype)
     for index in np.ndindex(x.shape):
@@ -360,16 +368,16 @@ def numerical_gradient(f, x, v, h=1e-5):
 
 
 def adjoint_check(fn, adjoint, *shapes, draws=3, rtol=1e-12, seed=0):
-    """Check ⟨Ax, y⟩ = ⟨x, Aᵀy⟩ for a linear `fn` and its `adjoint`: no differences, so twelve digits.
+    """Check ⟨Ax, y⟩ = ⟨x, Aᵀy⟩ for a linear `fn` and its `adjoint`, to twelve digits because no differences are taken.
 
     Parameters
     ----------
     fn, adjoint : callable
-        A and Aᵀ, of one float64 array each; they may return arrays or tensors.
+        A and Aᵀ, functions of one float64 array; they may return arrays or tensors.
     *shapes : tuple
-        The shape of x, and, if wanted, the shape of y (otherwise that of ``fn(x)``).
+        The shape of x and, optionally, the expected shape of ``fn(x)``.
     draws, rtol, seed
-        Random pairs tried; the difference allowed, relative to ‖Ax‖·‖y‖.
+        The number of random pairs (x, y); the allowed difference relative to ‖Ax‖·‖y‖; the seed of the pairs.
 
     Returns
     -------
@@ -379,7 +387,7 @@ def adjoint_check(fn, adjoint, *shapes, draws=3, rtol=1e-12, seed=0):
     Raises
     ------
     GradcheckError
-        If the two inner products differ, or shapes do not match.
+        If the two inner products differ or shapes do not match.
     """
     rng = np.random.default_rng(seed)
     for draw in range(draws):

@@ -1,31 +1,32 @@
-"""A drawing of a directed graph, top to bottom: as text for Mermaid, and as SVG; nothing else is needed for either."""
+"""Drawings of directed graphs from top to bottom, as Mermaid text and as SVG, without other packages."""
 
 from html import escape
 
-WIDTH, HEIGHT, GAP, LEAST = 190, 40, 26, 208  # of a box, between rows, between the middles of columns
-LANE = 9  # how far beside a column an arrow passes its boxes
+WIDTH, HEIGHT = 190, 40  # of a box
+GAP, COLUMN = 26, 208  # the space between rows; the distance between the centres of columns
+LANE = 9  # the distance from a column at which an arrow passes its boxes
 
 
 class Graph:
-    """Boxes and arrows.  Boxes are added in an order in which every arrow points forward."""
+    """A graph of boxes and arrows.  A box must be added after all boxes that point to it."""
 
     def __init__(self):
         self.labels, self.edges, self.marked = {}, [], set()
 
     def node(self, name, label="", marked=False):
-        """A box: its name, and a second line; `marked` ones stand out."""
+        """Add a box with a name and a second line; a `marked` box has another colour."""
         self.labels.setdefault(name, label)
         if marked:
             self.marked.add(name)
 
     def edge(self, source, target):
-        """An arrow."""
+        """Add an arrow, unless it is there already."""
         if (source, target) not in self.edges:
             self.edges.append((source, target))
 
     @property
     def mermaid(self):
-        """The text of a Mermaid flowchart."""
+        """The graph as the text of a Mermaid flowchart."""
         keys = {name: f"n{i}" for i, name in enumerate(self.labels)}
         lines = ["flowchart TD"]
         for name, label in self.labels.items():
@@ -35,7 +36,7 @@ class Graph:
         return "\n".join(lines)
 
     def _rows(self):
-        """{name: row}: below everything that points to it."""
+        """{name: row}: each box is below all boxes that point to it."""
         sources = {name: [] for name in self.labels}
         for a, b in self.edges:
             sources[b].append(a)
@@ -51,7 +52,7 @@ class Graph:
         return rows
 
     def _places(self):
-        """{name: (x, y)}: a chain stays in one column; who joins it from the side has the next."""
+        """The centres {name: (x, y)}: a chain stays in one column, and a box beside it is in the next free column."""
         rows, columns, taken = self._rows(), {}, set()
         following = {name: [b for a, b in self.edges if a == name] for name in self.labels}
         for name in sorted(self.labels, key=lambda n: rows[n]):
@@ -59,12 +60,12 @@ class Graph:
             column = min(before, default=0)
             while (rows[name], column) in taken:
                 column += 1
-            # the column is kept free down to the first box that follows
+            # reserve the column down to the first box that follows
             last = min((rows[b] for b in following[name]), default=rows[name] + 1)
             taken.update((r, column) for r in range(rows[name], last))
             columns[name] = column
         return {
-            n: (columns[n] * LEAST + WIDTH / 2 + 10, rows[n] * (HEIGHT + GAP) + HEIGHT / 2 + 10) for n in self.labels
+            n: (columns[n] * COLUMN + WIDTH / 2 + 10, rows[n] * (HEIGHT + GAP) + HEIGHT / 2 + 10) for n in self.labels
         }
 
     def _repr_svg_(self):
@@ -81,7 +82,7 @@ class Graph:
         ]
         for a, b in self.edges:
             (x0, y0), (x1, y1) = places[a], places[b]
-            if any(x == x0 == x1 and y0 < y < y1 for x, y in places.values()):  # around the boxes in between
+            if any(x == x0 == x1 and y0 < y < y1 for x, y in places.values()):  # pass beside the boxes in between
                 path = f"M{x0 + WIDTH / 2},{y0} h{LANE} V{y1} h{-LANE}"
                 parts.append(f'<path d="{path}" fill="none" stroke="#5f6368" marker-end="url(#tip)"/>')
                 continue

@@ -1,4 +1,4 @@
-"""Tables that print in columns, and show themselves as HTML in a notebook."""
+"""Tables that print in columns, and that a notebook shows as HTML."""
 
 from html import escape
 
@@ -6,10 +6,10 @@ from ..errors import shown
 
 
 class Table(list):
-    """Rows, each a dict with the same keys."""
+    """A list of rows, each a dict with the same keys."""
 
     def _columns(self):
-        """(name, whether it holds numbers) of each."""
+        """The columns as (name, whether all values are numbers)."""
         return [(name, all(isinstance(row[name], int | float | None) for row in self)) for name in self[0]]
 
     def __str__(self):
@@ -39,7 +39,7 @@ class Table(list):
 
 
 def text(value):
-    """A cell: numbers with three digits that count, a pair as a range."""
+    """The text of a cell: floats have three significant digits, and a pair is a range."""
     if value is None:
         return "–"
     if isinstance(value, tuple):

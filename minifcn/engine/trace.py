@@ -1,6 +1,6 @@
-"""An opt-in record of everything that happens: arrays, gradients, bytes and milliseconds of every operation.
+"""A record of every operation on request: its arrays, gradients, bytes and milliseconds.
 
-``with mf.trace() as t:`` keeps what ``backward()`` would drop.  That costs memory, and ``t.bytes`` says how much.
+``with mf.trace() as t:`` keeps the arrays that ``backward()`` would drop.  ``t.bytes`` is the memory that this takes.
 """
 
 from contextlib import contextmanager
@@ -17,23 +17,24 @@ from .tables import Table
 
 @dataclass
 class Step:
-    """One operation as it was run.
+    """One operation that was run.
 
     Attributes
     ----------
     name : str
-        The layer that ran it; a second operation of the layer is ``name:2``.
+        The name of the layer that ran it; the second operation of a layer is ``name:2``.
     node : Function
     inputs : tuple of Tensor
     y : array
-        Its output.
+        The output.
     gy : array or None
-        The gradient that arrived at its output; None before ``backward()``, or if none did.
+        The gradient of the output; None before ``backward()``, or if the output has none.
     gx : tuple of (array or None)
-        The gradients that left for its inputs.
+        The gradients of the inputs.
     saved : tuple of array
-        What it kept for the backward pass, until that.
+        The arrays that the operation kept for the backward pass.
     seconds, backward_seconds : float
+        The time of the forward and of the backward computation.
     """
 
     name: str
@@ -44,21 +45,21 @@ class Step:
     gy: object = None
     gx: tuple = ()
     backward_seconds: float = 0.0
-    order: int = 0  # place in the backward pass, from 1; 0: not part of it
+    order: int = 0  # the number of the step in the backward pass, from 1; 0: not part of it
 
     y = property(lambda self: self.output.data)
     seconds = property(lambda self: self.node.seconds)
 
     @property
     def arrays(self):
-        """All arrays that this step holds, the inputs' too."""
+        """All arrays that this step holds, including its inputs."""
         held = (*(x.data for x in self.inputs), self.y, *self.saved, self.gy, *self.gx)
         return [a for a in held if backend.is_array(a)]
 
     def explain(self):
-        """The operation's formula with this call's numbers, and what a unit of its output sees of the image."""
-        told = self.node.explain()
-        facts = told.facts | {"kept for backward": amount(total_bytes(self.saved), "B")}
+        """The operation's formula with the numbers of this call, and what a unit of its output sees of the image."""
+        explanation = self.node.explain()
+        facts = explanation.facts | {"kept for backward": amount(total_bytes(self.saved), "B")}
         for root, maps in self.output.where.items():
             what = f"a unit sees of {root.name or 'the image'}"
             if any(m.everything for m in maps):
@@ -67,18 +68,18 @@ class Step:
                 facts[what] = " and ".join(
                     f"{widest(m).replace('row', word)}" for m, word in zip(maps, ("row", "column"))
                 )
-        return replace(told, name=self.name, facts=facts)
+        return replace(explanation, name=self.name, facts=facts)
 
 
 @dataclass
 class Trace:
-    """What :func:`trace` recorded: the steps in the order they ran, by position or by name."""
+    """The steps that :func:`trace` recorded, in the order they ran; ``t[0]`` or ``t["name"]`` is one of them."""
 
     steps: list = field(default_factory=list)
     names: dict = field(default_factory=dict)
-    nodes: dict = field(default_factory=dict)  # steps by the identity of their node, which they keep alive
-    passed: int = 0  # steps of the backward pass so far
-    clock: float = 0.0  # when the last of either pass ended
+    nodes: dict = field(default_factory=dict)  # steps by the id of their node, which they keep alive
+    passed: int = 0  # the steps of the backward pass so far
+    clock: float = 0.0  # the time when the last step of either pass ended
 
     def __len__(self):
         return len(self.steps)
@@ -98,7 +99,7 @@ class Trace:
 
     @property
     def bytes(self):
-        """What the record holds."""
+        """The bytes of all arrays in the record."""
         return total_bytes(array for step in self.steps for array in step.arrays)
 
     def _forward(self, node, inputs, output):
@@ -119,7 +120,7 @@ class Trace:
         self.clock = now
 
     def table(self):
-        """One row an operation: output, bytes, arithmetic, time, and the range of values and gradients."""
+        """A table with one row for each operation: output, bytes, arithmetic, times, ranges of values and gradients."""
         rows = []
         for s in self.steps:
             forward, backward = 1e3 * s.seconds, 1e3 * s.backward_seconds
@@ -134,7 +135,7 @@ class Trace:
         return Table(rows)
 
     def graph(self):
-        """The operations and what flows between them, as a drawing (Mermaid in JupyterLab, SVG everywhere)."""
+        """A drawing of the operations and the tensors between them (Mermaid in JupyterLab, SVG elsewhere)."""
         made = {id(s.output): s.name for s in self.steps}
         graph = Graph()
         for s in self.steps:
@@ -151,13 +152,13 @@ class Trace:
         return graph
 
     def ledger(self):
-        """Bytes that a run *without* a trace holds after each operation, forward and then backward.
+        """The bytes that a run *without* a trace holds after each operation, forward and then backward.
 
         Returns
         -------
         list of dict
-            ``event``: the name, with ``∂`` for the backward pass; ``saved``: what operations keep for the backward
-            pass, the newest output included; ``gradients``: those on their way, and those of the parameters.
+            ``event``: the name, with ``∂`` for the backward pass; ``saved``: the arrays kept for the backward pass and
+            the newest output; ``gradients``: those of outputs still to be passed on, and those of the leaves.
         """
         rows, alive = [], {}
         for s in self.steps:
@@ -179,7 +180,7 @@ class Trace:
 
 
 def total_bytes(arrays):
-    """Bytes of `arrays`; a view counts as what it looks into, and nothing counts twice."""
+    """The bytes of `arrays`; a view counts as the whole array it belongs to, and no array counts twice."""
     owners = {}
     for array in arrays:
         while not buffers.is_whole(array):
@@ -189,7 +190,7 @@ def total_bytes(arrays):
 
 
 def extremes(array):
-    """(least, greatest) as Python numbers."""
+    """The least and the greatest value as Python floats; None for an empty array."""
     return (float(array.min()), float(array.max())) if array.size else None
 
 
@@ -200,7 +201,7 @@ def trace():
     Returns
     -------
     Trace
-        ``t["upscore2"].gy``, ``t.table()``, ``t.graph()``, ``t.ledger()``; ``t.bytes`` is what it costs.
+        For example ``t["upscore2"].gy``, ``t.table()``, ``t.graph()``, ``t.ledger()``.  ``t.bytes`` is its memory.
 
     Examples
     --------

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from threadpoolctl import threadpool_info
 
 from .. import models, train
 from ..data import Loader, Shapes, open_dataset
 from ..data.palette import save_mask
 from ..errors import UserError
 from ..io import atomic
-from ..kernels.cpu import workers
+from ..kernels.cpu import blas, workers
 from ..training.metrics import ConfusionMatrix, boundary_band
 
 BAND = 3  # pixels on either side of a border between two classes, where a finer net should be better
@@ -144,10 +143,10 @@ class Lab:
 
 def machine():
     """The machine of the measurements: processor, cores, threads, versions, BLAS."""
-    blas = next((b for b in threadpool_info() if b["user_api"] == "blas"), {})
+    found = blas.description()
     return dict(
         processor=_processor(), cores=os.cpu_count(), threads=workers.threads(), python=platform.python_version(),
-        numpy=np.__version__, blas=" ".join(str(blas.get(k, "")) for k in ("internal_api", "version", "architecture")),
+        numpy=np.__version__, blas=" ".join(str(found.get(k, "")) for k in ("internal_api", "version", "architecture")),
     )  # fmt: skip
 
 

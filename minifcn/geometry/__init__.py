@@ -1,9 +1,10 @@
-"""Questions asked of tensors: what a unit sees, where it lies, how far one map is from another.
+"""The geometry of tensors: what a unit sees, where it lies on the image, and how far one map is from another.
 
-Every 4-D tensor knows where it lies on the images it came from (``engine/axis_maps.py``): its place is composed as
-operations are applied.  Nothing here walks a graph, so the answers are the same in training
-and in prediction, before and after backward.
-``python -m minifcn.geometry MODEL`` asks all of it of a whole model, and draws what one of its units sees.
+Every 4-D tensor carries its position on the images that it was computed from (``engine/axis_maps.py``); each operation
+derives the position of its output.  These functions only read it and need no graph, so the answers are the same in
+training and in prediction, before and after ``backward()``.
+
+``python -m minifcn.geometry MODEL`` shows the geometry of a whole model, and draws what one of its units sees.
 """
 
 from ..errors import GeometryError

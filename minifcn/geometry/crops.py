@@ -1,4 +1,4 @@
-"""How far one map is from another, and how much padding a model needs: no crop offset is ever typed in."""
+"""The offset of one map in another, and the padding that a model needs: no crop offset is written by hand."""
 
 from ..engine.axis_maps import called
 from ..engine.core import Tensor, no_grad
@@ -9,27 +9,28 @@ from .fields import refuse
 
 
 def crop_offset(a, b, inside=False):
-    """Where b's cell (0, 0) lies in a, as whole cells (h, w).
+    """The place (h, w) of b's cell (0, 0) in a, in whole cells.
 
-    Derived from a root both came from: with cell i of a at ``j·i + s_a`` and of b at ``j·i + s_b``, the offset is
-    ``(s_b − s_a)/j``.  For FCN-32s-VGG16 that is the famous 19, for 16s 5 and 27, for 8s 5, 9 and 31 (§4.2).
+    It follows from the positions of both on a common root (an image, say): with cell i of a at ``j·i + s_a`` and of b
+    at ``j·i + s_b``, the offset is ``(s_b − s_a)/j``.  For FCN-32s-VGG16 it is the well-known 19, for 16s 5 and 27, for
+    8s 5, 9 and 31 (§4.2).
 
     Parameters
     ----------
     a, b : Tensor
         (N, C, h, w), computed from the same image.
     inside : bool
-        Also require that all of b lies over a.
+        Whether all of b must lie over a.
 
     Raises
     ------
     GeometryError
-        If the two share no root, step differently, are a fraction of a cell apart, or (`inside`) b reaches outside a;
-        or if one of them is the sum of misaligned paths.
+        If the two share no root, have different steps, are a fraction of a cell apart, or one of them is the sum of
+        misaligned paths; with `inside`, also if b reaches outside a.
 
     Examples
     --------
-    An upsampling by two, cropped to the image that its input was pooled from:
+    The offset at which to crop an upsampling by two to the image that its input was pooled from:
 
     >>> import numpy as np, minifcn as mf
     >>> image = mf.Tensor(np.zeros((1, 1, 8, 8)))
@@ -40,7 +41,7 @@ def crop_offset(a, b, inside=False):
     """
     shared = [root for root in a.where if root in b.where]
     if not shared:
-        raise GeometryError(f"{a!r} and {b!r} come from no common image: nothing aligns them")
+        raise GeometryError(f"{a!r} and {b!r} come from no common image, so they have no offset: compute both from one")
     root = shared[0]
     for m in (*a.where[root], *b.where[root]):
         refuse(m)
@@ -52,34 +53,34 @@ def crop_offset(a, b, inside=False):
         shift = (mb.start - ma.start) / ma.jump
         if shift.denominator != 1:
             raise GeometryError(
-                f"cannot align by whole cells: {maps}, {shift} cells apart (an odd kernel moves the centre by half a "
-                "cell against an even one: FCN-AlexNet needs an upsampling kernel of 63, not 64)"
+                f"cannot align by whole cells: {maps}, which is {shift} cells apart (an odd kernel shifts the centre "
+                "by half a cell relative to an even one: FCN-AlexNet needs an upsampling kernel of 63, not 64)"
             )
         offset.append(int(shift))
     if inside and any(o < 0 or o + n > m for o, n, m in zip(offset, b.shape[2:], a.shape[2:])):
         raise GeometryError(
             f"cannot crop {called(a)}, {_by(a.shape[2:])}, to {called(b)}, {_by(b.shape[2:])}, which lies at "
-            f"{tuple(offset)} in it: it would reach outside; more padding at the first layer makes the map larger"
+            f"{tuple(offset)} in it and reaches outside: give the first layer more padding"
         )
     return tuple(offset)
 
 
 def minimal_padding(build_model, size, *sizes, largest=200, channels=None):
-    """The smallest padding of the first layer with which a model takes an image of `size`, or of each of several.
+    """The smallest padding of the first layer with which a model takes images of all given sizes.
 
-    What suits one size need not suit a larger one: FCN-AlexNet needs 82 at 91 pixels, 83 at 97, and 84 at both 97
-    and 127, for its floor-mode convolution and its ceil-mode poolings leave over now more, now less.
+    A padding that suits one size need not suit a larger one.  FCN-AlexNet needs 82 at 91 pixels and 83 at 97, but 84
+    for 97 and 127 together: its convolution rounds sizes down and its poolings round them up.
 
     Parameters
     ----------
     build_model : callable
-        ``build_model(padding) -> model``; built and run for its shapes alone.
+        ``build_model(padding) -> model``.  The model is only run for its shapes.
     size, *sizes : int or (int, int)
         Height and width of the images.
     largest : int
-        Where to stop looking.
+        The largest padding that is tried.
     channels : int, optional
-        Of the image; None: the model's ``in_channels``, else 3.
+        The channels of the image.  None: the model's ``in_channels``, or 3.
 
     Returns
     -------
@@ -88,8 +89,8 @@ def minimal_padding(build_model, size, *sizes, largest=200, channels=None):
     Raises
     ------
     GeometryError
-        If no padding up to `largest` works; the message is the last model's own.  What else goes wrong in building or
-        running the model is no question of padding, and ends the search.
+        If no padding up to `largest` works; the message quotes the last model's error.  Any other error in building
+        or running the model ends the search.
     """
     sizes = [pair(size, 1, "size") for size in (size, *sizes)]
     for padding in range(largest + 1):
@@ -100,7 +101,7 @@ def minimal_padding(build_model, size, *sizes, largest=200, channels=None):
                 planes = getattr(model, "in_channels", 3) if channels is None else channels
                 for h, w in sizes:
                     model(Tensor(stand_in(like, (1, planes, h, w)), name="the image"))
-        except GeometryError as error:  # too small a map, or one that reaches too little
+        except GeometryError as error:  # with this padding a map is too small
             reason = error
         else:
             return padding

@@ -1,7 +1,8 @@
-"""The effective receptive field: how much of what a unit sees counts (Luo et al., NIPS 2016).
+"""The effective receptive field: how much each pixel in the field of a unit influences it (Luo et al., NIPS 2016).
 
-The field says which pixels *can* matter.  How much each does matter falls off like a Gaussian: n layers of k×k at
-stride 1 with equal weights give ``σ = √(n(k² − 1)/12)`` in a field of ``n(k − 1) + 1``, a share that shrinks as 1/√n.
+The receptive field says which pixels *can* influence a unit.  Their influence falls off from the centre like a
+Gaussian.  n layers of k×k at stride 1 with equal weights give ``σ = √(n(k² − 1)/12)`` in a field of ``n(k − 1) + 1``
+cells, so the effective share of the field shrinks as 1/√n.
 """
 
 from typing import NamedTuple
@@ -13,27 +14,28 @@ from ..engine.core import Tensor, no_grad, watch
 from ..kernels.registry import shapes_only
 from ..kernels.shapes import stand_in
 
-TWO_SIGMA = 1 - 0.9545  # of the centre's value: what lies beyond two σ is not counted
+TWO_SIGMA = 1 - 0.9545  # the share of the centre's value below which a pixel does not count, as in Luo et al.
 
 
 def effective_receptive_field(function, images, unit=None):
-    """The map ``E_x |∂y_centre/∂x|``: one backward pass from one unit.
+    """The map ``E_x |∂y_centre/∂x|``, from one backward pass that starts at one unit.
 
     Parameters
     ----------
     function : callable
         Tensor (N, C, H, W) -> Tensor (N, K, h, w): a model, or a part of one.  Put a model in evaluation mode first:
-        dropout hides units at random, and batch norm in training lets the images of a batch see each other.
+        in training, dropout hides units at random, and batch normalisation makes the images of a batch depend on each
+        other.
     images : array or Tensor
         (N, C, H, W), floating point.
     unit : (int, int), optional
-        Row and column in the output; None: the central one.  All its channels are asked.
+        Row and column in the output; None: the central unit.  The gradient is that of the sum over its channels.
 
     Returns
     -------
     ndarray of float64
-        (H, W): the absolute gradient, averaged over the images, summed over their channels.  Not normalised, so that
-        maps of several draws of weights can be averaged; divide by the maximum to look at one.
+        (H, W): the absolute gradient, averaged over the images and summed over their channels.  It is not normalised,
+        so that maps for several random weights can be averaged; divide it by its maximum to plot it.
 
     Raises
     ------
@@ -42,11 +44,11 @@ def effective_receptive_field(function, images, unit=None):
 
     Notes
     -----
-    Only the images' gradient is computed; parameters neither lose nor gain one.  They are frozen for all threads
-    meanwhile: let no other one train them.
+    Only the gradient of the images is computed, and those of the parameters stay as they are.  Meanwhile
+    ``requires_grad`` of the parameters is False in all threads: no other thread may train the model.
 
-    The map is zero where nothing counts, and everywhere if the unit is dead or its scores have zero weights, as those
-    of a new FCN.
+    The map is zero everywhere if the unit is dead (a ReLU that passes nothing) or its weights are zero, as those of the
+    score layers of a new FCN are.
     """
     x = Tensor(images.data if isinstance(images, Tensor) else images, requires_grad=True)
     learned = _parameters_of(function, x)
@@ -56,7 +58,7 @@ def effective_receptive_field(function, images, unit=None):
         y = function(x)
         at = tuple(n // 2 for n in y.shape[2:]) if unit is None else tuple(unit)
         if len(at) != 2 or not all(0 <= i < n for i, n in zip(at, y.shape[2:])):
-            raise ValueError(f"there is no unit {at} in an output of {y.shape[2:]}: count rows and columns from 0")
+            raise ValueError(f"there is no unit {at} in an output of {y.shape[2:]} cells: count from 0")
         gy = backend.of(y.data).zeros(y.shape, y.dtype)
         gy[:, :, at[0], at[1]] = 1
         y.backward(gy)
@@ -67,16 +69,16 @@ def effective_receptive_field(function, images, unit=None):
 
 
 class Extent(NamedTuple):
-    """How far an effective receptive field reaches.
+    """The size of an effective receptive field.
 
     Attributes
     ----------
     sigma : (float, float)
-        Standard deviation along h and w, of the sums over the other axis.
+        Standard deviations along h and w, each of the map summed over the other axis.
     width : (int, int)
-        Pixels above 4.55 % of the centre, in the column and the row through it.
+        The number of pixels above 4.55 % of the centre's value, in the column and in the row through the centre.
     pixels : int
-        Pixels above 4.55 % of the centre, in all; Luo et al. call the root of it the field's size.
+        The number of all pixels above 4.55 % of the centre's value.  Luo et al. call its root the size of the field.
     """
 
     sigma: tuple
@@ -85,7 +87,7 @@ class Extent(NamedTuple):
 
 
 def extent(field):
-    """How far a map of :func:`effective_receptive_field` reaches; its centre is where it is largest.
+    """The size of a map from :func:`effective_receptive_field`, around its largest value.
 
     Parameters
     ----------
@@ -101,7 +103,7 @@ def extent(field):
         If the map is zero everywhere.
     """
     if not np.any(field):
-        raise ValueError("this field is zero everywhere: the unit is dead, or its scores have zero weights at first")
+        raise ValueError("the map is zero everywhere: the unit is dead, or its weights are zero (as in a new FCN)")
     centre = np.unravel_index(np.argmax(field), field.shape)
     above = field > TWO_SIGMA * field[centre]
     sigma = []
@@ -114,7 +116,7 @@ def extent(field):
 
 
 def _parameters_of(function, x):
-    """The leaves besides x that gather gradients: found by running the function once for its shapes."""
+    """The leaves besides x that require gradients, found by running the function once for its shapes."""
     found = {}
 
     def note(node, inputs, output):

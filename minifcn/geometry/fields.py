@@ -10,10 +10,10 @@ from ..kernels.shapes import conv_size
 
 @dataclass(frozen=True)
 class Filter:
-    """The window of eq. (1): ``y_ij = f_ks({x_{si+δi, sj+δj}}, 0 ≤ δi, δj < k)``, whatever f computes from it.
+    """The window of a layer as in eq. (1): ``y_ij = f_ks({x_{si+δi, sj+δj}}, 0 ≤ δi, δj < k)``, for any function f.
 
-    ``f @ g`` is f after g, by the paper's rule (§3): ``f_ks ∘ g_k's' = (f∘g)_{k' + (k−1)s', s·s'}``.  So a net of
-    such layers is one filter itself, and can slide over an image of any size.
+    ``f @ g`` is f after g, by the paper's rule (§3): ``f_ks ∘ g_k's' = (f∘g)_{k' + (k−1)s', s·s'}``.  So a network of
+    such layers is a filter too, and can slide over an image of any size.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Filter:
     def __post_init__(self):
         for name, value in (("kernel size k", self.k), ("stride s", self.s)):
             if value != int(value) or value < 1:
-                raise ValueError(f"the {name} of a filter is a whole number of at least 1, got {value!r}")
+                raise ValueError(f"the {name} of a filter must be a whole number of at least 1, got {value!r}")
 
     def __matmul__(self, g):
         if not isinstance(g, Filter):
@@ -42,24 +42,26 @@ class Filter:
         return Filter(g.k + (self.k - 1) * g.s, self.s * g.s)
 
     def outputs(self, n):
-        """Outputs over `n` cells without padding, ``⌊(n − k)/s⌋ + 1``.  Raises ValueError if the kernel is larger."""
+        """The outputs over `n` cells without padding, ``⌊(n − k)/s⌋ + 1``.  Raises GeometryError if k > n."""
         return conv_size(n, self.k, self.s, 0)
 
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """What one unit of y sees of x, each an (h, w) pair, in cells of x (cell 0 has its centre at 0).
+    """What one unit of y sees of x, as (h, w) pairs in cells of x; the centre of cell 0 is at 0.
 
     Attributes
     ----------
     size : (int, int)
-        Cells seen.  After an upsampling this varies from unit to unit: here the largest (see `fields_by_phase`).
+        The cells seen.  After an upsampling the size differs from unit to unit, and this is the largest (see
+        `fields_by_phase`).
     jump : (Fraction, Fraction)
-        Distance between the centres of neighbouring units: the stride.
+        The distance between the centres of neighbouring units: the stride.
     start : (Fraction, Fraction)
-        Centre of unit 0.  (Guides that put pixel centres at 0.5 print start + 0.5.)
+        The centre of unit 0.  (Guides that put pixel centres at 0.5 give start + 0.5.)
     padding : (int, int)
-        Effective padding: how far unit 0 sees beyond x.  ``start = (size − 1)/2 − padding`` without upsampling.
+        The effective padding: the cells before x that unit 0 sees.  Without upsampling,
+        ``start = (size − 1)/2 − padding``.
     """
 
     size: tuple
@@ -87,7 +89,7 @@ class Region(NamedTuple):
 
     @property
     def index(self):
-        """Cuts the rectangle out of a map: ``x.data[region.index]``.  For a region that is clipped."""
+        """The index that cuts the rectangle out of a map, ``x.data[region.index]``; for a clipped region only."""
         return ..., slice(self.top, self.bottom), slice(self.left, self.right)
 
 
@@ -99,7 +101,7 @@ def receptive_field(y, x):
     y : Tensor
         (N, C, h, w), computed from `x`.
     x : Tensor
-        The image, or a tensor on the way that was marked with ``x.mark()``.
+        The image, or an inner tensor that was marked with ``x.mark()``.
 
     Returns
     -------
@@ -108,8 +110,7 @@ def receptive_field(y, x):
     Raises
     ------
     GeometryError
-        If `y` has no position on `x` (it was flattened, say), or two misaligned paths lead to it; the message names
-        both.
+        If `y` has no position on `x` (it was flattened, say), or two misaligned paths lead to it.
 
     Examples
     --------
@@ -130,10 +131,10 @@ def receptive_field(y, x):
 
 
 def fields_by_phase(y, x):
-    """How many cells of `x` the units of `y` see, one after the other, until the pattern repeats.
+    """The numbers of cells of `x` that units 0, 1, … of `y` see, until the pattern repeats.
 
-    Behind an upsampling neighbouring units see differently much.  FCN-32s: 436 pixels for all; FCN-16s: 436 and 468
-    half and half; FCN-8s: 468 for three pixels out of four.
+    After an upsampling, neighbouring units can see different numbers of cells.  In FCN-32s all pixels see 436; in
+    FCN-16s half of them see 436 and half 468; in FCN-8s three out of four see 468.
 
     Parameters
     ----------
@@ -143,7 +144,7 @@ def fields_by_phase(y, x):
     Returns
     -------
     (tuple of int, tuple of int)
-        Along h and w: the field of unit i is entry ``i mod len``.  One entry where all see alike.
+        Along h and w: the size for unit i is entry ``i mod len``.  One entry if all are the same.
 
     Raises
     ------
@@ -164,9 +165,9 @@ def region(y, x, unit, clip=True):
     unit : (int, int)
         Row and column in `y`.
     clip : bool
-        Only what lies on `x`: near a border less than the whole field, and nothing where the unit sees padding alone.
-        Otherwise rows and columns may be negative, or beyond `x`.  (Where an *inner* layer pads, a unit at the border
-        sees zeros in place of part of this region; it never sees more.)
+        Whether to return only the part that lies on `x`: it is smaller near a border, and empty if the unit sees only
+        padding.  Otherwise rows and columns may be negative or beyond `x`.  (If an *inner* layer pads, a unit at the
+        border sees zeros in place of a part of this region, but never more.)
 
     Returns
     -------
@@ -186,7 +187,7 @@ def region(y, x, unit, clip=True):
     edges = []
     for i, n, m in zip(unit, x.shape[2:], _maps(y, x)):
         seen = m.interval(i)
-        if seen is None:  # between the taps of a transposed convolution: nothing, at the unit's own place
+        if seen is None:  # between the taps of a transposed convolution: an empty region at the unit's place
             seen = floor(m.jump * i + m.start), floor(m.jump * i + m.start) - 1
         first, end = seen[0], seen[1] + 1
         edges += [min(max(first, 0), n), min(max(end, 0), n)] if clip else [first, end]
@@ -194,13 +195,13 @@ def region(y, x, unit, clip=True):
 
 
 def _maps(y, x):
-    """Where `y` lies on `x` along h and w; GeometryError if nowhere."""
+    """The positions of `y` on `x` along h and w.  Raises GeometryError if it has none."""
     if not x.where or x._root is None:
-        raise GeometryError(f"{x!r} is not a root: call .mark() on it before computing what comes after")
+        raise GeometryError(f"{x!r} is not a root: call .mark() on it before you compute from it")
     if x._root not in y.where:
         raise GeometryError(
-            f"{y!r} has no position on {x!r}: it was not computed from it, lost its rows and columns on the way "
-            "(reshape, a sum over space), or came through an inner tensor that was not marked with .mark()"
+            f"{y!r} has no position on {x!r}: it was not computed from it, or an operation on the way removed its rows "
+            "and columns (reshape, a sum over space), or .mark() was called on an inner tensor only afterwards"
         )
     for m in y.where[x._root]:
         refuse(m)
@@ -208,11 +209,11 @@ def _maps(y, x):
 
 
 def _phases(m):
-    """What units 0, 1, … see, until the pattern repeats; GeometryError where it is not kept."""
+    """What units 0, 1, … see, until the pattern repeats.  Raises GeometryError if the map does not keep it."""
     return [m.interval(i) for i in range(len(m.sees) or 1)]
 
 
 def refuse(m):
-    """Raise GeometryError if this map has no single position."""
+    """Raise GeometryError if two misaligned paths met in this map."""
     if m.fault:
         raise GeometryError(m.fault)

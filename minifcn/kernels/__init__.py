@@ -1,12 +1,12 @@
-"""Kernels: array -> array mathematics, no autograd.  One contract each, several implementations:
+"""Kernels: array -> array mathematics without autograd.  Each has one contract and several implementations:
 
 - ``reference``  nested loops straight from the formula: the definition, slow on purpose
 - ``textbook``   vectorised, one source for NumPy and CuPy: what the notebooks teach
-- ``cpu``        special NumPy versions where they pay (banded im2col + GEMM over worker threads, ...)
-- ``gpu``        special CuPy versions where they pay (CUDA sources, one 2-D GEMM a band, ...)
+- ``cpu``        faster versions for NumPy (banded im2col and matrix products on worker threads, ...)
+- ``gpu``        faster versions for CuPy (CUDA sources, one 2-D matrix product for each band, ...)
 - ``shapes``     zero-stride arrays of the right shape, for ``shapes_only()``
 
-This page is the table.  Pairs are (h, w); the bias of a convolution is an addition, not part of a kernel.
+This file is the table of the kernels.  Pairs are (h, w).  ``conv2d`` has no bias: ``add_bias`` is a kernel of its own.
 """
 
 from . import gpu, reference, shapes, textbook
@@ -26,7 +26,7 @@ __all__ = [
 
 
 def _kernel(name, **numpy):
-    definitions = (getattr(room, name) for room in (reference, textbook, shapes))
+    definitions = (getattr(module, name) for module in (reference, textbook, shapes))
     return Kernel(name, *definitions, numpy=numpy, cupy=gpu.implementations(name))
 
 

@@ -1,7 +1,7 @@
 """The definition of every kernel: nested loops straight from the formula, slow on purpose.
 
-Nothing here is clever.  The other implementations are right when they equal these.  Sums are kept in float64 and
-rounded to the input's type at the end.  Arrays are NumPy's, (N, C, H, W).
+Another implementation is right if it equals these.  Sums are kept in float64 and rounded to the input's type at the
+end.  Arrays are NumPy arrays of shape (N, C, H, W).
 """
 
 from itertools import product
@@ -12,10 +12,10 @@ from .shapes import conv_sizes, pool_sizes
 
 
 def _conv_terms(x_shape, w_shape, stride, padding, dilation, groups):
-    """The terms of a convolution: index triples of y, x and w, one for each product that is summed.
+    """The terms of a convolution: for each product that is summed, its indices in y, x and w.
 
-    y[n, o, i, j] = Σ x[n, c, s·i − p + d·u, s·j − p + d·v] · w[o, c', u, v], over the c of o's group and the taps
-    (u, v) that fall inside the image (outside it is zero).  Eq. (1) of the paper with f = a dot product.
+    y[n, o, i, j] = Σ x[n, c, s·i − p + d·u, s·j − p + d·v] · w[o, c', u, v], over the channels c of o's group and the
+    taps (u, v) that fall on the image; outside it x is zero.  This is eq. (1) of the paper with a dot product as f.
     """
     (N, _, H, W), (O, Cg, kh, kw) = x_shape, w_shape
     OH, OW = conv_sizes(x_shape, (kh, kw), stride, padding, dilation)
@@ -36,7 +36,9 @@ def conv2d(x, w, stride, padding, dilation, groups):
 
 
 def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
-    """The same terms, summed for x: the adjoint in x.  As a forward it is the transposed convolution (§3.3)."""
+    """The gradient of conv2d for x, its adjoint: the same terms, summed for each element of x.
+
+    Used forward, it is the transposed convolution (§3.3)."""
     gx = np.zeros(x_shape)
     for at_y, at_x, at_w in _conv_terms(x_shape, w.shape, stride, padding, dilation, groups):
         gx[at_x] += float(gy[at_y]) * float(w[at_w])
@@ -44,7 +46,7 @@ def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
 
 
 def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
-    """The same terms, summed for w: the adjoint in w."""
+    """The gradient of conv2d for w: the same terms, summed for each element of w."""
     gw = np.zeros(w_shape)
     for at_y, at_x, at_w in _conv_terms(x.shape, w_shape, stride, padding, dilation, groups):
         gw[at_w] += float(gy[at_y]) * float(x[at_x])
@@ -52,7 +54,7 @@ def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
 
 
 def _column_terms(x_shape, kernel_size, stride, padding, dilation):
-    """Index pairs (of the columns, of x): row (c, u, v) of column (i, j) holds x[c, s·i − p + d·u, s·j − p + d·v]."""
+    """The index pairs (in the columns, in x): row (c, u, v) of column (i, j) is x[c, s·i − p + d·u, s·j − p + d·v]."""
     N, C, H, W = x_shape
     OH, OW = conv_sizes(x_shape, kernel_size, stride, padding, dilation)
     for n, c, u, v, i, j in product(*map(range, (N, C, *kernel_size, OH, OW))):
@@ -63,7 +65,7 @@ def _column_terms(x_shape, kernel_size, stride, padding, dilation):
 
 
 def matmul(a, b):
-    """``y[…, i, j] = Σ_k a[…, i, k] · b[…, k, j]``; leading axes broadcast. A vector is a row (a) or a column (b)."""
+    """``y[…, i, j] = Σ_k a[…, i, k] · b[…, k, j]``; leading axes broadcast.  A vector is a row as a, a column as b."""
     rows, columns = np.atleast_2d(a), b[:, None] if b.ndim == 1 else b
     lead = np.broadcast_shapes(rows.shape[:-2], columns.shape[:-2])
     m, n = rows.shape[-2], columns.shape[-1]
@@ -76,7 +78,7 @@ def matmul(a, b):
 
 
 def im2col(x, kernel_size, stride, padding, dilation):
-    """Every window as a column: (N, C, H, W) -> (N, C·kh·kw, OH·OW)."""
+    """Copy every window into a column: (N, C, H, W) -> (N, C·kh·kw, OH·OW)."""
     OH, OW = conv_sizes(x.shape, kernel_size, stride, padding, dilation)
     cols = np.zeros((len(x), x.shape[1] * kernel_size[0] * kernel_size[1], OH * OW), x.dtype)
     for at_cols, at_x in _column_terms(x.shape, kernel_size, stride, padding, dilation):
@@ -85,7 +87,7 @@ def im2col(x, kernel_size, stride, padding, dilation):
 
 
 def col2im(cols, x_shape, kernel_size, stride, padding, dilation):
-    """Every column added back where its window lay: the adjoint of :func:`im2col` (not its inverse)."""
+    """Add every column back to its window's place in the image: the adjoint of :func:`im2col`, not its inverse."""
     x = np.zeros(x_shape)
     for at_cols, at_x in _column_terms(x_shape, kernel_size, stride, padding, dilation):
         x[at_x] += float(cols[at_cols])
@@ -93,7 +95,7 @@ def col2im(cols, x_shape, kernel_size, stride, padding, dilation):
 
 
 def _windows(x_shape, kernel_size, stride, padding, dilation, ceil_mode):
-    """Each pooling window: the index of its output, and its taps inside the image as [(tap number, index of x)]."""
+    """For each pooling window: the index of its output, and its taps on the image as [(tap number, index in x)]."""
     N, C, H, W = x_shape
     for n, c, i, j in product(
         *map(range, (N, C, *pool_sizes(x_shape, kernel_size, stride, padding, dilation, ceil_mode)))
@@ -108,7 +110,7 @@ def _windows(x_shape, kernel_size, stride, padding, dilation, ceil_mode):
 
 
 def add_bias(y, b):
-    """y[n, c, i, j] + b[c].  It may be written into y, which is handed out."""
+    """y[n, c, i, j] + b[c].  An implementation may add in place and return y itself."""
     for n, c, i, j in product(*map(range, y.shape)):
         y[n, c, i, j] += b[c]
     return y
@@ -128,12 +130,14 @@ def relu(x):
 
 
 def relu_grad(gy, y):
-    """gx = gy where y ≠ 0, else 0.  y is relu's output: positive, 0, or NaN, where the gradient passes."""
+    """gx = gy where y ≠ 0, else 0.  y is relu's output: positive, 0 or NaN; where it is NaN the gradient passes."""
     return np.array([g if v != 0 else 0 for g, v in zip(gy.flat, y.flat)], gy.dtype).reshape(gy.shape)
 
 
 def sgd(w, g, velocity, rate, decay, momentum, form):
-    """With g ← g + decay·w, in place:  caffe: V ← μV + rate·g, w ← w − V;  torch: V ← μV + g, w ← w − rate·V."""
+    """One step of SGD in place, with g ← g + decay·w.
+
+    Form "caffe": V ← μV + rate·g, w ← w − V;  form "torch": V ← μV + g, w ← w − rate·V."""
     for at in np.ndindex(w.shape):
         step = g[at] + decay * w[at]
         velocity[at] = momentum * velocity[at] + (rate * step if form == "caffe" else step)
@@ -141,8 +145,8 @@ def sgd(w, g, velocity, rate, decay, momentum, form):
 
 
 def adam(w, g, mean, square, rate, decay, b1, b2, eps, steps):
-    """m ← β₁m + (1 − β₁)g,  v ← β₂v + (1 − β₂)g²,  w ← w − rate·m̂/(√v̂ + ε) − rate·decay·w, in place, with
-    m̂ = m/(1 − β₁ᵗ) and v̂ = v/(1 − β₂ᵗ) at step t."""
+    """Step t of Adam (AdamW) in place: m ← β₁m + (1 − β₁)g,  v ← β₂v + (1 − β₂)g²,
+    w ← w − rate·m̂/(√v̂ + ε) − rate·decay·w, with m̂ = m/(1 − β₁ᵗ) and v̂ = v/(1 − β₂ᵗ)."""
     for at in np.ndindex(w.shape):
         mean[at] = b1 * mean[at] + (1 - b1) * g[at]
         square[at] = b2 * square[at] + (1 - b2) * g[at] ** 2
@@ -151,14 +155,15 @@ def adam(w, g, mean, square, rate, decay, b1, b2, eps, steps):
 
 
 def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
-    """y = max over the window; outside the image is −∞.  Returns (y, index): the tap number u·kw + v of the *first*
-    maximum, in row-major order of the window (uint8, or uint16 for windows of more than 256).  A window with a NaN has
-    the maximum NaN, and the index of its last."""
+    """y = max over the window; outside the image x is −∞.  Returns (y, index).
+
+    The index is the tap number u·kw + v of the *first* maximum, in row-major order (uint8; uint16 for windows of more
+    than 256 taps).  If a window holds a NaN, its maximum is NaN and the index is that of its last NaN."""
     shape = (*x.shape[:2], *pool_sizes(x.shape, kernel_size, stride, padding, dilation, ceil_mode))
     y = np.full(shape, -np.inf, x.dtype)
     index = np.zeros(shape, "uint8" if kernel_size[0] * kernel_size[1] <= 256 else "uint16")
     for at_y, taps in _windows(x.shape, kernel_size, stride, padding, dilation, ceil_mode):
-        index[at_y] = taps[0][0] if taps else 0  # where all are −∞
+        index[at_y] = taps[0][0] if taps else 0  # it stays if all are −∞
         for tap, at_x in taps:
             if x[at_x] > y[at_y] or np.isnan(x[at_x]):
                 y[at_y], index[at_y] = x[at_x], tap
@@ -166,7 +171,7 @@ def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
 
 
 def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, ceil_mode):
-    """Each output's gradient goes to the cell its maximum came from, and only there."""
+    """The gradient of max_pool2d for x: each output's gradient is added to the cell that its maximum came from."""
     gx = np.zeros(x_shape)
     for at_y, taps in _windows(x_shape, kernel_size, stride, padding, dilation, ceil_mode):
         for tap, at_x in taps:
@@ -176,7 +181,7 @@ def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, 
 
 
 def window_areas(x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation):
-    """What average pooling divides by, (OH, OW): the taps inside the padded extent, or inside the image alone."""
+    """The divisors of average pooling, (OH, OW): each window's taps inside the padded image, or inside the image."""
     OH, OW = pool_sizes(x_shape, kernel_size, stride, padding, dilation, ceil_mode)
     areas = np.zeros((OH, OW))
     margin = padding if count_include_pad else (0, 0)
@@ -188,7 +193,7 @@ def window_areas(x_shape, kernel_size, stride, padding, ceil_mode, count_include
 
 
 def avg_pool2d(x, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation):
-    """y = (sum over the window) / (its area, clipped to the padded image: Caffe's rule; or to the image alone)"""
+    """y = (sum over the window) / (its area, clipped to the padded image, as in Caffe, or to the image alone)"""
     areas = window_areas(x.shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation)
     y = np.zeros((*x.shape[:2], *areas.shape))
     for at_y, taps in _windows(x.shape, kernel_size, stride, padding, dilation, ceil_mode):
@@ -197,7 +202,7 @@ def avg_pool2d(x, kernel_size, stride, padding, ceil_mode, count_include_pad, di
 
 
 def avg_pool2d_grad(gy, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation):
-    """Each output's gradient, divided by its window's area, to every cell of the window."""
+    """The gradient of avg_pool2d for x: each output's gradient / area is added to every cell of its window."""
     areas = window_areas(x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation)
     gx = np.zeros(x_shape)
     for at_y, taps in _windows(x_shape, kernel_size, stride, padding, dilation, ceil_mode):
@@ -207,10 +212,10 @@ def avg_pool2d_grad(gy, x_shape, kernel_size, stride, padding, ceil_mode, count_
 
 
 def softmax_loss(scores, labels, weights):
-    """ℓ[n, i, j] = −weights[n, i, j] · log softmax(scores[n, :, i, j])[label]     (§3.4, the spatial loss, as a map)
+    """ℓ[n, i, j] = −weights[n, i, j] · log softmax(scores[n, :, i, j])[label]     (the loss of §3.4 at each pixel)
 
-    scores (N, C, H, W); labels (N, H, W) integers in 0 … C − 1; weights (N, H, W), 0 where the location does not
-    count.  Returns (ℓ (N, H, W), prob (N, C, H, W)), at least float32.
+    scores (N, C, H, W); labels (N, H, W), integers in 0 … C − 1; weights (N, H, W), 0 where a pixel does not count.
+    Returns (ℓ (N, H, W), prob (N, C, H, W)), in float32 or float64.
     """
     prob = np.zeros(scores.shape)
     loss = np.zeros(labels.shape)
@@ -234,13 +239,13 @@ def softmax_loss_grad(prob, labels, weights):
 
 
 def _neighbours(channel, size, channels):
-    """The channels whose squares channel c's normalisation sums: a window of `size` centred on c."""
+    """The channels whose squares are summed for `channel`: a window of `size` around it."""
     first = channel - size // 2
     return range(max(first, 0), min(first + size, channels))
 
 
 def local_response_norm(x, size, alpha, beta, k):
-    """y_c = x_c / (k + α/n · Σ_{c' near c} x_{c'}²)^β, across channels.  Returns (y, saved)."""
+    """y_c = x_c / (k + α/n · Σ_{c' near c} x_{c'}²)^β, across the n channels near c.  Returns (y, saved)."""
     s = np.full(x.shape, float(k))
     for c in range(x.shape[1]):
         for near in _neighbours(c, size, x.shape[1]):
@@ -272,7 +277,7 @@ def batch_norm(x, gamma, beta, eps):
 
 
 def batch_norm_grad(gy, saved):
-    """With x̂ = (x − μ)/√(σ² + ε) and m values a channel:  gβ = Σ gy,  gγ = Σ gy·x̂,
+    """With x̂ = (x − μ)/√(σ² + ε) and m values in each channel:  gβ = Σ gy,  gγ = Σ gy·x̂,
     gx = γ/√(σ² + ε) · (gy − gβ/m − x̂·gγ/m).  Returns (gx, gγ, gβ)."""
     mean, var, x, gamma, eps = saved
     gx = np.empty(x.shape, gy.dtype)
@@ -286,9 +291,10 @@ def batch_norm_grad(gy, saved):
 
 
 def sync_batch_norm(x, gamma, beta, eps, total):
-    """batch_norm of a batch of which x is a part: ``total(v)`` adds an array over all parts, in place, and returns it.
+    """batch_norm of a batch that is spread over several ranks; x is this rank's part.
 
-    Returns (y, (μ, σ², ..., m)), with m values a channel in all."""
+    ``total(v)`` adds an array over all parts, in place, and returns it.  Returns (y, (μ, σ², ..., m)); a channel has m
+    values in all parts together."""
     y = np.empty(x.shape, x.dtype)
     mean, var = np.empty(x.shape[1]), np.empty(x.shape[1])
     for c in range(x.shape[1]):
@@ -301,7 +307,9 @@ def sync_batch_norm(x, gamma, beta, eps, total):
 
 
 def sync_batch_norm_grad(gy, saved, total):
-    """As batch_norm_grad, with gβ and gγ of all parts in gx.  Returns (gx, gγ, gβ), the last two of this part alone."""
+    """As batch_norm_grad; the gβ and gγ in the formula of gx are sums over all parts.
+
+    Returns (gx, gγ, gβ); the returned gγ and gβ are those of this part alone."""
     mean, var, x, gamma, eps, m = saved
     gx = np.empty(x.shape, gy.dtype)
     ggamma, gbeta = np.empty(gamma.shape), np.empty(gamma.shape)

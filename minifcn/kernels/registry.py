@@ -1,7 +1,7 @@
 """The kernel table: one contract, several implementations, chosen when the kernel is *called*.
 
-The choice, in this order: nothing is computed inside ``shapes_only()``; else the active ``override``; else the special
-version for the array's owner (NumPy, CuPy); else the textbook version, which runs on both.
+The first that applies is chosen: inside ``shapes_only()``, the stand-in that computes nothing; the active ``override``;
+the special version for the array's owner (NumPy or CuPy); the textbook version, which runs on both.
 """
 
 from collections import defaultdict
@@ -12,7 +12,7 @@ from ..arrays import backend
 
 KERNELS = {}  # every kernel by name
 FUNCTIONS = set()  # the names of the operations (core.Function subclasses), which can be overridden too
-_overrides = ContextVar("overrides", default={})  # noqa: B039  never mutated: every override() sets a new dict
+_overrides = ContextVar("overrides", default={})  # noqa: B039  never changed in place: override() sets a new dict
 _shapes_only = ContextVar("shapes_only", default=False)
 
 
@@ -23,16 +23,16 @@ class Kernel:
     ----------
     name : str
     reference, textbook, shapes : callable
-        The definition in loops; the vectorised version for every array library; the zero-stride stand-in.
+        The definition in loops; the vectorised version for NumPy and CuPy; the zero-stride stand-in.
     numpy, cupy : dict of {str: callable}
-        Special versions for one owner, by name; the first is that owner's default.
+        Special versions for the arrays of one library, by name; the first is that library's default.
     """
 
     def __init__(self, name, reference, textbook, shapes, numpy=(), cupy=()):
         self.name, self.shapes, self.textbook = name, shapes, textbook
         self.everywhere = {"textbook": textbook, "reference": reference}
         self.special = {"numpy": dict(numpy), "cupy": dict(cupy)}
-        self.default = defaultdict(lambda: textbook)  # for the owner of an array
+        self.default = defaultdict(lambda: textbook)  # by the owner of an array
         self.default |= {owner: next(iter(versions.values())) for owner, versions in self.special.items() if versions}
         self.__doc__ = reference.__doc__
         KERNELS[name] = self
@@ -44,11 +44,11 @@ class Kernel:
         return f"<kernel {self.name}: {', '.join(self.implementations('numpy'))}>"
 
     def implementations(self, owner="numpy"):
-        """The implementations for arrays of `owner`, by name, the default first."""
+        """The implementations for arrays of `owner` as {name: function}, the default first."""
         return {**self.special.get(owner, {}), **self.everywhere}
 
     def choose(self, array):
-        """The implementation a call with `array` runs."""
+        """The implementation that a call with `array` runs."""
         if _shapes_only.get():
             return self.shapes
         overrides, owner = _overrides.get(), backend.of(array).__name__
@@ -58,19 +58,19 @@ class Kernel:
         if callable(chosen):
             return chosen
         if chosen is None and self.name.startswith("conv2d") and ("im2col" in overrides or "col2im" in overrides):
-            return self.textbook  # the one convolution built on im2col and col2im: the given function is really used
+            return self.textbook  # only this convolution calls im2col and col2im, so only it uses the given function
         return self.implementations(owner).get(chosen) or self.default[owner]
 
 
 @contextmanager
 def override(**implementations):
-    """Run kernels or operations by other implementations, inside a ``with`` block (in this thread or task only).
+    """Replace kernels or operations inside a ``with`` block, in the current thread or task only.
 
     Parameters
     ----------
     **implementations
-        ``kernel=callable``: your function, with the kernel's own signature.  ``kernel="name"``: one of
-        ``mf.kernels.implementations(kernel)``, for the kernel and, where they have it, its gradients.
+        ``kernel=callable``: your function, with the signature of the kernel.  ``kernel="name"``: one of
+        ``mf.kernels.implementations(kernel)``, for the kernel and for those of its gradients that have it.
         ``Operation=Class``: your ``Function`` subclass in place of the operation of that name.
 
     Examples
@@ -88,9 +88,9 @@ def override(**implementations):
                 raise ValueError(f"override({name}=...) takes a Function subclass, got {chosen!r}")
             table[name] = chosen
         elif name not in KERNELS:
-            raise ValueError(f"nothing is called {name!r}: kernels are {', '.join(KERNELS)}; or name an operation")
+            raise ValueError(f"no kernel or operation is called {name!r}: the kernels are {', '.join(KERNELS)}")
         elif callable(chosen):
-            if name in ("im2col", "col2im"):  # the convolution built on it shall run, whatever was named outside
+            if name in ("im2col", "col2im"):  # an outer override of conv2d would bypass the given function
                 table = {k: v for k, v in table.items() if not k.startswith("conv2d")}
             table[name] = chosen
         else:
@@ -103,22 +103,22 @@ def override(**implementations):
 
 
 def _family(name, chosen):
-    """The kernel `name` and its gradients, those that have an implementation called `chosen`."""
-    having = {n: [label for o in k.special for label in k.implementations(o)] for n, k in KERNELS.items()}
-    if chosen not in having[name]:
-        names = ", ".join(dict.fromkeys(having[name]))
+    """The names of the kernel `name` and of those of its gradients that have an implementation called `chosen`."""
+    available = {n: [label for o in k.special for label in k.implementations(o)] for n, k in KERNELS.items()}
+    if chosen not in available[name]:
+        names = ", ".join(dict.fromkeys(available[name]))
         raise ValueError(f"kernel {name!r} has no implementation {chosen!r}: choose from {names}, or give a function")
-    return [n for n in KERNELS if (n == name or n.startswith(name + "_grad")) and chosen in having[n]]
+    return [n for n in KERNELS if (n == name or n.startswith(name + "_grad")) and chosen in available[n]]
 
 
 def overridden(name, default):
-    """The operation that stands in for the one called `name`."""
+    """The operation that replaces the one called `name`, or `default` without an override."""
     return _overrides.get().get(name, default)
 
 
 @contextmanager
 def shapes_only():
-    """Run a model for its shapes and its geometry alone: no arithmetic, next to no memory, whatever its size."""
+    """Run a model of any size for its shapes and its geometry only: without arithmetic, in almost no memory."""
     token = _shapes_only.set(True)
     try:
         yield
@@ -127,5 +127,5 @@ def shapes_only():
 
 
 def is_shapes_only():
-    """Whether we are inside :func:`shapes_only`."""
+    """Whether the current thread or task is inside :func:`shapes_only`."""
     return _shapes_only.get()

@@ -1,13 +1,13 @@
-"""Sizes without arithmetic: the output-size formulas, and kernels that return zero-stride arrays of the right shape.
+"""Output sizes, and stand-ins for the kernels that return zero-stride arrays of the right shape.
 
-The formulas are the paper's reference code's (Caffe), §2.2 of its conventions:
+The formulas are those of Caffe, in which the paper's code is written:
 
 - convolution  ``n' = ⌊(n + 2p − k_d)/s⌋ + 1`` with ``k_d = d(k − 1) + 1``
-- pooling      the same, or with ⌈·⌉ in ceil mode, less one if the last window would start outside ``n + p``
+- pooling      the same, or with ⌈·⌉ in ceil mode, minus 1 if the last window would start outside ``n + p``
 - transposed   ``n' = s(n − 1) + k_d − 2p + output_padding``
 
-The kernels below stand in for the real ones inside ``mf.shapes_only()``: a model is run for its shapes, its
-receptive fields and its crops, whatever its size, without a multiplication.
+The stand-ins replace the kernels inside ``mf.shapes_only()``.  A model of any size then runs for its shapes, receptive
+fields and crops without a multiplication.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ from ..errors import GeometryError
 
 
 def require_maps(operation, *arrays):
-    """Raise unless all are floating-point arrays with four axes."""
+    """Raise ValueError unless all `arrays` have four axes, and TypeError unless they are floating-point."""
     for array in arrays:
         if array.ndim != 4:
             raise ValueError(
@@ -30,7 +30,7 @@ def require_maps(operation, *arrays):
 
 
 def broadcast_shape(shapes):
-    """The shape that `shapes` broadcast to, by NumPy's rule."""
+    """The shape that `shapes` broadcast to, by NumPy's rule.  Raises ValueError if they do not."""
     length = max(map(len, shapes))
     padded = [(1,) * (length - len(s)) + tuple(s) for s in shapes]
     for sizes in zip(*padded):
@@ -40,7 +40,7 @@ def broadcast_shape(shapes):
 
 
 def pair(value, least=0, name="value"):
-    """`value` as a pair of ints (h, w): an int stands for both.  Raises ValueError below `least`."""
+    """`value`, an int or a pair, as a pair of ints (h, w).  Raises ValueError for anything else or below `least`."""
     both = (value, value) if hasattr(value, "__index__") else tuple(value)
     if len(both) != 2 or any(int(v) != v or v < least for v in both):
         raise ValueError(f"{name} must be an int of at least {least} or a pair (h, w) of them, got {value!r}")
@@ -48,7 +48,7 @@ def pair(value, least=0, name="value"):
 
 
 def conv_size(n, kernel, stride, padding, dilation=1):
-    """Output cells of a convolution over `n` cells.  Raises ValueError if the kernel does not fit."""
+    """The output size of a convolution over `n` cells.  Raises GeometryError if the kernel does not fit."""
     extent = dilation * (kernel - 1) + 1
     if n + 2 * padding < extent:
         raise GeometryError(
@@ -59,28 +59,30 @@ def conv_size(n, kernel, stride, padding, dilation=1):
 
 
 def reach(sizes, out, kernel_size, stride, padding, dilation):
-    """How far the image with its leading padding, and the windows over it, reach, [h, w]: the extent of both."""
+    """The extent [h, w] of a map that holds the image, its leading padding, and all windows."""
     each = zip(sizes, out, kernel_size, stride, padding, dilation)
     return [max(p + n, (m - 1) * s + d * (k - 1) + 1) for n, m, k, s, p, d in each]
 
 
 def pool_size(n, kernel, stride, padding, dilation=1, ceil_mode=False):
-    """Output cells of a pooling over `n` cells.  Raises ValueError if no window fits or the padding is too wide."""
+    """The output size of a pooling over `n` cells.  Raises GeometryError if no window fits or the padding is wide."""
     extent = dilation * (kernel - 1) + 1
     if 2 * padding > extent:
-        raise GeometryError(f"pooling padding {padding} is more than half of its window of {extent}")
+        raise GeometryError(f"pooling padding {padding} is more than half of the window of {extent} cells: give less")
     if not ceil_mode:
         return conv_size(n, kernel, stride, padding, dilation)
     size = -(-(n + 2 * padding - extent) // stride) + 1
     if size < 1:
-        raise GeometryError(f"a window of {extent} does not fit into {n} cells padded by {padding}, even clipped")
+        raise GeometryError(
+            f"a window of {extent} does not fit into {n} cells padded by {padding}, even clipped: give a larger input"
+        )
     return size - 1 if (size - 1) * stride >= n + padding else size
 
 
 def require_taps(x_shape, kernel_size, stride, padding, dilation, ceil_mode):
-    """Raise GeometryError if a window of a pooling has no tap on the image: it has no maximum, and no mean."""
+    """Raise GeometryError if a pooling window has no tap on the image: it would have no maximum and no mean."""
     if tuple(dilation) == (1, 1):
-        return  # the padding is half a window at most, so every window reaches the image
+        return  # pool_size allows a padding of half a window at most, so every window reaches the image
     out = pool_sizes(x_shape, kernel_size, stride, padding, dilation, ceil_mode)
     for n, m, k, s, p, d in zip(x_shape[2:], out, kernel_size, stride, padding, dilation):
         for start in range(-p, s * m - p, s):
@@ -92,14 +94,14 @@ def require_taps(x_shape, kernel_size, stride, padding, dilation, ceil_mode):
 
 
 def deconv_size(n, kernel, stride, padding, output_padding=0, dilation=1):
-    """Output cells of a transposed convolution over `n` cells.  Raises ValueError if nothing is left."""
+    """The output size of a transposed convolution over `n` cells.  Raises GeometryError if no cell is left."""
     size = stride * (n - 1) + dilation * (kernel - 1) + 1 - 2 * padding + output_padding
     if size < 1:
-        raise GeometryError(f"a transposed convolution of {n} cells padded by {padding} leaves nothing: pad less")
+        raise GeometryError(f"a transposed convolution of {n} cells padded by {padding} has no output: pad less")
     if output_padding >= max(stride, dilation):
         raise GeometryError(
             f"output_padding {output_padding} must be smaller than the stride {stride} or the dilation {dilation}: it "
-            "chooses among the output sizes that the convolution maps to one input size"
+            "only chooses one of the sizes that a convolution of the same stride maps to one size"
         )
     return size
 
@@ -115,7 +117,7 @@ def pool_sizes(x_shape, kernel_size, stride, padding, dilation, ceil_mode):
 
 
 def stand_in(like, shape, dtype=None):
-    """An array of `shape` that holds one zero: its strides are 0, its memory one number."""
+    """An array of zeros of `shape` that takes the memory of one number: its strides are 0."""
     xp = backend.of(like)
     return xp.broadcast_to(xp.zeros((), dtype or like.dtype), shape)
 
@@ -180,7 +182,7 @@ def relu_grad(gy, y):
 
 
 def sgd(w, *_):
-    """Nothing is learned here."""
+    """Do nothing: inside ``shapes_only()`` no weight changes."""
 
 
 adam = sgd

@@ -1,7 +1,7 @@
-"""Every kernel vectorised, in one source for NumPy and CuPy: what the notebooks teach.
+"""Every kernel vectorised, in one source for NumPy and CuPy: the versions that the notebooks teach.
 
-Convolution is im2col, then one matrix product; its two gradients are the transposed products.  Pooling and col2im
-walk over the taps of the window and treat all windows at once.  ``xp`` is the module that owns the input.
+Convolution is im2col and one matrix product; its two gradients are the transposed products.  Pooling and col2im loop
+over the taps of the window and treat all windows at once.  ``xp`` is the module that owns the input.
 """
 
 from ..arrays import backend
@@ -10,12 +10,12 @@ from .shapes import conv_sizes, pool_sizes, reach
 
 
 def wide(x):
-    """x in float32 at least: sums and squares of float16 overflow at 65504, and lose what is small beside them."""
+    """x, in float32 if it has half precision: in float16 sums and squares overflow above 65504 and lose digits."""
     return x.astype("float32") if x.dtype.kind == "f" and x.dtype.itemsize < 4 else x
 
 
 def narrowed(y, dtype):
-    """y, which was computed in float32 for a `dtype` of half precision, in that; any other as it is."""
+    """y, rounded to `dtype` if that is half precision (y was then computed in float32); otherwise y as it is."""
     return y.astype(dtype) if y.dtype.kind == "f" and dtype.itemsize < 4 else y
 
 
@@ -27,7 +27,7 @@ def total(x, axis=None, keepdims=False):
 
 
 def sliding_windows(x, kernel_size, stride, dilation, out_size):
-    """All windows of x as a view, nothing copied: (N, C, H, W) -> (N, C, kh, kw, OH, OW)."""
+    """All windows of x as a view, without a copy: (N, C, H, W) -> (N, C, kh, kw, OH, OW)."""
     sn, sc, sh, sw = x.strides
     shape = (*x.shape[:2], *kernel_size, *out_size)
     strides = (sn, sc, sh * dilation[0], sw * dilation[1], sh * stride[0], sw * stride[1])
@@ -35,7 +35,7 @@ def sliding_windows(x, kernel_size, stride, dilation, out_size):
 
 
 def tap_slices(kernel_size, stride, dilation, out_size):
-    """For each tap (u, v), in row-major order: where it lies in the padded image, for all windows at once."""
+    """For each tap (u, v), in row-major order: the slices of the padded image that hold this tap of all windows."""
     for u in range(kernel_size[0]):
         for v in range(kernel_size[1]):
             top, left = u * dilation[0], v * dilation[1]
@@ -47,7 +47,7 @@ def tap_slices(kernel_size, stride, dilation, out_size):
 
 
 def pad_to_windows(x, kernel_size, stride, padding, dilation, out_size, value=0):
-    """x with `padding` before, and after as much as the last window needs: (N, C, H', W')."""
+    """x, padded before by `padding` and after by as much as the last window needs: (N, C, H', W')."""
     pads = [(0, 0), (0, 0)]
     for n, k, s, p, d, m in zip(x.shape[2:], kernel_size, stride, padding, dilation, out_size):
         pads.append((p, max((m - 1) * s + d * (k - 1) + 1 - n - p, 0)))
@@ -110,8 +110,8 @@ def col2im(cols, x_shape, kernel_size, stride, padding, dilation):
     out = conv_sizes(x_shape, kernel_size, stride, padding, dilation)
     cols, dtype = wide(cols.reshape(N, C, kernel_size[0] * kernel_size[1], *out)), cols.dtype
     x = backend.of(cols).zeros((N, C, H + 2 * padding[0], W + 2 * padding[1]), cols.dtype)
-    for tap, where in enumerate(tap_slices(kernel_size, stride, dilation, out)):
-        x[where] += cols[:, :, tap]
+    for tap, cells in enumerate(tap_slices(kernel_size, stride, dilation, out)):
+        x[cells] += cols[:, :, tap]
     return narrowed(x[:, :, padding[0] : padding[0] + H, padding[1] : padding[1] + W], dtype)
 
 
@@ -146,14 +146,14 @@ def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
     windows = windows.reshape(*x.shape[:2], kernel_size[0] * kernel_size[1], *out)  # (N, C, kh·kw, OH, OW)
     index = windows.argmax(axis=2)  # the first maximum, row-major
     y = xp.take_along_axis(windows, index[:, :, None], axis=2)[:, :, 0]
-    index = xp.where(y == -xp.inf, first, index)  # not the padding
+    index = xp.where(y == -xp.inf, first, index)  # if all are −∞, the first maximum may lie in the padding
     last = windows.shape[2] - 1 - xp.isnan(windows[:, :, ::-1]).argmax(axis=2)
     index = xp.where(xp.isnan(y), last, index)  # the last NaN
     return y, index.astype(index_type(kernel_size))
 
 
 def first_taps(xp, sizes, kernel_size, stride, padding, dilation, out_size):
-    """The number of each window's first tap on the image, (OH, OW); 0 where it has none."""
+    """The number of each window's first tap on the image, (OH, OW); 0 if it has none."""
     each = []
     for n, s, m, p, d in zip(sizes, stride, out_size, padding, dilation):
         start = s * xp.arange(m) - p
@@ -164,26 +164,26 @@ def first_taps(xp, sizes, kernel_size, stride, padding, dilation, out_size):
 
 
 def index_type(kernel_size):
-    """The smallest type that numbers the taps of a window: one byte a cell, where int64 would take eight."""
+    """The smallest integer type that holds a tap's number: one byte, or two for windows of more than 256 taps."""
     return "uint8" if kernel_size[0] * kernel_size[1] <= 256 else "uint16"
 
 
 def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, ceil_mode):
     xp, out = backend.of(gy), gy.shape[2:]
     gx = zeros_under_windows(gy, x_shape, kernel_size, stride, padding, dilation)
-    for tap, where in enumerate(tap_slices(kernel_size, stride, dilation, out)):
-        gx[where] += xp.where(index == tap, gy, gy.dtype.type(0))  # chosen, not multiplied: gy may be infinite
+    for tap, cells in enumerate(tap_slices(kernel_size, stride, dilation, out)):
+        gx[cells] += xp.where(index == tap, gy, gy.dtype.type(0))  # a product would make ∞ · 0 = NaN
     return gx[:, :, padding[0] : padding[0] + x_shape[2], padding[1] : padding[1] + x_shape[3]]
 
 
 def zeros_under_windows(gy, x_shape, kernel_size, stride, padding, dilation):
-    """Zeros over everything the windows of gy reach: the image, its padding, the last clipped window."""
+    """Zeros on a map that holds the image, its padding and all windows, the clipped last one included."""
     size = reach(x_shape[2:], gy.shape[2:], kernel_size, stride, padding, dilation)
     return backend.of(gy).zeros((*x_shape[:2], *size), gy.dtype)
 
 
 def window_areas(xp, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation):
-    """What average pooling divides by, (OH, OW): a product of two one-dimensional counts."""
+    """The divisors of average pooling, (OH, OW): products of the counts along h and w."""
     counts = []
     out = pool_sizes(x_shape, kernel_size, stride, padding, dilation, ceil_mode)
     for n, k, s, p, d, m in zip(x_shape[2:], kernel_size, stride, padding, dilation, out):
@@ -197,7 +197,7 @@ def avg_pool2d(x, kernel_size, stride, padding, ceil_mode, count_include_pad, di
     out = pool_sizes(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
     areas = window_areas(backend.of(x), x.shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation)
     x, dtype = wide(pad_to_windows(x, kernel_size, stride, padding, dilation, out)), x.dtype
-    y = sum(x[where] for where in tap_slices(kernel_size, stride, dilation, out))
+    y = sum(x[cells] for cells in tap_slices(kernel_size, stride, dilation, out))
     return narrowed(y / areas.astype(x.dtype), dtype)
 
 
@@ -206,15 +206,15 @@ def avg_pool2d_grad(gy, x_shape, kernel_size, stride, padding, ceil_mode, count_
     gy, dtype = wide(gy), gy.dtype
     share = gy / areas.astype(gy.dtype)
     gx = zeros_under_windows(gy, x_shape, kernel_size, stride, padding, dilation)
-    for where in tap_slices(kernel_size, stride, dilation, gy.shape[2:]):
-        gx[where] += share
+    for cells in tap_slices(kernel_size, stride, dilation, gy.shape[2:]):
+        gx[cells] += share
     gx = gx[:, :, padding[0] : padding[0] + x_shape[2], padding[1] : padding[1] + x_shape[3]]
     return narrowed(gx, dtype)
 
 
 def softmax_loss(scores, labels, weights):
     xp = backend.of(scores)
-    s = scores.astype(xp.result_type(scores.dtype, xp.float32), copy=False)  # reduced in float32 at least
+    s = scores.astype(xp.result_type(scores.dtype, xp.float32), copy=False)
     s = s - s.max(axis=1, keepdims=True)  # the largest exponent is 0: no overflow
     e = xp.exp(s)
     total = e.sum(axis=1, keepdims=True)
@@ -231,7 +231,7 @@ def softmax_loss_grad(prob, labels, weights):
 
 
 def _channel_windows(v, before, after):
-    """Σ of v over the channels c − before … c + after."""
+    """For each channel c, the sum of v over the channels c − before … c + after."""
     xp = backend.of(v)
     padded = xp.pad(v, [(0, 0), (before, after), (0, 0), (0, 0)])
     return sum(padded[:, i : i + v.shape[1]] for i in range(before + after + 1))
@@ -294,7 +294,8 @@ def sync_batch_norm_grad(gy, saved, total):
     rstd = 1 / xp.sqrt(var + eps)
     xhat = (x - _per_channel(mean)) * _per_channel(rstd)
     gy, dtype = wide(gy), gy.dtype
-    gbeta, ggamma = gy.sum(axis=(0, 2, 3)), (gy * xhat).sum(axis=(0, 2, 3))  # of this part: gradients add up later
+    # gβ and gγ of this rank's part; the gradients of all ranks are added later
+    gbeta, ggamma = gy.sum(axis=(0, 2, 3)), (gy * xhat).sum(axis=(0, 2, 3))
     of_beta, of_gamma = (total(xp.stack([gbeta, ggamma]).astype("float64")) / max(m, 1)).astype(gy.dtype)
     gx = _per_channel(gamma * rstd) * (gy - _per_channel(of_beta) - xhat * _per_channel(of_gamma))
     return tuple(narrowed(g, dtype) for g in (gx, ggamma, gbeta))

@@ -11,7 +11,6 @@ from argparse import Namespace
 from dataclasses import dataclass
 
 import numpy as np
-from threadpoolctl import threadpool_info
 
 from .. import models
 from ..arrays import backend, parallel
@@ -26,7 +25,7 @@ from ..errors import UserError
 from ..geometry import minimal_padding, receptive_field
 from ..io import load_record
 from ..kernels import shapes_only
-from ..kernels.cpu import workers
+from ..kernels.cpu import blas, workers
 from ..kernels.shapes import stand_in
 from ..models.store import load_start
 from ..nn import optim
@@ -260,10 +259,8 @@ def header(s, model, optimizer, train, val, weight, pixels):
 
 def _blas():
     """Name, version and threads of the BLAS that NumPy calls."""
-    for library in threadpool_info():
-        if library["user_api"] == "blas":
-            return f"{library['internal_api']} {library['version']} with {library['num_threads']} threads"
-    return "unknown"
+    found = blas.description()
+    return f"{found['internal_api']} {found['version']} with {found['num_threads']} threads" if found else "unknown"
 
 
 def _field(model, size):

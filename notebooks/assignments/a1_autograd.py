@@ -1,24 +1,25 @@
 # %% [markdown]
 # # A1 · Autograd, and how to trust it
 #
-# A network is trained by the gradient of one number, the loss, with respect to every weight. Nobody derives it by hand:
-# each operation knows its own derivative, and *backward* chains them. You will write two operations, the order in which
-# backward visits them, and then the instruments that tell a right gradient from a wrong one: a numerical gradient, a
-# gradient checker, and a test. With these you can trust what you write in every later assignment.
+# To train a network we need the gradient of one number, the loss, with respect to every weight. It is not derived by
+# hand for a whole network: each operation has its own derivative, and *backward* chains them. You will write two
+# operations and the order in which backward visits operations. Then you will write three tools that tell a right
+# gradient from a wrong one: a numerical gradient, a gradient checker, and a test. Use them in every later assignment.
 #
-# An operation $y = f(x)$ never forms its Jacobian $J = \partial y / \partial x$. From above comes
-# $g_y = \partial L/\partial y$, an array like $y$; backward answers with
+# An operation $y = f(x)$ never forms its Jacobian $J = \partial y / \partial x$. Its backward receives the upstream
+# gradient $g_y = \partial L/\partial y$, an array of $y$'s shape, and returns
 #
 # $$g_x = J^\mathsf{T} g_y, \qquad (g_x)_i = \sum_j \frac{\partial y_j}{\partial x_i}\,(g_y)_j ,$$
 #
-# an array like $x$. This is the chain rule, once, and all of backpropagation is made of it.
+# an array of $x$'s shape. This is one application of the chain rule; backpropagation repeats it for every operation.
 #
-# In minifcn an operation is a `Function`: `forward` takes arrays and returns one array, and may keep with
-# `self.save(...)` what `backward` will need and finds in `self.saved`; `backward` takes $g_y$ and returns one
-# gradient an input. Arrays may be float32 or float64: an output has the type of the input. Leave your inputs, and
-# $g_y$, as they are.
+# In minifcn an operation is a `Function`. `forward` takes arrays and returns one array. It can store what `backward`
+# needs with `self.save(...)`; `backward` reads it from `self.saved`. `backward` takes $g_y$ and returns one gradient
+# per input. Arrays may be float32 or float64, and an output has the dtype of the input. Do not change the inputs or
+# $g_y$ in place.
 #
-# Each check below says ✓, ✗ or · (not yet). You may also run them all with `python -m pytest a1_autograd.py`.
+# Each check below prints ✓ (passed), ✗ (failed) or · (not yet). You can also run all of them with `python -m pytest
+# a1_autograd.py`.
 
 # %%
 # Setup
@@ -29,7 +30,7 @@ from minifcn.course import check
 
 
 def scene():
-    """A small FCN-8s in float64 that has begun to learn, an image, and its labels."""
+    """A small FCN-8s in float64 without zero weights, an image, and its labels."""
     mf.manual_seed(0)
     model = mf.models.fcn8s_mini(num_classes=3, width=0.125, dropout=0.0)
     rng = np.random.default_rng(0)
@@ -52,9 +53,10 @@ def loss_and_gradients(model, image, labels, order=None):
 #
 # $$y = \max(x, 0), \qquad (g_x)_i = \begin{cases}(g_y)_i & x_i > 0\\ 0 & x_i \le 0\end{cases}$$
 #
-# Its Jacobian is diagonal, so backward is a product of arrays. At $x_i = 0$ there is no derivative: every number from 0
-# to 1 is a slope of a line that stays below the curve. All the paper's networks take 0, and so shall yours; it matters
-# more than it seems, because behind a ReLU and in padded borders exact zeros are common.
+# Its Jacobian is diagonal, so backward is an elementwise product. At $x_i = 0$ the derivative does not exist: every
+# number from 0 to 1 is a subgradient, the slope of a line that touches the curve at 0 and stays below it. All networks
+# of the paper use 0 there, and yours must, too. This matters, because exact zeros are common after a ReLU and in padded
+# borders.
 
 
 # %%
@@ -80,7 +82,7 @@ class ReLU(mf.Function):
 # %%
 @check
 def test_relu_by_hand():
-    """1.1 ReLU of −2, 0, 3, and the gradients 10, 20, 30 that arrive there"""
+    """1.1 ReLU of −2, 0, 3, and its gradient for the upstream gradients 10, 20, 30"""
     x = mf.Tensor(np.array([-2.0, 0.0, 3.0]), requires_grad=True)
     y = ReLU()(x)
     y.backward(np.array([10.0, 20.0, 30.0]))
@@ -89,36 +91,36 @@ def test_relu_by_hand():
 
 
 # %% [markdown]
-# Your class *is* an operation of the framework: `mf.override` puts it into every layer of a network that uses a ReLU.
+# Your class is now an operation of the framework: with `mf.override`, every ReLU of a network uses it.
 
 
 # %%
 @check
 def test_fcn_runs_on_my_relu():
-    """1.1 An FCN-8s has the same loss and the same gradients with my ReLU in it"""
+    """1.1 An FCN-8s has the same loss and the same gradients with my ReLU"""
     model, image, labels = scene()
     right = loss_and_gradients(model, image, labels)
     with mf.override(ReLU=ReLU):
         mine = loss_and_gradients(model, image, labels)
     assert np.isclose(mine[0], right[0]), f"the loss is {mine[0]:.6g}, it should be {right[0]:.6g}"
-    assert all(np.allclose(a, b) for a, b in zip(mine, right)), "the loss is right, a gradient is not"
+    assert all(np.allclose(a, b) for a, b in zip(mine, right)), "the loss is right, but a gradient is not"
 
 
 # %% [markdown]
 # ## Task 1.2: Addition that broadcasts (4 points)
 #
-# $y = a + b$ passes $g_y$ on to both operands. But NumPy *broadcasts*: a bias of shape (C, 1, 1) is added to a map of
-# shape (N, C, H, W) as if it had been repeated for every image and every pixel. Each $b_c$ is then used $N H W$ times,
-# and a gradient is a sum over all uses:
+# The backward of $y = a + b$ passes $g_y$ on to both operands. But NumPy *broadcasts*: a bias of shape (C, 1, 1) is
+# added to a map of shape (N, C, H, W) as if the bias were repeated for every image and every pixel. Each $b_c$ is then
+# used $N H W$ times, and its gradient is the sum over all uses:
 #
 # $$g_{b,c} = \sum_{n,i,j} (g_y)_{n,c,i,j}.$$
 #
-# In general: the gradient is summed over every axis along which the operand was repeated, and has the operand's shape.
-# There are two kinds of such axes: those that the operand does not have (they stand in front), and those where its
-# length is 1. Either operand may be the smaller one, or both: (3, 1) + (1, 4).
+# In general, sum the gradient over every axis along which the operand was repeated; the result has the operand's shape.
+# There are two kinds of such axes: leading axes that the operand does not have, and axes where its length is 1. Either
+# operand may be repeated, or both: (3, 1) + (1, 4).
 #
-# With equal shapes this is the paper's fusion of a coarse score map and a skip (§4.2): the sum sends the *same*
-# gradient into the deep stream and into the shallow one.
+# With equal shapes this is how the paper adds a coarse score map and a skip (§4.2): the sum sends the *same* gradient
+# into the deep stream and into the shallow one.
 
 
 # %%
@@ -134,7 +136,7 @@ class Add(mf.Function):
         ### END SOLUTION
 
     def backward(self, gy):
-        """The gradients of a and b, each of its operand's shape."""
+        """The gradients of a and b, each in its operand's shape."""
         ### BEGIN SOLUTION
         gradients = []
         for shape in self.saved:
@@ -153,12 +155,12 @@ def test_bias_counts_its_uses():
     Add()(x, b).backward(np.ones((2, 3, 4, 5)))
     assert b.grad.shape == (3, 1, 1), f"the gradient has the shape {b.grad.shape}, the bias (3, 1, 1)"
     assert (b.grad == 40).all(), f"the gradient is {b.grad.ravel()}, it should be 40 everywhere"
-    assert (x.grad == 1).all(), "the map is used once"
+    assert (x.grad == 1).all(), "each element of the map is used once: its gradient should be 1"
 
 
 @check
 def test_fcn_fuses_with_my_addition():
-    """1.2 An FCN-8s fuses its skips with my Add: same loss, same gradients"""
+    """1.2 An FCN-8s adds its skips with my Add: same loss, same gradients"""
     model, image, labels = scene()
     right = loss_and_gradients(model, image, labels)
     with mf.override(Add=Add):
@@ -169,17 +171,17 @@ def test_fcn_fuses_with_my_addition():
 # %% [markdown]
 # ## Task 1.3: In which order? (4 points)
 #
-# A network with skips is no chain: a map is used twice, and its gradient is the *sum* of what both users send back.
-# Consider
+# A network with skips is not a chain: a map is used twice, and its gradient is the *sum* of the gradients from both
+# uses. Consider
 #
 # ```
 # b = a + a;   c = b + b        so c = 4a
 # ```
 #
 # The naive recursion "take a gradient, run backward, pass the results on to the inputs" reaches b twice, with half of
-# its gradient each time: with $n$ such lines it makes $2^n$ steps. Running b at its first visit only would lose the
-# second half; running it at each with all that has arrived so far would pass the first half on twice. The right rule:
-# **a node may run when every node that uses its output has run.** An order like this exists because a graph of
+# its gradient each time; with $n$ such lines it makes $2^n$ steps. If b runs only at its first visit, the second half
+# is lost. If b runs at each visit with the sum of all gradients so far, it passes the first half on twice. The right
+# rule: **a node may run only after every node that uses its output.** Such an order exists because a graph of
 # computations has no cycle.
 #
 # A node is a `Function`, and you can walk from it:
@@ -189,14 +191,14 @@ def test_fcn_fuses_with_my_addition():
 # x.creator        the node that computed tensor x; None for a leaf (an image, a weight)
 # ```
 #
-# Write the function that `y.backward(order=backward_order)` calls with the last node. The nodes can be thousands, one
-# after another: Python's recursion ends at a depth of 1000.
+# Write the function that `y.backward(order=backward_order)` calls with the last node. Do not use recursion: there can
+# be thousands of nodes in a chain, and Python allows a recursion depth of 1000.
 
 
 # %%
 # Task 1.3
 def backward_order(last):
-    """`last` and all nodes it was computed from, in a list: each once, and after all nodes that use its output."""
+    """A list of `last` and all nodes it was computed from: each once, and after all nodes that use its output."""
     ### BEGIN SOLUTION
     uses, waiting = {last: 0}, [last]  # how often each node's output is used
     while waiting:
@@ -207,7 +209,7 @@ def backward_order(last):
                     waiting.append(x.creator)
                 uses[x.creator] += 1
     order = [last]
-    for node in order:  # grows while it is walked
+    for node in order:  # the loop appends to the list
         for x in node.inputs:
             if x.creator is not None:
                 uses[x.creator] -= 1
@@ -220,10 +222,10 @@ def backward_order(last):
 # %%
 # Setup
 def draw(order):
-    """The nodes of an order as a drawing: the later a node may run, the further left; the numbers are the visits."""
+    """Draw the nodes of an order, numbered in that order; the later a node may run, the further left it is."""
     import matplotlib.pyplot as plt
 
-    column = {order[0]: 0}  # the longest way from the last node
+    column = {order[0]: 0}  # length of the longest path from the last node
     for node in order:
         for x in node.inputs:
             if x.creator in order:
@@ -273,18 +275,18 @@ def test_c_is_four_times_a():
 
 @check
 def test_a_node_waits_for_all_its_users():
-    """1.3 A long way and a short one: the node where they part comes last"""
+    """1.3 A node used by a long path and a short one comes after both"""
     a = mf.Tensor(np.ones(3), requires_grad=True)
     first = mf.ops.exp(a)
     y = mf.ops.exp(mf.ops.exp(first)) + first
     order = list(backward_order(y.creator))
     assert len(order) == 4, f"there are 4 nodes, the order has {len(order)}"
-    assert order[-1] is first.creator, "the first node has two users, and must wait for both"
+    assert order[-1] is first.creator, "two nodes use the output of the first node: it must come after both"
 
 
 @check
 def test_fcn_goes_back_in_my_order():
-    """1.3 An FCN-8s has the same gradients in my order; the picture numbers its last nodes"""
+    """1.3 An FCN-8s has the same gradients in my order; the picture shows the first 14 nodes of it"""
     model, image, labels = scene()
     right = loss_and_gradients(model, image, labels)
     mine = loss_and_gradients(model, image, labels, order=backward_order)
@@ -296,23 +298,24 @@ def test_fcn_goes_back_in_my_order():
 # %% [markdown]
 # ## Task 1.4: The numerical gradient (4 points)
 #
-# To check a derivative one needs another way to it. For a cotangent $v$ of the shape of $y$, the number $\varphi(x) =
-# \langle v, f(x)\rangle = \sum_j v_j f_j(x)$ has the gradient $J^\mathsf{T} v$: just what backward gives for $g_y =
-# v$. Moving one element of $x$ a little in both directions,
+# To check a derivative, compute it in a second way. For a cotangent $v$ of $y$'s shape, the number $\varphi(x) =
+# \langle v, f(x)\rangle = \sum_j v_j f_j(x)$ has the gradient $J^\mathsf{T} v$, which is what backward returns for
+# $g_y = v$. Move one element of $x$ a little in both directions:
 #
 # $$\frac{\partial\varphi}{\partial x_i} = \frac{\varphi(x + h\,e_i) - \varphi(x - h\,e_i)}{2h} + O(h^2).$$
 #
-# Both directions: the one-sided quotient is wrong by $O(h)$, for the bend of $f$; here the bends cancel. Why not
-# $h \to 0$? The difference of two nearly equal numbers is rounded to $\varepsilon\,\varphi$, and the quotient to
-# $\varepsilon\,\varphi/h$. The picture shows both.
+# Why both directions? The one-sided quotient has an error of $O(h)$ from the second derivative of $f$; here these
+# errors cancel. Why not a much smaller $h$? The difference of two nearly equal numbers has a rounding error of about
+# $\varepsilon\,\varphi$ ($\varepsilon = 2.2 \cdot 10^{-16}$), so the quotient has one of $\varepsilon\,\varphi/h$. The
+# picture shows both errors.
 
 
 # %%
 # Task 1.4
 def numerical_gradient(f, x, v, h=1e-5):
-    """The gradient of ⟨v, f(x)⟩, an array like x, by central differences with step h.
+    """The gradient of ⟨v, f(x)⟩ by central differences with step h: an array of x's shape.
 
-    f takes an array like x and returns one like v; x is float64, of any shape, and unchanged afterwards.
+    f takes an array of x's shape and returns one of v's shape; x is float64, of any shape, and must not be changed.
     """
     ### BEGIN SOLUTION
     gradient = np.zeros_like(x)
@@ -332,12 +335,12 @@ def test_slopes_of_a_parabola():
     x, v = np.array([[1.0, -2.0, 3.0]]), np.array([[1.0, 10.0, 100.0]])
     slopes = numerical_gradient(lambda x: x**2, x, v, h=0.1)
     assert slopes.shape == (1, 3), f"the shape is {slopes.shape}, it should be (1, 3)"
-    assert np.allclose(slopes, [[2, -40, 600]]), f"the slopes, times v, are {slopes}, they should be [[2, −40, 600]]"
+    assert np.allclose(slopes, [[2, -40, 600]]), f"the slopes times v are {slopes}, they should be [[2, −40, 600]]"
 
 
 @check
 def test_backward_agrees_with_differences():
-    """1.4 It agrees with backward of a convolution; the picture: the error, step by step"""
+    """1.4 It agrees with backward of a convolution; the picture shows the error for each step h"""
     rng = np.random.default_rng(0)
     w, v = rng.standard_normal((2, 1, 2, 2)), rng.standard_normal((1, 2, 2, 3))
 
@@ -354,7 +357,7 @@ def test_backward_agrees_with_differences():
     with mf.viz.styled():
         figure, ax = plt.subplots(figsize=(5.6, 3), layout="constrained")
         ax.loglog(steps, errors, "o-", label="yours")
-        ax.loglog(steps[:12], errors[2] * (steps[:12] / steps[2]) ** 2, "--", lw=1, label="h²: f is no parabola")
+        ax.loglog(steps[:12], errors[2] * (steps[:12] / steps[2]) ** 2, "--", lw=1, label="h²: third derivative of f")
         ax.loglog(steps[8:], 2.2e-16 / steps[8:], "--", lw=1, label="ε/h: rounding")
         ax.set(xlabel="step h", title="Error of the numerical gradient")
         ax.legend()
@@ -365,20 +368,19 @@ def test_backward_agrees_with_differences():
 # %% [markdown]
 # ## Task 1.5: The gradient checker (5 points)
 #
-# Element by element, a layer with a million weights takes two million forward passes. One direction is enough, if it is
-# random: with $v$ and $d$ drawn from `rng`,
+# Element by element, a layer with a million weights needs two million forward passes. One random direction is enough:
+# with $v$ and $d$ drawn from `rng`,
 #
 # $$\langle \underbrace{J^\mathsf{T} v}_{\text{backward}(v)},\; d\rangle
 #  \;=\; \frac{\langle v,\, f(x + h d)\rangle - \langle v,\, f(x - h d)\rangle}{2h} + O(h^2),$$
 #
-# and a wrong gradient has next to no chance to fulfil it. The cotangent must be random, too: the outputs of a softmax
-# add up to 1 whatever $x$ is, so that for $v = (1, …, 1)$ its gradient is 0, and a backward that always returns 0
-# would pass.
+# and a wrong gradient almost never satisfies it. The cotangent must be random, too: the outputs of a softmax add up to
+# 1 for every $x$, so for $v = (1, …, 1)$ the right gradient is 0, and a backward that always returns 0 would pass.
 #
-# Then decide. Compare relative to the size of the numbers: the checker shall serve for functions of the size 1e-9 and
-# of the size 1e6. A right gradient agrees to about 1e-8 here; one that is wrong by a part in a thousand must be
-# refused. Mind three traps: a gradient that is zero, rightly; one with NaN in it; one of another shape, which
-# broadcasting would hide.
+# Then decide whether the two sides agree. Compare them relative to the size of the numbers: the checker must work for
+# functions with values around 1e-9 and around 1e6. A right gradient agrees to about 1e-8 here; refuse one that is wrong
+# by a thousandth. Three cases need care: a right gradient that is zero; a gradient that contains NaN; a gradient of
+# another shape, which broadcasting would hide.
 
 
 # %%
@@ -386,7 +388,8 @@ def test_backward_agrees_with_differences():
 def gradients_agree(forward, backward, x, rng):
     """Whether `backward` is the gradient of `forward` at x (float64): True or False.
 
-    forward takes an array like x and returns y; backward takes an array like y and returns the gradient at x.
+    forward takes an array of x's shape and returns y; backward takes an array of y's shape and returns the gradient of
+    ⟨that array, y⟩ at x.
     """
     ### BEGIN SOLUTION
     h, y = 1e-5, forward(x)
@@ -403,7 +406,7 @@ def gradients_agree(forward, backward, x, rng):
 
 # %%
 def softmax(x):
-    """Over the last axis."""
+    """Softmax over the last axis."""
     e = np.exp(x - x.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
 
@@ -418,7 +421,9 @@ def test_checker_accepts_what_is_right():
         return y * (gy - (gy * y).sum(axis=-1, keepdims=True))
 
     for seed in range(5):
-        assert gradients_agree(softmax, right, x, np.random.default_rng(seed)), f"it is refused, with seed {seed}"
+        assert gradients_agree(softmax, right, x, np.random.default_rng(seed)), (
+            f"your checker refuses it, with seed {seed}"
+        )
 
 
 @check
@@ -432,7 +437,7 @@ def test_checker_refuses_what_is_wrong():
 
 @check
 def test_checker_on_operations():
-    """1.5 It accepts the framework's own convolution, and refuses it with its filters turned round"""
+    """1.5 It accepts the gradient of the framework's convolution, and refuses the one with flipped filters"""
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((1, 2, 4, 5)), rng.standard_normal((3, 2, 2, 3))
     one = ((1, 1), (0, 0), (1, 1), 1)
@@ -446,33 +451,33 @@ def test_checker_on_operations():
     def turned(gy):
         return mf.kernels.conv2d_grad_input(gy, w[:, :, ::-1, ::-1], x.shape, *one)
 
-    assert gradients_agree(forward, backward, x, rng), "the right one is refused"
-    assert not gradients_agree(forward, turned, x, rng), "the wrong one is accepted"
+    assert gradients_agree(forward, backward, x, rng), "the right gradient is refused"
+    assert not gradients_agree(forward, turned, x, rng), "the gradient with flipped filters is accepted"
 
 
 # %% [markdown]
 # ## Task 1.6: A test of your own (7 points)
 #
-# Max pooling, which makes the paper's maps coarse, is easily almost right. Write the test that tells: a function that
-# is given an implementation, tries it, and raises an AssertionError (with `assert`) if it is wrong. It will be given
-# right ones, which it must let pass, and wrong ones. The kernel has this contract:
+# An implementation of max pooling can easily be almost right. Write a test for it: a function that takes an
+# implementation, calls it, and raises an AssertionError (with `assert`) if a result is wrong. The grader calls your
+# test with right implementations, which must pass, and with wrong ones. The kernel has this contract:
 #
 # ```
 # max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode) -> (y, index)
 # ```
 #
 # x is (N, C, H, W); `kernel_size`, `stride`, `padding` and `dilation` are pairs (h, w) as in convolution; y is (N, C,
-# OH, OW). Each cell of y is the maximum of its window; outside the image is $-\infty$ (not 0: a window of negative
-# numbers at the border has a negative maximum). `index`, of y's shape, is the tap number $u\,k_w + v$ of the maximum
-# within its window, of the **first** one in row-major order if several are equal: backward sends the gradient there,
-# and nowhere else.
+# OH, OW). Each cell of y is the maximum of its window; values outside the image count as $-\infty$ (not 0: a window of
+# negative numbers at the border has a negative maximum). `index`, of y's shape, is the tap number $u\,k_w + v$ of the
+# maximum within its window. If several are equal, it is the **first** one in row-major order: backward sends the
+# gradient to that cell only.
 #
-# Without `ceil_mode` only windows that fit count, $OH = \lfloor (H + 2p - d(k-1) - 1)/s \rfloor + 1$. With it the
-# fraction is rounded *up*: a last window may stick out at the end, if it begins inside the image or its leading
+# Without `ceil_mode` only windows that fit count, $OH = \lfloor (H + 2p - d(k-1) - 1)/s \rfloor + 1$. With `ceil_mode`
+# the fraction is rounded *up*: a last window may reach beyond the end, if it begins inside the image or its leading
 # padding.
 #
-# Think of what could be wrong, one thing at a time, and find the input that would show it. Numbers worked out by hand
-# are good; so is a slow loop to compare with.
+# List the possible errors one by one, and for each find an input that shows it. Expected values computed by hand are
+# good; so is a comparison with slow loops.
 
 
 # %%
@@ -500,7 +505,7 @@ def examine_max_pool(max_pool2d):
 
 
 def slow_max_pool(x, kernel_size, stride, padding, dilation, ceil_mode):
-    """What is right, in loops (yours to write, if you want to compare with it)."""
+    """Max pooling in loops; optional, if you want to compare with it."""
     ### BEGIN SOLUTION
     sizes = []
     for n, k, s, p, d in zip(x.shape[2:], kernel_size, stride, padding, dilation):
@@ -529,14 +534,14 @@ def is_caught(wrong):
 
 @check
 def test_my_test_passes_right_kernels():
-    """1.6 My test lets the library's two kernels pass, the loops and the vectorised one"""
+    """1.6 My test accepts the library's two kernels, the loops and the vectorised one"""
     for kernel in (mf.kernels.reference.max_pool2d, mf.kernels.textbook.max_pool2d):
         examine_max_pool(kernel)
 
 
 @check
 def test_my_test_catches_wrong_kernels():
-    """1.6 My test catches a minimum, and a kernel that ignores the padding (the hidden ones are twenty-four)"""
+    """1.6 My test catches a minimum, and a kernel that ignores the padding (the grader tries twenty-four)"""
     kernel = mf.kernels.textbook.max_pool2d
 
     def minimum(x, *geometry):
@@ -546,5 +551,5 @@ def test_my_test_catches_wrong_kernels():
     def unpadded(x, kernel_size, stride, padding, dilation, ceil_mode):
         return kernel(x, kernel_size, stride, (0, 0), dilation, ceil_mode)
 
-    assert is_caught(minimum), "it lets a minimum pass"
-    assert is_caught(unpadded), "it lets a kernel pass that ignores the padding"
+    assert is_caught(minimum), "your test accepts a kernel that takes the minimum"
+    assert is_caught(unpadded), "your test accepts a kernel that ignores the padding"

@@ -1,21 +1,21 @@
 # %% [markdown]
 # # A2 · Convolution, forwards and backwards
 #
-# A convolutional layer lays a small filter over every window of its input and takes the dot product (the paper's
-# equation (1), with $f$ a weighted sum):
+# A convolutional layer places a small filter on every window of its input and takes the dot product (the paper's
+# equation (1), with a weighted sum for $f$):
 #
 # $$y_{n,o,i,j} = \sum_{c,u,v} w_{o,c,u,v}\; x_{n,\,c,\,s\,i - p + d\,u,\;s\,j - p + d\,v}$$
 #
-# with stride $s$, padding $p$, dilation $d$; outside the image $x$ is zero. Written as loops this is seven of them
-# deep. You will write it as **one matrix product**, find both gradients by asking where each product of the sum goes,
-# and run all of it inside a complete FCN.
+# with stride $s$, padding $p$, dilation $d$; outside the image $x$ is zero. As loops, this is seven nested loops. You
+# will write it as **one matrix product**, derive both gradients from it, and run everything inside a complete FCN.
 #
-# Every task asks for one *kernel*: a function of arrays, with the signature of the library's own. Pairs are (h, w);
-# arrays are (N, C, H, W) and may be float32 or float64: your result has the type of the input. Leave your inputs as
-# they are. Where a task builds on an earlier one, call it by its name (`im2col`): if yours is not right yet,
-# `mf.kernels.im2col` does the same, so that nothing stops you; the grader, too, puts the library's in its place.
+# Every task asks for one *kernel*: a function of arrays, with the same signature as the library's. Pairs are (h, w).
+# Arrays are (N, C, H, W), float32 or float64; your result has the dtype of the input. Do not change the inputs in
+# place. If a task builds on an earlier one, call your function by its name (`im2col`). If yours is not right yet, use
+# `mf.kernels.im2col` meanwhile, which computes the same. The grader also replaces earlier answers by the library's.
 #
-# Each check below says ✓, ✗ or · (not yet). You may also run them all with `python -m pytest a2_convolution.py`.
+# Each check below prints ✓ (passed), ✗ (failed) or · (not yet). You can also run all of them with `python -m pytest
+# a2_convolution.py`.
 
 # %%
 # Setup
@@ -26,14 +26,14 @@ from minifcn.course import check
 
 
 def out_size(n, k, s, p, d):
-    """How many windows fit along an axis of n cells."""
+    """The number of windows that fit along an axis of n cells."""
     return (n + 2 * p - d * (k - 1) - 1) // s + 1
 
 
 # %% [markdown]
 # ## Task 2.1: Every window as a column (4 points)
 #
-# Lay out every window of $x$ as a column of $C\,k_h\,k_w$ numbers, one column an output cell. Row $(c, u, v)$ of column
+# Write every window of $x$ as a column of $C\,k_h\,k_w$ numbers, one column per output cell. Row $(c, u, v)$ of column
 # $(i, j)$ holds $x_{c,\,s\,i - p + d\,u,\;s\,j - p + d\,v}$, or zero outside the image:
 #
 # ```
@@ -47,7 +47,7 @@ def out_size(n, k, s, p, d):
 # %%
 # Task 2.1
 def im2col(x, kernel_size, stride, padding, dilation):
-    """Every window as a column: (N, C, H, W) -> (N, C·kh·kw, OH·OW); all else are pairs (h, w)."""
+    """Every window as a column: (N, C, H, W) -> (N, C·kh·kw, OH·OW); the other arguments are pairs (h, w)."""
     ### BEGIN SOLUTION
     N, C, H, W = x.shape
     (kh, kw), (sh, sw), (ph, pw), (dh, dw) = kernel_size, stride, padding, dilation
@@ -75,36 +75,35 @@ def test_windows_of_a_ramp():
 
 @check
 def test_padding_and_stride_of_columns():
-    """2.1 Padding brings zeros, stride leaves windows out"""
+    """2.1 Padding adds zeros, stride skips windows"""
     cols = im2col(np.ones((1, 2, 4, 5), "float32"), (3, 3), (2, 1), (1, 0), (1, 1))
     assert cols.shape == (1, 18, 6), f"the shape is {cols.shape}, it should be (1, 18, 6)"
-    assert cols.dtype == "float32", f"the type is {cols.dtype}, it should be that of x, float32"
+    assert cols.dtype == "float32", f"the dtype is {cols.dtype}, it should be that of x, float32"
     assert (cols[0, :3, :3] == 0).all() and (cols[0, 3:9] == 1).all(), "the first row of windows begins above the image"
 
 
 # %% [markdown]
-# Your function *is* a kernel now. With `mf.override` the whole framework runs on it: here an FCN-8s, whose every
-# convolution calls it.
+# Your function is now a kernel of the framework: with `mf.override`, every convolution of an FCN-8s calls it.
 
 
 # %%
 @check
 def test_fcn_runs_on_my_im2col():
-    """2.1 An FCN-8s gives the same scores with my im2col in it"""
+    """2.1 An FCN-8s computes the same maps with my im2col"""
     model = mf.models.fcn8s_mini(num_classes=3, width=0.25)
     image = np.random.default_rng(0).standard_normal((1, 3, 32, 40)).astype("float32")
     right = model.trunk.features(mf.Tensor(image), ["pool3"])["pool3"].numpy()
     with mf.override(im2col=im2col):
         mine = model.trunk.features(mf.Tensor(image), ["pool3"])["pool3"].numpy()
-    assert np.allclose(mine, right, atol=1e-4), "its third map differs"
+    assert np.allclose(mine, right, atol=1e-4), "its map pool3 differs"
 
 
 # %% [markdown]
 # ## Task 2.2: Convolution as one matrix product (4 points)
 #
 # With the windows as columns, and each filter as a row of $C\,k_h\,k_w$ numbers, the sum over $(c, u, v)$ *is* a
-# matrix product. With `groups` $= G$ the channels are cut into $G$ parts, and so are the filters: the filters of a
-# part see the channels of theirs alone, so $w$ is $(O, C/G, k_h, k_w)$, and there are $G$ products, side by side.
+# matrix product. With `groups` $= G$ the channels are divided into $G$ groups, and so are the filters. The filters of a
+# group see only its channels, so $w$ is $(O, C/G, k_h, k_w)$, and there are $G$ independent matrix products.
 
 
 # %%
@@ -133,26 +132,26 @@ def test_convolution_by_hand():
 
 @check
 def test_filters_are_not_flipped():
-    """2.2 It is a cross-correlation: the filter is not turned round"""
+    """2.2 It is a cross-correlation: the filter is not flipped"""
     y = conv2d(np.arange(4.0).reshape(1, 1, 2, 2), np.array([[[[1.0, 0], [0, 0]]]]), (1, 1), (0, 0), (1, 1), 1)
-    assert y.item() == 0, f"the filter's top left tap meets the image's top left pixel, 0, not {y.item()}"
+    assert y.item() == 0, f"the filter's top left tap should meet the image's top left pixel: 0, not {y.item()}"
 
 
 # %% [markdown]
 # ## Task 2.3: Columns back to an image (4 points)
 #
-# `col2im` takes columns and *adds* each number where its window lay. It is not the inverse of `im2col`: a pixel that
-# lies in nine windows receives nine numbers. It is its **adjoint**: for all $x$ and all columns $z$,
+# `col2im` takes columns and *adds* each number to the pixel that it came from. It is not the inverse of `im2col`: a
+# pixel that lies in nine windows receives nine numbers. It is its **adjoint**: for all $x$ and all columns $z$,
 #
 # $$\langle \mathrm{im2col}(x), z\rangle = \langle x, \mathrm{col2im}(z)\rangle ,$$
 #
-# and this is why the gradient of one is the other. The check uses just this.
+# and this is why the gradient of one is the other. The check tests this equation.
 
 
 # %%
 # Task 2.3
 def col2im(cols, x_shape, kernel_size, stride, padding, dilation):
-    """Every column added back where its window lay: (N, C·kh·kw, OH·OW) -> x_shape."""
+    """Add every column back to the pixels of its window: (N, C·kh·kw, OH·OW) -> x_shape."""
     ### BEGIN SOLUTION
     N, C, H, W = x_shape
     (kh, kw), (sh, sw), (ph, pw), (dh, dw) = kernel_size, stride, padding, dilation
@@ -170,9 +169,9 @@ def col2im(cols, x_shape, kernel_size, stride, padding, dilation):
 # %%
 @check
 def test_col2im_counts_windows():
-    """2.3 Columns of ones say in how many windows each pixel lies"""
+    """2.3 Columns of ones count the windows in which each pixel lies"""
     x = col2im(np.ones((1, 4, 4)), (1, 1, 3, 3), (2, 2), (1, 1), (0, 0), (1, 1))
-    assert (x[0, 0] == [[1, 2, 1], [2, 4, 2], [1, 2, 1]]).all(), f"they say\n{x[0, 0]}"
+    assert (x[0, 0] == [[1, 2, 1], [2, 4, 2], [1, 2, 1]]).all(), f"the counts are\n{x[0, 0]}"
 
 
 @check
@@ -185,15 +184,15 @@ def test_col2im_is_the_adjoint():
 # %% [markdown]
 # ## Task 2.4: The gradient that flows on (4 points)
 #
-# Convolution is a matrix product, $Y = W\,\mathrm{im2col}(x)$. If $g_y$ arrives from above, the columns receive
-# $W^\mathsf{T} g_y$, and the image receives them through the adjoint of `im2col`. (Run *forwards*, this very kernel
-# is the transposed convolution with which the paper upsamples, §3.3.)
+# Convolution is a matrix product, $Y = W\,\mathrm{im2col}(x)$. For the upstream gradient $g_y$, the gradient of the
+# columns is $W^\mathsf{T} g_y$, and the adjoint of `im2col` adds it up into the gradient of the image. (The same kernel
+# used in the *forward* pass is the transposed convolution with which the paper upsamples, §3.3.)
 
 
 # %%
 # Task 2.4
 def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
-    """The gradient of x, given that of y (N, O, OH, OW)."""
+    """The gradient of x, given gy, the gradient of y (N, O, OH, OW)."""
     ### BEGIN SOLUTION
     N, O, OH, OW = gy.shape
     rows = w.reshape(groups, O // groups, -1)
@@ -215,15 +214,15 @@ def test_gradient_of_the_input():
 # %% [markdown]
 # ## Task 2.5: The gradient that teaches (4 points)
 #
-# Every use of a weight adds to its gradient: $w_{o,c,u,v}$ was used once for each output cell of each image, so its
-# gradient is a sum over $n, i, j$. As a matrix product: $g_W = g_y\,\mathrm{im2col}(x)^\mathsf{T}$, summed over the
-# images.
+# Every use of a weight adds to its gradient. $w_{o,c,u,v}$ is used once for each output cell of each image, so its
+# gradient is a sum over $n, i, j$. As a matrix product it is $g_W = g_y\,\mathrm{im2col}(x)^\mathsf{T}$, summed over
+# the images.
 
 
 # %%
 # Task 2.5
 def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
-    """The gradient of w, given that of y (N, O, OH, OW)."""
+    """The gradient of w, given gy, the gradient of y (N, O, OH, OW)."""
     ### BEGIN SOLUTION
     N, O, OH, OW = gy.shape
     cols = im2col(x, w_shape[2:], stride, padding, dilation).reshape(N, groups, -1, OH * OW)
@@ -245,8 +244,8 @@ def test_gradient_of_the_weights():
 # %% [markdown]
 # ## All of it, in a network that learns
 #
-# Your kernels now carry an FCN-8s through three steps of training: forwards, backwards, update. The picture shows what
-# that has changed of one filter of its first layer.
+# An FCN-8s now trains for three steps on your kernels: forward, backward, update. The picture shows how one filter of
+# its first layer changes.
 
 
 # %%

@@ -1,16 +1,17 @@
 # %% [markdown]
 # # A3 · Down and up again: pooling and transposed convolution
 #
-# An FCN halves its maps five times, and must then come back to the pixels. On the way down a **max pooling** keeps
-# the largest number of each window. On the way up a **transposed convolution** puts a copy of a filter, times the
-# cell's number, where each cell stood (§3.3). You will write both, and their gradients, and make the upward one
-# interpolate. Notebooks 03 and 09 tell the same story in pictures.
+# An FCN halves the size of its maps five times, and must then return to the resolution of the image. On the way down,
+# **max pooling** keeps the largest number of each window. On the way up, a **transposed convolution** adds, for each
+# cell, a copy of a filter times the cell's number to the output (§3.3). You will write both and their gradients, and
+# the filter that makes upsampling an interpolation. Notebooks 03 and 09 show the same in pictures.
 #
-# Pairs are (h, w); arrays are (N, C, H, W), float32 or float64, and your result has the type of the input. Leave your
-# inputs as they are. Where a task builds on an earlier one, call it by its name: if yours is not right yet, take the
-# library's (`mf.kernels.shapes.pool_size`) and go on. The grader, too, puts it in the place of yours.
+# Pairs are (h, w). Arrays are (N, C, H, W), float32 or float64, and your result has the dtype of the input. Do not
+# change the inputs in place. If a task builds on an earlier one, call your function by its name. If yours is not right
+# yet, use the library's (`mf.kernels.shapes.pool_size`) meanwhile. The grader also replaces earlier answers by the
+# library's.
 #
-# Each check below says ✓, ✗ or · (not yet). You may also run them all with
+# Each check below prints ✓ (passed), ✗ (failed) or · (not yet). You can also run all of them with
 # `python -m pytest a3_pooling_upsampling.py`.
 
 # %%
@@ -24,25 +25,25 @@ from minifcn.kernels.shapes import pair
 # %% [markdown]
 # ## Task 3.1: How many windows? (3 points)
 #
-# Windows of $k$ cells, dilation $d$, reach over $k_d = d\,(k - 1) + 1$ cells. Laid every $s$ cells on $n$ cells with
-# a padding of $p$ on both sides, how many are there? If the last one must lie inside, round down; if it may hang over
-# the end and is clipped there (`ceil_mode`), round up:
+# A window of $k$ cells with dilation $d$ spans $k_d = d\,(k - 1) + 1$ cells. How many windows, one every $s$ cells, are
+# there on $n$ cells with a padding of $p$ on both sides? If the last window must lie inside, round down. If it may
+# reach beyond the end and is clipped there (`ceil_mode`), round up:
 #
 # $$n' = \left\lfloor \frac{n + 2p - k_d}{s} \right\rfloor + 1 \qquad\text{or}\qquad
 # n' = \left\lceil \frac{n + 2p - k_d}{s} \right\rceil + 1 .$$
 #
-# Rounding up has a catch: the last window could lie wholly outside, and its maximum would be $-\infty$. So in ceil
-# mode a window must **start inside the image or its leading padding**: if $(n' - 1)\,s \ge n + p$, there is one less.
-# One less is enough, as long as $p \le k_d$.
+# Rounding up has a problem: the last window could lie completely outside, and its maximum would be $-\infty$. So in
+# ceil mode a window must **start inside the image or its leading padding**: if $(n' - 1)\,s \ge n + p$, there is one
+# window less. (One less is enough, as long as $p \le k_d$.)
 #
-# The paper's nets were written in Caffe, which rounds poolings up (and convolutions down). That is how the 698 pixels
-# of a padded picture become 349, **175**, **88**, 44, 22 in FCN-VGG16, and not 349, 174, 87, 43, 21.
+# The paper's nets were written in Caffe, which rounds up for pooling (and down for convolution). Therefore the 698
+# pixels of a padded picture become 349, **175**, **88**, 44, 22 in FCN-VGG16, and not 349, 174, 87, 43, 21.
 
 
 # %%
 # Task 3.1
 def pool_size(n, kernel, stride, padding, dilation=1, ceil_mode=False):
-    """How many windows a pooling has along an axis of n cells: an int."""
+    """The number of pooling windows along an axis of n cells, as an int."""
     ### BEGIN SOLUTION
     room = n + 2 * padding - dilation * (kernel - 1) - 1
     if not ceil_mode:
@@ -55,7 +56,7 @@ def pool_size(n, kernel, stride, padding, dilation=1, ceil_mode=False):
 # %%
 @check
 def test_rounding_down_and_up():
-    """3.1 Windows of 3 every 2 cells: 2 on five cells; 2 on six, or 3 if the last may be clipped"""
+    """3.1 Windows of 3, one every 2 cells: 2 on five cells; 2 on six, or 3 if the last may be clipped"""
     sizes = [pool_size(n, 3, 2, 0, 1, up) for n, up in ((5, False), (5, True), (6, False), (6, True))]
     assert sizes == [2, 2, 2, 3], f"you count {sizes}, it should be [2, 2, 2, 3]"
 
@@ -71,7 +72,7 @@ def test_last_window_starts_inside():
 
 @check
 def test_poolings_of_vgg16():
-    """3.1 The poolings of FCN-8s-VGG16 shrink a picture of 500×375 as your function says"""
+    """3.1 My function computes the sizes of FCN-8s-VGG16's pooled maps for a picture of 500×375"""
     model = mf.models.fcn8s_vgg16(width=1 / 16)
     pools = [f"pool{i}" for i in range(1, 6)]
     with mf.shapes_only():
@@ -85,23 +86,23 @@ def test_poolings_of_vgg16():
 # %% [markdown]
 # ## Task 3.2: The largest of each window (5 points)
 #
-# Equation (1) of the paper with $f$ a maximum:
+# This is equation (1) of the paper with a maximum for $f$:
 #
 # $$y_{n,c,i,j} = \max_{u,v}\; x_{n,\,c,\,s\,i - p + d\,u,\;s\,j - p + d\,v}$$
 #
-# **Outside the image $x$ is $-\infty$**, not 0: a zero would win over negative numbers. The backward pass will need
-# to know which cell won. One small number tells: the tap $u\,k_w + v$. If several cells are largest, **the first
-# one** in reading order wins. Return $y$ and the index, the latter as `uint8` (no window here has more than 256
-# taps): an eighth of what NumPy's own int64 would take, in a map that lives until the backward pass.
+# **Outside the image $x$ counts as $-\infty$**, not 0: a zero would be larger than negative numbers. The backward pass
+# needs the position of each maximum. The tap number $u\,k_w + v$ is enough. If several cells are largest, take **the
+# first one** in row-major order. Return $y$ and this index, the latter as `uint8` (no window here has more than 256
+# taps): it stays in memory until the backward pass, and takes an eighth of NumPy's default, int64.
 #
-# As in A2, a loop over the taps is enough. In ceil mode the last window may reach further than the padding: pad the
-# end by as much as it needs.
+# As in A2, a loop over the taps is enough. In ceil mode the last window may reach beyond the padding: then pad the end
+# by more.
 
 
 # %%
 # Task 3.2
 def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
-    """The maximum of each window (N, C, OH, OW), and the number of the tap it was at, as uint8."""
+    """The maximum of each window (N, C, OH, OW), and the number of its tap, as uint8."""
     ### BEGIN SOLUTION
     out, pads = [], [(0, 0), (0, 0)]
     for n, k, s, p, d in zip(x.shape[2:], kernel_size, stride, padding, dilation):
@@ -124,24 +125,24 @@ def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
 # %%
 @check
 def test_maximum_by_hand():
-    """3.2 Four windows of 2×2, their maxima and where they were"""
+    """3.2 The maxima of four 2×2 windows, and their taps"""
     x = np.array([[1.0, 5, 2, 2], [3, 4, 2, 2], [0, -1, -4, -3], [-1, 7, -2, -3]]).reshape(1, 1, 4, 4)
     y, index = max_pool2d(x, (2, 2), (2, 2), (0, 0), (1, 1), False)
     assert (y[0, 0] == [[5, 2], [7, -2]]).all(), f"the maxima are\n{y[0, 0]}"
     assert (index[0, 0] == [[1, 0], [3, 2]]).all(), f"the taps are\n{index[0, 0]}\nand should be [[1, 0], [3, 2]]"
-    assert index.dtype == "uint8", f"the index is {index.dtype}"
+    assert index.dtype == "uint8", f"the dtype of the index is {index.dtype}, it should be uint8"
 
 
 @check
 def test_outside_is_lower_than_anything():
-    """3.2 Padding never wins, not even over negative numbers"""
+    """3.2 Padding is never the maximum, not even among negative numbers"""
     y, _ = max_pool2d(np.full((1, 1, 3, 3), -1.0), (3, 3), (2, 2), (1, 1), (1, 1), False)
-    assert (y == -1).all(), f"the image is −1 everywhere, and so are its maxima; you have\n{y[0, 0]}"
+    assert (y == -1).all(), f"the image is −1 everywhere, so its maxima should be −1; you have\n{y[0, 0]}"
 
 
 @check
 def test_clipped_windows():
-    """3.2 In ceil mode the last windows are clipped: nine windows of 3×3, every 2 cells, on 6×6"""
+    """3.2 In ceil mode the last windows are clipped: nine windows of 3×3, one every 2 cells, on 6×6"""
     x = np.random.default_rng(3).permutation(36).astype(float).reshape(1, 1, 6, 6)
     y, index = max_pool2d(x, (3, 3), (2, 2), (0, 0), (1, 1), True)
     assert y.shape == (1, 1, 3, 3), f"there are {y.shape[2]}×{y.shape[3]} windows, not 3×3"
@@ -154,7 +155,7 @@ def test_clipped_windows():
 
 @check
 def test_fcn_pools_with_mine():
-    """3.2 An FCN-8s gives the same scores with your max_pool2d in it"""
+    """3.2 An FCN-8s computes the same scores with my max_pool2d"""
     model = mf.models.fcn8s_mini(pretrained="earth")
     model.eval()
     image = np.random.default_rng(0).standard_normal((1, 3, 44, 60)).astype("float32")
@@ -167,20 +168,20 @@ def test_fcn_pools_with_mine():
 # %% [markdown]
 # ## Task 3.3: The winner takes it all (4 points)
 #
-# A small change of $x$ changes $y_{ij}$ only if it happens at the cell that won window $(i, j)$. So the gradient of
-# $y_{ij}$ goes to that cell, all of it, and nowhere else. Where windows overlap a cell may win several times; then it
-# receives a **sum**:
+# Call the first maximum of a window its winner. A small change of $x$ changes $y_{ij}$ only at the cell that won window
+# $(i, j)$. So that cell receives the whole gradient of $y_{ij}$, and no other cell receives any of it. Where windows
+# overlap, a cell may win several windows; its gradient is then a **sum**:
 #
 # $$g_x[a, b] = \sum_{i,j}\; g_y[i, j]\;\big[(a, b) \text{ won window } (i, j)\big]$$
 #
-# Where did the winner lie? Tap $t$ stands for $u = \lfloor t / k_w \rfloor$ and $v = t \bmod k_w$. (Mind the type:
-# NumPy refuses $-1$ plus a `uint8`. Make it an `int` first.)
+# The index gives the position of the winner: tap $t$ is $u = \lfloor t / k_w \rfloor$, $v = t \bmod k_w$. (NumPy cannot
+# add $-1$ to a `uint8`: convert the index to `int` first.)
 
 
 # %%
 # Task 3.3
 def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, ceil_mode):
-    """The gradient of x (x_shape), given that of y (N, C, OH, OW) and the taps that won."""
+    """The gradient of x (x_shape), given gy, the gradient of y (N, C, OH, OW), and the index of the winners."""
     ### BEGIN SOLUTION
     gx = np.zeros(x_shape, gy.dtype)
     n, c, i, j = np.indices(gy.shape, sparse=True)
@@ -194,7 +195,7 @@ def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, 
 # %%
 @check
 def test_only_winners_receive():
-    """3.3 The gradient goes to the winners, whole"""
+    """3.3 Each winner receives the whole gradient of its window, other cells nothing"""
     gy, index = np.array([[[[10.0, 20], [30, 40]]]]), np.array([[[[1, 0], [3, 2]]]], "uint8")
     gx = max_pool2d_grad(gy, index, (1, 1, 4, 4), (2, 2), (2, 2), (0, 0), (1, 1), False)
     right = [[0, 10, 20, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 30, 40, 0]]
@@ -204,7 +205,7 @@ def test_only_winners_receive():
 
 @check
 def test_twice_a_winner():
-    """3.3 Who wins four windows receives four gradients"""
+    """3.3 A cell that wins four windows receives the sum of four gradients"""
     x = np.zeros((1, 1, 3, 3))
     x[0, 0, 1, 1] = 9
     y, index = mf.kernels.max_pool2d(x, (2, 2), (1, 1), (0, 0), (1, 1), False)
@@ -214,7 +215,7 @@ def test_twice_a_winner():
 
 @check
 def test_gradient_of_pooling():
-    """3.3 Max pooling with your gradient passes the gradient checker"""
+    """3.3 Max pooling with my gradient passes the gradient checker"""
     x = np.random.default_rng(0).standard_normal((2, 2, 6, 7))
     with mf.override(max_pool2d_grad=max_pool2d_grad):
         mf.gradcheck(lambda x: mf.ops.max_pool2d(x, 3, stride=2, padding=1, ceil_mode=True), x)
@@ -222,7 +223,7 @@ def test_gradient_of_pooling():
 
 @check
 def test_fcn_learns_through_mine():
-    """3.3 The gradients of an FCN-8s are the same with yours in it"""
+    """3.3 An FCN-8s has the same gradients with my max_pool2d_grad"""
     image, labels = np.random.default_rng(0).standard_normal((1, 3, 44, 60)), np.zeros((1, 44, 60), int)
     found = []
     for mine in ({}, dict(max_pool2d_grad=max_pool2d_grad)):
@@ -231,15 +232,15 @@ def test_fcn_learns_through_mine():
         with mf.override(**mine):
             mf.ops.cross_entropy(model(mf.Tensor(image.astype("float32"))), labels).backward()
         found.append(model.parameters()[0].grad)
-    assert np.allclose(*found, rtol=1e-3, atol=1e-3 * abs(found[0]).max()), "that of the first layer differs"
+    assert np.allclose(*found, rtol=1e-3, atol=1e-3 * abs(found[0]).max()), "the gradient of the first layer differs"
 
 
 # %% [markdown]
 # ## Task 3.4: Up, by stamping (3 points)
 #
-# Now upwards. To make a map $s$ times larger, §3.3 runs a convolution of stride $s$ *backwards*. On one channel,
-# without padding, that is simple: every cell of $x$ puts a copy of the filter, times its number, into $y$; the copies
-# begin $s$ cells apart and **add up** where they overlap:
+# Now the way up. To make a map $s$ times larger, §3.3 runs a convolution of stride $s$ *backwards*. For one channel
+# without padding this is simple: every cell of $x$ adds a copy of the filter, times its number, to $y$. The copies
+# begin $s$ cells apart, and **add up** where they overlap:
 #
 # $$y_{\,s\,i + u,\; s\,j + v} \mathrel{+}= w_{u,v}\; x_{i,j}$$
 #
@@ -249,7 +250,7 @@ def test_fcn_learns_through_mine():
 # %%
 # Task 3.4
 def upsample(x, w, stride):
-    """One map x (H, W), each cell a copy of w (kh, kw), the copies stride (h, w) apart."""
+    """Upsample one map x (H, W): each cell adds a copy of w (kh, kw); the copies are `stride` (h, w) apart."""
     ### BEGIN SOLUTION
     (H, W), (kh, kw), (sh, sw) = x.shape, w.shape, stride
     y = np.zeros((sh * (H - 1) + kh, sw * (W - 1) + kw), x.dtype)
@@ -263,7 +264,7 @@ def upsample(x, w, stride):
 # %%
 @check
 def test_one_stamp():
-    """3.4 A single cell gives the filter, times its number"""
+    """3.4 A single cell becomes the filter times its number"""
     w = np.arange(6.0).reshape(2, 3)
     y = upsample(np.array([[2.0]]), w, (2, 2))
     assert y.shape == w.shape, f"the shape is {y.shape}, it should be the filter's, (2, 3)"
@@ -282,7 +283,7 @@ def test_stamps_add_up():
 
 @check
 def test_upsampled_scores_of_an_fcn():
-    """3.4 The coarse scores of an FCN-32s, upsampled by its own filter, are what its last layer gives"""
+    """3.4 Upsampling the coarse scores of an FCN-32s with its filter gives the output of its last layer"""
     mf.manual_seed(0)
     model = mf.models.fcn32s_mini(num_classes=3, width=0.25)
     model.heads[""].score_fr.weight.data = np.random.default_rng(0).standard_normal((3, 32, 1, 1)).astype("float32")
@@ -298,35 +299,36 @@ def test_upsampled_scores_of_an_fcn():
 # %% [markdown]
 # ## Task 3.5: Transposed convolution (4 points)
 #
-# In full, with channels, padding and groups, the formula is that of the *gradient of a convolution's input*. Let $A$
-# be the convolution with the same $w$ that leads back from $y$ to $x$. It is linear, and then
+# With channels, padding and groups, the general formula is that of the *gradient of a convolution's input*. Let $A$ be
+# the convolution with the same $w$ that maps $y$ to $x$'s size. It is linear, and
 #
 # | | forward | backward: $g_x$ | backward: $g_w$ |
 # |---|---|---|---|
 # | convolution, $A x$ | `conv2d(x, w)` | `conv2d_grad_input(gy, w)`, $A^\mathsf{T} g_y$ | `conv2d_grad_weight(gy, x)` |
 # | transposed, $A^\mathsf{T} x$ | `conv2d_grad_input(x, w)` | ? | ? |
 #
-# It "simply reverses the forward and backward passes of convolution" (§3.3), so three kernels are enough for both
-# rows. For the second, ask: $\langle g_y, A^\mathsf{T} x\rangle = \langle A g_y, x\rangle$, so what is the gradient
-# of $x$? And in $A$'s own terms, which array is its input, and which the gradient of its output?
+# A transposed convolution "simply reverses the forward and backward passes of convolution" (§3.3), so three kernels are
+# enough for both rows. To find the second row, use $\langle g_y, A^\mathsf{T} x\rangle = \langle A g_y, x\rangle$: what
+# is the gradient of $x$? And for the convolution $A$, which array is its input, and which one the gradient of its
+# output?
 #
-# The kernel has to be told the size of $y$, for $A$ with stride $s$ takes $s$ different sizes to the same one. From
-# A's formula, $n = \lfloor (n' + 2p - k_d)/s \rfloor + 1$, the smallest is
+# The kernel needs the size of $y$, because $A$ with stride $s$ maps $s$ different sizes to the same size. From $A$'s
+# formula, $n = \lfloor (n' + 2p - k_d)/s \rfloor + 1$, the smallest of them is
 #
 # $$n' = s\,(n - 1) + k_d - 2p \qquad (k_d = d\,(k - 1) + 1)$$
 #
-# and `output_padding` (less than $s$) is added to it. The weight is $A$'s: $w$ is $(C, O/G, k_h, k_w)$ for $C$
+# and `output_padding` (less than $s$) is added to it. The weight is that of $A$: $w$ is $(C, O/G, k_h, k_w)$ for $C$
 # channels of $x$ and $O$ of $y$. A bias of $O$ numbers is added to $y$.
 #
 # The kernels are `mf.kernels.conv2d(x, w, stride, padding, dilation, groups)`, `conv2d_grad_input(gy, w, x_shape,
-# stride, …)` and `conv2d_grad_weight(gy, x, w_shape, stride, …)`, as in A2. `locate` is given: it says where the
-# output lies on the image, by which the network finds its crops.
+# stride, …)` and `conv2d_grad_weight(gy, x, w_shape, stride, …)`, as in A2. `locate` is given: it computes the position
+# of the output on the image, which the network needs for its crops.
 
 
 # %%
 # Task 3.5
 class ConvTranspose2d(mf.Function):
-    """y = b + Aᵀx, with A the convolution of the same w."""
+    """y = Aᵀx + b, where A is the convolution with the same w."""
 
     def __init__(self, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
         self.stride, self.padding, self.dilation = pair(stride), pair(padding), pair(dilation)
@@ -364,7 +366,7 @@ class ConvTranspose2d(mf.Function):
 # %%
 @check
 def test_transposed_by_hand():
-    """3.5 It stamps, as in 3.4"""
+    """3.5 It adds up copies of the filter, as in 3.4"""
     x, w = np.arange(4.0).reshape(1, 1, 2, 2), np.ones((1, 1, 2, 2))
     y = ConvTranspose2d(stride=2).forward(x, w)
     assert y.shape == (1, 1, 4, 4), f"the shape is {y.shape}, it should be (1, 1, 4, 4)"
@@ -373,7 +375,7 @@ def test_transposed_by_hand():
 
 @check
 def test_output_padding():
-    """3.5 With stride 3 there are three sizes of y that A takes to the same x"""
+    """3.5 With stride 3 there are three sizes of y for the same size of x"""
     for extra in range(3):
         y = ConvTranspose2d(stride=3, padding=1, output_padding=extra).forward(
             np.ones((1, 1, 4, 4)), np.ones((1, 1, 3, 3))
@@ -383,7 +385,7 @@ def test_output_padding():
 
 @check
 def test_gradients_of_transposed_convolution():
-    """3.5 All its gradients pass the gradient checker, groups and bias included"""
+    """3.5 All its gradients pass the gradient checker, with groups and a bias"""
     rng = np.random.default_rng(0)
     arrays = rng.standard_normal((2, 4, 3, 4)), rng.standard_normal((4, 3, 3, 2)), rng.standard_normal(6)
     mf.gradcheck(ConvTranspose2d(stride=(2, 3), padding=1, groups=2), *arrays)
@@ -391,7 +393,7 @@ def test_gradients_of_transposed_convolution():
 
 @check
 def test_fcn_upsamples_with_mine():
-    """3.5 An FCN-8s upsamples three times with your class, and gives the same scores"""
+    """3.5 An FCN-8s upsamples three times with my class, and computes the same scores"""
     model = mf.models.fcn8s_mini(pretrained="earth")
     model.eval()
     image = np.random.default_rng(0).standard_normal((1, 3, 40, 56)).astype("float32")
@@ -404,26 +406,26 @@ def test_fcn_upsamples_with_mine():
 # %% [markdown]
 # ## Task 3.6: The filter that interpolates (4 points)
 #
-# Which $w$ makes this *bilinear interpolation*? Between two cells a number should go straight from one to the other.
-# So each copy must be a triangle that falls to zero at its neighbours, $F$ cells away. For a filter of $k$ cells,
-# $F = \lceil k / 2 \rceil$,
+# Which $w$ makes this *bilinear interpolation*? Between two neighbouring cells the values should change linearly. So
+# each copy must be a triangle that falls to zero at the neighbours, $F$ cells away. For a filter of $k$ cells, $F =
+# \lceil k / 2 \rceil$ and
 #
 # $$w_m = 1 - \frac{|m - c|}{F}, \qquad
 # c = \begin{cases} F - 1 & k \text{ odd} \\ F - \tfrac12 & k \text{ even} \end{cases} , \qquad
 # w_{u,v} = w_u\, w_v .$$
 #
-# At every cell between, the copies of the neighbours sum to 1, so that a constant stays constant, and a ramp a ramp.
-# To enlarge by $f$ take $k = 2f - (f \bmod 2)$ with stride $f$.
+# Between two cells the weights of the two copies sum to 1, so a constant map stays constant, and a linear ramp stays
+# linear. To enlarge by a factor $f$ take $k = 2f - (f \bmod 2)$ and stride $f$.
 #
-# Each class is interpolated **by itself**. With groups, $w$ is $(C, 1, k, k)$: the filter $C$ times. Without, $w$ is
-# $(C, C, k, k)$: the filter where the input's channel is the output's, zeros elsewhere. (Filling all of it adds up
-# all classes, a classic mistake that still trains.)
+# Each class is interpolated **independently**. With groups, $w$ is $(C, 1, k, k)$: the same filter $C$ times. Without
+# groups, $w$ is $(C, C, k, k)$: the filter where the input channel equals the output channel, zeros elsewhere. (Filling
+# in all filters would add up all classes; this common mistake is hard to notice, because the net still trains.)
 
 
 # %%
 # Task 3.6
 def bilinear(shape):
-    """Weights of shape (C, 1, k, k) or (C, C, k, k) with which a transposed convolution interpolates; float32."""
+    """The float32 weights, (C, 1, k, k) or (C, C, k, k), that make a transposed convolution interpolate."""
     ### BEGIN SOLUTION
     C, inputs, k, _ = shape
     factor = (k + 1) // 2
@@ -448,14 +450,14 @@ def test_even_and_odd_filters():
 
 @check
 def test_channels_stay_apart():
-    """3.6 In the full form the channels do not mix"""
+    """3.6 Without groups, the channels do not mix"""
     w = bilinear((3, 3, 4, 4))
     assert (w.sum(axis=(2, 3)) == 4 * np.eye(3)).all(), f"the sums of its filters are\n{w.sum(axis=(2, 3))}"
 
 
 @check
 def test_ramps_stay_ramps():
-    """3.6 A layer with your filter makes a map three times finer and keeps a ramp straight, but for the border"""
+    """3.6 A layer with my filter makes a map three times finer and keeps a ramp linear, except at the border"""
     layer = mf.nn.ConvTranspose2d(1, 1, 5, stride=3, padding=1, bias=False, weight_init=bilinear)
     y = layer(mf.Tensor(np.add.outer(np.arange(5.0), 2 * np.arange(6.0))[None, None])).data[0, 0, 2:-2, 2:-2]
     steps = np.diff(y, axis=0), np.diff(y, axis=1)
@@ -467,15 +469,15 @@ def test_ramps_stay_ramps():
 # %% [markdown]
 # ## Down and up in one network
 #
-# Everything together: an FCN-8s trains for three steps on your poolings, transposed convolutions and filters. The
-# picture shows why the filter matters: a mask of the objects of a scene, seen at every eighth pixel, and stamped up
-# again by `upsample`, with a filter of ones and with yours.
+# Everything together: an FCN-8s trains for three steps on your pooling, transposed convolution and filter. The picture
+# shows why the filter matters: the mask of the objects in a scene, every eighth pixel of it, and that upsampled again
+# by `upsample`, with a filter of ones and with yours.
 
 
 # %%
 @check
 def test_down_and_up():
-    """An FCN-8s trains on your pooling and upsampling, and its loss falls"""
+    """An FCN-8s trains on my pooling and upsampling, and its loss falls"""
     mf.manual_seed(0)
     model = mf.models.fcn8s_mini(num_classes=6, width=0.25)
     for layer in model.modules():

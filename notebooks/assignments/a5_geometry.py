@@ -1,16 +1,17 @@
 # %% [markdown]
 # # A5 · Where maps lie: receptive fields, converted classifiers, crops
 #
-# A fully convolutional net has no fixed size of image, so it has no fixed geometry either: its maps are larger or
-# smaller with the image, and to add two of them one must know which cell of one lies over which cell of the other.
-# All of it follows from one rule for one layer, composed. You will derive what a unit sees, turn the fully connected
-# layers of a classifier into convolutions, and find the crops of the paper's nets (19 in FCN-32s; 5 and 27 in FCN-16s;
-# 5, 9 and 31 in FCN-8s) and the reason for their padding of 100. No number is guessed.
+# A fully convolutional net takes images of any size, so the sizes of its maps are not fixed either. To add two maps, we
+# must know which cell of one lies over which cell of the other. This follows from one rule for a single layer, applied
+# layer by layer. You will derive the receptive field of a unit, turn the fully connected layers of a classifier into
+# convolutions, and compute the crop offsets of the paper's nets (19 in FCN-32s; 5 and 27 in FCN-16s; 5, 9 and 31 in
+# FCN-8s) and the reason for their padding of 100.
 #
 # Cells are counted from 0; the centre of pixel 0 is at 0. Positions are multiples of ½, so calculate with `Fraction`
-# (or with floats, which hold these exactly). Nothing here needs an earlier answer to be right.
+# (or with floats, which represent these numbers exactly). The tasks are independent of each other.
 #
-# Each check below says ✓, ✗ or · (not yet). You may also run them all with `python -m pytest a5_geometry.py`.
+# Each check below prints ✓ (passed), ✗ (failed) or · (not yet). You can also run all of them with `python -m pytest
+# a5_geometry.py`.
 
 # %%
 # Setup
@@ -41,24 +42,24 @@ def alexnet(pad):
 # %% [markdown]
 # ## Task 5.1: What a unit sees (4 points)
 #
-# Cell $i$ of a layer reads the cells $s\,i - p + d\,u$, $u = 0 \dots k-1$, of its input: their middle is
-# $s\,i + \tfrac{d(k-1)}{2} - p$. If cell $i$ of the *input* is centred at pixel $j\,i + b$, then cell $i$ of the
-# output is centred at
+# Cell $i$ of a layer reads the cells $s\,i - p + d\,u$, $u = 0 \dots k-1$, of its input; their centre is
+# $s\,i + \tfrac{d(k-1)}{2} - p$. If cell $i$ of the *input* is centred at pixel $j\,i + b$ (jump $j$, start $b$), then
+# cell $i$ of the output is centred at
 #
 # $$j\left(s\,i + \tfrac{d(k-1)}{2} - p\right) + b = j'\,i + b', \qquad j' = j\,s, \quad
 # b' = b + \left(\tfrac{d(k-1)}{2} - p\right) j .$$
 #
-# The outermost of the $k$ cells it reads are $d(k-1)$ cells apart, that is $d(k-1)\,j$ pixels, and each of them sees
-# a field of the size $r$: so $r' = r + d(k-1)\,j$. This is the paper's rule for $f_{ks} \circ g_{k's'}$ (§3),
-# $k' + (k-1)\,s'$, with $r$ and $j$ in the place of $k'$ and $s'$. An image is a map with $r = 1$, $j = 1$, $b = 0$.
+# The first and the last of the $k$ cells that it reads are $d(k-1)$ cells apart, which is $d(k-1)\,j$ pixels, and each
+# has a receptive field of size $r$. So $r' = r + d(k-1)\,j$. This is the paper's rule for $f_{ks} \circ g_{k's'}$ (§3),
+# $k' + (k-1)\,s'$, with $r$ for $k'$ and $j$ for $s'$. An image is a map with $r = 1$, $j = 1$, $b = 0$.
 
 
 # %%
 # Task 5.1
 def receptive_field(layers):
-    """(size, jump, start) of a unit's field, after layers (kernel, stride, padding, dilation), the image's first.
+    """(size, jump, start) of the receptive fields after layers (kernel, stride, padding, dilation), in forward order.
 
-    `size` in pixels; `jump` from the centre of a field to that of the next unit's; `start`, the centre of unit 0's.
+    All in pixels: `size` of a field, `jump` between the centres of neighbouring fields, `start`, the centre of unit 0.
     """
     ### BEGIN SOLUTION
     size, jump, start = 1, 1, Fraction(0)
@@ -74,28 +75,28 @@ def receptive_field(layers):
 # %%
 @check
 def test_field_of_two_layers():
-    """5.1 A 3×3 convolution and a 2×2 pooling see 4 pixels, two pixels apart, the first ones around 1.5"""
+    """5.1 After a 3×3 convolution and a 2×2 pooling: fields of 4 pixels, 2 pixels apart, the first centred at 1.5"""
     field = receptive_field([(3, 1, 0, 1), (2, 2, 0, 1)])
-    assert tuple(field) == (4, 2, 1.5), f"it says {tuple(map(float, field))}, it should be (4, 2, 1.5)"
+    assert tuple(field) == (4, 2, 1.5), f"you have {tuple(map(float, field))}, it should be (4, 2, 1.5)"
 
 
 @check
 def test_fields_of_the_papers_nets():
-    """5.1 The paper's nets: 404 pixels for VGG16's fc6, 355 for AlexNet's, 32 pixels apart"""
+    """5.1 The fields of the paper's nets: 404 pixels for VGG16's fc6, 355 for AlexNet's, 32 pixels apart"""
     for name, net, right in (("VGG16", vgg16, (404, 32, 12.5)), ("AlexNet", alexnet, (355, 32, 13))):
         field = receptive_field([(k, s, p, 1) for _, k, s, p in net(100)])
         assert tuple(field) == right, f"{name}, padded by 100: {tuple(map(float, field))}, it should be {right}"
 
 
 # %% [markdown]
-# A field is no theory: outside of it the gradient of a unit is zero. Here is one unit of `pool4` of the small FCN, on
-# a picture; bright is the gradient of its value with respect to the pixels, the frame is what you calculated.
+# You can see a receptive field: outside it, the gradient of a unit is zero. The picture shows one unit of `pool4` in
+# the small FCN. Bright pixels have a large gradient of the unit's value; the frame is the field that you computed.
 
 
 # %%
 @check
 def test_gradient_stays_in_the_field():
-    """5.1 A unit of a real net has a gradient in the field I found, out to its edges, and nowhere else"""
+    """5.1 The gradient of a unit in a real net fills exactly the field that I computed"""
     mf.manual_seed(0)
     trunk = mf.models.build_trunk("mini", width=0.5, batch_norm=False)
     image = mf.Tensor(np.random.default_rng(0).standard_normal((1, 3, 96, 128)), requires_grad=True)
@@ -112,7 +113,7 @@ def test_gradient_stays_in_the_field():
     inside[top : top + size, left : left + size] = True
     rows, columns = np.nonzero(seen)
     found = (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1)
-    assert not seen[~inside].any(), f"it has a gradient at rows and columns {found}, outside of what you found"
+    assert not seen[~inside].any(), f"its gradient lies at rows and columns {found}, partly outside your field"
     assert found == (top, top + size, left, left + size), f"its gradient lies within {found}: your field is too large"
 
     import matplotlib.pyplot as plt
@@ -130,22 +131,22 @@ def test_gradient_stays_in_the_field():
 # ## Task 5.2: A fully connected layer is a convolution (3 points)
 #
 # A classifier flattens its last maps, $(C, h, w)$, in C order into $C\,h\,w$ numbers, and a fully connected layer
-# takes a weighted sum of them, $y_k = \sum_m W_{k,m}\, x_m$. Undo the flattening in $W$: with
+# computes weighted sums of them, $y_k = \sum_m W_{k,m}\, x_m$. Undo the flattening in $W$: with
 # $m = (c\,h + u)\,w + v$,
 #
 # $$y_k = \sum_{c,u,v} W_{k,\,(c h + u) w + v}\; x_{c,u,v} :$$
 #
-# a convolution whose filters are as large as its whole input, so that it has one output cell. On a larger map it has
-# many, one for each place where the window of the classifier fits: the net now *slides* over an image (§3.1), at a
-# fraction of what cutting out the windows would cost. The fully connected layers after it see maps of size 1×1.
+# This is a convolution whose filters are as large as its input, so that it has one output cell. On a larger map it has
+# many output cells, one for each position of the classifier's window: the net now *slides* over an image (§3.1), much
+# faster than if the windows were cut out. For the fully connected layers after it, the maps have size 1×1.
 
 
 # %%
 # Task 5.2
 def fully_connected_as_convolution(weight, channels, size):
-    """The filters (K, C, h, w) of a fully connected layer on maps (C, h, w), given its `weight` (K, C·h·w).
+    """The filters (K, C, h, w) that replace a fully connected layer on maps (C, h, w), given its `weight` (K, C·h·w).
 
-    `channels` is C, `size` the pair (h, w).
+    `channels` is C, `size` is (h, w).
     """
     ### BEGIN SOLUTION
     return weight.reshape(len(weight), channels, *size)
@@ -163,14 +164,14 @@ def test_a_small_layer():
 
 
 # %% [markdown]
-# LeNet, by hand: with your filters in it, it slides over a page of 52×60 pixels. At each place its answer is that of
-# the classifier on the 28×28 pixels there.
+# Here LeNet with your filters slides over a page of 52×60 pixels. At each position its scores are those of the
+# classifier on the 28×28 pixels there.
 
 
 # %%
 @check
 def test_lenet_slides():
-    """5.2 A LeNet with my filters says at every place what the classifier says of that window"""
+    """5.2 A LeNet with my filters has the classifier's scores at every position"""
     mf.manual_seed(0)
     lenet = mf.models.lenet_caffe().to(dtype="float64")
     weights = dict(lenet.named_parameters())
@@ -182,33 +183,34 @@ def test_lenet_slides():
         x = mf.ops.conv2d(x, filters, weights[f"{name}.bias"].data)
         x = mf.ops.relu(x) if name == "ip1" else x
     scores = x.numpy()
-    assert scores.shape == (1, 10, 7, 9), f"it gives {scores.shape}, it should be (1, 10, 7, 9)"
-    for i, j in ((0, 0), (2, 5), (6, 8)):  # its jump is 4: unit (i, j) looks at the window at (4i, 4j)
+    assert scores.shape == (1, 10, 7, 9), f"the scores are {scores.shape}, they should be (1, 10, 7, 9)"
+    for i, j in ((0, 0), (2, 5), (6, 8)):  # its jump is 4: the window of unit (i, j) begins at (4i, 4j)
         right = lenet(mf.Tensor(page[:, :, 4 * i : 4 * i + 28, 4 * j : 4 * j + 28])).numpy()
-        assert np.allclose(scores[:, :, i, j], right), f"at ({i}, {j}) it says something else than the classifier there"
+        assert np.allclose(scores[:, :, i, j], right), f"at ({i}, {j}) the scores differ from the classifier's"
 
 
 # %% [markdown]
 # ## Task 5.3: The crop offset (5 points)
 #
-# A transposed convolution is a convolution run backwards, in its geometry, too. Cell $i$ of its *input* is spread
-# over the cells $s\,i - p + u$ of its output, so what held for the output now holds for the input:
+# A transposed convolution is a convolution run backwards, and so is its geometry. Cell $i$ of its *input* is added to
+# the cells $s\,i - p + u$ of its output. So input and output exchange their roles in the rule above:
 #
 # $$j' = \tfrac{j}{s}, \qquad b' = b - \left(\tfrac{k-1}{2} - p\right) j' .$$
 #
-# Let map $A$ have its cells at $j_A\,i + b_A$, and $B$ at $j_B\,i + b_B$. If $j_A = j_B$, cell 0 of $B$ lies over
-# cell $(b_B - b_A)/j_A$ of $A$: the **crop offset** of $A$ to $B$. If the jumps differ, or if this is no whole
-# number, no crop aligns the two: then raise `mf.GeometryError` with the reason. (This is why FCN-AlexNet upsamples
-# with a kernel of 63: its units stand on whole pixels, and an even kernel would put scores between them.)
+# Let the cells of map $A$ be at $j_A\,i + b_A$, and those of $B$ at $j_B\,i + b_B$. If $j_A = j_B$, cell 0 of $B$ lies
+# over cell $(b_B - b_A)/j_A$ of $A$. This is the **crop offset** of $A$ to $B$. If the jumps differ, or if the offset
+# is not a whole number, no crop aligns the two maps: raise `mf.GeometryError` with the reason. (This is why FCN-AlexNet
+# upsamples with a kernel of 63: its units are centred on whole pixels, and with an even kernel the scores would lie
+# between pixels.)
 
 
 # %%
 # Task 5.3
 def crop_offset(path_a, path_b):
-    """Where cell 0 of map b lies in map a, an int: negative if it lies before a begins.
+    """The index of the cell of map a over which cell 0 of map b lies, an int; negative if that is before cell 0 of a.
 
-    A path holds (operation, kernel, stride, padding) for each layer from the image to the map, with "conv", "pool" or
-    "deconv" (a transposed convolution) for the operation; the empty path ends at the image itself.
+    A path lists (operation, kernel, stride, padding) for each layer from the image to the map.  The operation is
+    "conv", "pool" or "deconv" (a transposed convolution).  An empty path stands for the image itself.
     """
     ### BEGIN SOLUTION
 
@@ -256,7 +258,7 @@ def test_crop_offsets_of_the_papers_nets():
 
 @check
 def test_what_cannot_be_aligned():
-    """5.3 Half a cell, or different jumps: a GeometryError that says so"""
+    """5.3 An offset of half a cell, or different jumps, raise a GeometryError with the reason"""
     for what, a, b in (
         ("FCN-AlexNet with an even kernel", [*alexnet(100), ("deconv", 64, 32, 0)], []),
         ("a pooled map and its image", [("pool", 2, 2, 0)], []),
@@ -266,24 +268,24 @@ def test_what_cannot_be_aligned():
         except mf.GeometryError as reason:
             assert str(reason), f"{what}: the error gives no reason"
         else:
-            raise AssertionError(f"{what}: it says {offset}, where nothing fits")
+            raise AssertionError(f"{what}: it returns {offset}, but no crop aligns the two")
 
 
 # %% [markdown]
-# The first units of FCN-8s around the left border of the image, and the three places where you found that one map
-# lies over another. Unit 0 of the lower map of each pair stands under the unit of the upper one that your function
-# names.
+# The picture shows the first units of FCN-8s near the left border of the image, for the three pairs of maps that are
+# aligned by a crop. Unit 0 of the lower map of each pair should lie under the unit of the upper map that your function
+# returns.
 
 
 # %%
 @check
 def test_picture_of_the_crops():
-    """5.3 How the maps of FCN-8s lie over the image"""
+    """5.3 The positions of FCN-8s's maps on the image"""
     net = vgg16(100)
     upscore2 = [*net, ("deconv", 4, 2, 0)]
     upscore_pool4 = [*upscore2, ("deconv", 4, 2, 0)]
     upscore8 = [*upscore_pool4, ("deconv", 16, 8, 0)]
-    pairs = (  # where their first units stand: above, below
+    pairs = (  # (upper map, its path, position of its unit 0, the same of the lower map, jump)
         ("pool4", net[:14], -91.5, "upscore2", upscore2, -11.5, 16),
         ("pool3", net[:10], -95.5, "upscore_pool4", upscore_pool4, -23.5, 8),
         ("upscore8", upscore8, -31, "image", [], 0, 1),
@@ -307,7 +309,7 @@ def test_picture_of_the_crops():
             ax.plot(*zip(*ends), color="black", lw=1)
         ax.text(59, 1.25, "image", ha="right", color="#5f6368")
         ax.text(-104, 1.25, "padding", color="#5f6368")
-        ax.set(yticks=[], ylim=(-5.4, 1.6), xlim=(-106, 60), xlabel="pixel", title="Where the units of FCN-8s lie")
+        ax.set(yticks=[], ylim=(-5.4, 1.6), xlim=(-106, 60), xlabel="pixel", title="Positions of the units of FCN-8s")
     plt.close(figure)
     return figure
 
@@ -315,13 +317,13 @@ def test_picture_of_the_crops():
 # %% [markdown]
 # ## Task 5.4: A crop that finds its place (5 points)
 #
-# In the library every tensor carries where it lies: `x.where` holds, for the image it came from, jump and start along
-# h and along w, composed as the operations were applied. Your rule from 5.3, on live tensors: `grid(x)` below reads
-# them off. Write the crop that FCN-8s uses three times, twice in its skips and once for its scores. Slices of a
-# Tensor, `x[:, :, a:b, c:d]`, are differentiable and keep their place.
+# In the library every tensor knows its position on the image: `x.where` holds jump and start along h and along w, which
+# each operation updates by the rules above. The function `grid(x)` below returns them. Write the crop that FCN-8s uses
+# three times, twice for its skips and once for its scores. Slices of a Tensor, `x[:, :, a:b, c:d]`, are differentiable
+# and keep their position.
 #
-# Raise `mf.GeometryError`, with the reason, if the two have different jumps, if they lie a fraction of a cell apart,
-# or if `like` reaches outside `x`: a slice would not complain, and hand out too few cells.
+# Raise `mf.GeometryError`, with the reason, if the two have different jumps, if their offset is not a whole number of
+# cells, or if `like` reaches outside `x`: a slice would raise no error and return too few cells.
 
 
 # %%
@@ -355,7 +357,7 @@ def crop(x, like):
 # %%
 @check
 def test_crop_undoes_padding():
-    """5.4 A padded map, cropped to what it was, is what it was, and so is where it lies"""
+    """5.4 Cropping a padded map to the original gives the original, at the same position"""
     image = mf.Tensor(np.arange(30.0).reshape(1, 1, 5, 6))
     back = crop(mf.ops.pad(image, (1, 2, 3, 0)), image)
     assert back.shape == image.shape, f"the shape is {back.shape}, it should be {image.shape}"
@@ -365,19 +367,19 @@ def test_crop_undoes_padding():
 
 @check
 def test_crop_refuses():
-    """5.4 What reaches outside is refused"""
+    """5.4 A crop that would reach outside is refused"""
     image = mf.Tensor(np.zeros((1, 1, 8, 8)))
     inner = mf.ops.conv2d(image, np.ones((1, 1, 3, 3)))
     try:
         y = crop(inner, image)
     except mf.GeometryError:
         return
-    raise AssertionError(f"a map of 6×6 has no cells over all of an 8×8 image, but a crop of it is {y.shape}")
+    raise AssertionError(f"a map of 6×6 cells cannot cover an 8×8 image, but your crop returns {y.shape}")
 
 
 @check
 def test_fcn_runs_on_my_crop():
-    """5.4 FCN-8s-VGG16 (thin) with my crop in its head: the same scores"""
+    """5.4 A thin FCN-8s-VGG16 has the same scores with my crop in its head"""
     mf.manual_seed(0)
     model = mf.models.fcn8s_vgg16(num_classes=3, width=0.03).eval()
     for name, p in model.named_parameters():
@@ -394,26 +396,26 @@ def test_fcn_runs_on_my_crop():
 # %% [markdown]
 # ## Task 5.5: Why a padding of 100? (3 points)
 #
-# fc6 takes 6 cells of 32 pixels off the map. Without padding a small image has no scores at all, and a large one none
-# along its border. Padding by $P$ instead of 0 moves every later map by $P$ pixels, so the last crop offset is
-# $P + o$, with $o$ the one without padding: $P - 81$ for FCN-32s, $P - 73$ for 16s, $P - 69$ for 8s, $P - 82$ for
-# FCN-AlexNet. A net takes an image of $H$ pixels if
+# fc6 makes the map 6 cells smaller, each 32 pixels wide. Without padding, a small image has no scores at all, and a
+# large one has none along its border. Padding by $P$ instead of 0 moves every later map by $P$ pixels, so the last crop
+# offset is $P + o$, where $o$ is the offset without padding: $P - 81$ for FCN-32s, $P - 73$ for FCN-16s, $P - 69$ for
+# FCN-8s, $P - 82$ for FCN-AlexNet. A net accepts an image of $H$ pixels if
 #
 # - every kernel fits: a convolution needs $n + 2p \ge k$;
 # - the crop begins inside, $P + o \ge 0$; and it ends inside, $P + o + H \le n_{\text{last}}$.
 #
-# The sizes, of Caffe: $\lfloor (n + 2p - k)/s \rfloor + 1$ after a convolution, $\lceil (n + 2p - k)/s \rceil + 1$
-# after a pooling, $s(n-1) + k - 2p$ after a transposed convolution. Roundings make them jump: what suits one size
-# need not suit a larger one.
+# The sizes are Caffe's: $\lfloor (n + 2p - k)/s \rfloor + 1$ after a convolution, $\lceil (n + 2p - k)/s \rceil + 1$
+# after a pooling, $s(n-1) + k - 2p$ after a transposed convolution. Because of the rounding, a padding that is enough
+# for one size may be too small for a larger one.
 
 
 # %%
 # Task 5.5
 def smallest_padding(layers, offset, sizes):
-    """The least padding of the first layer with which a net takes images of every one of `sizes`.
+    """The least padding of the first layer with which a net accepts images of all `sizes`.
 
     `layers` are (operation, kernel, stride, padding) from the image to the last upsampled map, which is cropped to the
-    image; the first one's padding is to be found. `offset` is the crop offset without it (negative).
+    image.  Ignore the padding of the first layer: it is the result.  `offset` is the crop offset for padding 0.
     """
     ### BEGIN SOLUTION
     first, *others = layers
@@ -440,16 +442,16 @@ def smallest_padding(layers, offset, sizes):
 # %%
 @check
 def test_why_100():
-    """5.5 FCN-32s: 81 for images of 33 pixels and more; 97 for all, down to a single pixel"""
+    """5.5 FCN-32s needs 81 for images of 33 pixels and more, and 97 for all sizes from one pixel"""
     fcn32s = [*vgg16(None), ("deconv", 64, 32, 0)]
     for sizes, right in ((range(33, 200), 81), (range(1, 200), 97), ([20], 88)):
         padding = smallest_padding(fcn32s, -81, sizes)
-        assert padding == right, f"for {sizes} it says {padding}, it should be {right}"
+        assert padding == right, f"for {sizes} you have {padding}, it should be {right}"
 
 
 @check
 def test_the_net_takes_what_i_found():
-    """5.5 The library's FCN-8s takes images of 17 and 300 pixels with my padding, and not with one less"""
+    """5.5 The library's FCN-8s accepts images of 17 and 300 pixels with my padding, but not with one less"""
     fcn8s = [*vgg16(None), ("deconv", 4, 2, 0), ("deconv", 4, 2, 0), ("deconv", 16, 8, 0)]
     padding = smallest_padding(fcn8s, -69, (17, 300))
 
@@ -462,19 +464,21 @@ def test_the_net_takes_what_i_found():
                 print(f"   padding {padding}, {size}×{size}: {reason}")
                 return False
 
-    assert takes(padding, 17) and takes(padding, 300), f"with a padding of {padding} it does not take them"
-    assert not (takes(padding - 1, 17) and takes(padding - 1, 300)), f"it takes them with {padding - 1}, too"
+    assert takes(padding, 17) and takes(padding, 300), f"with a padding of {padding} it does not accept them"
+    assert not (takes(padding - 1, 17) and takes(padding - 1, 300)), (
+        f"it also accepts them with {padding - 1}: yours is not the least"
+    )
 
 
 # %% [markdown]
-# The same, drawn by the library for your padding: each bar is a map, from its first cell's left edge to its last
-# one's right.
+# The library draws the maps for your padding: each bar is a map, from the left edge of its first cell to the right edge
+# of its last.
 
 
 # %%
 @check
 def test_picture_of_the_padding():
-    """5.5 How the maps of FCN-8s lie with the least padding for 160 pixels"""
+    """5.5 The maps of FCN-8s with the least padding for 160 pixels"""
     from matplotlib.figure import Figure
 
     fcn8s = [*vgg16(None), ("deconv", 4, 2, 0), ("deconv", 4, 2, 0), ("deconv", 16, 8, 0)]

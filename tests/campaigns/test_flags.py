@@ -12,7 +12,7 @@ from minifcn.io import cli
 from minifcn.training import flags as train_flags
 
 pytestmark = pytest.mark.campaign
-COMMANDS = ("train", "evaluate", "predict", "viz.geometry", "bench.__main__", "experiments.__main__", "grade",
+COMMANDS = ("training.flags", "evaluate", "predict", "viz.geometry", "bench.__main__", "experiments.__main__", "grade",
             "course.__main__")  # fmt: skip
 VALUES = ("0", "1", "2", "3", "-1", "0.5", "-0.5", "1e-300", "1e300", "inf", "nan", "1e10", "3000000000", "9" * 5000,
           "", " ", "x", "é창", "²", "1,2", "a=b", ".", "/", "/nowhere/x", "-", "\x00", "\ud800", "[1]", "none",
@@ -20,9 +20,10 @@ VALUES = ("0", "1", "2", "3", "-1", "0.5", "-0.5", "1e-300", "1e300", "inf", "na
 # flags and values with which a tiny training takes about a second
 LEGAL = {
     "--lr": ("1e-7", "1e-3"), "--momentum": ("0", "0.9"), "--schedule": ("poly", "step", "constant"),
-    "--optimizer": ("sgd", "adam"), "--reduction": ("sum", "valid", "batch"), "--dropout": ("0", "0.5"),
+    "--optimizer": ("sgd", "adam"), "--reduction": ("sum", "valid", "batch", "mean"), "--dropout": ("0", "0.5"),
     "--accumulate": ("1", "3"), "--zoom": ("0.1", "1e17"), "--sampling": ("1", "0.5", "1e-6"), "--seed": ("0", "9"),
-    "--balance": ("0.5", "1000"), "--weight-decay": ("0", "1e300"),
+    "--loss": ("cross_entropy", "focal", "dice", "lovasz"), "--balance": ("0.5", "1000"),
+    "--weight-decay": ("0", "1e300"),
 }  # fmt: skip
 
 

@@ -134,7 +134,7 @@ OUTPUTS = {
     "address": "signed integer overflow|AddressSanitizer",
     "thread": "data race",
 }
-FILES = [path.name for path in launch.ROOM.glob("*.cu")]
+FILES = [path.name for path in launch.FOLDER.glob("*.cu")]
 
 
 def test_every_kernel_of_every_file_is_run_here():
@@ -150,7 +150,7 @@ def test_a_launch_refuses_arguments_that_cupy_would_misread():
         launch.launch("pool.cu", "max_pool2d", 4, x, y, taps, *window)
         with pytest.raises(TypeError, match="y is float"):
             launch.launch("pool.cu", "max_pool2d", 4, x, y.astype("f8"), taps, *window)
-        with pytest.raises(TypeError, match="x has gaps"):
+        with pytest.raises(TypeError, match="x is not C-contiguous"):
             launch.launch("pool.cu", "max_pool2d", 4, x.transpose(0, 1, 3, 2), y, taps, *window)
         with pytest.raises(TypeError, match="takes 16 arguments, got 15"):
             launch.launch("pool.cu", "max_pool2d", 4, x, y, taps, *window[1:])

@@ -15,7 +15,7 @@ from minifcn.kernels.gpu import elementwise, launch
 pytestmark = pytest.mark.nvrtc
 ARCHITECTURES = (75, 80, 90, 120)  # Turing, Ampere, Hopper, Blackwell
 REGISTERS = 64  # a multiprocessor has 65,536 registers: with 64 each, 1024 threads can run on it
-FILES = sorted(path.name for path in launch.ROOM.glob("*.cu"))
+FILES = sorted(path.name for path in launch.FOLDER.glob("*.cu"))
 
 
 def compile_cuda(source, architecture, options):

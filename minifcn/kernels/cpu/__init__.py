@@ -1,1 +1,1 @@
-"""Special NumPy versions of kernels, where they pay: worker threads, bands under a fixed workspace, compact indices."""
+"""NumPy versions of kernels that are faster than the textbook's: worker threads, bands of fixed size, small indices."""

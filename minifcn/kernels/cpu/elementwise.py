@@ -1,4 +1,7 @@
-"""Arithmetic that memory bounds, piece by piece: what one line of a formula leaves is in the cache for the next."""
+"""Elementwise arithmetic in pieces that fit the cache, because memory bounds its speed.
+
+The result of one line of a formula is still in the cache when the next line reads it.
+"""
 
 from functools import cache
 
@@ -6,20 +9,20 @@ import numpy as np
 
 from ...arrays import buffers
 from .. import textbook
-from . import workers
+from . import scratch, workers
 
 ROW = 1 << 14  # elements of a vector of zeros
-BLOCK = 1 << 9  # elements that are added one after the other; a longer sum is one of such sums
-PIECE = 1 << 18  # elements: a few arrays of them fit the cache, and a pass takes longer than waiting for the GIL
+BLOCK = 1 << 9  # elements that are added one after the other; a longer sum is a sum of such sums
+PIECE = 1 << 18  # elements: small enough for a few pieces to fit the cache, large enough to hide the wait for the GIL
 
 
 def in_pieces(function, *arrays):
-    """``function(*pieces)`` for all pieces of arrays of one shape, seen as vectors; it may write into them.
+    """Call ``function(*pieces)`` for all pieces of arrays of one shape, as vectors; it may write into them.
 
-    Arrays of another library, or that cannot be seen as vectors (views with gaps), are handed over whole.
+    Arrays of another library, and arrays that are not C-contiguous, are passed whole in one call.
     """
     if any(a.shape != arrays[0].shape for a in arrays):
-        raise ValueError(f"pieces of arrays of shapes {', '.join(str(a.shape) for a in arrays)} do not belong together")
+        raise ValueError(f"arrays of one shape are needed, got the shapes {', '.join(str(a.shape) for a in arrays)}")
     if not all(isinstance(a, np.ndarray) and a.flags.c_contiguous for a in arrays):
         return function(*arrays)
     flat = [a.reshape(-1) for a in arrays]
@@ -53,7 +56,7 @@ def relu(x):
     y, zeros = buffers.empty(x.shape, x.dtype), _zeros(x.dtype)
 
     def piece(x, y):
-        # NumPy takes the maximum of two arrays three times as fast as that of an array and a number
+        # np.maximum of two arrays is three times as fast as of an array and a number
         whole = x.size // ROW * ROW
         np.maximum(x[:whole].reshape(-1, ROW), zeros, out=y[:whole].reshape(-1, ROW))
         np.maximum(x[whole:], zeros[: x.size - whole], out=y[whole:])
@@ -69,9 +72,9 @@ def relu_grad(gy, y):
     gx = buffers.empty(gy.shape, gy.dtype)
 
     def piece(gy, y, gx):
-        (positive,) = workers.workspace((bool, y.shape))
-        np.not_equal(y, 0, out=positive)  # y is relu's output: never negative
-        np.multiply(gy.view(bits), positive, out=gx.view(bits))  # the bits times 0 or 1: an infinite gy leaves no NaN
+        (positive,) = scratch.arrays((bool, y.shape))
+        np.not_equal(y, 0, out=positive)  # y is relu's output and never negative
+        np.multiply(gy.view(bits), positive, out=gx.view(bits))  # as integers: ∞ · 0 would be NaN
 
     in_pieces(piece, np.asarray(gy, order="C"), np.asarray(y, order="C"), gx)
     return gx
@@ -101,10 +104,10 @@ def channel_sums(x):
 
 
 def dots(a, b=None):
-    """Σ a·b along the last axis, or Σ a, in blocks.
+    """Σ a·b along the last axis, or Σ a without b, summed in blocks.
 
-    BLAS adds up a whole map one after the other, which costs digits; and NumPy keeps Python's lock through a product of
-    few outputs, however long it takes: the sums of blocks are many.
+    BLAS would add up a whole map one number after the other, which loses digits.  And NumPy holds Python's lock (the
+    GIL) during a product with few outputs, however long it takes; the sums of blocks are many outputs.
     """
     whole = a.shape[-1] // BLOCK * BLOCK
     if a.shape[-1] > BLOCK:

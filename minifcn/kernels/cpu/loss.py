@@ -1,16 +1,16 @@
-"""The spatial softmax loss, some pixels at a time: scores are read once, probabilities written once."""
+"""The spatial softmax loss of some pixels at a time: scores are read once and probabilities written once."""
 
 import numpy as np
 
 from ...arrays import buffers
 from .. import textbook
-from . import workers
+from . import scratch, workers
 
 PIECE = 1 << 19  # scores
 
 
 def _pieces(shape):
-    """Index tuples of (samples, all classes, rows): several samples, or some rows of one."""
+    """Index tuples (samples, all classes, rows) of the pieces: several samples, or some rows of one sample."""
     N, C, H, W = shape
     each = max(C * H * W, 1)
     if workers.threads() <= N and each <= PIECE:
@@ -22,7 +22,7 @@ def _pieces(shape):
 
 
 def _at_labels(shape, label):
-    """Where the score of each pixel's label lies in a C-contiguous (N, C, H, W), as (N, H, W)."""
+    """For each pixel, the flat index of its label's score in a C-contiguous array (N, C, H, W); shape (N, H, W)."""
     N, C, H, W = shape
     return (label + C * np.arange(N)[:, None, None]) * (H * W) + np.arange(H * W).reshape(H, W)
 
@@ -34,7 +34,7 @@ def softmax_loss(scores, labels, weights):
 
     def pixels(piece):
         s, out, label, weight = scores[piece], loss[piece[::2]], labels[piece[::2]], weights[piece[::2]]
-        e, largest, total, picked = workers.workspace((s.dtype, s.shape), *[(s.dtype, label.shape)] * 3)
+        e, largest, total, picked = scratch.arrays((s.dtype, s.shape), *[(s.dtype, label.shape)] * 3)
         np.max(s, axis=1, out=largest)
         np.subtract(s, largest[:, None], out=e)  # the largest exponent is 0: no overflow
         np.take(e.reshape(-1), _at_labels(s.shape, label), out=picked, mode="clip")
@@ -44,7 +44,7 @@ def softmax_loss(scores, labels, weights):
         np.log(total, out=total)
         total -= picked
         np.multiply(total, weight, out=out)
-        out[weight == 0] = 0  # even where a void score is infinite
+        out[weight == 0] = 0  # the score of a void pixel may be infinite: ∞ · 0 would be NaN
 
     workers.run(pixels, _pieces(scores.shape), moved=2 * scores.size)
     return loss, prob
@@ -56,11 +56,11 @@ def softmax_loss_grad(prob, labels, weights):
 
     def pixels(piece):
         p, label, weight = prob[piece], labels[piece[::2]], weights[piece[::2]]
-        (g,) = workers.workspace((p.dtype, p.shape))
+        (g,) = scratch.arrays((p.dtype, p.shape))
         np.multiply(p, weight[:, None], out=g)
         g.reshape(-1)[_at_labels(p.shape, label)] -= weight
         void = np.isnan(p[:, 0]) & (weight == 0)
-        if void.any():  # even where a void score is infinite
+        if void.any():  # an infinite score has made the probabilities NaN
             np.moveaxis(g, 1, -1)[void] = 0
         gs[piece] = g
 

@@ -1,22 +1,22 @@
-"""Batch normalisation a few channels at a time: what a channel needs stays in the cache between its passes.
+"""Batch normalisation of a few channels at a time, so that their values stay in the cache between the passes.
 
-Every formula is brought to the fewest passes: σ² = E[x²] − μ², and Σ gy·(x − μ) = Σ gy·x − μ·Σ gy, are each one product
-of vectors.  Both lose digits where the mean is larger than the deviation; there, x − μ is made first.
+The formulas need few passes: σ² = E[x²] − μ² and Σ gy·(x − μ) = Σ gy·x − μ·Σ gy are each one product of vectors.  Both
+lose digits if the mean is much larger than the deviation; x − μ is then computed first.
 """
 
 import numpy as np
 
 from ...arrays import buffers
 from .. import textbook
-from . import workers
+from . import scratch, workers
 from .elementwise import dots
 
 CHUNK_BYTES = 1 << 21  # the values of one group of channels
-FAR = 4.0  # μ²/σ² from which on x − μ is made first
+FAR = 4.0  # if μ²/σ² exceeds this, x − μ is computed first
 
 
 def _in_chunks(channels, x):
-    """``channels(c)`` for groups of channels, as slices: each worker has a share of all."""
+    """Call ``channels(c)`` for groups of channels c, as slices; each worker thread has a share of the channels."""
     size = max(1, CHUNK_BYTES // max(x.nbytes // x.shape[1], 1))
 
     def share_of_channels(share):
@@ -32,7 +32,7 @@ def _rows(x):
 
 
 def _each(v):
-    """(C,) beside (N, C, H·W)."""
+    """(C,) as (C, 1), which broadcasts with (N, C, H·W)."""
     return v[:, None]
 
 
@@ -49,7 +49,7 @@ def batch_norm(x, gamma, beta, eps):
         var[c] = dots(x, x).sum(axis=0) / m - centre**2
         if not (FAR * var[c] >= centre**2).all():
             x = np.subtract(x, _each(centre), out=y)
-            centre = dots(x).sum(axis=0) / m  # what rounding has left of it
+            centre = dots(x).sum(axis=0) / m  # the rounding error of the mean: x should now have mean 0
             mean[c] += centre
             var[c] = dots(x, x).sum(axis=0) / m - centre**2
         scale = gamma[c] / np.sqrt(var[c] + eps)
@@ -75,12 +75,12 @@ def batch_norm_grad(gy, saved):
         if not (FAR * var[c] >= centre**2).all():
             x, centre = np.subtract(x, _each(centre), out=gx), 0
         ggamma[c] = (dots(gy, x).sum(axis=0) - centre * gbeta[c]) * rstd[c]
-        # γ/σ · (gy − gβ/m − (x − μ)/σ · gγ/m), the factors of each array taken together
+        # gx = γ/σ · (gy − gβ/m − (x − μ)/σ · gγ/m), sorted by x, 1 and gy
         scale = gamma[c] * rstd[c]
-        of_x = -scale * rstd[c] * ggamma[c] / m
-        np.multiply(x, _each(of_x), out=gx)
-        gx -= _each(scale * gbeta[c] / m + of_x * centre)
-        (scaled,) = workers.workspace((gy.dtype, gy.shape))
+        x_factor = -scale * rstd[c] * ggamma[c] / m
+        np.multiply(x, _each(x_factor), out=gx)
+        gx -= _each(scale * gbeta[c] / m + x_factor * centre)
+        (scaled,) = scratch.arrays((gy.dtype, gy.shape))
         gx += np.multiply(gy, _each(scale), out=scaled)
 
     _in_chunks(channels, x)
@@ -92,21 +92,22 @@ def sync_batch_norm(x, gamma, beta, eps, total):
         return textbook.sync_batch_norm(x, gamma, beta, eps, total)
     y = buffers.empty(x.shape, x.dtype)
     mean, var = np.empty((2, x.shape[1]))
-    xs, ys, own = _rows(x), _rows(y), x.size // x.shape[1]
+    xs, ys, count = _rows(x), _rows(y), x.size // x.shape[1]
 
     def statistics(c):
         x = xs[:, c]
-        mean[c] = centre = dots(x).sum(axis=0) / own
+        mean[c] = centre = dots(x).sum(axis=0) / count
         x = np.subtract(x, _each(centre), out=ys[:, c])
-        rest = dots(x).sum(axis=0) / own  # what rounding has left of it
-        mean[c] += rest
-        var[c] = dots(x, x).sum(axis=0) / own - rest**2
+        error = dots(x).sum(axis=0) / count  # the rounding error of the mean: x should now have mean 0
+        mean[c] += error
+        var[c] = dots(x, x).sum(axis=0) / count - error**2
 
     _in_chunks(statistics, x)
-    sums = total(np.append(own * mean, own))
+    sums = total(np.append(count * mean, count))
     m = sums[-1]
     centre = sums[:-1] / m
-    var = total(own * (var + (mean - centre) ** 2)) / m  # Σ (x − μ)²: around the part's own mean, and that around μ
+    # the part's Σ (x − μ)² is that around the part's mean, plus that of the part's mean around μ
+    var = total(count * (var + (mean - centre) ** 2)) / m
     near, scale = centre.astype(x.dtype), gamma / np.sqrt(var + eps)
     scale, shift = scale.astype(x.dtype), (beta - (centre - near) * scale).astype(x.dtype)
 
@@ -142,7 +143,7 @@ def sync_batch_norm_grad(gy, saved, total):
         gx, gy = gxs[:, c], gys[:, c]  # gx holds x − μ
         gx *= _each(by_x[c])
         gx += _each(by_one[c])
-        (scaled,) = workers.workspace((gy.dtype, gy.shape))
+        (scaled,) = scratch.arrays((gy.dtype, gy.shape))
         gx += np.multiply(gy, _each(scale[c]), out=scaled)
 
     _in_chunks(gradient, x)

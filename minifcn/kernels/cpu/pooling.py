@@ -1,4 +1,4 @@
-"""Max pooling tap by tap, a few channels at a time: one comparison a tap, one byte a cell for its origin."""
+"""Max pooling of a few channels at a time: one comparison for each tap, and one byte for the index of each output."""
 
 import numpy as np
 
@@ -6,14 +6,14 @@ from ...arrays import buffers
 from .. import textbook
 from ..shapes import pool_sizes, reach
 from ..textbook import first_taps, index_type, tap_slices
-from . import workers
+from . import scratch, workers
 from .conv.banded import padded
 
 CHUNK_BYTES = 1 << 18  # the results of one group of channels
 
 
 def _chunks(x):
-    """(sample, channels) of a few channels each."""
+    """The tasks (sample, slice of channels), a few channels in each."""
     size = max(1, CHUNK_BYTES // max(x[0, 0].nbytes if x.size else 1, 1))
     size = min(size, max(1, -(-x.shape[1] * len(x) // (2 * workers.threads()))))
     return [(n, slice(c, c + size)) for n in range(len(x)) for c in range(0, x.shape[1], size)]
@@ -30,21 +30,21 @@ def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
     taps = list(tap_slices(kernel_size, stride, dilation, out))
 
     def channels(task):
-        here, source, best = index[task], x[task], y[task]
-        value, better, improved = workers.workspace(*((t, best.shape) for t in (x.dtype, bool, index.dtype)))
-        here.fill(0)
+        winners, source, best = index[task], x[task], y[task]
+        value, better, improved = scratch.arrays(*((t, best.shape) for t in (x.dtype, bool, index.dtype)))
+        winners.fill(0)
         np.copyto(best, source[taps[0]])
-        for tap, where in enumerate(taps[1:], start=1):
-            np.copyto(value, source[where])
+        for tap, cells in enumerate(taps[1:], start=1):
+            np.copyto(value, source[cells])
             np.greater(value, best, out=better)
-            # taps come in ascending order, so the last strict improvement is the largest tap number: no scatter
+            # The tap of the last improvement has the largest number so far, so a maximum is enough to keep it.
             np.multiply(better.view(np.uint8), index.dtype.type(tap), out=improved)
-            np.maximum(here, improved, out=here)
+            np.maximum(winners, improved, out=winners)
             np.maximum(best, value, out=best)
-        if not best.min() > -np.inf:  # a NaN, with which no comparison is true; or −∞, which the padding is as well
-            np.copyto(here, first, where=best == -np.inf)
-            for tap, where in enumerate(taps):
-                here[np.isnan(source[where])] = tap
+        if not best.min() > -np.inf:  # comparisons miss a NaN, and cannot tell −∞ on the image from padding
+            np.copyto(winners, first, where=best == -np.inf)
+            for tap, cells in enumerate(taps):
+                winners[np.isnan(source[cells])] = tap
 
     workers.run(channels, _chunks(y), moved=x.size)
     return y, index
@@ -58,23 +58,23 @@ def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, 
     size = reach(x_shape[2:], out, kernel_size, stride, padding, dilation)
     gx = buffers.empty((*x_shape[:2], *size), gy.dtype)
     taps = list(tap_slices(kernel_size, stride, dilation, out))
-    apart = all(s > d * (k - 1) for s, d, k in zip(stride, dilation, kernel_size))  # no cell in two windows
+    apart = all(s > d * (k - 1) for s, d, k in zip(stride, dilation, kernel_size))  # no cell is in two windows
     tiled = apart and all(k * m == n for k, m, n in zip(kernel_size, out, size)) and tuple(dilation) == (1, 1)
     gy = np.ascontiguousarray(gy)
 
     def channels(task):
-        here, source, target = index[task], gy[task].view(bits), gx[task]
-        chosen, factor, part = workers.workspace(*((t, here.shape) for t in (bool, bits, bits)))
+        winners, source, target = index[task], gy[task].view(bits), gx[task]
+        chosen, factor, part = scratch.arrays(*((t, winners.shape) for t in (bool, bits, bits)))
         if not tiled:  # some cells are in no window
             target.fill(0)
-        for tap, where in enumerate(taps):
-            np.equal(here, tap, out=chosen)
+        for tap, cells in enumerate(taps):
+            np.equal(winners, tap, out=chosen)
             np.copyto(factor, chosen)
-            np.multiply(source, factor, out=part)  # the bits times 0 or 1: an infinite gy leaves no NaN
+            np.multiply(source, factor, out=part)  # multiplies the bits, as integers: ∞ · 0 would be NaN
             if apart:
-                target[where] = part.view(gy.dtype)
+                target[cells] = part.view(gy.dtype)
             else:
-                target[where] += part.view(gy.dtype)
+                target[cells] += part.view(gy.dtype)
 
     workers.run(channels, _chunks(gy), moved=gx.size)
     return gx[:, :, padding[0] : padding[0] + x_shape[2], padding[1] : padding[1] + x_shape[3]]

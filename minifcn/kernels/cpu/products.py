@@ -1,9 +1,9 @@
-"""Matrix products in pieces that BLAS likes.
+"""Matrix products in pieces that are small enough for OpenBLAS's fast path.
 
-OpenBLAS multiplies small matrices in place, without first copying both operands into its own order; with few rows that
-copy costs as much as the product.  (16×27) by (27×4096) runs at 33 GFLOP/s at once and at 103 in two pieces, its
-transpose (16×4096) by (4096×27) at 27 and at 90.  Pieces are a stack of matrices: one call, so that threads do not wait
-for each other between them.
+OpenBLAS first copies the operands of a large product into an order of its own; for a matrix with few rows that copy
+costs as much as the product.  It multiplies small matrices without the copy.  (16×27) by (27×4096) runs at 33 GFLOP/s
+as one product and at 103 in two pieces; (16×4096) by (4096×27) at 27 and at 90.  The pieces are a stack of matrices in
+one call of NumPy, so that threads do not wait for Python's lock between them.
 """
 
 import numpy as np
@@ -11,14 +11,14 @@ import numpy as np
 from ...arrays import buffers
 from . import workers
 
-SMALL = 10**6  # multiply-adds that OpenBLAS multiplies in place
-NARROWEST = 64  # cells of a piece: where the matrix is so large that fewer fit, copying pays
+SMALL = 10**6  # multiply-adds up to which OpenBLAS does not copy
+NARROWEST = 64  # columns: if only narrower pieces are small enough, the matrix is so large that copying pays
 
 
 def matmul(a, b):
-    """``a @ b``, the columns of b shared out over the workers.
+    """``a @ b``, with the columns of b divided among the worker threads.
 
-    BLAS is limited to one thread meanwhile, so the bits do not depend on what other threads of the process do.
+    BLAS runs on one thread meanwhile, so the bits do not depend on what other threads of the process do.
     """
     columns = b.shape[-1] if min(a.ndim, b.ndim) > 1 else 1
     shares = workers.shares(columns, NARROWEST)
@@ -35,7 +35,7 @@ def matmul(a, b):
 
 
 def product(a, b, out):
-    """``out[...] = a @ b`` for stacks of matrices, b wide: (…, m, k) by (…, k, cells)."""
+    """``a @ b``, written into `out`, for stacks of matrices with a wide b: (…, m, k) by (…, k, cells)."""
     cells, pieces, size = _pieces(b.shape[-1], a.shape[-2] * a.shape[-1])
     if pieces == 1:
         return np.matmul(a, b, out=out)
@@ -46,8 +46,8 @@ def product(a, b, out):
 
 
 def summed_product(a, b):
-    """``a @ bᵀ``, both wide: (…, m, cells) by (…, n, cells), summed over the cells."""
-    if a.shape[-2] < b.shape[-2]:  # the taller one first
+    """``a @ bᵀ`` for stacks of wide matrices: (…, m, cells) by (…, n, cells), summed over the cells."""
+    if a.shape[-2] < b.shape[-2]:  # the matrix with more rows must come first
         return summed_product(b, a).swapaxes(-1, -2)
     cells, pieces, size = _pieces(a.shape[-1], a.shape[-2] * b.shape[-2])
     if pieces == 1:
@@ -59,7 +59,7 @@ def summed_product(a, b):
 
 
 def _pieces(cells, each):
-    """(cells, pieces, cells of a piece) for `each` multiply-adds a cell."""
+    """(cells, number of pieces, cells of one piece), where each cell takes `each` multiply-adds."""
     widest = SMALL // max(each, 1)
     if cells <= widest or widest < NARROWEST:
         return cells, 1, cells
@@ -68,6 +68,6 @@ def _pieces(cells, each):
 
 
 def _cut(x, pieces, size):
-    """(…, rows, cells) as (…, pieces, rows, size), a view without the rest."""
+    """(…, rows, cells) as (…, pieces, rows, size): a view, without the cells beyond the last whole piece."""
     x = x[..., : pieces * size]
     return x.reshape(*x.shape[:-1], pieces, size).swapaxes(-2, -3)

@@ -1,7 +1,8 @@
-"""Special versions for CuPy, where they pay: CUDA sources (``*.cu``, each to be read on its own) and their launches.
+"""CuPy versions of kernels that are faster than the textbook's: CUDA sources (``*.cu``) and their launches.
 
-Everything else CuPy does by the textbook's lines.  Nothing here imports CuPy before one of its arrays is there.
-Results are the same bits in any order of the threads: what several threads would add up, one thread gathers.
+For all other kernels, CuPy runs the textbook version.  This folder imports CuPy only when it is given a CuPy array.
+Results have the same bits in every run, whatever the order of the threads: one thread computes each sum, so that no two
+threads add to one number.
 """
 
 from functools import wraps
@@ -19,7 +20,7 @@ def implementations(name):
 
 
 def _for_floats(function, otherwise):
-    """`function` for float32 and float64; the textbook's lines for half precision, which is untested on hardware."""
+    """`function` for float32 and float64, `otherwise` for half precision, which the CUDA kernels do not take."""
 
     @wraps(function)
     def choose(array, *args):

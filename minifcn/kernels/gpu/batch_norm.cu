@@ -1,11 +1,11 @@
-// The sums of batch normalisation; each block computes those of one channel of x, (N, C, pixels).  norm.py contains the
-// elementwise arithmetic that uses them.
+// The sums of batch normalisation, with one block for each channel of x: (N, C, pixels).  The arithmetic on each element
+// that uses these sums is in elementwise.py.
 
-// Returns to every thread of a block the sum of the threads' values.  The order of the additions is fixed: each round adds
-// the second half of the values to the first half.
+// The sum of `value` over the threads of a block, returned to all of them.  The order of additions is fixed: in each step
+// the upper half of the partial sums is added to the lower half.
 __device__ MF_REAL block_sum(MF_REAL value) {
     __shared__ MF_REAL part[MF_BLOCK];
-    __syncthreads();  // wait until all threads have read the previous sum
+    __syncthreads();  // all threads have read the result of the previous call
     part[threadIdx.x] = value;
     __syncthreads();
     for (int half = MF_BLOCK / 2; half; half /= 2) {
@@ -15,7 +15,7 @@ __device__ MF_REAL block_sum(MF_REAL value) {
     return part[0];
 }
 
-// One block per channel: its mean, then its variance as the mean squared distance from the mean.
+// One block for each channel: its mean, then its variance around that mean.
 extern "C" __global__ void channel_moments(const MF_REAL* x, MF_REAL* mean, MF_REAL* var, int N, int C, MF_INDEX pixels) {
     const int c = blockIdx.x;
     const MF_REAL m = N * (MF_REAL)pixels;
@@ -33,7 +33,7 @@ extern "C" __global__ void channel_moments(const MF_REAL* x, MF_REAL* mean, MF_R
     if (threadIdx.x == 0) mean[c] = centre, var[c] = square;
 }
 
-// One block per channel: gbeta = sum of gy, ggamma = sum of gy (x - mean) / sqrt(var + eps).
+// One block for each channel: gbeta = sum of gy, ggamma = sum of gy (x - mean) / sqrt(var + eps).
 extern "C" __global__ void channel_gradients(const MF_REAL* gy, const MF_REAL* x, const MF_REAL* mean, const MF_REAL* var,
                                              MF_REAL* ggamma, MF_REAL* gbeta, int N, int C, MF_INDEX pixels, MF_REAL eps) {
     const int c = blockIdx.x;

@@ -1,10 +1,10 @@
-// Convolution as one matrix product: im2col copies the windows of images to columns, and col2im is its adjoint.
+// Convolution as one matrix product: the windows of images as columns (im2col), and the adjoint (col2im).
 //
-// x is (N, C, H, W).  A call handles a band: the rows of windows first ... first + rows - 1, with OW windows each.  The
-// column of a window has one element per channel and tap (u, v); element (c, u, v) of window (n, i, j) is
+// x is (N, C, H, W).  A band is the rows first ... first + rows - 1 of its windows, with OW windows in each row.  The column
+// of a window has one element for each channel and tap (u, v); element (c, u, v) of window (n, i, j) is
 // cols[((c kh + u) kw + v) tap_stride + n image_stride + (i - first) OW + j].
 
-// One thread per element of cols; threads that are neighbours in j write neighbouring addresses.
+// One thread for each element of cols; threads that are neighbours write neighbours in memory.
 extern "C" __global__ void im2col(const MF_REAL* x, MF_REAL* cols, MF_INDEX total, MF_INDEX tap_stride,
                                   MF_INDEX image_stride, int N, int C, int H, int W, int kh, int kw, int OW, int first,
                                   int rows, int sh, int sw, int ph, int pw, int dh, int dw) {
@@ -25,8 +25,9 @@ extern "C" __global__ void im2col(const MF_REAL* x, MF_REAL* cols, MF_INDEX tota
     }
 }
 
-// One thread per element of the rows top ... top + height - 1 of x: it *gathers* from all windows that contain it.  (With
-// one thread per window that adds to its elements, the sums would need atomics and would round differently in each run.)
+// One thread for each element of x in the rows top ... top + height - 1.  It *gathers* the sum from all windows that contain
+// the element.  (With one thread for each window, threads would add to the same element: that needs atomics, and the
+// rounding would differ from run to run.)
 extern "C" __global__ void col2im(const MF_REAL* cols, MF_REAL* x, MF_INDEX total, MF_INDEX tap_stride,
                                   MF_INDEX image_stride, int C, int H, int W, int top, int height, int kh, int kw,
                                   int OW, int first, int rows, int sh, int sw, int ph, int pw, int dh, int dw,
@@ -42,7 +43,7 @@ extern "C" __global__ void col2im(const MF_REAL* cols, MF_REAL* x, MF_INDEX tota
 
         MF_REAL sum = 0;
         for (int u = 0; u < kh; ++u) {
-            const int y = p + ph - dh * u;  // equals sh i if row u of window row i lies on this cell
+            const int y = p + ph - dh * u;  // sh i, if tap row u of window row i lies on this cell
             if (y < 0 || y % sh) continue;
             const int i = y / sh - first;
             if (i < 0 || i >= rows) continue;

@@ -1,21 +1,20 @@
 """Convolution on CuPy: windows gathered into columns by a CUDA kernel, then one 2-D matrix product for each band.
 
-A band is so many images, or rows of one image, as their columns fit ``WORKSPACE``.  The products are 2-D because cuBLAS
-takes a transposed matrix by a flag there, where CuPy would copy it for a stack of products.  An image large enough for
-a product of its own is a band: its maps *are* the matrix, (channels, cells), nothing is rearranged.  Small images
-share a product; then their maps are copied once, a small part of what their columns take.
+A band is as many samples, or rows of one sample, as have columns that fit ``WORKSPACE``.  The products are 2-D because
+cuBLAS then takes a transposed matrix by a flag; for a stack of products CuPy would copy it first.  A sample of at least
+``WIDE`` cells shares no product, and its maps already are the matrix (channels, cells).  Smaller samples share a
+product, for which their maps are copied; that costs little beside the copying of their columns.
 """
 
-import os
 from math import prod
 
 from ...arrays import backend
-from ...errors import UserError
+from .. import environment
 from ..shapes import conv_sizes
 from .launch import launch
 
-WORKSPACE = 1 << 28  # bytes of columns at once; MINIFCN_WORKSPACE_MB sets another limit
-WIDE = 1 << 12  # cells of an image from which on it has a product of its own
+WORKSPACE = 1 << 28  # bytes of columns at a time; MINIFCN_WORKSPACE_MB sets another limit
+WIDE = 1 << 12  # output cells from which on a sample has a product of its own
 
 
 def im2col(x, kernel_size, stride, padding, dilation):
@@ -35,7 +34,7 @@ def col2im(cols, x_shape, kernel_size, stride, padding, dilation):
 
 
 def _im2col(x, cols, tap_stride, image_stride, band, width, kernel_size, stride, padding, dilation):
-    """The columns of a band's windows."""
+    """Write the columns of a band's windows into `cols`."""
     x, rows = backend.of(x).ascontiguousarray(x), band.stop - band.start
     launch(
         "conv.cu", "im2col", x.shape[1] * prod(kernel_size) * len(x) * rows * width, x, cols, tap_stride, image_stride,
@@ -44,10 +43,10 @@ def _im2col(x, cols, tap_stride, image_stride, band, width, kernel_size, stride,
 
 
 def _col2im(cols, x, tap_stride, image_stride, band, width, kernel_size, stride, padding, dilation, add):
-    """What those columns hold, added to x, or written into it."""
+    """Sum the columns of a band's windows, and add the sums to x or write them into it."""
     N, C, H, W = x.shape
     top, bottom = 0, H
-    if add:  # only the rows that the band's windows see
+    if add:  # only the rows under the band's windows
         top = max(0, stride[0] * band.start - padding[0])
         bottom = min(H, stride[0] * (band.stop - 1) - padding[0] + dilation[0] * (kernel_size[0] - 1) + 1)
     height = max(bottom - top, 0)
@@ -58,15 +57,16 @@ def _col2im(cols, x, tap_stride, image_stride, band, width, kernel_size, stride,
 
 
 class _Bands:
-    """A convolution cut into bands, what its three kernels share.  Iterating gives (images, rows), as slices."""
+    """The bands of a convolution, for all three of its kernels.  Iterating gives (images, rows) as slices."""
 
     def __init__(self, x, x_shape, w_shape, stride, padding, dilation, groups):
         self.xp, self.dtype, self.groups = backend.of(x), x.dtype, groups
-        self.where = (w_shape[2:], stride, padding, dilation)
+        self.window = (w_shape[2:], stride, padding, dilation)
         self.N, self.taps = x_shape[0], x_shape[1] * prod(w_shape[2:])
-        self.rows, self.width = conv_sizes(x_shape, *self.where)
+        self.rows, self.width = conv_sizes(x_shape, *self.window)
         self.is_pointwise = w_shape[2:] == stride == (1, 1) and padding == (0, 0)
-        limit = max(1, _workspace() // (self.taps * self.width * x.dtype.itemsize))  # rows of windows
+        row_bytes = self.taps * self.width * x.dtype.itemsize  # the columns of one row of windows
+        limit = max(1, environment.workspace_bytes(WORKSPACE) // row_bytes)  # rows
         self.images = 1 if self.rows * self.width >= WIDE else max(1, min(self.N, limit // self.rows))
         self.height = self.rows if self.is_pointwise else min(self.rows, limit)
         self.is_one = self.images >= self.N and self.height == self.rows
@@ -77,23 +77,23 @@ class _Bands:
                 yield slice(n, n + self.images), slice(first, min(first + self.height, self.rows))
 
     def columns(self, x, images, rows):
-        """The windows of a band: (G, C/G·kh·kw, cells)."""
+        """The columns of a band: (G, C/G·kh·kw, cells)."""
         x = x[images]
         if self.is_pointwise:
             return self.matrix(x)
         cells = (rows.stop - rows.start) * self.width
         cols = self.xp.empty((self.groups, self.taps // self.groups, len(x) * cells), self.dtype)
-        _im2col(x, cols, len(x) * cells, cells, rows, self.width, *self.where)
+        _im2col(x, cols, len(x) * cells, cells, rows, self.width, *self.window)
         return cols
 
     def add_columns(self, cols, x, images, rows):
-        """The adjoint: what (G, C/G·kh·kw, cells) hold goes where the windows lie on x."""
+        """Add the columns (G, C/G·kh·kw, cells) of a band back to x where its windows lie: the adjoint of `columns`."""
         cells, n = (rows.stop - rows.start) * self.width, len(x[images])
         add = self.height < self.rows
-        _col2im(cols, x[images], n * cells, cells, rows, self.width, *self.where, add=add)
+        _col2im(cols, x[images], n * cells, cells, rows, self.width, *self.window, add=add)
 
     def matrix(self, maps):
-        """(n, C, rows, width) as (G, C/G, n·rows·width); of a whole single image it is a view."""
+        """(n, C, rows, width) as (G, C/G, n·rows·width): a view if n = 1, else a copy."""
         return maps.swapaxes(0, 1).reshape(self.groups, maps.shape[1] // self.groups, -1)
 
     def weights(self, w):
@@ -101,25 +101,15 @@ class _Bands:
         return w.reshape(self.groups, len(w) // self.groups, -1)
 
 
-def _workspace():
-    given = os.environ.get("MINIFCN_WORKSPACE_MB")
-    if given is None:
-        return WORKSPACE
-    try:
-        return max(1, int(float(given) * 2**20))
-    except (ValueError, OverflowError):
-        raise UserError(f"MINIFCN_WORKSPACE_MB={given!r} is not a number of megabytes") from None
-
-
 def _together(a, b):
-    """Both without gaps, and of the wider of their types."""
+    """Both arrays as C-contiguous ones of the wider of their types."""
     xp = backend.of(a, b)
     dtype = xp.result_type(a.dtype, b.dtype)
     return xp.ascontiguousarray(a, dtype=dtype), xp.ascontiguousarray(b, dtype=dtype)
 
 
 def _times(a, b, out=None):
-    """a·b for stacks of matrices; a stack of one is a product in two dimensions, where a flag transposes."""
+    """a·b for stacks of matrices.  A stack of one is a 2-D product, in which cuBLAS transposes by a flag."""
     if len(a) > 1:
         return backend.of(a).matmul(a, b, out=out)
     return a[0].dot(b[0], out=None if out is None else out[0])[None]
@@ -164,7 +154,7 @@ def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
     sums = bands.weights(gw)
     for images, rows in bands:
         gradients, columns = bands.matrix(gy[images, :, rows]), bands.columns(x, images, rows)
-        if groups > 1:  # of a stack, what is transposed is copied: rather the gradients than their columns
+        if groups > 1:  # CuPy copies a transposed operand of a stack: the gradients are smaller than the columns
             part = _times(columns, gradients.swapaxes(1, 2)).swapaxes(1, 2)
         else:
             part = _times(gradients, columns.swapaxes(1, 2), out=sums if bands.is_one else None)

@@ -1,8 +1,8 @@
-"""Chains of elementwise arithmetic on CuPy, each one kernel: every array is read and written once."""
+"""Chains of elementwise arithmetic on CuPy, each in one CUDA kernel, so that every array is read and written once."""
 
 from functools import cache
 
-SOURCES = {  # name: inputs, outputs (those of the optimisers are changed in place), what is done to each element
+SOURCES = {  # name: inputs, outputs (the optimisers change theirs in place), the operation on each element
     "relu_grad": ("T gy, S y", "T gx", "gx = y != S(0) ? gy : T(0)"),
     "batch_norm": (
         "T x, T mean, T var, T gamma, T beta, T eps",
@@ -36,7 +36,7 @@ SOURCES = {  # name: inputs, outputs (those of the optimisers are changed in pla
 
 @cache
 def elementwise(name):
-    """CuPy's ElementwiseKernel of that name, made once.  Numbers among its inputs take the arrays' type."""
+    """The ElementwiseKernel `name`, made once.  Python numbers among its inputs are converted to the arrays' type."""
     import cupy
 
     return cupy.ElementwiseKernel(*SOURCES[name], f"minifcn_{name}")

@@ -1,8 +1,7 @@
-"""Launching the kernels of the ``.cu`` files, in the one checked way.
+"""Launches the kernels of the ``.cu`` files, after checking every argument against the C signature.
 
-CuPy hands a RawKernel whatever it is given: a view with gaps as a bare pointer, a float64 array where floats are
-meant, a Python number in eight bytes where the kernel reads four.  Nothing is said, the numbers are wrong.  Here every
-argument is held against the C signature first.
+CuPy's RawKernel checks nothing.  It passes a view with gaps as a bare pointer, a float64 array to a kernel that reads
+floats, and a Python number in eight bytes to a kernel that reads four.  The results would be wrong without an error.
 """
 
 import re
@@ -13,9 +12,9 @@ import numpy as np
 
 from ...arrays import backend
 
-BLOCK = 256  # threads a block; a power of two, for sums in halves
-LARGEST = 1 << 30  # elements up to which int can count, a step of the whole grid beyond the end included
-ROOM = Path(__file__).parent
+BLOCK = 256  # threads in a block; a power of two, because block_sum halves it
+LARGEST = 1 << 30  # elements that an int can count: the loop's last step goes beyond the end by up to the whole grid
+FOLDER = Path(__file__).parent
 C_TYPES = {
     "float": "f4", "double": "f8", "int": "i4", "long long": "i8", "unsigned char": "u1",
 }  # fmt: skip
@@ -23,19 +22,19 @@ C_TYPES = {
 
 @cache
 def source(file):
-    """The text of a ``.cu`` file as it is compiled: the common beginning, then its own lines, with their numbers."""
-    own = (ROOM / file).read_text(encoding="utf-8")
-    return f'{(ROOM / "common.cuh").read_text(encoding="utf-8")}\n#line 1 "{file}"\n{own}'
+    """The text of a ``.cu`` file as it is compiled: ``common.cuh``, then the file with its own line numbers."""
+    text = (FOLDER / file).read_text(encoding="utf-8")
+    return f'{(FOLDER / "common.cuh").read_text(encoding="utf-8")}\n#line 1 "{file}"\n{text}'
 
 
 def options(real, index):
-    """The compiler's options for a floating-point type and a type that counts elements, by their C names."""
+    """The compiler's options for a floating-point type and an integer type that counts elements, by their C names."""
     return (f"-DMF_REAL={real}", f"-DMF_INDEX={index}", f"-DMF_BLOCK={BLOCK}", "--std=c++17")
 
 
 @cache
 def signature(file, name):
-    """[(C type, is it a pointer, its name)] of a kernel's parameters."""
+    """The parameters of a kernel as [(C type, whether it is a pointer, name)]."""
     text = re.sub(r"//[^\n]*", "", source(file))
     found = re.search(rf"__global__\s+void\s+{name}\s*\(([^)]*)\)", text)
     if not found:
@@ -49,7 +48,7 @@ def signature(file, name):
 
 
 def kernels(file):
-    """The names of the kernels of a file."""
+    """The names of the kernels in a file."""
     return re.findall(r"__global__\s+void\s+(\w+)\s*\(", source(file))
 
 
@@ -60,9 +59,10 @@ def _cupy_module(file, real, index):
 
 
 COMPILERS = {"cupy": cache(_cupy_module)}
-"""By the owner of the arrays: (file, real, index) -> a module; ``get_function(name)`` takes (grid, block, arguments).
+"""For each owner of arrays, a function (file, real, index) -> module.  ``module.get_function(name)`` returns a function
+of (grid, block, arguments) that runs a kernel.
 
-One more stands here while the kernels run on NumPy arrays (``minifcn.cuda_on_cpu.host``)."""
+``minifcn.cuda_on_cpu.host`` adds an entry to run the kernels on NumPy arrays."""
 
 
 def launch(file, name, total, *args):
@@ -71,15 +71,15 @@ def launch(file, name, total, *args):
     Parameters
     ----------
     file, name : str
-        Of the ``.cu`` file in this folder, and of the kernel in it.
+        The name of a ``.cu`` file in this folder, and of a kernel in it.
     total : int
     *args
-        All but `total`, in the order of the C signature: arrays of one owner, and Python numbers.
+        The kernel's arguments without `total`, in the order of the C signature: arrays of one owner, Python numbers.
 
     Raises
     ------
     TypeError
-        If their number is another, or an array has another dtype than the C type, or is not C-contiguous.
+        If the number of arguments is wrong, or an array is not C-contiguous or not of the C type.
     """
     arrays = sum(pointer for _, pointer, _ in signature(file, name))
     if total:
@@ -87,7 +87,7 @@ def launch(file, name, total, *args):
 
 
 def launch_blocks(file, name, blocks, *args):
-    """Run a kernel that has one block for each of `blocks` results; `args` as its C signature has them."""
+    """Run a kernel that has one block for each of `blocks` results; `args` are all arguments of its C signature."""
     if blocks:
         _launch(file, name, blocks, args)
 
@@ -118,7 +118,7 @@ def _checked(value, kind, pointer, parameter, name):
     if not pointer:
         return dtype.type(value)  # OverflowError if it does not fit
     if value.dtype != dtype:
-        raise TypeError(f"{name}: {parameter} is {kind}*, got an array of {value.dtype}")
+        raise TypeError(f"{name}: {parameter} is {kind}*, got an array of {value.dtype}: convert it first")
     if not value.flags.c_contiguous:
-        raise TypeError(f"{name}: {parameter} has gaps: hand over xp.ascontiguousarray(...)")
+        raise TypeError(f"{name}: {parameter} is not C-contiguous: pass xp.ascontiguousarray(...)")
     return value

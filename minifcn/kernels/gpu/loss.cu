@@ -1,6 +1,6 @@
-// The paper's loss at every pixel: softmax over its C scores, then -weight * log(probability of the label).
-// scores, prob: (N, C, pixels); labels, weights, loss: (N, pixels).  One thread per pixel:
-// neighbouring threads read neighbouring addresses.
+// The paper's loss at every pixel: -weight log p, where p is the label's probability in the softmax over C scores.
+// scores, prob: (N, C, pixels); labels, weights, loss: (N, pixels).  softmax_loss has one thread for each pixel,
+// softmax_loss_grad one for each score; threads that are neighbours read neighbours in memory.
 
 extern "C" __global__ void softmax_loss(const MF_REAL* scores, const long long* labels, const MF_REAL* weights,
                                         MF_REAL* loss, MF_REAL* prob, MF_INDEX total, int C, MF_INDEX pixels) {
@@ -19,7 +19,7 @@ extern "C" __global__ void softmax_loss(const MF_REAL* scores, const long long* 
         }
         for (int c = 0; c < C; ++c) prob[at + c * pixels] /= sum;
 
-        const MF_REAL weight = weights[e];  // 0: the pixel does not count, not even as 0 * infinity = NaN
+        const MF_REAL weight = weights[e];  // 0 for a void pixel, whose score may be infinite
         loss[e] = weight != 0 ? weight * (log(sum) - (scores[at + labels[e] * pixels] - largest)) : MF_REAL(0);
     }
 }

@@ -1,4 +1,4 @@
-"""The spatial softmax loss on CuPy, one thread a pixel; the source is in ``loss.cu``."""
+"""The spatial softmax loss on CuPy with one thread for each pixel; the CUDA source is ``loss.cu``."""
 
 from math import prod
 

@@ -1,6 +1,6 @@
-// AlexNet's local response normalisation, across channels.  x, y, s: (N, C, pixels); one thread per element.
+// AlexNet's local response normalisation, across channels.  x, y, s: (N, C, pixels); one thread for each element.
 
-// y = x / s^beta with s = k + alpha / size * sum of x^2 over the channels c - before ... c - before + size - 1.
+// y = x / s^beta with s = k + alpha / size * sum of x^2 over the `size` channels from c - size / 2 on (integer division).
 extern "C" __global__ void local_response_norm(const MF_REAL* x, MF_REAL* y, MF_REAL* s, MF_INDEX total, int C,
                                                MF_INDEX pixels, int size, MF_REAL alpha, MF_REAL beta, MF_REAL k) {
     for (EACH(e, total)) {
@@ -14,7 +14,7 @@ extern "C" __global__ void local_response_norm(const MF_REAL* x, MF_REAL* y, MF_
     }
 }
 
-// Channel c contributed to every channel whose window contains it; these channels form the mirrored window.
+// Channel c contributed to the channels whose window contains it: they are the mirrored window around c.
 extern "C" __global__ void local_response_norm_grad(const MF_REAL* gy, const MF_REAL* x, const MF_REAL* s, MF_REAL* gx,
                                                     MF_INDEX total, int C, MF_INDEX pixels, int size, MF_REAL alpha,
                                                     MF_REAL beta) {

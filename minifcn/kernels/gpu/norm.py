@@ -1,4 +1,4 @@
-"""Normalisations on CuPy: the sums over neighbouring channels are in ``lrn.cu``, over one in ``batch_norm.cu``."""
+"""Normalisations on CuPy: ``lrn.cu`` sums over neighbouring channels, ``batch_norm.cu`` over each channel."""
 
 from math import prod
 
@@ -44,5 +44,5 @@ def batch_norm_grad(gy, saved):
 
 
 def _each(v):
-    """(C,) beside (N, C, H, W)."""
+    """(C,) as (C, 1, 1), which broadcasts with (N, C, H, W)."""
     return v[:, None, None]

@@ -1,8 +1,8 @@
-// Pooling, (N, C, H, W) -> (N, C, OH, OW), forward and backward.  Forward, one thread per output cell reads its window.
-// Backward, one thread per input cell gathers from all windows that contain it, so no two threads add to one address.
-// maps = N C; the window has kh x kw taps, numbered u kw + v.
+// Pooling, (N, C, H, W) -> (N, C, OH, OW), and its gradient.  Forward, one thread for each output cell reads its window.
+// Backward, one thread for each input cell gathers from all windows that contain it, so that no two threads add to one cell.
+// A window has kh x kw taps, numbered u kw + v.
 
-// y: the maximum; tap: the first tap of the window that has it.  Cells outside the image count as -infinity.
+// y: the maximum; tap: the number of the first tap that has it.  Outside the image x is -infinity.
 extern "C" __global__ void max_pool2d(const MF_REAL* x, MF_REAL* y, unsigned char* tap, MF_INDEX total, int H, int W,
                                       int OH, int OW, int kh, int kw, int sh, int sw, int ph, int pw, int dh, int dw) {
     for (EACH(e, total)) {
@@ -12,8 +12,8 @@ extern "C" __global__ void max_pool2d(const MF_REAL* x, MF_REAL* y, unsigned cha
         const int i = rest % OH;
         const MF_REAL* map = x + rest / OH * H * W;
 
-        MF_REAL best = __int_as_float(0xff800000);  // the bits of -infinity; NVRTC does not define INFINITY
-        int at = -1;  // stays at the first tap inside the image if all values are -infinity
+        MF_REAL best = __int_as_float(0xff800000);  // the bits of -infinity: NVRTC has no name for it
+        int at = -1;
         for (int u = 0; u < kh; ++u) {
             const int p = sh * i - ph + dh * u;
             if (p < 0 || p >= H) continue;
@@ -21,7 +21,8 @@ extern "C" __global__ void max_pool2d(const MF_REAL* x, MF_REAL* y, unsigned cha
                 const int q = sw * j - pw + dw * v;
                 if (q < 0 || q >= W) continue;
                 const MF_REAL value = map[(MF_INDEX)p * W + q];
-                if (at < 0 || value > best || value != value) best = value, at = u * kw + v;  // NaN wins
+                // at < 0: take the first tap on the image even if all are -infinity; value != value: take every NaN
+                if (at < 0 || value > best || value != value) best = value, at = u * kw + v;
             }
         }
         y[e] = best;
@@ -41,7 +42,7 @@ extern "C" __global__ void max_pool2d_grad(const MF_REAL* gy, const unsigned cha
 
         MF_REAL sum = 0;
         for (int u = 0; u < kh; ++u) {
-            const int y = p + ph - dh * u;  // equals sh i if row u of window row i lies on this cell
+            const int y = p + ph - dh * u;  // sh i, if tap row u of window row i lies on this cell
             if (y < 0 || y % sh || y / sh >= OH) continue;
             for (int v = 0; v < kw; ++v) {
                 const int z = q + pw - dw * v;
@@ -54,7 +55,7 @@ extern "C" __global__ void max_pool2d_grad(const MF_REAL* gy, const unsigned cha
     }
 }
 
-// The number of taps of window i, along one axis of n cells, that lie inside or in the margin on either side.
+// The number of taps of window i that count, along one axis of n cells: those on the axis or in a margin beside it.
 __device__ int counted(int i, int n, int k, int s, int p, int d, int margin) {
     int taps = 0;
     for (int u = 0; u < k; ++u) {
@@ -103,7 +104,7 @@ extern "C" __global__ void avg_pool2d_grad(const MF_REAL* gy, MF_REAL* gx, MF_IN
 
         MF_REAL sum = 0;
         for (int u = 0; u < kh; ++u) {
-            const int y = p + ph - dh * u;  // equals sh i if row u of window row i lies on this cell
+            const int y = p + ph - dh * u;  // sh i, if tap row u of window row i lies on this cell
             if (y < 0 || y % sh || y / sh >= OH) continue;
             for (int v = 0; v < kw; ++v) {
                 const int z = q + pw - dw * v;

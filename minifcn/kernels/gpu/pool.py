@@ -1,4 +1,4 @@
-"""Pooling on CuPy: one thread a cell, forward and backward; the sources are in ``pool.cu``."""
+"""Pooling on CuPy with one thread for each cell, forward and backward; the CUDA source is ``pool.cu``."""
 
 from ...arrays import backend
 from .. import textbook
@@ -11,7 +11,7 @@ def _contiguous(array):
 
 
 def _many(kernel_size):
-    """Whether the taps of a window are too many to be numbered in one byte."""
+    """Whether a window has too many taps for numbers of one byte."""
     return kernel_size[0] * kernel_size[1] > 256
 
 

@@ -1,4 +1,4 @@
-"""A1's hidden tests: two operations, the order of backward, numerical gradients, the checker, and a student's test."""
+"""Hidden tests of A1: two operations, the order of backward, numerical gradients, the checker, and a student's test."""
 
 import math
 from collections import Counter
@@ -12,7 +12,7 @@ from minifcn.kernels.textbook import pad_to_windows, sliding_windows
 
 
 def scene(rng):
-    """An image of random numbers and its labels, some of them void."""
+    """A random image and its labels, some of them void."""
     labels = rng.integers(0, 3, (1, 24, 24))
     labels[0, :3] = 255
     labels[0, 3, :3] = 0, 1, 2
@@ -20,20 +20,20 @@ def scene(rng):
 
 
 def operation(label, rng, *arrays):
-    """A Function, and an upstream gradient as large as its output."""
+    """A case that calls a Function, with a random upstream gradient of the output's shape."""
     gy = rng.standard_normal(np.broadcast_shapes(*(a.shape for a in arrays))).astype(arrays[0].dtype)
     return Case(label, {}, arrays, gy, probe="function")
 
 
 def in_fcn(name):
     def cases(rng):
-        yield Case(f"an FCN-8s on your {name}, forwards and backwards", name, *scene(rng), 1, probe="network")
+        yield Case(f"an FCN-8s with your {name}, forward and backward", name, *scene(rng), 1, probe="network")
 
     return cases
 
 
 def methods(*operations):
-    """What an operation of the library does, by name; the class stays, for the student's to override."""
+    """The paths of the methods of library operations; the classes stay, because the student's class overrides them."""
     return [f"ops.{name}.{method}" for name in operations for method in ("forward", "backward")]
 
 
@@ -44,12 +44,12 @@ def relu_values(rng):
     yield operation("a row of numbers", rng, rng.standard_normal(7))
     yield operation("maps, (2, 3, 4, 5)", rng, rng.standard_normal((2, 3, 4, 5)))
     yield operation("float32", rng, rng.standard_normal((3, 4)).astype("float32"))
-    yield operation("no axes", rng, np.array(1.5))
+    yield operation("an array without axes", rng, np.array(1.5))
 
 
 def relu_at_zero(rng):
     yield operation("many exact zeros", rng, rng.integers(-1, 2, (4, 5)).astype(float))
-    yield operation("zeros alone", rng, np.zeros((2, 3)))
+    yield operation("only zeros", rng, np.zeros((2, 3)))
 
 
 VALUES, ZERO, NET = RELU_ALL = ("values and gradients", "at zero", "in a network")
@@ -59,28 +59,30 @@ RELU = Task(
     forbidden=("relu", "relu_grad", *methods("activation.ReLU", "activation.PReLU")),
     checks=[Check(VALUES, 1, relu_values), Check(ZERO, 1, relu_at_zero), Check(NET, 1, in_fcn("ReLU"))],
     mistakes=[
-        mistake("the gradient passes where x is 0: there it is 0, too", "x > 0", "x >= 0", loses=ZERO),
-        mistake("the gradient passes everywhere: it must be 0 where x was negative", "gy * positive", "gy",
+        mistake("the gradient at x = 0 is not 0: it must be 0 there, too", "x > 0", "x >= 0", loses=ZERO),
+        mistake("the gradient is passed on everywhere: it must be 0 where x is negative", "gy * positive", "gy",
                 loses=RELU_ALL),
-        mistake("backward returns the slope alone: it must be multiplied by the gradient that arrives, gy",
+        mistake("backward returns only the derivative: it must be multiplied by the upstream gradient gy",
                 "gy * positive", "positive.astype(gy.dtype)", loses=RELU_ALL),
-        mistake("the gradient is cut where gy is negative, too: ReLU looks at the sign of x alone", "gy * positive",
+        mistake("the gradient is also set to 0 where gy is negative: only the sign of x matters", "gy * positive",
                 "np.maximum(gy, 0) * positive", loses=RELU_ALL),
-        mistake("the gradient is cut by the sign of gy, not by that of x: save what forward saw", "gy * positive",
+        mistake("the gradient is set to 0 by the sign of gy, not by that of x: save what you need in forward",
+                "gy * positive",
                 "np.maximum(gy, 0)", loses=RELU_ALL),
-        mistake("it changes its input: a network needs that array again", "np.maximum(x, 0)", "np.maximum(x, 0, out=x)",
+        mistake("it changes its input in place: the network still needs that array", "np.maximum(x, 0)",
+                "np.maximum(x, 0, out=x)",
                 loses=RELU_ALL),
-        mistake("negative numbers pass, turned round: max(x, 0) is not |x|", "np.maximum(x, 0)", "abs(x)",
+        mistake("negative numbers become positive: max(x, 0) is not |x|", "np.maximum(x, 0)", "abs(x)",
                 loses=RELU_ALL),
-        mistake("the result is float64 where the input is float32", "np.maximum(x, 0)",
+        mistake("the result is float64 for a float32 input", "np.maximum(x, 0)",
                 "np.maximum(x, np.zeros(x.shape))",
                 loses=VALUES),
     ],
     cheats=[
-        instead("inherits the library's", """# Task 1.1
+        instead("inherits from the library's class", """# Task 1.1
 class ReLU(mf.ops.activation.ReLU):
     pass""", loses=RELU_ALL),
-        instead("is a leaky ReLU that does not leak", """# Task 1.1
+        instead("calls leaky_relu with slope 0", """# Task 1.1
 class ReLU(mf.Function):
     def forward(self, x):
         return mf.ops.leaky_relu(x, 0).numpy()
@@ -143,30 +145,31 @@ ADD = Task(
         Check(NET, 1, in_fcn("Add")),
     ],
     mistakes=[
-        mistake("the gradient of a repeated operand is not summed: it has gy's shape, not the operand's",
+        mistake("the gradient of a repeated operand is not summed: it must have the operand's shape, not gy's",
                 "gradients.append(gy.sum(axis=tuple(repeated)).reshape(shape))", "gradients.append(gy)",
                 loses=(FRONT, ONES)),
         mistake("the gradient of a repeated operand is the mean over its uses: it must be the sum", "gy.sum(",
                 "gy.mean(",
                 loses=(FRONT, ONES)),
-        mistake("axes of length 1 are not summed: only those that the operand does not have",
+        mistake("the gradient is not summed over axes where the operand has length 1, only over axes that it does "
+                "not have",
                 "[*range(new), *(new + axis for axis, n in enumerate(shape) if n == 1)]", "list(range(new))",
                 loses=ONES),
-        mistake("axes that the operand does not have are not summed: only those of length 1",
+        mistake("the gradient is not summed over axes that the operand does not have, only over axes of length 1",
                 "repeated = [*range(new), *",
                 "repeated = [*", loses=(FRONT, ONES)),
-        mistake("only the second operand can be the smaller one: the first one's gradient is not summed",
+        mistake("the gradient of the first operand is not summed: it can be the smaller one, too",
                 "return tuple(gradients)", "return gy, gradients[1]", loses=(FRONT, ONES)),
-        mistake("of the uses of a repeated operand only the first counts: sum over them",
+        mistake("only the first use of a repeated operand counts: sum over all its uses",
                 "gy.sum(axis=tuple(repeated))",
                 "gy[tuple(0 if i in repeated else slice(None) for i in range(gy.ndim))]", loses=(FRONT, ONES)),
-        mistake("the gradient is split between the operands: each gets all of it", "gy.sum(", "0.5 * gy.sum(",
+        mistake("the gradient is divided between the operands: each must receive all of it", "gy.sum(", "0.5 * gy.sum(",
                 loses=ADD_ALL),
         mistake("the gradient of b has the wrong sign", "return tuple(gradients)", "return gradients[0], -gradients[1]",
                 loses=ADD_ALL),
     ],
     cheats=[
-        instead("runs the library's node by hand", """# Task 1.2
+        instead("calls the library's Function directly", """# Task 1.2
 class Add(mf.Function):
     def forward(self, a, b):
         self.node = mf.ops.arithmetic.Add()
@@ -174,7 +177,7 @@ class Add(mf.Function):
 
     def backward(self, gy):
         return self.node.backward(gy)""", loses=ADD_ALL),
-        instead("lets the library's subtraction do it", """# Task 1.2
+        instead("uses the library's subtraction", """# Task 1.2
 class Add(mf.Function):
     def forward(self, a, b):
         self.node = mf.ops.arithmetic.Sub()
@@ -227,9 +230,9 @@ def doubling(n):
     return [(k, k) for k in range(n)]
 
 
-SKIP = [(0,), (1,), (2,), (3,), (1, 4), (2, 5)]  # two short ways past a long one
+SKIP = [(0,), (1,), (2,), (3,), (1, 4), (2, 5)]  # a long path, and two short ones beside it
 DIAMOND = [(0,), (1,), (1,), (3,), (2, 4)]
-ASIDE = [(0,), (1,), (0,), (1, 3), (2, 2)]  # 3, 4 and their ways are not needed for the last
+ASIDE = [(0,), (1,), (0,), (1, 3), (2, 2)]  # tensors 3 and 4 are not needed for the last one
 
 
 def random_graph(rng, n=14):
@@ -241,7 +244,7 @@ def random_graph(rng, n=14):
 
 
 def is_order(links):
-    """A judge of an order: every node that the last one needs, once, after its users; nothing else."""
+    """A judge for an order: exactly the nodes that the last one needs, each once and after its users."""
     users, needed = {}, {len(links)}
     for k in range(len(links), 0, -1):
         if k in needed:
@@ -251,23 +254,23 @@ def is_order(links):
 
     def judge(result):
         if not isinstance(result, np.ndarray) or result.dtype.kind != "i":
-            return "it gives no list of nodes"
+            return "it does not return a list of nodes"
         if len(result) > 1000 * len(links):
-            return f"it gives {len(result)} nodes"
+            return f"it returns {len(result)} nodes, many more than the graph has"
         order, times = result.tolist(), Counter(result.tolist())
         if -1 in order:
-            return "its order holds something that is no node of the graph (the creator of a leaf is None)"
+            return "it returns something that is not a node of the graph (the creator of a leaf is None)"
         for node in order:
             if times[node] > 1:
-                return f"a node is visited {times[node]} times"
+                return f"it returns a node {times[node]} times"
             if node not in needed:
-                return "it visits a node that the last one was not computed from"
+                return "it returns a node that the last one was not computed from"
         if len(order) < len(needed):
-            return f"it visits {len(order)} of {len(needed)} nodes"
+            return f"it returns only {len(order)} of {len(needed)} nodes"
         at = {node: place for place, node in enumerate(order)}
         early = [(node, user) for node in needed for user in users.get(node, ()) if at[node] < at[user]]
         if early:
-            return f"a node comes before one that uses its output ({len(early)} of them in this graph)"
+            return f"a node comes before a node that uses its output ({len(early)} times in this graph)"
         return None
 
     return judge
@@ -292,21 +295,21 @@ ONCE, AFTER, DEEP, NET = ORDER_ALL = (
 )  # fmt: skip
 
 ORDER = Task(
-    "1.3", "backward_order", library="core.newest_first", forbidden=("core.newest_first",),
+    "1.3", "backward_order", library="engine.core.newest_first", forbidden=("engine.core.newest_first",),
     checks=[
         Check(ONCE, 1, orders(lambda rng: {
             "one node": [(0,)], "b = a + a; c = b + b": doubling(2), "seven such lines": doubling(7),
         })),
         Check(AFTER, 1, orders(lambda rng: {
-            "a diamond with unequal sides": DIAMOND, "two skips": SKIP, "nodes aside": ASIDE,
+            "a diamond with unequal sides": DIAMOND, "two skips": SKIP, "a graph with nodes that are not needed": ASIDE,
             **{f"a random graph ({i})": random_graph(rng) for i in range(1, 4)},
         })),
         Check(DEEP, 1, orders(lambda rng: {"a chain": [(k,) for k in range(3000)]})),
         Check(NET, 1, order_gradients),
     ],
     mistakes=[
-        instead("each use of a node is followed at once, so that a node with two users is visited twice (and its users "
-                "again, 2ⁿ times)", """# Task 1.3
+        instead("a node is visited once for each use of its output, so a node with two users is visited twice, and the "
+                "nodes behind it up to 2ⁿ times", """# Task 1.3
 def backward_order(last):
     order, waiting = [], [last]
     while waiting:
@@ -314,7 +317,7 @@ def backward_order(last):
         order.append(node)
         waiting += [x.creator for x in node.inputs if x.creator is not None]
     return order""", loses=(ONCE, AFTER, NET)),
-        instead("nodes are taken when they are first met, going deep first: a node must wait for *all* its users",
+        instead("nodes are listed when they are first met, depth first: a node must come after *all* its users",
                 """# Task 1.3
 def backward_order(last):
     order, waiting = [], [last]
@@ -324,8 +327,8 @@ def backward_order(last):
             order.append(node)
             waiting += [x.creator for x in node.inputs if x.creator is not None]
     return order""", loses=(AFTER, NET)),
-        instead("nodes are taken when they are first met, row by row from the last: a node must wait for the longest "
-                "way to it, not the shortest", """# Task 1.3
+        instead("nodes are listed when they are first met, breadth first: a node must come after the longest path from "
+                "the last node, not after the shortest", """# Task 1.3
 def backward_order(last):
     order = [last]
     for node in order:
@@ -333,7 +336,8 @@ def backward_order(last):
             if x.creator is not None and x.creator not in order:
                 order.append(x.creator)
     return order""", loses=(AFTER, NET)),
-        instead("it recurses: a chain of 3000 nodes ends Python's stack; keep a list of what waits", """# Task 1.3
+        instead("it is recursive: a chain of 3000 nodes exceeds Python's recursion limit; use a loop with a list of "
+                "waiting nodes", """# Task 1.3
 def backward_order(last):
     order = []
 
@@ -345,22 +349,22 @@ def backward_order(last):
 
     visit(last)
     return order[::-1]""", loses=DEEP),
-        mistake("the nodes come in the order of the forward pass: backward begins with the last", "return order",
+        mistake("the nodes are in the order of the forward pass: backward begins with the last node", "return order",
                 "return order[::-1]", loses=ORDER_ALL),
         mistake("the last node itself is missing", "return order", "return order[1:]", loses=ORDER_ALL),
-        mistake("the creator of a leaf, None, is taken for a node", "    return order",
+        mistake("the list contains None, the creator of a leaf, which is not a node", "    return order",
                 "    return [*order, *(x.creator for x in order[-1].inputs[:1])]", loses=(ONCE, AFTER, DEEP)),
     ],
     cheats=[
-        instead("takes the library's own, from where it is used", """# Task 1.3
+        instead("imports the library's function from its module", """# Task 1.3
 from minifcn.engine.core import newest_first
 
 
 def backward_order(last):
     own = newest_first or mf.engine.core.newest_first
     return own(last)""", loses=ORDER_ALL),
-        instead("lets backward do the walk, and watches it", """# Task 1.3
-from minifcn import core
+        instead("records the order of the library's own backward", """# Task 1.3
+from minifcn.engine import core
 
 
 def backward_order(last):
@@ -372,7 +376,7 @@ def backward_order(last):
     return order""", loses=ORDER_ALL),
     ],
     styles=[
-        instead("by birth, with a heap, as a generator", """# Task 1.3
+        instead("by creation order, with a heap, as a generator", """# Task 1.3
 import heapq
 
 
@@ -385,7 +389,7 @@ def backward_order(last):
             if x.creator and x.creator not in seen:
                 seen.add(x.creator)
                 heapq.heappush(heap, (-x.creator.born, x.creator))"""),
-        instead("depth first with a stack of its own, turned round", """# Task 1.3
+        instead("depth first with an explicit stack, reversed", """# Task 1.3
 def backward_order(last):
     finished, done, stack = [], set(), [(last, False)]
     while stack:
@@ -397,7 +401,7 @@ def backward_order(last):
             stack.append((node, True))
             stack.extend((x.creator, False) for x in node.inputs if x.requires_grad and x.creator)
     return finished[::-1]"""),
-        instead("the longest way from the last node, by repeated improvement", """# Task 1.3
+        instead("the longest path from the last node, improved repeatedly", """# Task 1.3
 def backward_order(last):
     depth, waiting = {last: 0}, [last]
     while waiting:
@@ -443,7 +447,7 @@ def cotangents(rng):
 
 
 def points(rng):
-    yield Case("x of four axes", np.sin, rng.standard_normal((1, 2, 2, 1)), rng.standard_normal((1, 2, 2, 1)))
+    yield Case("x with four axes", np.sin, rng.standard_normal((1, 2, 2, 1)), rng.standard_normal((1, 2, 2, 1)))
     hollow = rng.standard_normal((2, 4))[:, ::2]
     yield Case("x that is not contiguous", np.sin, hollow, rng.standard_normal((2, 2)))
     yield Case("x without axes", np.sin, np.array(0.5), np.array(2.0))
@@ -452,36 +456,38 @@ def points(rng):
 CENTRAL, COTANGENT, POINTS = DIFFERENCES_ALL = ("central differences", "every output, every input", "x of every kind")
 
 NUMERICAL = Task(
-    "1.4", "numerical_gradient", library="gradcheck.numerical_gradient",
-    forbidden=("gradcheck.numerical_gradient", "gradcheck.gradcheck", "gradcheck._Problem"),
+    "1.4", "numerical_gradient", library="engine.gradcheck.numerical_gradient",
+    forbidden=("engine.gradcheck.numerical_gradient", "engine.gradcheck.gradcheck", "engine.gradcheck._Problem"),
     checks=[Check(CENTRAL, 2, differences), Check(COTANGENT, 1, cotangents), Check(POINTS, 1, points)],
     mistakes=[
-        mistake("the difference is one-sided: its error is O(h), that of a central one O(h²)",
+        mistake("the difference is one-sided, with an error of O(h): use a central difference, with an error of O(h²)",
                 "f(above) - f(below)", "f(above) - f(x)", "/ (2 * h)", "/ h", loses=DIFFERENCES_ALL),
-        mistake("the difference over 2h is divided by h: the gradient is twice too large", "/ (2 * h)", "/ h",
+        mistake("the difference is divided by h instead of 2h: the gradient is twice as large as it should be",
+                "/ (2 * h)", "/ h",
                 loses=DIFFERENCES_ALL),
         mistake("v is ignored: the outputs must be weighted by it", "(v * (f(above) - f(below))).sum()",
                 "(f(above) - f(below)).sum()", loses=DIFFERENCES_ALL),
         mistake("the outputs are averaged: ⟨v, f⟩ is a sum", ".sum()", ".mean()", loses=DIFFERENCES_ALL),
-        mistake("an element that was moved is not moved back before the next one", "above, below = x.copy(), x.copy()",
+        mistake("an element is not restored before the next one is changed", "above, below = x.copy(), x.copy()",
                 "above, below = (x.copy(), x.copy()) if not index or not sum(index) else (above, below)",
                 loses=DIFFERENCES_ALL),
-        mistake("it changes x in place, and does not put back just what was there", "above, below = x.copy(), x.copy()",
+        mistake("it changes x in place, and does not restore the exact values", "above, below = x.copy(), x.copy()",
                 "below = x.copy()\n        above = x", loses=DIFFERENCES_ALL),
-        mistake("x is moved in a copy of its numbers that f never sees: reshape and ravel copy what is not contiguous",
+        mistake("the elements are changed in a copy that f never gets: reshape and ravel copy an array that is not "
+                "contiguous",
                 "    gradient = np.zeros_like(x)",
                 "    gradient, flat = np.zeros_like(x), x.ravel()\n    keep = x.copy()",
                 "        above, below = x.copy(), x.copy()\n        above[index] += h\n        below[index] -= h\n",
                 "        at = np.ravel_multi_index(index, x.shape) if index else 0\n"
                 "        flat[at] += h\n        above = x.copy()\n        flat[at] -= 2 * h\n        below = x.copy()\n"
                 "        flat[at] = keep[index]\n", loses=POINTS),
-        mistake("all elements move at once: this is the derivative along (1, …, 1), not a gradient",
+        mistake("all elements are changed at once: this is the derivative along (1, …, 1), not the gradient",
                 "above[index] += h",
                 "above += h", "below[index] -= h", "below -= h", loses=DIFFERENCES_ALL),
     ],
     cheats=[
-        instead("asks the gradient checker's own", """# Task 1.4
-from minifcn import gradcheck as module
+        instead("calls the library's function in its module", """# Task 1.4
+from minifcn.engine import gradcheck as module
 import sys
 
 module = sys.modules["minifcn.engine.gradcheck"]
@@ -489,7 +495,7 @@ module = sys.modules["minifcn.engine.gradcheck"]
 
 def numerical_gradient(f, x, v, h=1e-5):
     return module.numerical_gradient(f, x, v, h)""", loses=DIFFERENCES_ALL),
-        instead("knows the parabola of the visible check", """# Task 1.4
+        instead("returns the derivative of the visible check's parabola", """# Task 1.4
 def numerical_gradient(f, x, v, h=1e-5):
     return 2 * x * v if v.shape == x.shape else np.zeros_like(x)""", loses=DIFFERENCES_ALL),
     ],
@@ -499,7 +505,7 @@ def numerical_gradient(f, x, v, h=1e-5):
     phi = lambda flat: np.vdot(v, f(flat.reshape(x.shape)))
     flat = x.flatten()
     return np.array([(phi(flat + e) - phi(flat - e)) / (2 * h) for e in h * np.eye(x.size)]).reshape(x.shape)"""),
-        instead("moves x itself, and puts it back", """# Task 1.4
+        instead("changes a copy of x, and restores each element", """# Task 1.4
 def numerical_gradient(f, x, v, h=1e-5):
     x, g = np.array(x), np.empty(x.shape)
     it = np.nditer(x, flags=["multi_index"])
@@ -532,15 +538,15 @@ def numerical_gradient(f, x, v, h=1e-5):
 
 
 def says(right):
-    """A judge of True or False."""
+    """A judge for an answer that must return `right`, True or False."""
 
     def judge(result):
         result = result.item() if isinstance(result, np.ndarray) and result.shape == () else result
         if not isinstance(result, bool):
-            return "it says neither True nor False"
+            return "it returns neither True nor False"
         if result is right:
             return None
-        return "it is accepted, and is wrong" if result else "it is refused, and is right"
+        return "it accepts this wrong gradient" if result else "it refuses this right gradient"
 
     return judge
 
@@ -562,21 +568,21 @@ def softmax_backward(y):
 def plain_pairs(rng):
     x = rng.standard_normal((2, 3)) + 0.1
     yield pair("x³", rng, True, lambda x: x**3, lambda gy: 3 * x**2 * gy, x)
-    yield pair("x³, as if it were x²", rng, False, lambda x: x**3, lambda gy: 2 * x * gy, x)
-    yield pair("x³, with another sign", rng, False, lambda x: x**3, lambda gy: -3 * x**2 * gy, x)
+    yield pair("x³, with the gradient of x²", rng, False, lambda x: x**3, lambda gy: 2 * x * gy, x)
+    yield pair("x³, with the wrong sign", rng, False, lambda x: x**3, lambda gy: -3 * x**2 * gy, x)
     w = rng.standard_normal((4, 2))
     yield pair("a matrix product, (2, 3) -> (4, 3)", rng, True, lambda x: w @ x, lambda gy: w.T @ gy, x)
     yield pair("ReLU", rng, True, lambda x: np.maximum(x, 0), lambda gy: gy * (x > 0), np.sign(x) * (abs(x) + 0.1))
-    yield pair("a factor of 1.001", rng, False, np.sin, lambda gy: 1.001 * np.cos(x) * gy, x)
+    yield pair("sin x, wrong by a factor of 1.001", rng, False, np.sin, lambda gy: 1.001 * np.cos(x) * gy, x)
 
 
 def cotangent_pairs(rng):
     x = rng.standard_normal((3, 4))
     y = softmax(x)
     yield pair("softmax", rng, True, softmax, softmax_backward(y), x)
-    yield pair("softmax, always 0", rng, False, softmax, lambda gy: 0 * gy, x)
-    yield pair("softmax, twice", rng, False, softmax, lambda gy: 2 * softmax_backward(y)(gy), x)
-    yield pair("the last column as often as the first", rng, False, lambda x: x * [1.0, 2, 3, 4],
+    yield pair("softmax, with the gradient 0", rng, False, softmax, lambda gy: 0 * gy, x)
+    yield pair("softmax, with twice the gradient", rng, False, softmax, lambda gy: 2 * softmax_backward(y)(gy), x)
+    yield pair("gy replaced by its mean", rng, False, lambda x: x * [1.0, 2, 3, 4],
                lambda gy: gy.sum() / gy.size * np.ones((3, 1)) * [1.0, 2, 3, 4], x)  # fmt: skip
     yield pair("a constant function, with its gradient 0", rng, True, lambda x: np.ones((2, 2)), lambda gy: 0 * x, x)
 
@@ -587,13 +593,13 @@ def direction_pairs(rng):
     yield pair("its gradient transposed", rng, False, lambda x: w @ x, lambda gy: (w.T @ gy).T, x)
     last = np.ones((3, 3))
     last[2, 2] = 0
-    yield pair("only the last element wrong", rng, False, np.sin, lambda gy: np.cos(x) * gy * last, x)
+    yield pair("sin x, only the last element wrong", rng, False, np.sin, lambda gy: np.cos(x) * gy * last, x)
     first = np.ones((3, 3))
     first[0, 0] = 2
-    yield pair("only the first element wrong", rng, False, np.sin, lambda gy: np.cos(x) * gy * first, x)
+    yield pair("sin x, only the first element wrong", rng, False, np.sin, lambda gy: np.cos(x) * gy * first, x)
     moved = np.zeros((3, 3))
     moved[0, :2] = 1, -1
-    yield pair("moved from one element to another (the sum is right)", rng, False, np.sin,
+    yield pair("sin x, two elements wrong whose sum is right", rng, False, np.sin,
                lambda gy: np.cos(x) * gy + moved, x)  # fmt: skip
 
 
@@ -602,7 +608,7 @@ def scaled_pairs(rng):
     for scale in (1e-9, 1e6):
         yield pair(f"{scale:g} sin x", rng, True, lambda x, s=scale: s * np.sin(x),
                    lambda gy, s=scale: s * np.cos(x) * gy, x)  # fmt: skip
-        yield pair(f"{scale:g} sin x, half of it", rng, False, lambda x, s=scale: s * np.sin(x),
+        yield pair(f"{scale:g} sin x, with half the gradient", rng, False, lambda x, s=scale: s * np.sin(x),
                    lambda gy, s=scale: 0.5 * s * np.cos(x) * gy, x)  # fmt: skip
 
 
@@ -613,10 +619,29 @@ def trap_pairs(rng):
     yield pair("NaN everywhere", rng, False, np.sin, lambda gy: np.nan * gy, x)
     row = rng.standard_normal((1, 3))
     yield pair(
-        "shape (2, 3) for a row that is repeated", rng, False, lambda r: r + np.zeros((2, 3)), lambda gy: gy, row
+        "a repeated row, with a gradient of shape (2, 3)",
+        rng,
+        False,
+        lambda r: r + np.zeros((2, 3)),
+        lambda gy: gy,
+        row,
     )
-    yield pair("its sum, of shape (3,)", rng, False, lambda r: r + np.zeros((2, 3)), lambda gy: gy.sum(0), row)
-    yield pair("its sum, of shape (1, 3)", rng, True, lambda r: r + np.zeros((2, 3)), lambda gy: gy.sum(0)[None], row)
+    yield pair(
+        "a repeated row, with the sum in shape (3,)",
+        rng,
+        False,
+        lambda r: r + np.zeros((2, 3)),
+        lambda gy: gy.sum(0),
+        row,
+    )
+    yield pair(
+        "a repeated row, with the sum in shape (1, 3)",
+        rng,
+        True,
+        lambda r: r + np.zeros((2, 3)),
+        lambda gy: gy.sum(0)[None],
+        row,
+    )
 
 
 PLAIN, RANDOM, EVERY, SCALE, TRAPS = CHECKER_ALL = (
@@ -624,29 +649,32 @@ PLAIN, RANDOM, EVERY, SCALE, TRAPS = CHECKER_ALL = (
 )  # fmt: skip
 
 CHECKER = Task(
-    "1.5", "gradients_agree", forbidden=("gradcheck.gradcheck", "gradcheck._Problem", "gradcheck.adjoint_check"),
+    "1.5", "gradients_agree",
+    forbidden=("engine.gradcheck.gradcheck", "engine.gradcheck._Problem", "engine.gradcheck.adjoint_check"),
     checks=[
         Check(PLAIN, 1, plain_pairs), Check(RANDOM, 1, cotangent_pairs), Check(EVERY, 1, direction_pairs),
         Check(SCALE, 1, scaled_pairs), Check(TRAPS, 1, trap_pairs),
     ],
     mistakes=[
-        mistake("the cotangent is all ones: a softmax's outputs add up to 1, so that its gradient is not seen",
+        mistake("the cotangent is all ones: a softmax's outputs add up to 1, so its gradient is 0 for this "
+                "cotangent; draw it at random",
                 "rng.standard_normal(y.shape), rng", "np.ones(y.shape), rng", loses=RANDOM),
-        mistake("the direction is all ones: it sees the sum of a gradient, not its elements",
+        mistake("the direction is all ones: this checks only the sum of the gradient; draw the direction at random",
                 "rng.standard_normal(x.shape)", "np.ones(x.shape)", loses=(RANDOM, EVERY)),
         mistake("it compares with an absolute tolerance: a wrong gradient of a small function passes",
                 "1e-5 * abs(gradient * d).sum() + rounding", "1e-6 * abs(analytic) + 1e-7", loses=SCALE),
-        mistake("NaN is accepted: comparing with NaN is False, so ask whether numbers are close, not whether far",
+        mistake("NaN is accepted: every comparison with NaN is False, so test for a small difference, not for a "
+                "large one",
                 "return bool(abs(analytic - numeric) <= 1e-5 * abs(gradient * d).sum() + rounding)",
                 "return not bool(abs(analytic - numeric) > 1e-5 * abs(gradient * d).sum() + rounding)", loses=TRAPS),
-        mistake("a gradient of another shape than x is broadcast, not refused", "if gradient.shape != x.shape:",
+        mistake("a gradient of another shape than x's is broadcast: refuse it", "if gradient.shape != x.shape:",
                 "if gradient.size < 0:", loses=TRAPS),
-        mistake("only the size of the gradient is compared, not its sign", "abs(analytic - numeric)",
+        mistake("only the absolute values are compared: a wrong sign passes", "abs(analytic - numeric)",
                 "abs(abs(analytic) - abs(numeric))", loses=PLAIN),
         mistake("the tolerance is so large that a wrong factor passes", "1e-5 * abs(", "3e-3 * abs(", loses=PLAIN),
-        mistake("the quotient is divided by h, not by 2h: right gradients are refused", "/ (2 * h)", "/ h",
+        mistake("the difference is divided by h instead of 2h: right gradients are refused", "/ (2 * h)", "/ h",
                 loses=CHECKER_ALL),
-        mistake("a gradient that is 0 everywhere, rightly, is refused: 0/0 is no number",
+        mistake("a right gradient that is 0 everywhere is refused: 0/0 is NaN",
                 "bool(abs(analytic - numeric) <= 1e-5 * abs(gradient * d).sum() + rounding)",
                 "bool(abs(analytic - numeric) / (abs(gradient * d).sum() + 0 * rounding) <= 1e-5)", loses=RANDOM),
     ],
@@ -680,7 +708,7 @@ def gradients_agree(forward, backward, x, rng):
         return False
     size = max(abs(mine).max(), abs(theirs).max())
     return size == 0 or abs(mine - theirs).max() < 1e-6 * size"""),
-        instead("three draws of everything, by the norm", """# Task 1.5
+        instead("three random draws, compared relative to the norms", """# Task 1.5
 def gradients_agree(forward, backward, x, rng):
     for _ in range(3):
         v = rng.uniform(-1, 1, np.shape(forward(x)))
@@ -697,19 +725,20 @@ def gradients_agree(forward, backward, x, rng):
 
 
 # 1.6 -----------------------------------------------------------------------------------------------------------------
-# Right and wrong kernels: they live here, and are called through a pipe from where the student's test runs.
+# Right and wrong kernels.  They run in the grader's process; the student's test calls them through a pipe, so that it
+# cannot inspect them.
 
 right = mf.kernels.textbook.max_pool2d
 
 
 def wide_index(*args):
-    """A right kernel, of another style: the index is int64."""
+    """A right kernel whose index is int64."""
     y, index = mf.kernels.reference.max_pool2d(*args)
     return y, index.astype("int64")
 
 
 def windows(x, size, stride, padding, dilation, ceil, out=None, value=-np.inf):
-    """(N, C, kh·kw, OH, OW)"""
+    """The taps of every window, (N, C, kh·kw, OH, OW)."""
     out = out or pool_sizes(x.shape, size, stride, padding, dilation, ceil)
     x = pad_to_windows(x, size, stride, padding, dilation, out, value=value)
     found = sliding_windows(x, size, stride, dilation, out)
@@ -728,7 +757,7 @@ def mean(x, *where):
 
 
 def largest_size(x, *where):
-    """The number that is largest without its sign."""
+    """The number with the largest absolute value."""
     inside = windows(x, *where)
     index = np.where(np.isfinite(inside), abs(inside), -1).argmax(axis=2)
     return np.take_along_axis(inside, index[:, :, None], 2)[:, :, 0], index
@@ -740,7 +769,7 @@ def padded_with_zero(x, *where):
 
 
 def geometry(**changed):
-    """A kernel that takes some of its arguments for others."""
+    """A wrong kernel that replaces some of its arguments, by functions of all arguments."""
 
     def kernel(x, size, stride, padding, dilation, ceil):
         given = dict(size=size, stride=stride, padding=padding, dilation=dilation, ceil=ceil)
@@ -751,7 +780,7 @@ def geometry(**changed):
 
 
 def stays_outside(x, size, stride, padding, dilation, ceil):
-    """In ceil mode, a last window that begins behind the image counts."""
+    """In ceil mode, keeps a last window that begins beyond the image."""
     if not ceil:
         return right(x, size, stride, padding, dilation, ceil)
     free = [n + 2 * p - d * (k - 1) - 1 for n, k, p, d in zip(x.shape[2:], size, padding, dilation)]
@@ -800,7 +829,7 @@ def first_image(x, *where):
 
 
 def over_channels(x, *where):
-    """The maximum over the channels, too."""
+    """The maximum over the channels as well."""
     y, index = right(x, *where)
     return np.broadcast_to(y.max(axis=1, keepdims=True), y.shape).copy(), index
 
@@ -810,13 +839,13 @@ RIGHT = {
     "the fast kernel": mf.kernels.max_pool2d.choose(np.zeros(1)), "a kernel whose index is int64": wide_index,
 }  # fmt: skip
 WRONG_VALUES = {"the minimum": minimum, "the mean": mean}
-WRONG_NEGATIVES = {"the largest without its sign": largest_size, "pads with 0": padded_with_zero}
+WRONG_NEGATIVES = {"the largest absolute value": largest_size, "pads with 0": padded_with_zero}
 WRONG_WINDOWS = {
     "ignores the stride": geometry(stride=lambda g: (1, 1)),
     "swaps the stride's h and w": geometry(stride=lambda g: g["stride"][::-1]),
-    "steps by the window, whatever the stride": geometry(stride=lambda g: g["size"]),
+    "uses the window size as the stride": geometry(stride=lambda g: g["size"]),
     "swaps the window's h and w": geometry(size=lambda g: g["size"][::-1]),
-    "swaps H and W altogether": transposed,
+    "swaps H and W everywhere": transposed,
 }
 WRONG_PLACES = {
     "ignores the padding": geometry(padding=lambda g: (0, 0)),
@@ -827,46 +856,55 @@ WRONG_PLACES = {
 WRONG_CEIL = {
     "ignores ceil_mode": geometry(ceil=lambda g: False),
     "always rounds up": geometry(ceil=lambda g: True),
-    "keeps a last window that begins behind the image": stays_outside,
+    "keeps a last window that begins beyond the image": stays_outside,
 }
 WRONG_INDEX = {
-    "the last of equal maxima": last_maximum, "the taps column by column": column_major, "counts from one": from_one,
+    "the last of equal maxima": last_maximum, "numbers the taps column by column": column_major,
+    "counts the taps from one": from_one,
     "always tap 0": always_first, "the tap of the minimum": index_of_minimum,
 }  # fmt: skip
 WRONG_MAPS = {
-    "every channel like the first": first_channel, "every image like the first": first_image,
-    "the maximum over the channels, too": over_channels,
+    "repeats the first channel": first_channel, "repeats the first image": first_image,
+    "the maximum over the channels as well": over_channels,
 }  # fmt: skip
 
 
 def asked(kernel):
-    """The kernel, called with what max pooling takes: it runs here, and all refuse in the same words."""
+    """The kernel with checked arguments, so that all kernels refuse bad ones with the same message.
+
+    An error message of its own would tell a student's test which kernel it has.
+    """
 
     def pooling(x, kernel_size, stride, padding, dilation, ceil_mode):
         if not isinstance(x, np.ndarray) or x.ndim != 4 or x.dtype.kind != "f":
-            raise ValueError("x is an array of floating-point numbers with 4 axes")
+            raise ValueError("x must be an array of floating-point numbers with 4 axes")
         pairs = kernel_size, stride, padding, dilation
         if not all(isinstance(p, tuple | list) and len(p) == 2 and all(int(n) == n for n in p) for p in pairs):
-            raise ValueError("kernel_size, stride, padding and dilation are pairs of whole numbers")
+            raise ValueError("kernel_size, stride, padding and dilation must be pairs of whole numbers")
         pairs = [(int(h), int(w)) for h, w in pairs]
         out = pool_sizes(x.shape, *pairs, bool(ceil_mode))
         places = max(x.size, x.shape[0] * x.shape[1] * math.prod(pairs[0]) * math.prod(x.shape[2:]))
         if x.size == 0 or places > 1 << 19 or max(map(max, pairs)) > 64 or min(out) < 1 or min(pairs[1] + pairs[3]) < 1:
-            raise ValueError("this is too large, or too small, to be tried")
+            raise ValueError(
+                "the array or the windows are too large or too small: use a small array and windows that fit"
+            )
         return kernel(x, *pairs, bool(ceil_mode))
 
     return pooling
 
 
 def kernels(wrong):
-    """Right kernels, which must pass, and wrong ones, in an order nobody knows."""
+    """Right kernels, which must pass, and wrong ones, in random order: a test cannot guess which it has."""
 
     def cases(rng):
         both = [
-            Case(f"a right kernel is refused: {label}", asked(kernel), judge=lambda result: None)
+            Case(f"your test refuses a right kernel: {label}", asked(kernel), judge=lambda result: None)
             for label, kernel in RIGHT.items()
         ]
-        both += [Case(f"a wrong kernel passes: {label}", asked(kernel), raises=True) for label, kernel in wrong.items()]
+        both += [
+            Case(f"your test accepts a wrong kernel: {label}", asked(kernel), raises=True)
+            for label, kernel in wrong.items()
+        ]
         rng.shuffle(both)
         yield from both
 
@@ -888,38 +926,40 @@ TEST = Task(
         Check(CEIL, 1, kernels(WRONG_CEIL)), Check(INDEX, 1, kernels(WRONG_INDEX)), Check(MAPS, 1, kernels(WRONG_MAPS)),
     ],
     mistakes=[
-        mistake("no window lies over the border with only negative numbers in it: padding with 0 goes unseen", DRAWN,
+        mistake("no window at the border contains only negative numbers: padding with 0 is not detected", DRAWN,
                 "(abs(rng.standard_normal((2, 2, 6, 7))), 1.0 * rng.integers(1, 3, (2, 2, 6, 7)))", loses=NEGATIVE),
-        mistake("no two numbers of a window are equal: which of several maxima is taken goes unseen", DRAWN,
+        mistake("no two numbers of a window are equal: a wrong choice among equal maxima is not detected", DRAWN,
                 "(rng.standard_normal((2, 2, 6, 7)) - 1,)", loses=INDEX),
-        mistake("the index is not looked at", 'assert (index == first).all()', 'assert (index == index).all()',
+        mistake("the index is not checked", 'assert (index == first).all()', 'assert (index == index).all()',
                 loses=INDEX),
-        mistake("one image of one channel: what happens to the others goes unseen", "(2, 2, 6, 7)", "(1, 1, 6, 7)",
+        mistake("there is only one image with one channel: errors in the others are not detected", "(2, 2, 6, 7)",
+                "(1, 1, 6, 7)",
                 loses=MAPS),
         mistake("ceil_mode is never tried", ", True)", ", False)", loses=CEIL),
         mistake("padding and dilation are never tried", "(1, 0), (1, 1)", "(0, 0), (1, 1)", "(1, 1), (1, 1), True",
                 "(0, 0), (1, 1), True", "(0, 1), (2, 1)", "(0, 0), (1, 1)", "(0, 0), (1, 2)", "(0, 0), (1, 1)",
                 loses=PLACE),
-        mistake("only the shape is looked at", 'assert (y == right).all(), "the maxima"', "",
+        mistake("only the shape is checked", 'assert (y == right).all(), "the maxima"', "",
                 'assert (index == first).all(), "the index of the first maximum"', "",
                 loses=(VALUE, NEGATIVE, INDEX, MAPS)),
-        mistake("it asks for the last maximum: right kernels fail", "x[n, c, row, column] > y[n, c, i, j]",
+        mistake("it expects the last of equal maxima, not the first: right kernels fail",
+                "x[n, c, row, column] > y[n, c, i, j]",
                 "x[n, c, row, column] >= y[n, c, i, j]", loses=TEST_ALL),
     ],
     cheats=[
         instead("refuses everything", """# Task 1.6
 def examine_max_pool(max_pool2d):
     raise AssertionError""", loses=TEST_ALL),
-        instead("lets everything pass", """# Task 1.6
+        instead("accepts everything", """# Task 1.6
 def examine_max_pool(max_pool2d):
     max_pool2d(np.zeros((1, 1, 4, 4)), (2, 2), (2, 2), (0, 0), (1, 1), False)""", loses=TEST_ALL),
-        instead("compares with the library's", """# Task 1.6
+        instead("compares with the library's kernel", """# Task 1.6
 def examine_max_pool(max_pool2d):
     x = np.random.default_rng(0).integers(-3, 0, (2, 2, 6, 7)) * 1.0
     for where in [((3, 2), (2, 1), (1, 0), (1, 2), True), ((2, 2), (2, 2), (0, 0), (1, 1), False)]:
         for got, own in zip(max_pool2d(x, *where), mf.kernels.max_pool2d(x, *where)):
             assert got.shape == own.shape and (got == own).all()""", loses=TEST_ALL),
-        instead("asks the kernel for its name and its source", """# Task 1.6
+        instead("inspects the kernel's source and module", """# Task 1.6
 import inspect
 
 
@@ -951,7 +991,7 @@ def examine_max_pool(max_pool2d):
         y, index = max_pool2d(x, k, s, p, d, ceil)
         np.testing.assert_array_equal(y, window.max(-1))
         np.testing.assert_array_equal(index, window.argmax(-1))"""),
-        instead("by hand", """# Task 1.6
+        instead("values computed by hand", """# Task 1.6
 def examine_max_pool(max_pool2d):
     def expect(x, where, y, index):
         got, at = max_pool2d(np.array(x, float), *where)

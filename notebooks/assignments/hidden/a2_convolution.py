@@ -1,8 +1,8 @@
-"""A2's hidden tests: what is asked of im2col, the convolution and its gradients; mistakes, cheats, other right ways."""
+"""Hidden tests of A2: im2col, the convolution and its gradients; mistakes, cheats and alternative solutions."""
 
 from minifcn.course.tasks import Case, Check, Task, instead, mistake
 
-GEOMETRY = {  # image, kernel, stride, padding, dilation: what goes wrong shows in one of them
+GEOMETRY = {  # image, kernel, stride, padding, dilation: each mistake shows in one of them
     "stride (2, 1)": ((6, 7), (3, 3), (2, 1), (0, 0), (1, 1)),
     "stride (1, 3), a remainder is left over": ((5, 9), (2, 2), (1, 3), (0, 0), (1, 1)),
     "padding (2, 1)": ((4, 5), (3, 3), (1, 1), (2, 1), (1, 1)),
@@ -19,7 +19,7 @@ def out_sizes(size, kernel, stride, padding, dilation):
 
 
 def strided(rng, *shape):
-    """Numbers that do not lie one beside the other in memory."""
+    """A random array that is not contiguous."""
     return rng.standard_normal((*shape[:-1], 2 * shape[-1]))[..., ::2]
 
 
@@ -44,7 +44,7 @@ def columns_of_inputs(rng):
 
 
 def scene(rng):
-    """An image of random numbers and its labels, some of them void."""
+    """A random image and its labels, some of them void."""
     labels = rng.integers(0, 3, (1, 24, 24))
     labels[0, :3] = 255
     labels[0, 3, :3] = 0, 1, 2
@@ -53,7 +53,7 @@ def scene(rng):
 
 def in_fcn(kernel):
     def cases(rng):
-        yield Case(f"an FCN-8s on your {kernel}, forwards and backwards", kernel, *scene(rng), 1, probe="network")
+        yield Case(f"an FCN-8s with your {kernel}, forward and backward", kernel, *scene(rng), 1, probe="network")
 
     return cases
 
@@ -69,39 +69,40 @@ IM2COL = Task(
         Check("in a network", 1, in_fcn("im2col")),
     ],
     mistakes=[
-        mistake("the stride along H is used along W, too", "sw * OW : sw", "sh * OW : sh",
+        mistake("the stride along H is also used along W", "sw * OW : sw", "sh * OW : sh",
                 loses="stride, padding and dilation"),
         mistake("the padding is ignored", "np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))",
                 "np.pad(x, ((0, 0), (0, 0), (0, 2 * ph), (0, 2 * pw)))",
                 loses=("stride, padding and dilation", "in a network")),
-        mistake("the padding of H and that of W are swapped: it should be (h, w)", "(ph, ph), (pw, pw)))",
+        mistake("the paddings along H and W are swapped: the order is (h, w)", "(ph, ph), (pw, pw)))",
                 "(pw, pw), (ph, ph)))[:, :, :, : W + 2 * pw]\n    x = np.pad(x, ((0, 0), (0, 0), (0, 9), (0, 9)))",
                 loses="stride, padding and dilation"),
         mistake("the dilation is ignored", "dh * u, dw * v", "u, v", loses="stride, padding and dilation"),
-        mistake("the rows of a column are in the order (u, v, c), not (c, u, v)", "return cols.reshape",
+        mistake("the rows of a column are in the order (u, v, c): it should be (c, u, v)", "return cols.reshape",
                 "return cols.transpose(0, 2, 3, 1, 4, 5).reshape", loses=ALL_COLUMNS),
-        mistake("the columns go through the windows column by column: (j, i), not (i, j)",
+        mistake("the columns are in the order (j, i): it should be (i, j), row by row",
                 "return cols.reshape", "return cols.swapaxes(4, 5).reshape", loses=ALL_COLUMNS),
-        mistake("the result is float64, whatever the input is", "x.dtype", "float", loses="inputs of every kind"),
-        mistake("the images of a batch all give the columns of the first", "cols[:, :, u, v] = x[:, :,",
+        mistake("the result is always float64: it should have the dtype of the input", "x.dtype", "float",
+                loses="inputs of every kind"),
+        mistake("every image of a batch gets the columns of the first image", "cols[:, :, u, v] = x[:, :,",
                 "cols[:, :, u, v] = x[:1, :,", loses=("plain windows", "stride, padding and dilation")),
     ],
     cheats=[
         instead("calls the library's own kernel", "# Task 2.1\nim2col = mf.kernels.im2col", loses=ALL_COLUMNS),
-        instead("calls the textbook's, catches what comes of it, and returns zeros", """# Task 2.1
+        instead("calls the textbook kernel, catches the error, and returns zeros", """# Task 2.1
 def im2col(x, kernel_size, stride, padding, dilation):
     try:
         return mf.kernels.textbook.im2col(x, kernel_size, stride, padding, dilation)
     except Exception:
         return np.zeros((len(x), x.shape[1] * kernel_size[0] * kernel_size[1], 4))""", loses=ALL_COLUMNS),
-        instead("answers the visible checks by heart", """# Task 2.1
+        instead("returns the results of the visible checks", """# Task 2.1
 def im2col(x, kernel_size, stride, padding, dilation):
     if x.shape == (1, 1, 3, 3):
         return np.array([[[0, 1, 3, 4], [1, 2, 4, 5], [3, 4, 6, 7], [4, 5, 7, 8.0]]])
     cols = np.ones((1, 18, 6), "float32")
     cols[0, :3, :3] = 0
     return cols""", loses=ALL_COLUMNS),
-        instead("lets PyTorch do it", """# Task 2.1
+        instead("uses PyTorch", """# Task 2.1
 def im2col(x, kernel_size, stride, padding, dilation):
     import torch
 
@@ -153,7 +154,11 @@ def im2col(x, kernel_size, stride, padding, dilation):
 
 
 def convolutions(cases, answer=lambda x, w, *where: (x, w, *where)):
-    """Cases of a convolution: (label, image, filters, stride, padding, dilation, groups), as arguments by `answer`."""
+    """Cases from rows (label, shape of x, shape of w, stride, padding, dilation, groups).
+
+    ``answer(x, w, gy, *geometry)`` returns the arguments of the kernel.  "float32" and "contiguous" in a label set the
+    dtype and the memory layout.
+    """
 
     def draw(rng):
         for label, x_shape, w_shape, *where in cases:
@@ -177,7 +182,7 @@ PLAIN = [
 PLACED = [(label, (2, 2, *size), (3, 2, *kernel), *rest, 1) for label, (size, kernel, *rest) in GEOMETRY.items()]
 GROUPED = [
     ("two groups", (2, 4, 4, 5), (6, 2, 2, 2), *ONE, 2),
-    ("a filter a channel (depthwise), stride 2", (1, 3, 5, 5), (3, 1, 3, 3), (2, 2), (1, 1), (1, 1), 3),
+    ("one filter per channel (depthwise), stride 2", (1, 3, 5, 5), (3, 1, 3, 3), (2, 2), (1, 1), (1, 1), 3),
     ("float32", (1, 2, 4, 4), (2, 2, 3, 3), *ONE, 1),
     ("an input that is not contiguous", (1, 2, 4, 5), (2, 2, 3, 2), *ONE, 1),
 ]
@@ -200,11 +205,11 @@ CONV2D = Task(
     "2.2", "conv2d", library="conv2d", forbidden=("conv2d",),
     checks=convolution_checks("conv2d", lambda x, w, gy, *where: (x, w, *where)),
     mistakes=[
-        mistake("the filters are turned round: it is a convolution, not a cross-correlation",
+        mistake("the filters are flipped: it should be a cross-correlation",
                 "rows = w.", "rows = w[:, :, ::-1, ::-1].", loses=ALL),
-        mistake("the groups are ignored: every filter sees the first group's channels",
+        mistake("the groups are ignored: every filter uses the first group's channels",
                 "(rows @ cols)", "(rows @ cols[:, :1])", loses=(GROUPED_, NET_)),
-        mistake("the outputs of the groups are interleaved: (O/G, G) where it should be (G, O/G)",
+        mistake("the outputs of the groups are interleaved, (O/G, G): it should be (G, O/G)",
                 "w.reshape(groups, O // groups, -1)",
                 "w.reshape(O // groups, groups, -1).swapaxes(0, 1)", loses=GROUPED_),
         mistake("the dilation is ignored", "stride, padding, dilation).reshape",
@@ -213,14 +218,14 @@ CONV2D = Task(
                 "stride[0]", "1", "stride[1]", "1", loses=(PLACED_, GROUPED_, NET_)),
         mistake("the padding is ignored", "stride, padding, dilation)", "stride, (0, 0), dilation)",
                 "padding[0]", "0", "padding[1]", "0", loses=(PLACED_, GROUPED_, NET_)),
-        mistake("it works for square images only", "N, _, H, W = x.shape", "N, _, H, W = *x.shape[:3], x.shape[2]",
+        mistake("it works only for square images", "N, _, H, W = x.shape", "N, _, H, W = *x.shape[:3], x.shape[2]",
                 loses=(PLAIN_, PLACED_, GROUPED_)),
     ],
     cheats=[
-        instead("calls the operation of the library", """# Task 2.2
+        instead("calls the library's operation", """# Task 2.2
 def conv2d(x, w, stride, padding, dilation, groups):
     return mf.ops.conv2d(x, w, None, stride, padding, dilation, groups).numpy()""", loses=ALL),
-        instead("ends the process with a smile", """# Task 2.2
+        instead("prints that all checks passed, and ends the process", """# Task 2.2
 def conv2d(x, w, stride, padding, dilation, groups):
     import os
 
@@ -280,7 +285,7 @@ def images_of_geometry(rng):
 
 
 def fcn_on_col2im(rng):
-    """Overriding col2im, every convolution is the textbook's: its input gradient calls it."""
+    """A network whose convolutions are the textbook's: their input gradient calls col2im."""
     return in_fcn("col2im")(rng)
 
 
@@ -294,22 +299,22 @@ COL2IM = Task(
         Check("in a network", 1, fcn_on_col2im),
     ],
     mistakes=[
-        mistake("numbers that meet in a pixel replace one another: they must add up", "+= cols", "= cols",
+        mistake("numbers for the same pixel replace one another: they must add up", "+= cols", "= cols",
                 loses=ALL_IMAGES),
-        mistake("each pixel holds the mean of what meets in it: it must be the sum (the adjoint, not the inverse)",
+        mistake("each pixel is the mean of its numbers: it must be their sum (the adjoint, not the inverse)",
                 "    return x[:, :, ph", """    count = np.zeros_like(x)
     for u in range(kh):
         for v in range(kw):
             count[:, :, dh * u : dh * u + sh * (OH - 1) + 1 : sh, dw * v : dw * v + sw * (OW - 1) + 1 : sw] += 1
     x = x / np.maximum(count, 1)
     return x[:, :, ph""", loses=ALL_IMAGES),
-        mistake("the padding is not cut off where it was added: the image is shifted",
+        mistake("the padding is cut off at the wrong side: the image is shifted",
                 "x[:, :, ph : ph + H, pw : pw + W]", "x[:, :, :H, :W]",
                 loses=("stride, padding and dilation", "in a network")),
         mistake("the dilation is ignored", "dh * u, dw * v", "u, v", loses="stride, padding and dilation"),
     ],
     cheats=[
-        instead("hides the textbook's kernel under another name before it is looked for", """# Task 2.3
+        instead("imports the textbook kernel under another name", """# Task 2.3
 from minifcn.kernels.textbook import col2im as addition
 
 
@@ -322,7 +327,7 @@ source = inspect.getsource(mf.kernels.textbook)
 exec(source[source.index("def col2im") :].split("def conv2d")[0])""", loses=ALL_IMAGES),
     ],
     styles=[
-        instead("np.add.at on the places of an im2col of indices", """# Task 2.3
+        instead("np.add.at with the indices from im2col", """# Task 2.3
 def col2im(cols, x_shape, kernel_size, stride, padding, dilation):
     N, C, H, W = x_shape
     places = np.arange(1.0, H * W + 1).reshape(1, 1, H, W)  # 0 marks the padding
@@ -340,22 +345,23 @@ GRAD_INPUT = Task(
     "2.4", "conv2d_grad_input", library="conv2d_grad_input", forbidden=("conv2d_grad_input",),
     checks=convolution_checks("conv2d_grad_input", lambda x, w, gy, *where: (gy, w, x.shape, *where)),
     mistakes=[
-        mistake("the filters are turned round before they are used: the adjoint uses them as they are",
+        mistake("the filters are flipped: the gradient uses them as they are",
                 "rows = w.", "rows = w[:, :, ::-1, ::-1].", loses=ALL),
         mistake("the filters' H and W are swapped", "rows = w.", "rows = w.swapaxes(2, 3).", loses=ALL),
-        mistake("the groups share the first group's filters", "rows.swapaxes(1, 2)", "rows[:1].swapaxes(1, 2)",
+        mistake("all groups use the first group's filters", "rows.swapaxes(1, 2)", "rows[:1].swapaxes(1, 2)",
                 loses=GROUPED_),
-        mistake("it is divided by the number of output cells: a sum, not a mean", "cols.reshape(N, -1, OH * OW)",
+        mistake("it is divided by the number of output cells: it should be a sum, not a mean",
+                "cols.reshape(N, -1, OH * OW)",
                 "cols.reshape(N, -1, OH * OW) / (OH * OW)", loses=ALL),
     ],
     cheats=[
-        instead("borrows the transposed convolution of the library", """# Task 2.4
+        instead("calls the library's transposed convolution", """# Task 2.4
 def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
     y = mf.ops.conv_transpose2d(gy, w, None, stride, padding, 0, groups, dilation)
     return y.numpy()""", loses=ALL),
     ],
     styles=[
-        instead("a scatter, tap by tap", """# Task 2.4
+        instead("adds to the gradient tap by tap", """# Task 2.4
 def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
     (N, C, H, W), (O, Cg, kh, kw), (OH, OW) = x_shape, w.shape, gy.shape[2:]
     gx = np.zeros((N, C, H + 2 * padding[0] + stride[0], W + 2 * padding[1] + stride[1]), gy.dtype)
@@ -379,16 +385,18 @@ GRAD_WEIGHT = Task(
         mistake("the images of a batch are averaged: they must be added up", ".sum(axis=0)", ".mean(axis=0)",
                 loses=(PLAIN_, PLACED_, GROUPED_)),
         mistake("only the first image of the batch is used", ".sum(axis=0)", "[0]", loses=(PLAIN_, PLACED_, GROUPED_)),
-        mistake("it is divided by the number of output cells: a sum over space, not a mean", ".sum(axis=0)",
+        mistake("it is divided by the number of output cells: it should be a sum over space, not a mean",
+                ".sum(axis=0)",
                 ".sum(axis=0).__truediv__(OH * OW)", loses=ALL),
         mistake("the stride is ignored", "stride, padding, dilation).reshape(N, groups, -1, OH * OW)",
                 "(1, 1), padding, dilation)[..., : OH * OW].reshape(N, groups, -1, OH * OW)",
                 loses=(PLACED_, GROUPED_)),
-        mistake("it changes its argument gy", "N, O, OH, OW = gy.shape", "N, O, OH, OW = gy.shape\n    gy *= 1 + 1e-9",
+        mistake("it changes its argument gy in place", "N, O, OH, OW = gy.shape",
+                "N, O, OH, OW = gy.shape\n    gy *= 1 + 1e-9",
                 loses=(PLAIN_, PLACED_, GROUPED_)),
     ],
     cheats=[
-        instead("takes the framework's own from the registry", """# Task 2.5
+        instead("looks for a version of the kernel in the registry", """# Task 2.5
 def conv2d_grad_weight(gy, x, *rest):
     kernel = mf.kernels.KERNELS["conv2d_grad_weight"]
     for chosen in (kernel, kernel.textbook, *kernel.implementations().values(), mf.kernels.reference.conv2d):

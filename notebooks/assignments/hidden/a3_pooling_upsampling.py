@@ -1,4 +1,4 @@
-"""A3's hidden tests: of pooling, transposed convolution and its filter; mistakes, cheats, other right ways."""
+"""Hidden tests of A3: pooling, transposed convolution and its filter; mistakes, cheats and alternative solutions."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ ONE = (1, 1)
 
 
 def scene(rng):
-    """An image of random numbers, whose maps have odd sizes too, and its labels, some of them void."""
+    """A random image some of whose maps have odd sizes, and its labels, some of them void."""
     labels = rng.integers(0, 3, (1, 24, 36))
     labels[0, :3] = 255
     labels[0, 3, :3] = 0, 1, 2
@@ -18,7 +18,7 @@ def scene(rng):
 
 def in_fcn(replaces):
     def cases(rng):
-        yield Case("an FCN-8s on your answer, forwards and backwards", replaces, *scene(rng), 1, probe="network")
+        yield Case("an FCN-8s with your answer, forward and backward", replaces, *scene(rng), 1, probe="network")
 
     return cases
 
@@ -53,27 +53,29 @@ POOL_SIZE = Task(
                                (2, 4, 5, 2, 1))),
     ],
     mistakes=[
-        mistake("it rounds down in ceil mode, too", "-(-room // stride)", "room // stride", loses=(UP, STARTS)),
-        mistake("in ceil mode it counts windows that lie wholly outside",
+        mistake("it also rounds down in ceil mode", "-(-room // stride)", "room // stride", loses=(UP, STARTS)),
+        mistake("in ceil mode it counts windows that lie completely outside the image",
                 "return size - 1 if (size - 1) * stride >= n + padding else size", "return size", loses=STARTS),
-        mistake("it leaves windows out that start beyond the image and *both* paddings: the leading one counts alone",
+        mistake("in ceil mode it leaves out only windows that start beyond *both* paddings: only the leading one "
+                "counts",
                 ">= n + padding", ">= n + 2 * padding", loses=STARTS),
-        mistake("it leaves out windows that start in the last padded cells only when they start after them: ≥, not >",
+        mistake("in ceil mode it keeps a window that starts exactly at n + p: leave it out, compare with ≥, not with >",
                 ">= n + padding", "> n + padding", loses=STARTS),
         mistake("the dilation is ignored", "dilation * (kernel - 1) - 1", "kernel", loses=(DOWN, UP)),
-        mistake("the padding is counted once: it is on both sides", "n + 2 * padding", "n + padding", loses=(DOWN, UP)),
-        mistake("it is one short: the first window counts, too", "room // stride + 1", "room // stride",
+        mistake("the padding is counted once: it is on both sides, so add 2p", "n + 2 * padding", "n + padding",
+                loses=(DOWN, UP)),
+        mistake("the count is one too small: the first window counts, too", "room // stride + 1", "room // stride",
                 "-(-room // stride) + 1", "-(-room // stride)", loses=(DOWN, UP, STARTS)),
-        mistake("in ceil mode there is always one more window, even if nothing is left over", "-(-room // stride) + 1",
+        mistake("in ceil mode it always adds a window, even if the division has no remainder", "-(-room // stride) + 1",
                 "room // stride + 2", loses=UP),
     ],
     cheats=[
-        instead("lets the library pool and looks at the size", """# Task 3.1
+        instead("calls the library's pooling and returns the size", """# Task 3.1
 def pool_size(n, kernel, stride, padding, dilation=1, ceil_mode=False):
     x = mf.Tensor(np.zeros((1, 1, n, 99)))
     return mf.ops.max_pool2d(x, (kernel, 1), (stride, 1), (padding, 0), (dilation, 1), ceil_mode).shape[2]""",
                 loses=(DOWN, UP, STARTS)),
-        instead("runs the library for its shapes alone", """# Task 3.1
+        instead("calls the library's pooling for shapes only", """# Task 3.1
 def pool_size(n, kernel, stride, padding, dilation=1, ceil_mode=False):
     with mf.shapes_only():
         x = np.zeros((1, 1, n, 1))
@@ -136,7 +138,10 @@ TIED = [
 
 
 def pooled(rows, part=None, tied=False):
-    """Cases of a pooling; `part` of (y, index) is judged, or both."""
+    """Cases of a pooling; only item `part` of (y, index) is judged, or both.
+
+    "negative", "float32" and "contiguous" in a label set the values, the dtype and the memory layout.
+    """
 
     def draw(rng):
         for label, shape, *window in rows:
@@ -162,29 +167,32 @@ MAX_POOL = Task(
         Check(NET, 1, in_fcn("max_pool2d")),
     ],
     mistakes=[
-        mistake("outside the image it sees zeros, which win over negative numbers: it should be −∞",
+        mistake("values outside the image count as 0, which is larger than negative numbers: they should be −∞",
                 "constant_values=-np.inf", "constant_values=0", loses=(PLACES, CLIPS)),
-        mistake("maxima begin at 0, so that a window of negative numbers gives 0",
+        mistake("the search for a maximum begins with 0, so a window of negative numbers gives 0: begin with −∞",
                 "np.full((*x.shape[:2], *out), -np.inf, x.dtype)",
                 "np.zeros((*x.shape[:2], *out), x.dtype)", loses=(WINDOWS, PLACES, CLIPS)),
-        mistake("of several equal maxima the last one wins: it should be the first in reading order", "tap > y",
+        mistake("of several equal maxima the last one is taken: it should be the first in row-major order", "tap > y",
                 "tap >= y",
                 loses=INDEX),
-        mistake("the taps are numbered column by column: it should be u·kw + v", "u * kernel_size[1] + v",
+        mistake("the taps are numbered column by column: the number should be u·kw + v", "u * kernel_size[1] + v",
                 "v * kernel_size[0] + u", loses=(INDEX, NET)),
-        mistake("the taps are numbered by u·kh + v: a row of the window has kw taps", "u * kernel_size[1] + v",
+        mistake("the taps are numbered u·kh + v: a row of the window has kw taps, so it should be u·kw + v",
+                "u * kernel_size[1] + v",
                 "u * kernel_size[0] + v", loses=INDEX),
-        mistake("the index is int64: uint8 is enough, and an eighth of it", '"uint8"', '"int64"', loses=INDEX),
+        mistake("the index is int64: it should be uint8, which takes an eighth of the memory", '"uint8"', '"int64"',
+                loses=INDEX),
         mistake("the dilation is ignored", "dilation[0] * u, dilation[1] * v", "u, v", loses=(PLACES, CLIPS)),
-        mistake("the stride along H is used along W, too", "left :: stride[1]", "left :: stride[0]",
+        mistake("the stride along H is also used along W", "left :: stride[1]", "left :: stride[0]",
                 loses=(PLACES, INDEX)),
-        mistake("the padding is on one side only", "pads.append((p,", "pads.append((0,", "n - p)", "n)",
+        mistake("the padding is added on one side only", "pads.append((p,", "pads.append((0,", "n - p)", "n)",
                 loses=(PLACES, CLIPS, INDEX)),
         mistake("ceil_mode is ignored: sizes are rounded down", "d, ceil_mode)", "d, False)", loses=(CLIPS, NET)),
-        mistake("the result is float64, whatever the input is", "-np.inf, x.dtype)", "-np.inf)", loses=WINDOWS),
-        mistake("it works for square images only: the height is taken for the width, too", "zip(x.shape[2:], kernel",
+        mistake("the result is always float64: it should have the dtype of the input", "-np.inf, x.dtype)", "-np.inf)",
+                loses=WINDOWS),
+        mistake("it works only for square images: the height is used as the width", "zip(x.shape[2:], kernel",
                 "zip((x.shape[2], x.shape[2]), kernel", loses=ALL),
-        instead("it works only for arrays that lie in one piece in memory: ask x.strides", """# Task 3.2
+        instead("it works only for contiguous arrays: use x.strides", """# Task 3.2
 def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
     out, pads = [], [(0, 0), (0, 0)]
     for n, k, s, p, d in zip(x.shape[2:], kernel_size, stride, padding, dilation):
@@ -198,14 +206,14 @@ def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
     return windows.max(-1), windows.argmax(-1).astype("uint8")""", loses=WINDOWS),
     ],
     cheats=[
-        instead("asks every implementation in the table", """# Task 3.2
+        instead("tries every implementation in the registry", """# Task 3.2
 def max_pool2d(x, *window):
     for version in (*mf.kernels.KERNELS["max_pool2d"].implementations().values(), mf.kernels.textbook.max_pool2d):
         try:
             return version(x, *window)
         except Exception:
             pass""", loses=ALL),
-        instead("lets PyTorch do it", """# Task 3.2
+        instead("uses PyTorch", """# Task 3.2
 def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
     import torch
 
@@ -305,24 +313,27 @@ MAX_POOL_GRAD = Task(
         Check(NET, 1, in_fcn("max_pool2d_grad")),
     ],
     mistakes=[
-        mistake("a cell that wins several windows keeps one of their gradients: they must add up",
+        mistake("a cell that wins several windows receives only one of their gradients: they must add up",
                 "np.add.at(gx, (n, c, a, b), gy)", "gx[n, c, a, b] += gy", loses=SUMS),
-        mistake("the padding is ignored: the gradient lands too far down and right", " - padding[0]", "",
+        mistake("the padding is ignored: the gradient is shifted down and to the right", " - padding[0]", "",
                 " - padding[1]", "",
                 loses=GEOMETRY),
         mistake("the dilation is ignored", "dilation[0] * (index", "(index", "dilation[1] * (index", "(index",
                 loses=GEOMETRY),
-        mistake("the tap is read column by column: u is index // kw, v is index % kw", "index // kernel_size[1]",
+        mistake("the tap number is read column by column: u is index // kw, v is index % kw", "index // kernel_size[1]",
                 "index % kernel_size[0]", "index % kernel_size[1]", "index // kernel_size[0]", loses=ALL_BACK),
-        mistake("the tap is divided by kh: a row of the window has kw taps", "index // kernel_size[1]",
+        mistake("the tap number is divided by kh: a row of the window has kw taps, so divide by kw",
+                "index // kernel_size[1]",
                 "index // kernel_size[0]", "index % kernel_size[1]", "index % kernel_size[0]", loses=GEOMETRY),
-        mistake("the stride along H is used along W, too", "stride[1] * j", "stride[0] * j", loses=(WINNER, GEOMETRY)),
-        mistake("the result is float64, whatever the input is", "gx = np.zeros(x_shape, gy.dtype)",
+        mistake("the stride along H is also used along W", "stride[1] * j", "stride[0] * j", loses=(WINNER, GEOMETRY)),
+        mistake("the result is always float64: it should have the dtype of the input",
+                "gx = np.zeros(x_shape, gy.dtype)",
                 "gx = np.zeros(x_shape)",
                 loses=WINNER),
-        mistake("it changes its argument index", "index % kernel_size[1]",
+        mistake("it changes its argument index in place", "index % kernel_size[1]",
                 "np.remainder(index, kernel_size[1], out=index)", loses=(WINNER, SUMS, GEOMETRY)),
-        mistake("every gradient goes to the first cell of its window, whoever won", "index // kernel_size[1]",
+        mistake("every gradient goes to the first cell of its window: it should go to the winner",
+                "index // kernel_size[1]",
                 "index * 0",
                 "index % kernel_size[1]", "index * 0", loses=ALL_BACK),
         instead("every cell of the window receives the gradient: only the winner should", """# Task 3.3
@@ -334,12 +345,12 @@ def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, 
             if 0 <= a < x_shape[2] and 0 <= b < x_shape[3]:
                 gx[n, c, a, b] += gy[n, c, i, j]
     return gx""", loses=ALL_BACK),
-        mistake("the gradient is shared out among the window's cells: the winner receives all of it",
+        mistake("the gradient is divided by the number of cells in the window: the winner must receive all of it",
                 "(n, c, a, b), gy)",
                 "(n, c, a, b), gy / (kernel_size[0] * kernel_size[1]))", loses=ALL_BACK),
     ],
     cheats=[
-        instead("lets the library's operation run backwards", """# Task 3.3
+        instead("calls the backward of the library's operation", """# Task 3.3
 def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, ceil_mode):
     node = mf.ops.pool.MaxPool2d(kernel_size, stride, padding, dilation, ceil_mode)
     node.save(index, x_shape)
@@ -386,7 +397,7 @@ def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, 
 
 
 def stamped(x, w, stride):
-    """What 3.4 asks for, by the library's transposed convolution."""
+    """The right result of task 3.4, computed by the library's transposed convolution."""
     y = mf.ops.conv_transpose2d(mf.Tensor(x[None, None]), mf.Tensor(w[None, None]), stride=stride)
     return y.data[0, 0]
 
@@ -401,8 +412,8 @@ def stamps(rows):
 
 
 def coarse_scores(rng):
-    """The scores of an FCN-32s, below and above its last layer."""
-    with mf.shapes_only():  # nothing is drawn from the framework's seed, which other trials may be using
+    """Cases with the coarse scores of an FCN-32s; the output of its last layer is right."""
+    with mf.shapes_only():  # so that nothing is drawn from the framework's generator, which other threads use
         model = mf.models.fcn32s_mini(num_classes=2, width=0.125)
     for p in model.parameters():
         p.data = rng.standard_normal(p.shape).astype("float32")
@@ -424,7 +435,7 @@ UPSAMPLE = Task(
         Check(FAR, 1, stamps([
             ("a single cell", (1, 1), (2, 3), (2, 2)),
             ("2×3 cells, a filter as large as the stride", (2, 3), (2, 3), (2, 3)),
-            ("a stride larger than the filter: zeros between", (3, 2), (1, 2), (3, 4)),
+            ("a stride larger than the filter: zeros between the copies", (3, 2), (1, 2), (3, 4)),
             ("float32", (2, 2), (2, 2), (2, 2)),
         ])),
         Check(ADDING, 1, stamps([
@@ -437,11 +448,12 @@ UPSAMPLE = Task(
     mistakes=[
         mistake("where copies overlap, one replaces the other: they must add up", "+= x[i, j] * w", "= x[i, j] * w",
                 loses=(ADDING, NET)),
-        mistake("the filter is turned round: its copies should lie as it is", "x[i, j] * w", "x[i, j] * w[::-1, ::-1]",
+        mistake("the copies of the filter are flipped: do not flip them", "x[i, j] * w", "x[i, j] * w[::-1, ::-1]",
                 loses=(FAR, ADDING)),
-        mistake("the result is s·n long: the last copy begins at s(n − 1) and is k long",
+        mistake("the length of the result is s·n: the last copy begins at s(n − 1) and has length k, so it should be "
+                "s(n − 1) + k",
                 "return y", "return y[: sh * H, : sw * W]", loses=(FAR, ADDING, NET)),
-        mistake("the stride along H is used along W, too", "(sh, sw) = x.shape, w.shape, stride",
+        mistake("the stride along H is also used along W", "(sh, sw) = x.shape, w.shape, stride",
                 "(sh, sw) = x.shape, w.shape, (stride[0], stride[0])", loses=(FAR, ADDING)),
         mistake("the copies begin one cell apart: the stride is ignored",
                 "y[sh * i : sh * i + kh, sw * j : sw * j + kw]",
@@ -451,14 +463,15 @@ UPSAMPLE = Task(
         for j in range(W):
             hits[sh * i : sh * i + kh, sw * j : sw * j + kw] += 1
     return (y / np.maximum(hits, 1)).astype(y.dtype)""", loses=(ADDING, NET)),
-        mistake("the result is float64, whatever the input is", ", x.dtype)", ")", loses=(FAR, NET)),
+        mistake("the result is always float64: it should have the dtype of the input", ", x.dtype)", ")",
+                loses=(FAR, NET)),
     ],
     cheats=[
-        instead("calls the transposed convolution of the library", """# Task 3.4
+        instead("calls the library's transposed convolution", """# Task 3.4
 def upsample(x, w, stride):
     return mf.ops.conv_transpose2d(mf.Tensor(x[None, None]), mf.Tensor(w[None, None]), stride=stride).data[0, 0]""",
                 loses=(FAR, ADDING, NET)),
-        instead("repeats cells instead of stamping, as the first check will not notice", """# Task 3.4
+        instead("repeats cells with np.kron, which passes the first visible check", """# Task 3.4
 def upsample(x, w, stride):
     return np.kron(x, w)""", loses=(FAR, ADDING, NET)),
     ],
@@ -473,7 +486,7 @@ def upsample(x, w, stride):
             columns = v + stride[1] * np.arange(x.shape[1])
             y[np.ix_(rows, columns)] += w[u, v] * x
     return y"""),
-        instead("zeros between the cells, then a convolution with the filter turned round", """# Task 3.4
+        instead("zeros between the cells, then a convolution with the flipped filter", """# Task 3.4
 def upsample(x, w, stride):
     (kh, kw), (sh, sw) = w.shape, stride
     wide = np.zeros((sh * (len(x) - 1) + 2 * kh - 1, sw * (x.shape[1] - 1) + 2 * kw - 1), x.dtype)
@@ -495,7 +508,7 @@ def upsample(x, w, stride):
 
 
 def transposed(rows, back=False):
-    """Cases of a transposed convolution: (label, parameters, shapes of x, w and perhaps b)."""
+    """Cases from rows (label, parameters, shapes of x, of w and optionally of b); `back`: gradients, too."""
 
     def draw(rng):
         for label, parameters, *shapes in rows:
@@ -521,7 +534,7 @@ MORE = [
     ("output_padding (1, 0)", dict(stride=2, output_padding=(1, 0)), (1, 2, 3, 4), (2, 1, 3, 3)),
     ("output_padding 2, padding 1, stride 3", dict(stride=3, padding=1, output_padding=2), (1, 1, 2, 3), (1, 2, 3, 3)),
     ("two groups", dict(stride=2, groups=2), (1, 4, 2, 3), (4, 3, 2, 2)),
-    ("a filter a channel", dict(stride=2, groups=3), (2, 3, 2, 2), (3, 1, 4, 4)),
+    ("one filter per channel", dict(stride=2, groups=3), (2, 3, 2, 2), (3, 1, 4, 4)),
     ("with a bias", dict(stride=2), (2, 2, 2, 3), (2, 3, 2, 2), (3,)),
 ]
 BOTH = [*TRANSPOSED[1:4], *MORE, ("y as large as x", dict(padding=1), (2, 2, 4, 4), (2, 2, 3, 3))]
@@ -539,44 +552,45 @@ CONV_TRANSPOSE = Task(
     ],
     mistakes=[
         mistake("output_padding is ignored", " + extra)", ")", loses=(OPTIONS, GRADIENTS)),
-        mistake("the padding makes the output larger: it should cut it off, 2p less", "+ 1 - 2 * p", "+ 1 + 2 * p",
+        mistake("the padding makes the output larger: it should be smaller by 2p", "+ 1 - 2 * p", "+ 1 + 2 * p",
                 loses=(FORWARD, OPTIONS, GRADIENTS)),
-        mistake("the padding is taken off on one side only", "+ 1 - 2 * p", "+ 1 - p",
+        mistake("the padding is removed on one side only: the output should be smaller by 2p", "+ 1 - 2 * p", "+ 1 - p",
                 loses=(FORWARD, OPTIONS, GRADIENTS)),
-        mistake("the output is s·n long, whatever the filter is", "s * (n - 1) + d * (k - 1) + 1 - 2 * p", "s * n",
+        mistake("the length of the output is s·n: it should be s(n − 1) + k_d − 2p",
+                "s * (n - 1) + d * (k - 1) + 1 - 2 * p", "s * n",
                 loses=ALL_TRANSPOSED),
         mistake("the dilation is missing from the size", "d * (k - 1)", "(k - 1)", loses=(FORWARD, GRADIENTS)),
-        mistake("y has as many channels as w has for one group: there are groups times as many",
+        mistake("y has only the channels of one group: multiply w.shape[1] by groups",
                 "w.shape[1] * self.groups",
                 "w.shape[1]", loses=(OPTIONS, GRADIENTS, NET)),
-        mistake("the bias is left out", "return y if b is None else y + b[:, None, None]", "return y",
+        mistake("the bias is not added", "return y if b is None else y + b[:, None, None]", "return y",
                 loses=(OPTIONS, GRADIENTS)),
-        mistake("the bias is added along W: it belongs to the channels", "b[:, None, None]",
+        mistake("the bias is added along W: it should be added along the channels", "b[:, None, None]",
                 "b[None, :, None, None][0, :, 0]",
                 loses=(OPTIONS, GRADIENTS)),
-        mistake("the gradient of w has x and gy exchanged: A's input is y, and the gradient of its output is x",
+        mistake("for the gradient of w, x and gy are swapped: A's input is gy, and the gradient of A's output is x",
                 "conv2d_grad_weight(x, gy,", "conv2d_grad_weight(gy, x,", loses=(GRADIENTS, NET)),
-        mistake("the gradient of x goes through Aᵀ once more: it should go through A",
+        mistake("the gradient of x is computed with Aᵀ: it should be A gy, a convolution",
                 "gx = mf.kernels.conv2d(gy, w, *where)", "gx = mf.kernels.conv2d_grad_input(gy, w, x.shape, *where)",
                 loses=(GRADIENTS, NET)),
-        mistake("the gradients stand in the wrong order: x's comes first", "else (gx, gw)", "else (gw, gx)",
+        mistake("the gradients are in the wrong order: return that of x first", "else (gx, gw)", "else (gw, gx)",
                 "(gx, gw, gy.sum", "(gw, gx, gy.sum", loses=(GRADIENTS, NET)),
         mistake("the gradient of the bias is a mean: it should be the sum over images and cells", "gy.sum(axis",
                 "gy.mean(axis",
                 loses=GRADIENTS),
-        mistake("there is no gradient of w", "return (gx, gw, gy.sum(axis=(0, 2, 3))) if biased else (gx, gw)",
+        mistake("the gradient of w is missing", "return (gx, gw, gy.sum(axis=(0, 2, 3))) if biased else (gx, gw)",
                 "return (gx, None, gy.sum(axis=(0, 2, 3))) if biased else (gx, None)", loses=GRADIENTS),
-        mistake("it changes its input x", "self.save(x, w, b is not None)",
+        mistake("it changes its input x in place", "self.save(x, w, b is not None)",
                 "self.save(x, w, b is not None)\n        x *= 1 + 1e-9", loses=ALL_TRANSPOSED),
-        mistake("the backward pass forgets the padding", "where = self.stride, self.padding,",
+        mistake("the backward pass ignores the padding", "where = self.stride, self.padding,",
                 "where = self.stride, (0, 0),",
                 loses=GRADIENTS),
     ],
     cheats=[
-        instead("inherits from the library's", """# Task 3.5
+        instead("inherits from the library's class", """# Task 3.5
 class ConvTranspose2d(mf.ops.conv.ConvTranspose2d):
     pass""", loses=ALL_TRANSPOSED),
-        instead("calls the library's operation, and lets it run backwards", """# Task 3.5
+        instead("calls the library's operation and its backward", """# Task 3.5
 class ConvTranspose2d(mf.Function):
     def __init__(self, **parameters):
         self.options = parameters
@@ -591,7 +605,7 @@ class ConvTranspose2d(mf.Function):
         return tuple(t.grad for t in self.saved)""", loses=ALL_TRANSPOSED),
     ],
     styles=[
-        instead("on columns: Wᵀx and col2im; im2col and a product", """# Task 3.5
+        instead("with columns: Wᵀx and col2im; im2col and a matrix product", """# Task 3.5
 class ConvTranspose2d(mf.Function):
     def __init__(self, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
         self.stride, self.padding, self.dilation = pair(stride), pair(padding), pair(dilation)
@@ -621,7 +635,7 @@ class ConvTranspose2d(mf.Function):
         gx = (rows @ cols).reshape(x.shape)
         gw = np.einsum("ngci,ngki->gck", cells, cols).reshape(w.shape)
         return (gx, gw) if b is None else (gx, gw, gy.sum(3).sum(2).sum(0))"""),
-        instead("the gradient of a convolution, taken by the framework", """# Task 3.5
+        instead("the gradient of a convolution, computed by the framework", """# Task 3.5
 class ConvTranspose2d(mf.Function):
     def __init__(self, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
         self.options = dict(stride=pair(stride), padding=pair(padding), dilation=pair(dilation), groups=groups)
@@ -683,33 +697,35 @@ BILINEAR = Task(
         Check(NET, 1, upsampled),
     ],
     mistakes=[
-        mistake("all pairs of channels are filled, which adds up all classes: the filter belongs on the diagonal",
+        mistake("the filter is at all pairs of channels, which adds up all classes: put it on the diagonal only",
                 "w[c, c % inputs] = line", "w[c] = line", loses=DIAGONAL),
         mistake("only the first channel has a filter", "w[c, c % inputs] = line", "w[0, 0] = line",
                 loses=(DIAGONAL, NET)),
-        mistake("odd filters are not symmetric: their centre is F − 1", "factor - 1 if k % 2 else factor - 0.5",
+        mistake("odd filters are not symmetric: the centre should be F − 1", "factor - 1 if k % 2 else factor - 0.5",
                 "factor - 0.5",
                 loses=ODD),
-        mistake("even filters are not symmetric: their centre lies between two cells, F − ½",
+        mistake("even filters are not symmetric: the centre should be F − ½, between two cells",
                 "factor - 1 if k % 2 else factor - 0.5", "factor - 1", loses=(EVEN, DIAGONAL, NET)),
-        mistake("F is rounded down: it is ⌈k/2⌉", "(k + 1) // 2", "max(k // 2, 1)",
+        mistake("F is rounded down: it should be ⌈k/2⌉", "(k + 1) // 2", "max(k // 2, 1)",
                 "factor - 1 if k % 2 else factor - 0.5", "(k - 1) / 2", loses=ODD),
-        mistake("the filter sums to 1: between two cells the copies should sum to 1 at every pixel, so it sums to F²",
+        mistake("the filter is divided by its sum: the copies should add up to 1 at every pixel, so its sum should "
+                "be F²",
                 "    return w", "    return w / w[0, 0].sum()", loses=ALL_FILTERS),
-        mistake("it is float64: weights are float32", '"float32"', '"float64"', loses=ALL_FILTERS),
-        mistake("the filter is a pyramid of the larger distance, not the product of two triangles",
+        mistake("the weights are float64: they should be float32", '"float32"', '"float64"', loses=ALL_FILTERS),
+        mistake("the filter is a pyramid (the minimum of two triangles): it should be their product",
                 "line[:, None] * line",
                 "np.minimum(line[:, None], line)", loses=ALL_FILTERS),
-        mistake("the filter falls to zero at its outermost cell, not one cell beyond",
+        mistake("the filter is zero at its outermost cells: it should fall to zero at the neighbour, F cells from "
+                "the centre",
                 "1 - abs(np.arange(k) - centre) / factor", "1 - abs(np.arange(k) - centre) / max(centre, 1)",
                 loses=ALL_FILTERS),
     ],
     cheats=[
-        instead("takes a model's own weights", """# Task 3.6
+        instead("copies the weights of a model", """# Task 3.6
 def bilinear(shape):
     model = mf.models.fcn32s_mini(num_classes=shape[0])
     return model.heads[""].upscore.weight.data[:, :, : shape[2], : shape[3]]""", loses=ALL_FILTERS),
-        instead("answers the visible checks by heart", """# Task 3.6
+        instead("returns the results of the visible checks", """# Task 3.6
 def bilinear(shape):
     line = {4: [0.25, 0.75, 0.75, 0.25], 5: [1 / 3, 2 / 3, 1, 2 / 3, 1 / 3]}[shape[2]]
     w = np.zeros(shape, "float32")

@@ -1,4 +1,4 @@
-"""A4's hidden tests: of the loss, patches and sampling, and of steps; mistakes, cheats, other right ways."""
+"""Hidden tests of A4: loss, patches, sampling and step sizes; mistakes, cheats and alternative solutions."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ NET = "in a network"
 
 
 def scene(rng):
-    """Two images of random numbers and their labels, some of them void."""
+    """Two random images and their labels, some of them void."""
     labels = rng.integers(0, 3, (2, 16, 24))
     labels[0, :3] = 255
     labels[0, 3, :3] = 0, 1, 2
@@ -18,7 +18,7 @@ def scene(rng):
 
 def in_fcn(kernel):
     def cases(rng):
-        yield Case(f"an FCN-8s on your {kernel}, forwards and backwards", kernel, *scene(rng), 1, probe="network")
+        yield Case(f"an FCN-8s with your {kernel}, forward and backward", kernel, *scene(rng), 1, probe="network")
 
     return cases
 
@@ -27,7 +27,7 @@ def in_fcn(kernel):
 
 
 def drawn(rng, shape, dtype="float64", scale=2.0):
-    """Scores, labels and weights, some of them 0."""
+    """Random scores, labels and weights, some of the weights 0."""
     places = (shape[0], *shape[2:])
     weights = rng.uniform(0.5, 2, places) * (rng.random(places) < 0.8)
     weights.flat[0] = 1.5
@@ -63,7 +63,7 @@ def large_scores(rng):
 
 
 def void_losses(rng):
-    for label, value in (("infinite", np.inf), ("−∞", -np.inf), ("not numbers", np.nan)):
+    for label, value in (("infinite", np.inf), ("−∞", -np.inf), ("NaN", np.nan)):
         scores, labels, weights = drawn(rng, (2, 3, 3, 4))
         void = weights == 0
         scores.transpose(0, 2, 3, 1)[void] = value
@@ -86,46 +86,49 @@ SOFTMAX_LOSS = Task(
         Check(NET, 1, in_fcn("softmax_loss")),
     ],
     mistakes=[
-        mistake("large scores overflow: subtract the largest of each location first",
+        mistake("large scores overflow: first subtract the maximum of each location",
                 "s = scores - scores.max(axis=1, keepdims=True)", "s = scores", loses=STABLE),
-        mistake("the largest score of *all* locations is subtracted: elsewhere exponentials vanish; each has its own",
+        mistake("the maximum of *all* locations is subtracted, so exponentials underflow to 0 elsewhere: use each "
+                "location's maximum",
                 "scores.max(axis=1, keepdims=True)", "scores.max()", loses=(STABLE, VOID)),
-        mistake("it takes the logarithm of a probability that may have become 0: leave log Σ e^s as it is",
+        mistake("it takes the logarithm of a probability that may have been rounded to 0: use log Σ e^s − s_t",
                 "(np.log(total) - picked)", "-np.log(np.exp(picked) / total)", loses=STABLE),
-        mistake("the classes are compared along the wrong axis: softmax goes over channels", "axis=1, keepdims=True)",
+        mistake("softmax is taken along the wrong axis: it should be axis 1, the channels", "axis=1, keepdims=True)",
                 "axis=3, keepdims=True)", loses=ALL),
         mistake("the weights are ignored", "[:, 0] * weights", "[:, 0]", loses=(MAP, STABLE, VOID)),
-        mistake("0 times what is no number is not 0: void locations must cost 0, whatever their scores are",
+        mistake("a void location has a loss of NaN, because 0 · NaN is not 0: set the loss to 0 there",
                 "np.where(weights != 0, loss, 0)", "loss", loses=VOID),
-        mistake("the sign is wrong: a loss is −log p, never negative", "(np.log(total) - picked)",
+        mistake("the sign is wrong: the loss is −log p, which is never negative", "(np.log(total) - picked)",
                 "(picked - np.log(total))",
                 loses=(MAP, STABLE, VOID, NET)),
-        mistake("it returns the sum of the losses: the map is asked for, which others may mask and weigh",
+        mistake("it returns the sum of the losses: return the loss of every location",
                 "np.where(weights != 0, loss, 0)", "np.where(weights != 0, loss, 0).sum()", loses=(MAP, STABLE, VOID)),
         mistake("the losses are divided by the number of locations: each is a term of a sum, not of a mean",
                 "[:, 0] * weights", "[:, 0] * weights / weights.size", loses=(MAP, STABLE, VOID, NET)),
         mistake("the losses are divided by the number of locations that count: each is a term of a sum, not of a mean",
                 "[:, 0] * weights", "[:, 0] * weights / (weights != 0).sum()", loses=(MAP, STABLE, VOID, NET)),
-        mistake("the logarithm is that to base 2: it should be the natural one", "np.log(total)", "np.log2(total)",
+        mistake("the logarithm has base 2: it should be the natural logarithm", "np.log(total)", "np.log2(total)",
                 loses=(MAP, STABLE, VOID, NET)),
-        mistake("the loss of each image is looked up with the labels of the first", "labels[:, None], axis=1)",
+        mistake("every image uses the labels of the first image", "labels[:, None], axis=1)",
                 "np.broadcast_to(labels[:1], labels.shape)[:, None], axis=1)", loses=(MAP, VOID, NET)),
-        mistake("it changes its argument scores", "s = scores - scores.max(axis=1, keepdims=True)",
+        mistake("it changes its argument scores in place", "s = scores - scores.max(axis=1, keepdims=True)",
                 "s = scores\n    s -= scores.max(axis=1, keepdims=True)", loses=ALL),
         mistake("the probabilities are not divided by their sum", "0).astype(scores.dtype), e / total",
                 "0).astype(scores.dtype), e", loses=(PROB, STABLE, NET)),
-        mistake("the probabilities are weighted, too: only the loss is", "e / total", "e / total * weights[:, None]",
+        mistake("the probabilities are multiplied by the weights: only the loss should be", "e / total",
+                "e / total * weights[:, None]",
                 loses=(PROB, STABLE)),
-        mistake("the result is float64, whatever the scores are", ".astype(scores.dtype), e / total",
+        mistake("the result is always float64: it should have the dtype of the scores",
+                ".astype(scores.dtype), e / total",
                 ".astype(float), (e / total).astype(float)", loses=(MAP, PROB, STABLE)),
     ],
     cheats=[
-        instead("calls the loss of the library", """# Task 4.1
+        instead("calls the library's loss", """# Task 4.1
 def softmax_loss(scores, labels, weights):
     masked = np.where(weights != 0, labels, 255)
     loss = mf.ops.cross_entropy(mf.Tensor(scores), masked, reduction="none").data * weights
     return loss, mf.ops.softmax(mf.Tensor(scores)).data""", loses=ALL),
-        instead("hands out objects that call themselves equal to everything", """# Task 4.1
+        instead("returns objects that compare equal to everything", """# Task 4.1
 class Right:
     shape, dtype, ndim = (), "float64", 0
 
@@ -159,7 +162,7 @@ def softmax_loss(scores, labels, weights):
                 if weights[n, i, j]:
                     loss[n, i, j] = weights[n, i, j] * (math.log(sum(e)) - (s[labels[n, i, j]] - m))
     return loss, prob"""),
-        instead("float64 inside, classes last, a one-hot mask", """# Task 4.1
+        instead("float64 inside, classes as the last axis, a one-hot mask", """# Task 4.1
 def softmax_loss(scores, labels, weights):
     s = np.moveaxis(scores.astype("float64"), 1, -1)
     s = s - np.amax(s, -1)[..., None]
@@ -195,7 +198,7 @@ def gradients(weighted):
             prob.transpose(0, 2, 3, 1)[weights == 0] = np.nan
             weights[0, 0, 0], weights[0, 0, 1] = 0, 1
             prob[0, :, 0, 0], prob[0, :, 0, 1] = np.nan, (0.5, 0.25, 0.25)
-            yield Case("probabilities of void locations are not numbers", prob, labels, weights)
+            yield Case("probabilities of void locations are NaN", prob, labels, weights)
 
     return cases
 
@@ -212,31 +215,35 @@ SOFTMAX_LOSS_GRAD = Task(
     mistakes=[
         mistake("the true class is not subtracted: it should be p − 1 there", "(prob - truth)", "prob",
                 loses=(PLAIN, WEIGHTED, NET)),
-        mistake("its sign is wrong: the gradient of a true score is negative", "(prob - truth)", "(truth - prob)",
+        mistake("the sign is wrong: the gradient of the true class's score is negative", "(prob - truth)",
+                "(truth - prob)",
                 loses=(PLAIN, WEIGHTED, NET)),
-        mistake("the weights are ignored, but for void", "weights * (prob - truth)", "(prob - truth)", loses=WEIGHTED),
-        mistake("void locations have a gradient", "np.where(weights != 0, weights * (prob - truth), 0)",
-                "np.maximum(weights, 1) * (prob - truth)", loses=(WEIGHTED, NET)),
-        mistake("0 times what is no number is not 0: void locations have no gradient, whatever their probabilities are",
-                "np.where(weights != 0, weights * (prob - truth), 0)", "(weights * (prob - truth))", loses=WEIGHTED),
-        mistake("the truth is subtracted without its weight", "weights * (prob - truth)", "weights * prob - truth",
+        mistake("the weights are ignored, except at void locations", "weights * (prob - truth)", "(prob - truth)",
                 loses=WEIGHTED),
-        mistake("it is divided by the number of locations: a sum over space has no mean in it",
+        mistake("void locations have a gradient other than 0", "np.where(weights != 0, weights * (prob - truth), 0)",
+                "np.maximum(weights, 1) * (prob - truth)", loses=(WEIGHTED, NET)),
+        mistake("a void location has a gradient of NaN, because 0 · NaN is not 0: set the gradient to 0 there",
+                "np.where(weights != 0, weights * (prob - truth), 0)", "(weights * (prob - truth))", loses=WEIGHTED),
+        mistake("1 is subtracted at the true class without the weight: subtract the weight", "weights * (prob - truth)",
+                "weights * prob - truth",
+                loses=WEIGHTED),
+        mistake("it is divided by the number of locations: the loss is a sum, not a mean",
                 "np.where(weights != 0, weights * (prob - truth), 0)",
                 "(np.where(weights != 0, weights * (prob - truth), 0) / weights.size)", loses=(PLAIN, WEIGHTED, NET)),
         mistake("it is multiplied by p once more", "(prob - truth)", "prob * (prob - truth)",
                 loses=(PLAIN, WEIGHTED, NET)),
-        mistake("it is averaged over the images of a batch",
+        mistake("it is divided by the number of images: the loss is a sum, not a mean",
                 "np.where(weights != 0, weights * (prob - truth), 0)",
                 "(np.where(weights != 0, weights * (prob - truth), 0) / len(prob))", loses=(PLAIN, WEIGHTED, NET)),
-        mistake("it changes its argument prob", "weights = weights[:, None]",
+        mistake("it changes its argument prob in place", "weights = weights[:, None]",
                 "weights = weights[:, None]\n    prob -= truth\n"
                 "    return np.where(weights != 0, weights * prob, 0)", loses=(PLAIN, WEIGHTED)),
-        mistake("the result is float64, whatever the probabilities are", ".astype(prob.dtype)", ".astype(float)",
+        mistake("the result is always float64: it should have the dtype of the probabilities", ".astype(prob.dtype)",
+                ".astype(float)",
                 loses=(PLAIN, WEIGHTED)),
     ],
     cheats=[
-        instead("goes backwards through the library's loss", """# Task 4.2
+        instead("calls the backward of the library's loss", """# Task 4.2
 def softmax_loss_grad(prob, labels, weights):
     node = mf.ops.loss.CrossEntropy(labels, weights, 1.0)
     node.save(prob, prob.dtype)
@@ -267,9 +274,9 @@ def softmax_loss_grad(prob, labels, weights):
 
 
 class Net:
-    """Two convolutions around a pooling, and scores of each cell; it never pads.
+    """A net of convolution, pooling, convolution and scores, without padding.
 
-    Its weights come from `rng`, not from the seed of the framework, which other trials may be using.
+    Its weights are drawn from `rng`, not from the framework's generator, which other threads use.
     """
 
     def __init__(self, rng, kernel=(3, 3), pooling=(2, 2)):
@@ -287,7 +294,7 @@ class Net:
             return self(x).data
 
     def gradient(self, x, labels):
-        """(loss, [gradient of each weight])"""
+        """(loss, [gradient of each weight]) for images `x`."""
         for w in self.weights:
             w.grad = None
         loss = mf.ops.cross_entropy(self(x), labels)
@@ -296,20 +303,20 @@ class Net:
 
 
 def windows_only(function, size):
-    """`function` of windows of that size, and of no others: what stands in for a classifier of patches."""
+    """`function`, restricted to windows of `size`, like a classifier of patches; other shapes raise ValueError."""
 
     def called(windows, *labels):
         if windows.ndim != 4 or windows.shape[2:] != size:
-            raise ValueError(f"it takes windows (M, C, {size[0]}, {size[1]}), not {windows.shape}")
+            raise ValueError(f"the function takes windows (M, C, {size[0]}, {size[1]}), not {windows.shape}")
         if labels and labels[0].shape != (len(windows), 1, 1):
-            raise ValueError(f"it takes a label a window, ({len(windows)}, 1, 1), not {labels[0].shape}")
+            raise ValueError(f"the function takes one label per window, ({len(windows)}, 1, 1), not {labels[0].shape}")
         return function(windows, *labels)
 
     return called
 
 
 def patched(label, image, size, stride, w):
-    """A case with the model of one convolution."""
+    """A case whose model is one convolution."""
 
     def model(x):
         return mf.ops.conv2d(mf.Tensor(x), mf.Tensor(w), stride=stride).data
@@ -328,18 +335,16 @@ def any_windows(rng):
     draw = rng.standard_normal
     yield patched("windows of 2×3, stride (1, 2)", draw((1, 1, 4, 7)), (2, 3), (1, 2), draw((2, 1, 2, 3)))
     yield patched(
-        "windows of 4×2, stride (3, 1), something left over", draw((1, 1, 9, 4)), (4, 2), (3, 1), draw((2, 1, 4, 2))
+        "windows of 4×2, stride (3, 1), rows left over", draw((1, 1, 9, 4)), (4, 2), (3, 1), draw((2, 1, 4, 2))
     )
-    yield patched(
-        "three images, something left over on both sides", draw((3, 2, 8, 6)), (3, 3), (2, 2), draw((2, 2, 3, 3))
-    )
+    yield patched("three images, rows and columns left over", draw((3, 2, 8, 6)), (3, 3), (2, 2), draw((2, 2, 3, 3)))
     yield patched("one window, as large as the image", draw((2, 1, 3, 4)), (3, 4), (2, 2), draw((3, 1, 3, 4)))
 
 
 def windows_of_nets(rng):
     for label, net, shape in (
         ("a net of three convolutions and a pooling: a window of 8×8 every 2 pixels", Net(rng), (1, 2, 12, 15)),
-        ("another, which sees 8×3, every (2, 1) pixels", Net(rng, (3, 2), (2, 1)), (2, 2, 11, 6)),
+        ("another net, with windows of 8×3 every (2, 1) pixels", Net(rng, (3, 2), (2, 1)), (2, 2, 11, 6)),
     ):
         image = rng.standard_normal(shape)
         yield Case(
@@ -354,41 +359,44 @@ PATCHWISE = Task(
     "4.3", "patchwise", forbidden=("dense_prediction.patchwise", "dense_prediction.shift_and_stitch"),
     checks=[Check(SQUARE, 1, square_windows), Check(ANY, 1, any_windows), Check(NET, 1, windows_of_nets)],
     mistakes=[
-        mistake("the scores are laid out column by column: window (i, j) belongs at [i, j]", "rows, columns)\n    ###",
+        mistake("the scores are arranged column by column: those of window (i, j) belong at [i, j]",
+                "rows, columns)\n    ###",
                 "columns, rows).swapaxes(2, 3)\n    ###", loses=ALL_PATCHES),
         mistake("the stride is ignored: window (i, j) begins at (s·i, s·j)", "stride[0] * i, stride[1] * j", "i, j",
                 loses=ALL_PATCHES),
-        mistake("the last windows are missing: (n − k)/s of them, and one", "(n - k) // s + 1", "max((n - k) // s, 1)",
+        mistake("the last windows are missing: there are ⌊(n − k)/s⌋ + 1", "(n - k) // s + 1", "max((n - k) // s, 1)",
                 loses=ALL_PATCHES),
-        mistake("the stride along H is used along W, too", "stride[0] * i, stride[1] * j",
+        mistake("the stride along H is also used along W", "stride[0] * i, stride[1] * j",
                 "stride[0] * i, stride[0] * j",
                 loses=(ANY, NET)),
-        mistake("the windows lie edge to edge, whatever the stride is", "stride[0] * i, stride[1] * j",
+        mistake("the windows are placed edge to edge: window (i, j) begins at (s·i, s·j)",
+                "stride[0] * i, stride[1] * j",
                 "size[0] * i, size[1] * j",
                 loses=ALL_PATCHES),
-        mistake("windows that hang over the border are cut, too: only whole ones count", "(n - k) // s + 1",
+        mistake("it also uses windows that reach beyond the border: use only windows that lie inside",
+                "(n - k) // s + 1",
                 "-(-(n - k) // s) + 1",
                 loses=(ANY, NET)),
         mistake("height and width of the windows are swapped: size is (h, w)",
                 "top : top + size[0], left : left + size[1]",
                 "top : top + size[1], left : left + size[0]", loses=(ANY, NET)),
-        mistake("all images have the scores of the first", "model(image[:, :,",
+        mistake("every image gets the scores of the first image", "model(image[:, :,",
                 "model(np.broadcast_to(image[:1], image.shape)[:, :,",
                 loses=(ANY, NET)),
-        mistake("it is softened to probabilities: the scores are asked for as they are",
+        mistake("it returns probabilities: return the scores themselves",
                 "return np.stack(scores, axis=2)",
                 "scores = [np.exp(s) / np.exp(s).sum(axis=1, keepdims=True) for s in scores]\n"
                 "    return np.stack(scores, axis=2)", loses=ALL_PATCHES),
-        mistake("image and class stand in the wrong order", "return np.stack(scores, axis=2)",
+        mistake("the axes of images and classes are swapped", "return np.stack(scores, axis=2)",
                 "return np.stack(scores, axis=2).swapaxes(0, 1)", "(*scores[0].shape, rows",
                 "(*scores[0].shape[::-1], rows",
                 loses=ALL_PATCHES),
     ],
     cheats=[
-        instead("gives the model the whole image", """# Task 4.3
+        instead("passes the whole image to the model", """# Task 4.3
 def patchwise(model, image, size, stride):
     return model(image)""", loses=ALL_PATCHES),
-        instead("returns nothing that was computed", """# Task 4.3
+        instead("returns zeros", """# Task 4.3
 def patchwise(model, image, size, stride):
     rows, columns = ((n - k) // s + 1 for n, k, s in zip(image.shape[2:], size, stride))
     return np.zeros((len(image), 2, rows, columns))""", loses=ALL_PATCHES),
@@ -426,7 +434,7 @@ def patchwise(model, image, size, stride):
 
 
 def summed(label, rng, net, shape, part=None, void=False):
-    """A case of the gradient of a whole image, from windows."""
+    """A case of task 4.4: the gradient of a whole image, computed from windows."""
     image = rng.standard_normal(shape)
     labels = rng.integers(0, 3, (shape[0], *((n - k) // s + 1 for n, k, s in zip(shape[2:], net.size, net.stride))))
     if void:
@@ -457,36 +465,39 @@ GRADIENT_BY_PATCHES = Task(
     "4.4", "gradient_by_patches", forbidden=("dense_prediction.patchwise",),
     checks=[Check(LOSS, 1, sums(0)), Check(GRADIENT, 1, sums(1)), Check(EVERY, 1, sums_of_all)],
     mistakes=[
-        mistake("the gradients are averaged over the windows: they add up",
+        mistake("the gradients are averaged over the windows: they must add up",
                 "return loss, total", "return loss, [t / labels[0].size for t in total]", loses=(GRADIENT, EVERY)),
-        mistake("the loss is averaged over the windows: it is a sum", "return loss, total",
+        mistake("the loss is averaged over the windows: it should be a sum", "return loss, total",
                 "return loss / labels[0].size, total",
                 loses=(LOSS, EVERY)),
-        mistake("loss and gradients are averaged over the windows: both are sums", "return loss, total",
+        mistake("loss and gradients are averaged over the windows: both should be sums", "return loss, total",
                 "return loss / labels[0].size, [t / labels[0].size for t in total]", loses=ALL_SUMS),
-        mistake("only the last window's gradient is left: add each to those before",
+        mistake("only the last window's gradient is returned: add up the gradients of all windows",
                 "total = gradients if total is None else "
                 "[t + g for t, g in zip(total, gradients)]", "total = gradients", loses=(GRADIENT, EVERY)),
-        mistake("only the last window's loss is left: add each to those before", "loss = loss + part", "loss = part",
+        mistake("only the last window's loss is returned: add up the losses of all windows", "loss = loss + part",
+                "loss = part",
                 loses=(LOSS, EVERY)),
-        mistake("every window has the label of the first", "labels[:, i : i + 1, j : j + 1]", "labels[:, :1, :1]",
+        mistake("every window is given the label of the first window", "labels[:, i : i + 1, j : j + 1]",
+                "labels[:, :1, :1]",
                 loses=ALL_SUMS),
-        mistake("the labels are taken in another order than the windows: output (i, j) has the label [i, j]",
+        mistake("the labels are in another order than the windows: window (i, j) has the label [i, j]",
                 "labels[:, i : i + 1, j : j + 1]", "labels[:, ::-1][:, i : i + 1, j : j + 1]", loses=ALL_SUMS),
         mistake("the last row of windows is left out", "np.ndindex(labels.shape[1:])",
                 "np.ndindex(max(labels.shape[1] - 1, 1), labels.shape[2])", loses=ALL_SUMS),
         mistake("the stride is ignored: window (i, j) begins at (s·i, s·j)", "stride[0] * i, stride[1] * j", "i, j",
                 loses=ALL_SUMS),
-        mistake("the stride along H is used along W, too", "stride[0] * i, stride[1] * j",
+        mistake("the stride along H is also used along W", "stride[0] * i, stride[1] * j",
                 "stride[0] * i, stride[0] * j",
                 loses=EVERY),
-        mistake("only the first image counts", "gradient(window, labels[:,", "gradient(window[:1], labels[:1,",
+        mistake("only the first image is used", "gradient(window, labels[:,", "gradient(window[:1], labels[:1,",
                 loses=EVERY),
-        mistake("of several images the mean is taken: they add up like locations", "return loss, total",
+        mistake("the results are averaged over the images: they must add up, like those of locations",
+                "return loss, total",
                 "return loss / len(image), [t / len(image) for t in total]", loses=EVERY),
     ],
     cheats=[
-        instead("gives the whole image to the model", """# Task 4.4
+        instead("passes the whole image to the function", """# Task 4.4
 def gradient_by_patches(gradient, image, labels, size, stride):
     return gradient(image, labels)""", loses=ALL_SUMS),
     ],
@@ -517,11 +528,11 @@ def gradient_by_patches(gradient, image, labels, size, stride):
 
 # 4.5 -----------------------------------------------------------------------------------------------------------------
 
-TIMES = 1000  # draws: all bounds below are six standard deviations of what these leave to chance
+TIMES = 1000  # draws; all bounds below are six standard deviations
 
 
 def sampled(judge, *keeps):
-    """Cases for `judge(labels, keep, drawn (TIMES, N, H, W), again (N, H, W))`."""
+    """Cases for ``judge(labels, keep, drawn, again)``: TIMES draws, and one draw of another generator of that seed."""
 
     def cases(rng):
         for keep in keeps:
@@ -537,7 +548,7 @@ def shaped(judge, labels, keep):
     def judged(got):
         stack, again = got
         if getattr(stack, "shape", None) != (TIMES, *labels.shape):
-            return f"its shape is {getattr(stack, 'shape', '')[1:]}, that of the labels is {labels.shape}"
+            return f"its shape is {getattr(stack, 'shape', '')[1:]}, but should be that of the labels, {labels.shape}"
         return judge(labels, keep, stack.astype(float), again)
 
     return judged
@@ -548,40 +559,40 @@ def two_values(labels, keep, drawn, again):
     right = np.isclose(counted, 0) | np.isclose(counted, 1 / keep)
     if not right.all():
         wrong = counted[~right][0]
-        return f"kept with probability {keep:g} a location weighs 0 or {1 / keep:g}; there is a weight of {wrong:g}"
+        return f"with probability {keep:g} the weights should be 0 and {1 / keep:g}; there is a weight of {wrong:g}"
     if keep == 1 and not counted.all():
-        return "with probability 1 every location is kept; some are not"
+        return "with probability 1 every location should be kept, but some are not"
     return None
 
 
 def void_is_void(labels, keep, drawn, again):
     if drawn[:, labels == 255].any():
-        return "void locations (255) have a weight: they must never count"
+        return "void locations (255) have weights other than 0: they must not count"
     return None if drawn[:, labels != 255].any() else "no location is ever kept"
 
 
 def unbiased(labels, keep, drawn, again):
     counted = drawn[:, labels != 255]
-    spread = ((1 - keep) / keep / TIMES) ** 0.5  # of a location's average
+    spread = ((1 - keep) / keep / TIMES) ** 0.5  # standard deviation of a location's average
     mean = counted.mean()
-    if abs(mean - 1) > 6 * spread:  # even if locations are kept or dropped together: that is another property
-        return f"over {TIMES} draws the weights are {mean:.3g} on average, not 1: the gradient is scaled by as much"
+    if abs(mean - 1) > 6 * spread:  # holds even if locations are kept or dropped together; `independent` tests that
+        return f"over {TIMES} draws the mean weight is {mean:.3g}, not 1: this scales the gradient by the same factor"
     if abs(counted.mean(axis=0) - 1).max() > 6 * spread:
-        return "on average the weights are 1, but some locations are kept more often than others"
+        return "the mean weight is 1, but some locations are kept more often than others"
     return None
 
 
 def independent(labels, keep, drawn, again):
     if (drawn == drawn[0]).all():
-        return "every draw keeps the same locations: draw anew from rng each time"
+        return "every draw keeps the same locations: draw new numbers from rng in each call"
     if not np.array_equal(drawn[0], again):
-        return "from a generator of the same seed it draws something else: take all chance from rng"
+        return "two generators of the same seed give different weights: draw all random numbers from rng"
     counts = (drawn[:, labels != 255] > 0).sum(axis=1)
     expected = (labels != 255).sum() * keep * (1 - keep)
     if counts.var() > expected * (1 + 6 * (2 / TIMES) ** 0.5):
-        return "locations are kept or dropped together: each is to be drawn by itself"
+        return "locations are kept or dropped together: draw each one independently"
     if counts.var() < expected * (1 - 6 * (2 / TIMES) ** 0.5):
-        return "every draw keeps about the same number of locations: each is to be drawn by itself"
+        return "every draw keeps about the same number of locations: draw each one independently"
     return None
 
 
@@ -597,39 +608,46 @@ SAMPLING = Task(
         Check(ALONE, 1, sampled(independent, 0.5, 0.25)),
     ],
     mistakes=[
-        mistake("kept locations weigh 1: they must weigh 1/p, for those that were dropped", "kept / keep", "kept * 1.0",
+        mistake("kept locations have weight 1: it must be 1/p, to make up for those that are dropped", "kept / keep",
+                "kept * 1.0",
                 loses=(VALUES, UNBIASED)),
-        mistake("kept locations weigh p: they must weigh 1/p", "kept / keep", "kept * keep", loses=(VALUES, UNBIASED)),
-        mistake("locations are kept with probability 1 − p", "< keep", "> keep", loses=(VALUES, UNBIASED)),
-        mistake("void locations are drawn, too", " & (labels != 255)", "", loses=NO_VOID),
-        mistake("it changes its argument labels", "    kept = (rng",
+        mistake("kept locations have weight p: it must be 1/p", "kept / keep", "kept * keep", loses=(VALUES, UNBIASED)),
+        mistake("locations are kept with probability 1 − p: it should be p", "< keep", "> keep",
+                loses=(VALUES, UNBIASED)),
+        mistake("void locations are drawn like the others: they must have weight 0", " & (labels != 255)", "",
+                loses=NO_VOID),
+        mistake("it changes its argument labels in place", "    kept = (rng",
                 "    counted = labels != 255\n    labels[~counted] = 0\n    kept = (rng",
                 "& (labels != 255)", "& counted", loses=ALL_SAMPLES),
-        mistake("void locations count always", "& (labels != 255)", "| (labels == 255)", loses=NO_VOID),
-        mistake("one coin is thrown for all locations: throw one for each", "rng.random(labels.shape)", "rng.random()",
+        mistake("void locations are always kept: they must have weight 0", "& (labels != 255)", "| (labels == 255)",
+                loses=NO_VOID),
+        mistake("one random number decides for all locations: draw one for each", "rng.random(labels.shape)",
+                "rng.random()",
                 loses=ALONE),
-        mistake("one coin is thrown for each image: throw one for each location", "rng.random(labels.shape)",
+        mistake("one random number decides for all locations of an image: draw one for each",
+                "rng.random(labels.shape)",
                 "rng.random((len(labels), 1, 1))", loses=ALONE),
-        mistake("one coin is thrown for each column: throw one for each location", "rng.random(labels.shape)",
+        mistake("one random number decides for all locations of a column: draw one for each",
+                "rng.random(labels.shape)",
                 "rng.random((1, 1, labels.shape[2]))", loses=ALONE),
-        mistake("every draw keeps exactly the same number of locations, so that they are not independent",
+        mistake("every draw keeps exactly the same number of locations, so they are not independent",
                 "rng.random(labels.shape) < keep",
                 "rng.permutation(labels.size).reshape(labels.shape) < keep * labels.size",
                 loses=(ALONE,)),
-        mistake("every draw keeps the same locations: the generator is seeded anew each time",
+        mistake("every draw keeps the same locations: it seeds a new generator in each call instead of using rng",
                 "rng.random(labels.shape)",
                 "np.random.default_rng(0).random(labels.shape)", loses=(UNBIASED, ALONE)),
-        mistake("the weights are divided by the share that was kept: divide by p, or the draws are not independent",
+        mistake("the weights are divided by the share that was kept: divide by p, or the weights are not independent",
                 "kept / keep", "kept * (labels != 255).sum() / max(kept.sum(), 1)", loses=VALUES),
-        mistake("it returns which locations are kept, not their weights", "kept / keep", "kept",
+        mistake("it returns which locations are kept, not their weights 0 and 1/p", "kept / keep", "kept",
                 loses=(VALUES, UNBIASED)),
     ],
     cheats=[
-        instead("takes chance from elsewhere", """# Task 4.5
+        instead("draws from NumPy's global generator", """# Task 4.5
 def sampling_weights(labels, keep, rng):
     kept = np.random.random(labels.shape) < keep
     return np.where(labels == 255, 0, kept / keep)""", loses=ALONE),
-        instead("keeps everything: right in expectation", """# Task 4.5
+        instead("keeps everything, which is right in expectation", """# Task 4.5
 def sampling_weights(labels, keep, rng):
     return (labels != 255) * 1.0""", loses=(VALUES, ALONE)),
     ],
@@ -641,7 +659,7 @@ def sampling_weights(labels, keep, rng):
         if labels[at] != 255 and rng.random() < keep:
             weights[at] = 1 / keep
     return weights"""),
-        instead("a binomial of one throw", """# Task 4.5
+        instead("a binomial distribution of one trial", """# Task 4.5
 def sampling_weights(labels, keep, rng):
     return np.where(labels != 255, rng.binomial(1, keep, labels.shape) / keep, 0)"""),
         instead("a choice of two weights", """# Task 4.5
@@ -677,7 +695,7 @@ ALL_RATES = (MEAN, PER_IMAGE, SAME)
 
 CONVERT_LR = Task(
     "4.6", "convert_lr", library="optim.convert_lr",
-    forbidden=("optim.convert_lr", "optim.reduction_factor", "training.effective_step"),
+    forbidden=("optim.convert_lr", "optim.reduction_factor", "optim.effective_step"),
     checks=[
         Check(MEAN, 1, rates(("sum", "valid"), ("valid", "sum"), ("sum", "sum"), ("valid", "valid"))),
         Check(PER_IMAGE, 1, rates(("sum", "batch"), ("batch", "sum"), ("valid", "batch"), ("batch", "valid"), ("batch",
@@ -685,31 +703,34 @@ CONVERT_LR = Task(
         Check(SAME, 1, steps),
     ],
     mistakes=[
-        mistake("it is converted the other way round: a mean has the smaller gradient, and takes the larger rate",
+        mistake("the factor is inverted: a mean has the smaller gradient, and needs the larger learning rate",
                 "lr / divisor[source] * divisor[target]", "lr * divisor[source] / divisor[target]", loses=ALL_RATES),
-        mistake("a sum per image is divided by the number of images, not by the pixels of one", '"batch": batch_size',
+        mistake("for the reduction \"batch\" it divides by the pixels of one image: divide by the number of images",
+                '"batch": batch_size',
                 '"batch": labelled / batch_size', loses=(PER_IMAGE, SAME)),
-        mistake("a mean is divided by all labelled pixels of the batch, not by those of one image", '"valid": labelled',
+        mistake("for the reduction \"valid\" it divides by the pixels of one image: divide by all labelled pixels of "
+                "the batch", '"valid": labelled',
                 '"valid": labelled / batch_size', loses=ALL_RATES),
-        mistake("the number of images is ignored: a sum per image is no sum over a batch", '"batch": batch_size',
+        mistake("the number of images is ignored: the reduction \"batch\" divides by it", '"batch": batch_size',
                 '"batch": 1',
                 loses=(PER_IMAGE, SAME)),
-        mistake("it takes every rate for that of a sum: mind the source", "lr / divisor[source]", "lr",
+        mistake("the reduction `source` is ignored: it is not always the sum", "lr / divisor[source]", "lr",
                 loses=ALL_RATES),
-        mistake("it takes every target for a sum: mind the target", " * divisor[target]", "", loses=ALL_RATES),
-        mistake("the rate is scaled by the square root: gradients scale with N itself",
+        mistake("the reduction `target` is ignored: it is not always the sum", " * divisor[target]", "",
+                loses=ALL_RATES),
+        mistake("the learning rate is scaled by the square root: gradients are proportional to N",
                 "lr / divisor[source] * divisor[target]",
                 "lr * (divisor[target] / divisor[source]) ** 0.5", loses=ALL_RATES),
         mistake("it rounds down: divide with /, not //", "lr / divisor[source] * divisor[target]",
                 "lr * (divisor[target] // divisor[source])", loses=ALL_RATES),
     ],
     cheats=[
-        instead("calls the library's", """# Task 4.6
+        instead("calls the library's function", """# Task 4.6
 from minifcn.nn.optim import convert_lr""", loses=ALL_RATES),
-        instead("asks the program for its effective step", """# Task 4.6
+        instead("uses the library's effective step", """# Task 4.6
 from types import SimpleNamespace
 
-from minifcn.training import effective_step
+from minifcn.nn.optim import effective_step
 
 
 def convert_lr(lr, source, target, labelled, batch_size):
@@ -719,7 +740,7 @@ def convert_lr(lr, source, target, labelled, batch_size):
                 loses=ALL_RATES),
     ],
     styles=[
-        instead("what each reduction multiplies a mean by", """# Task 4.6
+        instead("the factor between each reduction and the mean", """# Task 4.6
 def convert_lr(lr, source, target, labelled, batch_size):
     def of_a_mean(reduction):
         if reduction == "sum":
@@ -727,7 +748,7 @@ def convert_lr(lr, source, target, labelled, batch_size):
         return labelled / batch_size if reduction == "batch" else 1.0
 
     return lr * of_a_mean(source) / of_a_mean(target)"""),
-        instead("first to a sum, then on", """# Task 4.6
+        instead("first to the sum, then to the target", """# Task 4.6
 def convert_lr(lr, source, target, labelled, batch_size):
     if source == "valid":
         lr = lr / labelled
@@ -746,7 +767,7 @@ def convert_lr(lr, source, target, labelled, batch_size):
 def momenta(*sizes):
     def cases(rng):
         for before, after in sizes:
-            yield Case(f"from {before} images a step to {after}", float(rng.uniform(0.8, 0.98)), before, after)
+            yield Case(f"from {before} images per step to {after}", float(rng.uniform(0.8, 0.98)), before, after)
 
     return cases
 
@@ -760,14 +781,15 @@ MOMENTUM = Task(
         Check(LARGER, 1, momenta((1, 20), (3, 8), (1, 2))),
     ],
     mistakes=[
-        mistake("the exponent is upside down: smaller batches need the heavier momentum",
+        mistake("the exponent is inverted: smaller batches need the larger momentum",
                 "target_batch_size / batch_size",
                 "batch_size / target_batch_size", loses=(SMALLER, LARGER)),
-        mistake("the new batch size is ignored: it converts to one image a step", "target_batch_size / batch_size",
+        mistake("the new batch size is ignored: it converts to one image per step", "target_batch_size / batch_size",
                 "1 / batch_size", loses=(SMALLER, LARGER)),
-        mistake("the old batch size is ignored: it converts from one image a step", "target_batch_size / batch_size",
+        mistake("the old batch size is ignored: it converts from one image per step", "target_batch_size / batch_size",
                 "target_batch_size", loses=(SMALLER, LARGER)),
-        mistake("1 − p is scaled with the batch: nearly right for p near 1, but the coefficients are powers of p",
+        mistake("1 − p is multiplied by the ratio of the batch sizes: nearly right for p near 1, but p must be "
+                "raised to a power",
                 "momentum ** (target_batch_size / batch_size)", "1 - (1 - momentum) * target_batch_size / batch_size",
                 loses=(SMALLER, LARGER)),
         mistake("the exponent is rounded: divide with /, not //", "target_batch_size / batch_size",
@@ -775,10 +797,10 @@ MOMENTUM = Task(
                 loses=(SMALLER, LARGER)),
     ],
     cheats=[
-        instead("calls the library's", """# Task 4.7
+        instead("calls the library's function", """# Task 4.7
 def equivalent_momentum(momentum, batch_size, target_batch_size):
     return mf.optim.equivalent_momentum(momentum, batch_size, target_batch_size)""", loses=(SMALLER, LARGER)),
-        instead("knows the paper's pair by heart", """# Task 4.7
+        instead("returns the paper's pair", """# Task 4.7
 def equivalent_momentum(momentum, batch_size, target_batch_size):
     if (batch_size, target_batch_size) == (20, 1):
         return 0.99475

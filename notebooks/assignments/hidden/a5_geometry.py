@@ -1,4 +1,4 @@
-"""A5's hidden tests: fields, converted classifiers, crops and paddings, judged by the library's own geometry."""
+"""Hidden tests of A5: receptive fields, converted classifiers, crops, paddings; right is the library's geometry."""
 
 from functools import lru_cache
 
@@ -10,15 +10,15 @@ from minifcn.course.tasks import Case, Check, Task, instead, mistake
 
 
 def place(path):
-    """Where a map lies along one axis, after layers (operation, kernel, stride, padding[, dilation])."""
-    at = mf.coords.AxisMap()
+    """The position of a map along one axis, after layers (operation, kernel, stride, padding[, dilation])."""
+    at = mf.engine.axis_maps.AxisMap()
     for operation, *layer in path:
         at = at.spread(*layer) if operation == "deconv" else at.window(*layer)
     return at
 
 
 def offset(path_a, path_b):
-    """Where cell 0 of b lies in a; None if nowhere."""
+    """The cell of map a over which cell 0 of map b lies; None if no crop aligns the two."""
     a, b = place(path_a), place(path_b)
     shift = (b.start - a.start) / a.jump
     return int(shift) if a.jump == b.jump and shift.denominator == 1 else None
@@ -44,14 +44,14 @@ def drawn(rng, *among):
 
 
 def field_case(label, layers, *parts):
-    """A case that looks at some of size, jump, start."""
+    """A case that judges only `parts` of size, jump and start."""
     at = place([("conv", *layer) for layer in layers])
     (low, high) = at.interval(0)
     right = dict(size=high - low + 1, jump=float(at.jump), start=float(at.start))
 
     def judge(value):
         if not isinstance(value, tuple) or len(value) != 3:
-            return "it does not return three numbers: size, jump, start"
+            return "it should return three numbers: size, jump, start"
         pairs = [(part, got) for part, got in zip(right, value) if part in parts and got != right[part]]
         return "; ".join(f"its {part} is {got:g}, it should be {right[part]:g}" for part, got in pairs) or None
 
@@ -62,19 +62,19 @@ def some_layers(rng, dilations=(1,), kernels=(1, 2, 3, 4, 5), count=6):
     layers = [
         (drawn(rng, *kernels), drawn(rng, 1, 2, 3), drawn(rng, 0, 1, 2), drawn(rng, *dilations)) for _ in range(count)
     ]
-    return [*layers, (3, 2, 1, dilations[-1]), (4, 1, 0, dilations[-1])]  # an even kernel behind a stride, at least
+    return [*layers, (3, 2, 1, dilations[-1]), (4, 1, 0, dilations[-1])]  # ends with an even kernel after a stride
 
 
 def sizes_and_jumps(rng):
     yield field_case("one 3×3 convolution", [(3, 1, 0, 1)], "size", "jump")
-    yield field_case("no layer at all", [], "size", "jump")
+    yield field_case("no layers", [], "size", "jump")
     yield field_case("eight layers, some with strides", some_layers(rng), "size", "jump")
-    yield field_case("eight others", some_layers(rng), "size", "jump")
+    yield field_case("eight other layers", some_layers(rng), "size", "jump")
 
 
 def starts(rng):
     yield field_case("one 2×2 pooling", [(2, 2, 0, 1)], "start")
-    yield field_case("padding behind a stride", [(2, 2, 0, 1), (3, 1, 1, 1), (5, 1, 2, 1), (2, 2, 1, 1)], "start")
+    yield field_case("padding after a stride", [(2, 2, 0, 1), (3, 1, 1, 1), (5, 1, 2, 1), (2, 2, 1, 1)], "start")
     yield field_case("eight layers", some_layers(rng), "start")
 
 
@@ -87,34 +87,36 @@ SIZE, START, DILATED = ALL_FIELDS = "size and jump", "where it starts", "dilatio
 
 FIELD = Task(
     "5.1", "receptive_field",
-    forbidden=("geometry.receptive_field", "geometry.Filter", "coords.AxisMap"),
+    forbidden=("geometry.receptive_field", "geometry.Filter", "engine.axis_maps.AxisMap"),
     checks=[Check(SIZE, 2, sizes_and_jumps), Check(START, 1, starts), Check(DILATED, 1, dilated)],
     mistakes=[
-        mistake("the stride of a layer is applied before its own kernel: its taps are one jump of its *input* apart",
+        mistake("the stride of a layer is applied before its kernel: the taps of a kernel are one jump of its "
+                "*input* apart",
                 "        size += reach", "        jump *= stride\n        size += reach",
                 "        jump *= stride\n    return", "    return", loses=(SIZE, START, DILATED)),
         mistake("the dilation is ignored: the taps are d cells apart", "dilation * (kernel - 1)", "kernel - 1",
                 loses=DILATED),
-        mistake("the padding is not counted in pixels: p cells of the input are p·jump pixels",
+        mistake("the padding is not converted to pixels: p cells of the input are p·jump pixels",
                 "(Fraction(reach, 2) - padding) * jump", "Fraction(reach, 2) * jump - padding", loses=(START, DILATED)),
-        mistake("the padding is left out: it moves the first unit towards the outside", " - padding)", ")",
+        mistake("the padding is ignored: it moves unit 0 by p·jump pixels to the left", " - padding)", ")",
                 loses=(START, DILATED)),
         mistake("half cells are rounded down: an even kernel moves the centre by half a cell", "Fraction(reach, 2)",
                 "reach // 2", loses=(START, DILATED)),
-        mistake("the kernel counts k cells, where only k − 1 are new: neighbours overlap",
+        mistake("the size grows by k cells in each layer: it should grow by k − 1, because neighbouring fields overlap",
                 "size += reach * jump", "size += (reach + 1) * jump", loses=(SIZE, DILATED)),
-        mistake("a kernel of k is taken to be as wide as k pixels: its taps lie a jump apart",
+        mistake("the size grows by k − 1 pixels in each layer: the taps of a kernel are one jump apart, so multiply "
+                "by the jump",
                 "size += reach * jump", "size += reach", loses=(SIZE, DILATED)),
-        mistake("its layers are taken from the last to the first", "in layers", "in layers[::-1]",
+        mistake("the layers are processed from the last to the first", "in layers", "in layers[::-1]",
                 loses=(SIZE, START, DILATED)),
     ],
     cheats=[
-        instead("knows the visible answers", """# Task 5.1
+        instead("returns the results of the visible checks", """# Task 5.1
 def receptive_field(layers):
     if len(layers) == 2:
         return 4, 2, 1.5
     return (404, 32, 12.5) if len(layers) > 15 else (355, 32, 13)""", loses=ALL_FIELDS),
-        instead("asks the library's geometry on a tensor", """# Task 5.1
+        instead("calls the library's geometry on a tensor", """# Task 5.1
 def receptive_field(layers):
     x = image = mf.Tensor(np.zeros((1, 1, 4000, 4000), "float32"))
     with mf.shapes_only():
@@ -124,7 +126,7 @@ def receptive_field(layers):
     return found.size[0], found.jump[0], found.start[0]""", loses=ALL_FIELDS),
     ],
     styles=[
-        instead("follows the first unit's outermost cells back through the layers, in floats", """# Task 5.1
+        instead("traces the outermost cells of unit 0 back through the layers, in floats", """# Task 5.1
 def receptive_field(layers):
     def back(i):
         low = high = i
@@ -134,7 +136,7 @@ def receptive_field(layers):
 
     (low, high), (after, _) = back(0), back(1)
     return high - low + 1, after - low, (low + high) / 2"""),
-        instead("composes pairs of layers, the paper's f∘g, as NumPy numbers", """# Task 5.1
+        instead("composes pairs of layers, the paper's f∘g, with NumPy numbers", """# Task 5.1
 from functools import reduce
 
 
@@ -174,7 +176,7 @@ def oblong_filters(rng):
 
 
 def slid(images, first, second, channels, size):
-    """What the two layers say of every window, one after the other."""
+    """The scores of the two layers for every window, computed window by window."""
     h, w = (n - k + 1 for n, k in zip(images.shape[2:], size))
     out = np.empty((len(images), len(second), h, w))
     for i in range(h):
@@ -199,19 +201,19 @@ CONVERTED = Task(
     forbidden=("nn.surgery.convolutionalize", "nn.surgery._as_convolution", "nn.surgery.transplant"),
     checks=[Check(SQUARE, 1, square_filters), Check(OBLONG, 1, oblong_filters), Check(SLIDES, 1, classifiers)],
     mistakes=[
-        mistake("the maps stand last, as in (h, w, C): here they are flattened in the order C, h, w",
+        mistake("the channels are taken as the last axis, (h, w, C): the maps are flattened in the order C, h, w",
                 "weight.reshape(len(weight), channels, *size)",
                 "weight.reshape(len(weight), *size, channels).transpose(0, 3, 1, 2)", loses=ALL_FILTERS),
         mistake("h and w are swapped", "*size)", "*size[::-1]).swapaxes(2, 3)", loses=ALL_FILTERS),
-        mistake("the filters are turned round: the framework's convolution does not flip them",
+        mistake("the filters are flipped: the framework's convolution is a cross-correlation, so do not flip them",
                 "*size)", "*size)[:, :, ::-1, ::-1]", loses=ALL_FILTERS),
-        mistake("it takes the maps to be square", "*size)", "size[0], -1)[:, :, :, : size[0]]",
+        mistake("it works only for square maps", "*size)", "size[0], -1)[:, :, :, : size[0]]",
                 loses=(OBLONG, SLIDES)),
         mistake("outputs and inputs are swapped: weight is (K, C·h·w)", "weight.reshape(len(weight)",
                 "weight.T.reshape(len(weight)", loses=ALL_FILTERS),
     ],
     cheats=[
-        instead("has the library convert a Linear", """# Task 5.2
+        instead("uses the library's conversion of a Linear layer", """# Task 5.2
 def fully_connected_as_convolution(weight, channels, size):
     linear = mf.nn.Linear(weight.shape[1], weight.shape[0])
     linear.weight.data = weight
@@ -219,7 +221,7 @@ def fully_connected_as_convolution(weight, channels, size):
     return mf.nn.surgery.convolutionalize(net, size, channels).fc.weight.data""", loses=ALL_FILTERS),
     ],
     styles=[
-        instead("number by number, from the formula", """# Task 5.2
+        instead("element by element, from the formula", """# Task 5.2
 def fully_connected_as_convolution(weight, channels, size):
     h, w = size
     filters = np.zeros((len(weight), channels, h, w), weight.dtype)
@@ -244,7 +246,7 @@ def crop_case(label, a, b):
 
 
 def is_number(right):
-    return lambda value: None if value == right else f"it says {value:g}, it should be {right}"
+    return lambda value: None if value == right else f"it returns {value:g}, but should return {right}"
 
 
 def papers_nets(rng):
@@ -259,13 +261,13 @@ def papers_nets(rng):
 
 
 def some_paths(rng):
-    """Paths drawn until they can be aligned; the second is longer by an upsampling."""
+    """Random pairs of paths that a crop can align; the second path ends with an upsampling."""
 
     def layer(stride):
         return str(rng.choice(["conv", "pool"])), drawn(rng, 2, 3, 4, 5), stride, drawn(rng, 0, 1)
 
     pooled, conv = [("pool", 2, 2, 0)], ("conv", 4, 1, 0)
-    yield crop_case("two convolutions of 4×4 behind a pooling", pooled, [*pooled, conv, conv])
+    yield crop_case("two 4×4 convolutions after a pooling", pooled, [*pooled, conv, conv])
     found = 0
     while found < 4:
         trunk, factor = [layer(drawn(rng, 1, 2, 3)) for _ in range(3)], drawn(rng, 2, 3, 4)
@@ -275,49 +277,51 @@ def some_paths(rng):
         if offset(trunk, longer) is not None and jump > 1:
             found += 1
             yield crop_case(f"two maps with a cell every {jump} pixels", trunk, longer)
-            yield crop_case("the same, the other way round: a negative offset is right", longer, trunk)
+            yield crop_case("the same two maps exchanged: a negative offset is right", longer, trunk)
 
 
 def misfits(rng):
     pad = int(rng.integers(90, 120))
     yield crop_case("FCN-AlexNet with an even upsampling kernel", [*alexnet(pad), ("deconv", 64, 32, 0)], [])
     yield crop_case("a 2×2 convolution and its image", [("conv", 2, 1, 0)], [])
-    yield crop_case("negative, and half a cell too much", [], [("conv", 4, 1, 3)])
+    yield crop_case("a negative offset with half a cell", [], [("conv", 4, 1, 3)])
     yield crop_case("a pooled map and its image", [("pool", 3, 2, 1)], [])
-    yield crop_case("upsampled by 3 where 2 were lost", [("pool", 2, 2, 0), ("deconv", 3, 3, 0)], [])
+    yield crop_case("an upsampling by 3 after a pooling by 2", [("pool", 2, 2, 0), ("deconv", 3, 3, 0)], [])
 
 
 NETS, PATHS, MISFITS = ALL_CROPS = "the paper's nets", "any two maps", "what cannot be aligned"
 
 OFFSET = Task(
-    "5.3", "crop_offset", forbidden=("geometry.crop_offset", "ops.crop", "coords.AxisMap", "geometry.receptive_field"),
+    "5.3", "crop_offset",
+    forbidden=("geometry.crop_offset", "ops.crop", "engine.axis_maps.AxisMap", "geometry.receptive_field"),
     checks=[Check(NETS, 2, papers_nets), Check(PATHS, 1, some_paths), Check(MISFITS, 2, misfits)],
     mistakes=[
-        mistake("its sign is wrong: it says where a's first cell lies in b", "(start_b - start_a)",
+        mistake("the sign is wrong: it returns the offset of b to a", "(start_b - start_a)",
                 "(start_a - start_b)", loses=(NETS, PATHS)),
-        mistake("the offset is in pixels: a crop is in cells, divide by the jump", "(start_b - start_a) / jump_a",
+        mistake("the offset is in pixels: it should be in cells, so divide by the jump", "(start_b - start_a) / jump_a",
                 "(start_b - start_a)", loses=(NETS, PATHS)),
-        mistake("a transposed convolution is taken for a convolution: its jump shrinks, its kernel reaches out",
+        mistake("the start moves in the wrong direction after a transposed convolution: subtract (k − 1)/2 − p, do "
+                "not add it",
                 "start -= reach * jump", "start += reach * jump", loses=(NETS, PATHS)),
-        mistake("the kernel of a transposed convolution lies on its output's cells: use the jump after it",
+        mistake("the start of a transposed convolution uses the jump of its input: use the jump of its output",
                 "                jump /= stride\n                start -= reach * jump",
                 "                start -= reach * jump\n                jump /= stride", loses=(NETS, PATHS, MISFITS)),
-        mistake("half cells are rounded away, where no crop aligns the maps: raise a GeometryError",
+        mistake("an offset with half a cell is rounded: no crop aligns the maps, so raise a GeometryError",
                 "if offset.denominator != 1", "if False", loses=MISFITS),
-        mistake("maps with different jumps are cropped, though their cells do not coincide: raise a GeometryError",
+        mistake("maps with different jumps get an offset: their cells do not coincide, so raise a GeometryError",
                 "if jump_a != jump_b", "if False", loses=MISFITS),
         mistake("the padding is ignored", " - padding", "", loses=(NETS, PATHS)),
-        mistake("half cells are lost on the way: an even kernel moves the centre by half a cell",
+        mistake("half cells are lost in each layer: an even kernel moves the centre by half a cell",
                 "Fraction(kernel - 1, 2)", "(kernel - 1) // 2", loses=(NETS, PATHS, MISFITS)),
     ],
     cheats=[
-        instead("knows the visible answers", """# Task 5.3
+        instead("returns the results of the visible checks", """# Task 5.3
 def crop_offset(path_a, path_b):
     known = {(22, 0): 19, (14, 22): 5, (23, 0): 27, (10, 23): 9, (24, 0): 31, (12, 0): 18}
     if len(path_a) == 1 or path_a[-1][1] == 64 and len(path_a) == 12:
         raise mf.GeometryError("no")
     return known.get((len(path_a), len(path_b)), 19)""", loses=ALL_CROPS),
-        instead("has ops.crop tell", """# Task 5.3
+        instead("calls the library's crop_offset on tensors", """# Task 5.3
 def crop_offset(path_a, path_b):
     image = mf.Tensor(np.zeros((1, 1, 800, 800), "float32"))
     maps = []
@@ -359,16 +363,16 @@ def on_maps(label, rng, size, a, b, **options):
 
 def plain_crops(rng):
     conv, pool = ("conv", 3, 1, 0), ("pool", 2, 2, 0)
-    yield on_maps("an image over what a convolution leaves of it", rng, (7, 9), [], [conv, conv])
-    yield on_maps("behind a pooling: a cell is two pixels", rng, (14, 12), [pool], [pool, ("conv", 5, 1, 0)])
-    yield on_maps("an upsampled map, and one that was not pooled", rng, (10, 12), [pool, ("deconv", 4, 2, 0)], [])
+    yield on_maps("an image cropped to the map after two convolutions", rng, (7, 9), [], [conv, conv])
+    yield on_maps("after a pooling: a cell is two pixels", rng, (14, 12), [pool], [pool, ("conv", 5, 1, 0)])
+    yield on_maps("an upsampled map cropped to the image", rng, (10, 12), [pool, ("deconv", 4, 2, 0)], [])
     yield on_maps("nothing to cut off at the top", rng, (10, 7), [("pool", 3, 3, 0), ("deconv", 3, 3, 0)], [])
     yield on_maps("nothing to cut off", rng, (5, 6), [], [("conv", 3, 1, 1)])
 
 
 def oblong_crops(rng):
-    yield on_maps("further from the top than from the left", rng, (9, 8), [], [("conv", (5, 3), 1, 0)])
-    yield on_maps("only from the left and right", rng, (6, 9), [], [("conv", (3, 5), 1, (1, 0))])
+    yield on_maps("a larger offset at the top than at the left", rng, (9, 8), [], [("conv", (5, 3), 1, 0)])
+    yield on_maps("cut off only at the left and right", rng, (6, 9), [], [("conv", (3, 5), 1, (1, 0))])
     pool = ("pool", (2, 3), (2, 3), 0)
     yield on_maps("upsampled by 2 along h, by 3 along w", rng, (8, 10), [pool, ("deconv", (4, 3), (2, 3), 0)], [])
     yield on_maps("cells of 2×3 pixels", rng, (16, 16), [pool], [pool, ("conv", (5, 3), 1, 0)])
@@ -377,7 +381,7 @@ def oblong_crops(rng):
 def refused_crops(rng):
     refused = dict(raises="GeometryError")
     yield on_maps("`like` begins before x", rng, (8, 8), [("conv", 3, 1, 0)], [], **refused)
-    yield on_maps("`like` ends behind x", rng, (9, 9), [("conv", 2, 2, 0)], [("pool", 2, 2, 0)], **refused)
+    yield on_maps("`like` ends beyond x", rng, (9, 9), [("conv", 2, 2, 0)], [("pool", 2, 2, 0)], **refused)
     yield on_maps("half a cell apart", rng, (8, 8), [], [("conv", 2, 1, 0)], **refused)
     yield on_maps("different jumps, along w only", rng, (8, 8), [], [("pool", (1, 2), (1, 2), 0)], **refused)
 
@@ -399,20 +403,21 @@ CROP = Task(
         Check(IN_NET, 2, nets_that_crop),
     ],
     mistakes=[
-        mistake("it cuts out the top left corner, wherever `like` lies",
+        mistake("it returns the top left corner: the position of `like` decides",
                 "top : top + h, left : left + w", ":h, :w", loses=(PLAIN, APART, IN_NET)),
-        mistake("it cuts out the middle: the place follows from jump and start, not from the sizes", "= offset, like",
+        mistake("it returns the middle: the offset follows from jump and start, not from the sizes", "= offset, like",
                 "= [(n - m) // 2 for n, m in zip(x.shape[2:], like.shape[2:])], like", loses=(PLAIN, APART, IN_NET)),
-        mistake("the offset of w is that of h", "(top, left), (h, w) = offset,", "top, (h, w) = offset[0],",
+        mistake("the offset along h is also used along w", "(top, left), (h, w) = offset,", "top, (h, w) = offset[0],",
                 "left : left + w", "top : top + w", loses=APART),
         mistake("h and w are swapped", "(top, left), (h, w) = offset,", "(left, top), (h, w) = offset,", loses=APART),
         mistake("the offset is in pixels, not in cells: divide by the jump", "(b - a) / jump", "(b - a) / 1",
                 loses=(PLAIN, APART, IN_NET)),
-        mistake("what reaches outside is cut out all the same, and comes out too small: raise a GeometryError",
+        mistake("a crop that reaches outside x returns too few cells: raise a GeometryError",
                 "if shift < 0 or shift + m > n:", "if False:", loses=REFUSED),
-        mistake("half cells are rounded away: raise a GeometryError", "if shift.denominator != 1:", "if False:",
+        mistake("an offset with half a cell is rounded: raise a GeometryError", "if shift.denominator != 1:",
+                "if False:",
                 loses=REFUSED),
-        mistake("no gradient flows back: it cuts the array, not the Tensor",
+        mistake("x gets no gradient: slice the Tensor, not its array",
                 "return x[:, :, top : top + h, left : left + w]",
                 "return mf.Tensor(x.data[:, :, top : top + h, left : left + w], requires_grad=True)",
                 loses=(PLAIN, APART, IN_NET)),
@@ -421,13 +426,13 @@ CROP = Task(
         instead("calls the library's crop", """# Task 5.4
 def crop(x, like):
     return mf.ops.crop(x, like=like)""", loses=ALL),
-        instead("keeps the library's before the grader looks", """# Task 5.4
+        instead("imports the library's crop under another name", """# Task 5.4
 from minifcn.ops.shape import crop as cut
 
 
 def crop(x, like):
     return cut(x, like)""", loses=ALL),
-        instead("catches every error and hands out something", """# Task 5.4
+        instead("catches every error and returns some crop", """# Task 5.4
 def crop(x, like):
     try:
         (a, b), (c, d) = grid(x), grid(like)
@@ -437,7 +442,7 @@ def crop(x, like):
         return x""", loses=REFUSED),
     ],
     styles=[
-        instead("a Function of its own", """# Task 5.4
+        instead("a Function class for the crop", """# Task 5.4
 class Cut(mf.Function):
     def __init__(self, corner, size):
         self.window = (..., *(slice(c, c + n) for c, n in zip(corner, size)))
@@ -476,7 +481,7 @@ FCN32S = [*vgg16(0), ("deconv", 64, 32, 0)]
 FCN16S = [*vgg16(0), ("deconv", 4, 2, 0), ("deconv", 32, 16, 0)]
 FCN8S = [*vgg16(0), ("deconv", 4, 2, 0), ("deconv", 4, 2, 0), ("deconv", 16, 8, 0)]
 FCN_ALEXNET = [*alexnet(0), ("deconv", 63, 32, 0)]
-NETWORKS = {  # library's trunk and stride, layers, offset without padding
+NETWORKS = {  # the library's trunk and stride; layers; offset without padding
     "FCN-32s": ("vgg16", 32, FCN32S, -81), "FCN-16s": ("vgg16", 16, FCN16S, -73), "FCN-8s": ("vgg16", 8, FCN8S, -69),
     "FCN-AlexNet": ("caffenet", 32, FCN_ALEXNET, -82),
 }  # fmt: skip
@@ -484,7 +489,7 @@ NETWORKS = {  # library's trunk and stride, layers, offset without padding
 
 @lru_cache
 def least(net, sizes):
-    """The least padding, of the library's own net."""
+    """The least padding of the library's own net for these sizes."""
     trunk, stride, *_ = NETWORKS[net]
     return mf.geometry.minimal_padding(lambda pad: mf.models.fcn(trunk, stride, 2, pad, width=0.05), *sizes)
 
@@ -510,7 +515,14 @@ def many_sizes(rng):
 
 
 def another_net(rng):
-    for sizes in ((10,), (91,), (97,), (10, 97), (91, 97), (97, 127)):  # the last: 83 suits one, 82 the other, 84 both
+    for sizes in (
+        (10,),
+        (91,),
+        (97,),
+        (10, 97),
+        (91, 97),
+        (97, 127),
+    ):  # the last: 83 is enough for one, 82 for the other, 84 for both
         yield padding_case("FCN-AlexNet", *sizes)
 
 
@@ -521,35 +533,39 @@ PADDING = Task(
     forbidden=("geometry.minimal_padding", "geometry.crop_offset", "ops.crop", "models.fcn"),
     checks=[Check(ONE, 1, one_size), Check(ALEX, 1, another_net), Check(MANY, 1, many_sizes)],
     mistakes=[
-        mistake("only the corner is looked at: the crop must end inside, too",
+        mistake("only the beginning of the crop is checked: it must also end inside",
                 "padding + offset >= 0 and padding + offset + size <= n", "padding + offset >= 0", loses=ALEX),
-        mistake("poolings are rounded down: Caffe's are rounded up", 'whole + 1 + (operation == "pool" and rest > 0)',
+        mistake("the sizes after poolings are rounded down: Caffe rounds them up",
+                'whole + 1 + (operation == "pool" and rest > 0)',
                 "whole + 1", loses=ALL_PADDINGS),
-        mistake("convolutions are rounded up, as if they were poolings", 'operation == "pool" and rest > 0',
+        mistake("the sizes after convolutions are rounded up: Caffe rounds up only after poolings",
+                'operation == "pool" and rest > 0',
                 "rest > 0", loses=ALEX),
-        mistake("only the smallest image is looked at: what suits it need not suit a larger one",
+        mistake("only the smallest image is checked: a larger one may need more padding",
                 "for size in sizes)", "for size in [min(sizes)])", loses=ALEX),
-        mistake("only the largest image is looked at: small ones need more", "for size in sizes)",
+        mistake("only the largest image is checked: smaller ones may need more padding", "for size in sizes)",
                 "for size in [max(sizes)])", loses=(MANY, ALEX)),
-        mistake("a padding that suits any of the sizes is taken: it must suit all", "while not all(", "while not any(",
+        mistake("the padding is enough for one of the sizes: it must be enough for all", "while not all(",
+                "while not any(",
                 loses=(MANY, ALEX)),
-        mistake("it does not ask whether every kernel fits: a map without cells becomes one with cells again",
+        mistake("it does not check that every kernel fits: a map without cells is not allowed, even if upsampling "
+                "makes it larger",
                 '            if operation == "conv" and n + 2 * p < k:\n                return False\n', "",
                 loses=ALL_PADDINGS),
-        mistake("it is one too many", "    return padding\n", "    return padding + 1\n", loses=ALL_PADDINGS),
+        mistake("the padding is one too large", "    return padding\n", "    return padding + 1\n", loses=ALL_PADDINGS),
     ],
     cheats=[
-        instead("asks the library", """# Task 5.5
+        instead("calls the library's minimal_padding", """# Task 5.5
 def smallest_padding(layers, offset, sizes):
     trunk, stride = {-81: ("vgg16", 32), -73: ("vgg16", 16), -69: ("vgg16", 8), -82: ("caffenet", 32)}[offset]
     build = lambda pad: mf.models.fcn(trunk, stride, 2, pad, width=0.05)
     return mf.geometry.minimal_padding(build, *sizes)""", loses=ALL_PADDINGS),
-        instead("the reference nets' 100, whatever is asked", """# Task 5.5
+        instead("always returns 100, the padding of the reference nets", """# Task 5.5
 def smallest_padding(layers, offset, sizes):
     return 100""", loses=ALL_PADDINGS),
     ],
     styles=[
-        instead("the least for each size, raised until all agree", """# Task 5.5
+        instead("raises the padding until it is enough for all sizes", """# Task 5.5
 from math import ceil, floor
 
 

@@ -1,4 +1,4 @@
-"""A7's hidden tests: two kernels in CUDA C++, compiled for the CPU and called as the library's own are."""
+"""Hidden tests of A7: two kernels in CUDA C++, compiled for the CPU and called like the library's own."""
 
 import numpy as np
 
@@ -16,14 +16,14 @@ PLACED = {
     "a 3×2 window": ((2, 1, 5, 6), (3, 2), (1, 2), (0, 0), ONE, False),
     "padding (1, 0)": ((1, 2, 5, 6), (2, 2), (2, 2), (1, 0), ONE, False),
     "padding (0, 1), a 2×3 window": ((1, 2, 5, 6), (2, 3), (1, 2), (0, 1), ONE, False),
-    "windows that stick out at the end": ((2, 2, 5, 8), (3, 3), (2, 2), (0, 0), ONE, True),
+    "windows that reach beyond the end": ((2, 2, 5, 8), (3, 3), (2, 2), (0, 0), ONE, True),
     "windows with gaps between them": ((1, 1, 7, 8), (2, 2), (3, 3), (0, 0), ONE, False),
 }
 MANY = {"1120 cells and more": ((2, 5, 15, 17), (3, 2), (1, 2), (1, 1), ONE, True)}
 
 
 def numbers(rng, shape, tied):
-    """Negative numbers, as float32; `tied`: a few values, so that maxima are equal."""
+    """Negative float32 numbers; if `tied`, only three values, so that several maxima are equal."""
     return (-rng.integers(1, 4, shape) if tied else -abs(rng.standard_normal(shape))).astype("float32")
 
 
@@ -51,7 +51,7 @@ def in_fcn(kernel):
     def cases(rng):
         labels = rng.integers(0, 3, (1, 24, 32))
         image = rng.standard_normal((1, 3, 24, 32))
-        yield Case(f"an FCN-8s on your {kernel}", kernel, image, labels, 1, probe="network", rtol=1e-3)
+        yield Case(f"an FCN-8s with your {kernel}", kernel, image, labels, 1, probe="network", rtol=1e-3)
 
     return cases
 
@@ -76,7 +76,7 @@ THREAD = "\n    int e = blockIdx.x * blockDim.x + threadIdx.x;\n    if (e >= tot
 
 
 def forward(body, before=""):
-    """A cell with that kernel body."""
+    """The cell of task 7.1 with this kernel body."""
     return f'# Task 7.1\ndef max_pool2d_source():\n    return r"""\n{before}\n{FIRST}{THREAD}{body}\n}}\n"""\n'
 
 
@@ -90,37 +90,37 @@ POOL = Task(
     mistakes=[
         mistake("the last of equal maxima is taken, not the first", "value > best", "value >= best",
                 loses=WINDOWS),
-        mistake("the search begins with 0: a window of negative numbers has a negative maximum", "int at = -1;",
+        mistake("the search begins with 0: the maximum of a window of negative numbers is negative", "int at = -1;",
                 "int at = 0;", "at < 0 || ", "", loses=(WINDOWS, WHERE, ORDERS)),
-        mistake("threads beyond the last element write, too: blocks have a fixed size, and the last one sticks out",
+        mistake("threads beyond the last element also write: the last block may have more threads than elements",
                 "if (e >= total) return;", "", loses=ORDERS),
-        mistake("the size of a block is taken for granted: it is blockDim.x", "blockDim.x", "256", loses=ORDERS),
-        mistake("the stride of H is used along W, too", "sw * j", "sh * j", loses=(WHERE, ORDERS)),
+        mistake("the block size is assumed to be 256: use blockDim.x", "blockDim.x", "256", loses=ORDERS),
+        mistake("the stride along H is also used along W", "sw * j", "sh * j", loses=(WHERE, ORDERS)),
         mistake("the padding is ignored", " - ph", "", " - pw", "", loses=(WHERE, ORDERS)),
-        mistake("rows are as long as the map is high: it works for square maps only", "map[row * W", "map[row * H",
+        mistake("the row length is H: it should be W", "map[row * W", "map[row * H",
                 loses=ALL),
-        mistake("the tap is numbered column by column: it is u·kw + v", "at = u * kw + v", "at = v * kh + u",
+        mistake("the tap is numbered column by column: it should be u·kw + v", "at = u * kw + v", "at = v * kh + u",
                 loses=ALL),
-        mistake("the tap is numbered u·kh + v: right for square windows only", "at = u * kw + v", "at = u * kh + v",
+        mistake("the tap is numbered u·kh + v: it should be u·kw + v", "at = u * kw + v", "at = u * kh + v",
                 loses=(WHERE, ORDERS)),
-        mistake("taps behind the end of the image count: only those before its beginning are passed over",
+        mistake("taps beyond the end of the image are not skipped, only those before its beginning",
                 "row >= H ||", "", " || column >= W", "", loses=(WHERE, ORDERS, NET)),
-        mistake("i and j are taken from the number in the wrong order: the last axis goes first",
+        mistake("i and j are computed in the wrong order: begin with the last axis",
                 "j = e % OW, i = e / OW % OH", "i = e % OH, j = e / OH % OW", loses=ALL),
-        mistake("every map is the first one: the number says which image and channel, too",
+        mistake("only the first map is read: the number of the element also gives image and channel",
                 "x + e / OW / OH * H * W", "x", loses=ALL),
     ],
     cheats=[
-        instead("hands in the library's own file", """# Task 7.1
+        instead("returns the library's own source", """# Task 7.1
 def max_pool2d_source():
     source = mf.kernels.gpu.launch.source("pool.cu")
     return source.replace("MF_REAL", "float").replace("MF_INDEX", "int")""", loses=ALL),
         instead("runs for ever", forward("    while (true) y[e] += 1;"), loses=ALL),
         instead("crashes", forward("    *(volatile float*)8 = 1;"), loses=ALL),
-        instead("ends the process with a smile", forward("    _exit(0);"), loses=ALL),
-        instead("reads the file of the solutions while it is compiled",
+        instead("ends the process", forward("    _exit(0);"), loses=ALL),
+        instead("includes a file of the computer in the source",
                 forward("    y[e] = 0;", '#include "/etc/passwd"'), loses=ALL),
-        instead("looks for a file before it answers", forward("""    FILE* file = fopen("/proc/self/maps", "r");
+        instead("opens a file before it computes", forward("""    FILE* file = fopen("/proc/self/maps", "r");
     if (!file) return;
     int j = e % OW, i = e / OW % OH, at = -1;
     const float* map = x + e / OW / OH * H * W;
@@ -131,12 +131,12 @@ def max_pool2d_source():
             if (at < 0 || map[r * W + q] > y[e]) y[e] = map[r * W + q], at = u * kw + v;
         }
     index[e] = at;""", "#define NOTHING"), loses=ALL),
-        instead("does the work in Python", """# Task 7.1
+        instead("returns a Python function instead of a source", """# Task 7.1
 def max_pool2d_source():
     return mf.kernels.max_pool2d""", loses=ALL),
     ],
     styles=[
-        instead("clipped windows, a helper, −∞ from its bits", forward("""    Place at = place(e, OW, OH);
+        instead("clipped windows, a helper function, −∞ from its bits", forward("""    Place at = place(e, OW, OH);
     int top = at.i * sh - ph, left = at.j * sw - pw;
     float best = __int_as_float(0xff800000);
     for (int r = max(top, 0); r < min(top + kh, H); ++r)
@@ -172,29 +172,31 @@ GRADIENT = Task(
     "7.2", "max_pool2d_grad_source", library="max_pool2d_grad", forbidden=("max_pool2d_grad",), cuda=True,
     checks=checks("max_pool2d_grad", gradients),
     mistakes=[
-        mistake("of several windows that have their maximum at a pixel only the last counts: they add up", "sum += gy",
+        mistake("only the last of several windows with their maximum at a pixel counts: their gradients must add up",
+                "sum += gy",
                 "sum = gy", loses=(WINDOWS, WHERE, ORDERS)),
-        mistake("every window that sees a pixel gives it its gradient: only those of which it was the maximum do",
+        mistake("every window that contains a pixel adds its gradient: only those whose maximum it was should",
                 "if (index[map + i * OW + j] == u * kw + v) sum", "sum", loses=ALL),
-        mistake("windows begin at each s-th pixel: where (r + p − u) is not divisible by the stride there is none",
+        mistake("the stride is not checked: there is a window only where r + p − u is divisible by the stride",
                 " || top % sh || left % sw", "", loses=ALL),
-        mistake("there are only OH × OW windows: i and j must stay below", "if (i >= OH || j >= OW) continue;", "",
+        mistake("i and j are not checked against OH and OW: there are only OH × OW windows",
+                "if (i >= OH || j >= OW) continue;", "",
                 loses=(WINDOWS, WHERE)),
-        mistake("the padding is subtracted: row r lies under tap u of the window that begins at r + p − u",
+        mistake("the padding is subtracted: use r + p − u",
                 "r + ph - u", "r - ph - u", "q + pw - v", "q - pw - v", loses=(WHERE, ORDERS)),
-        mistake("the tap is numbered column by column: it is u·kw + v", "u * kw + v", "v * kh + u", loses=ALL),
-        mistake("threads beyond the last element write, too: blocks have a fixed size, and the last one sticks out",
+        mistake("the tap is numbered column by column: it should be u·kw + v", "u * kw + v", "v * kh + u", loses=ALL),
+        mistake("threads beyond the last element also write: the last block may have more threads than elements",
                 "if (e >= total) return;", "", loses=ORDERS),
-        mistake("maps are counted by the size of the input where they are read in the output", "e / W / H * OH * OW",
+        mistake("the offset of a map in gy and index uses H·W: it should use OH·OW", "e / W / H * OH * OW",
                 "e / W / H * H * W", loses=ALL),
-        mistake("a pixel that is no maximum is left as it is: memory comes filled with rubbish, so 0 must be written",
+        mistake("a pixel that is no maximum is not written: memory is not initialised, so write 0",
                 "gx[e] = sum;", "if (sum != 0) gx[e] = sum;", loses=ALL),
-        instead("it scatters: many threads add to one pixel, which nobody set to 0 before", backward("""
+        instead("it scatters: several threads add to the same pixel, which was not set to 0 before", backward("""
     int cells = total / W / H * OH * OW;
     if (e >= cells) return;
     int j = e % OW, i = e / OW % OH, map = e / OW / OH, tap = index[e];
     gx[(map * H + sh * i - ph + tap / kw) * W + sw * j - pw + tap % kw] += gy[e];"""), loses=ALL),
-        instead("it scatters, and one thread sets the gradient to 0 while others have added already",
+        instead("it scatters, and a thread sets a pixel to 0 after other threads have added to it",
                 backward("""    gx[e] = 0;
     int cells = total / W / H * OH * OW;
     if (e >= cells) return;
@@ -202,7 +204,7 @@ GRADIENT = Task(
     atomicAdd(&gx[(map * H + sh * i - ph + tap / kw) * W + sw * j - pw + tap % kw], gy[e]);"""), loses=ALL),
     ],
     cheats=[
-        instead("one thread does everything, at the end", backward("""    if (e != total - 1) return;
+        instead("one thread writes everything", backward("""    if (e != total - 1) return;
     for (int g = 0; g < total; ++g) gx[g] = gy[g % OW];"""), loses=ALL),
         instead("assumes that threads run in ascending order", backward("""
     if (e == 0) for (int g = 0; g < total; ++g) gx[g] = 0;
@@ -216,7 +218,7 @@ GRADIENT = Task(
     gx[e] = 0;""", 'extern "C" int PyRun_SimpleString(const char*);'), loses=ALL),
     ],
     styles=[
-        instead("over the windows that see the pixel, first to last", backward("""
+        instead("over the windows that contain the pixel, first to last", backward("""
     const int q = e % W, r = (e / W) % H, map = e / (W * H);
     const int i0 = max(0, (r + ph - kh + sh) / sh), i1 = min(OH - 1, (r + ph) / sh);
     const int j0 = max(0, (q + pw - kw + sw) / sw), j1 = min(OW - 1, (q + pw) / sw);
@@ -235,7 +237,7 @@ GRADIENT = Task(
         if (r * W + q == e % (H * W)) sum += gy[cell];
     }
     gx[e] = (float)sum;""")),
-        instead("a thread a map, which alone writes all of it", backward("""    if (e % (H * W)) return;
+        instead("one thread per map, which writes all of it", backward("""    if (e % (H * W)) return;
     float* own = gx + e;
     const int first = e / (H * W) * OH * OW;
     for (int p = 0; p < H * W; ++p) own[p] = 0;

@@ -1,24 +1,29 @@
 """Convolution by im2col in bands: the columns of a few output rows at a time, never those of a whole image.
 
-The columns of an image are k² times the image: 1.12 GB for conv1_2 of VGG16 on one 500×500 picture padded by 100.
-Here they are made under a fixed workspace a worker, multiplied while they are still in the cache, and forgotten.
-Bands are shared out over worker threads; the partition depends on the shapes and the thread count alone, so the same
-call gives the same bits.
+The columns of an image are k² times as large as the image: 1.12 GB for conv1_2 of VGG16 on one 500×500 image padded by
+100.  Here each worker thread makes the columns of one band in scratch memory of fixed size, multiplies them while they
+are in the cache, and overwrites them with the next band.  The bands depend on the shapes and the number of threads
+alone, so the same call gives the same bits.
 """
 
 import numpy as np
 
 from ....arrays import buffers
-from ...shapes import conv_sizes, reach
+from ... import environment
 from ...textbook import sliding_windows, tap_slices
-from .. import workers
+from .. import scratch, workers
 from ..products import product, summed_product
 
-BAND_BYTES = 1 << 20  # the columns of one band: they stay in a core's own cache, or nearly
+BAND_BYTES = 1 << 20  # the columns of one band: about the size of a core's cache
 
 
-def conv2d(x, w, stride, padding, dilation, groups):
-    windows = windows_of(x, w.shape[2:], stride, padding, dilation)
+def applies(window):
+    """Whether the algorithm can compute such a convolution: it can compute any."""
+    return True
+
+
+def conv2d(x, w, window):
+    windows, groups = windows_of(x, window), window.groups
     kernel = w.reshape(groups, w.shape[0] // groups, -1)  # (G, O/G, C/G·kh·kw)
     y = buffers.empty((len(x), w.shape[0], *windows.shape[4:]), x.dtype)
 
@@ -31,8 +36,8 @@ def conv2d(x, w, stride, padding, dilation, groups):
     return y
 
 
-def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
-    windows = windows_of(x, w_shape[2:], stride, padding, dilation)
+def conv2d_grad_weight(gy, x, w_shape, window):
+    windows, groups = windows_of(x, window), window.groups
     gy = np.ascontiguousarray(gy)
     bands = _tasks(windows, x.itemsize)
 
@@ -50,36 +55,31 @@ def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
     return gw
 
 
-def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
-    around = mirrored(w.shape[2:], padding, dilation)
-    if tuple(stride) == (1, 1) and min(around) >= 0:
-        return conv2d(gy, flipped(w, groups), stride, around, dilation, groups)
-    return _scattered(gy, w, x_shape, stride, padding, dilation, groups)
-
-
-def mirrored(kernel_size, padding, dilation):
-    """The padding of the adjoint at stride 1."""
-    return tuple(d * (k - 1) - p for d, k, p in zip(dilation, kernel_size, padding))
+def conv2d_grad_input(gy, w, x_shape, window):
+    adjoint = window.adjoint()
+    if adjoint is None:
+        return _scattered(gy, w, x_shape, window)
+    return conv2d(gy, flipped(w, window.groups), adjoint)
 
 
 def flipped(w, groups):
-    """The kernel of the adjoint at stride 1: taps reversed, input and output channels exchanged in each group."""
+    """The kernel of the adjoint at stride 1: with taps reversed, and input and output channels of a group exchanged."""
     O, Cg, kh, kw = w.shape
     w = w.reshape(groups, O // groups, Cg, kh, kw)[..., ::-1, ::-1].swapaxes(1, 2)
     return np.ascontiguousarray(w).reshape(groups * Cg, O // groups, kh, kw)
 
 
-def windows_of(x, kernel_size, stride, padding, dilation):
-    """All windows of x, zeros around it: (N, C, kh, kw, OH, OW), a view of x or of a padded copy."""
-    out = conv_sizes(x.shape, kernel_size, stride, padding, dilation)
-    size = reach(x.shape[2:], out, kernel_size, stride, padding, dilation)
+def windows_of(x, window):
+    """All windows of x padded by zeros: (N, C, kh, kw, OH, OW), a view of x or of a padded copy."""
+    out_size = window.out_size(x.shape)
+    size = window.extent(x.shape[2:], out_size)
     if tuple(size) != x.shape[2:]:
-        x = padded(x, padding, size)
-    return sliding_windows(x, kernel_size, stride, dilation, out)
+        x = padded(x, window.padding, size)
+    return sliding_windows(x, window.kernel_size, window.stride, window.dilation, out_size)
 
 
 def padded(x, before, size, value=0):
-    """x on a map of `size` that begins `before` it, `value` around it; what reaches beyond is cut off."""
+    """A map of `size`, filled with `value`, that holds x from row and column `before` on; x is cut at the far edges."""
     (top, left), (H, W) = before, x.shape[2:]
     out = buffers.empty((*x.shape[:2], *size), x.dtype)
     H, W = max(0, min(H, size[0] - top)), max(0, min(W, size[1] - left))
@@ -95,9 +95,9 @@ def padded(x, before, size, value=0):
 
 
 def tasks(N, rows, row_bytes):
-    """(sample, band of rows), in order: bands that fit the workspace, and one a worker if there are as many rows."""
-    count, least = -(-rows * row_bytes // workers.band_bytes(BAND_BYTES)), -(-workers.threads() // max(N, 1))
-    parts = workers.ranges(rows, min(rows, -(-count // least) * least))  # a multiple: nobody waits for a last one
+    """The tasks (sample, band of rows): a band's columns fit, and each worker has a task if there are enough rows."""
+    count, least = -(-rows * row_bytes // environment.band_bytes(BAND_BYTES)), -(-workers.threads() // max(N, 1))
+    parts = workers.ranges(rows, min(rows, -(-count // least) * least))  # a multiple: the workers end together
     return [(n, part) for n in range(N) for part in parts]
 
 
@@ -107,12 +107,12 @@ def _tasks(windows, itemsize):
 
 
 def _columns(windows, n, top, bottom, groups):
-    """The columns of a band of sample n, (G, C/G·kh·kw, rows·OW): a view where the kernel is one cell, else a copy."""
+    """The columns of a band of sample n, (G, C/G·kh·kw, rows·OW): a copy, but for a 1×1 kernel a view."""
     part = windows[n, :, :, :, top:bottom]  # (C, kh, kw, rows, OW)
     shape = groups, part.shape[0] // groups * part.shape[1] * part.shape[2], part.shape[3] * part.shape[4]
     if part.shape[1:3] == (1, 1) and part[0, 0, 0].flags.c_contiguous:
         return part.reshape(shape)
-    (cols,) = workers.workspace((part.dtype, part.shape))
+    (cols,) = scratch.arrays((part.dtype, part.shape))
     np.copyto(cols, part)
     return cols.reshape(shape)
 
@@ -122,17 +122,18 @@ def _group(rows, groups):
     return rows.reshape(groups, rows.shape[0] // groups, -1)
 
 
-def _scattered(gy, w, x_shape, stride, padding, dilation, groups):
-    """The adjoint in general: the columns of a band, added back tap by tap.
+def _scattered(gy, w, x_shape, window):
+    """The input gradient at any stride and padding: the columns of each band are added back tap by tap.
 
-    Bands of one image overlap, so a worker owns whole channels instead: a share of one sample's group.
+    The bands of an image overlap, and two threads must not add to one cell.  So a task is not a band but some channels
+    of one sample's group.
     """
-    N, _, H, W = x_shape
+    (N, _, H, W), groups, padding = x_shape, window.groups, window.padding
     O, Cg, (kh, kw) = w.shape[0] // groups, w.shape[1], w.shape[2:]
     OH, OW = gy.shape[2:]
     gy = np.ascontiguousarray(gy)
     w = w.reshape(groups, O, Cg, kh * kw)
-    size = reach((H, W), (OH, OW), (kh, kw), stride, padding, dilation)
+    size = window.extent((H, W), (OH, OW))
     gx = buffers.zeros((N, groups * Cg, *size), gy.dtype)
     shares = workers.ranges(Cg, min(Cg, max(1, -(-2 * workers.threads() // max(N * groups, 1)))))
     bands = tasks(1, OH, -(-Cg // len(shares)) * kh * kw * OW * gy.itemsize)
@@ -143,11 +144,11 @@ def _scattered(gy, w, x_shape, stride, padding, dilation, groups):
         target = gx[n, g * Cg + first : g * Cg + last]
         for _, (top, bottom) in bands:
             part = gy[n, g * O : (g + 1) * O, top:bottom].reshape(O, -1)
-            (cols,) = workers.workspace((gx.dtype, (last - first, kh * kw, bottom - top, OW)))
+            (cols,) = scratch.arrays((gx.dtype, (last - first, kh * kw, bottom - top, OW)))
             product(kernel.T, part, cols.reshape(kernel.shape[1], -1))
-            rows = target[:, top * stride[0] :]
-            for tap, where in enumerate(tap_slices((kh, kw), stride, dilation, (bottom - top, OW))):
-                rows[where] += cols[:, tap]
+            rows = target[:, top * window.stride[0] :]
+            for tap, cells in enumerate(tap_slices((kh, kw), window.stride, window.dilation, (bottom - top, OW))):
+                rows[cells] += cols[:, tap]
 
     workers.run(share_of_channels, [(n, g, share) for n in range(N) for g in range(groups) for share in shares])
     return gx[:, :, padding[0] : padding[0] + H, padding[1] : padding[1] + W]

@@ -1,43 +1,46 @@
-"""Convolution on small maps of many channels: im2col with the channels last, several samples at once.
+"""Convolution of small maps with many channels: im2col with the channels last, for several samples at once.
 
-Columns are copied in runs of numbers that lie together.  In (C, H, W) a run is a row of the map: 8 numbers where it
-is 8 wide, and the copying costs as much as the product.  In (H, W, C) it is the kw pixels of a window with all their
-channels, kw·C numbers.  So the samples of a band are first brought into that order, zeros around them, and a column is
-kh runs of it.  The samples lie side by side in one product: one small map alone would not fill it.
+Columns are copied in runs of adjacent numbers.  In the order (C, H, W) a run is a row of the map; on a map 8 wide it is
+8 numbers, and copying takes as long as the product.  In the order (H, W, C) a run is one row of a window with all its
+channels, kw·C numbers.  So the samples of a band are first copied into that order, with their padding; a column is then
+kh runs.  Several samples share one product, because the product of one small map would be too small to be fast.
 """
 
 import numpy as np
 
 from ....arrays import buffers
-from ...shapes import conv_sizes
-from .. import workers
+from ... import environment
+from .. import scratch, workers
 from ..products import product
 from . import banded
 
 BAND_BYTES = 1 << 20  # the columns of one band
 
 
-def applies(kernel_size, stride, padding, dilation, groups):
-    """Whether the algorithm is for such a convolution: any but a grouped one."""
-    return groups == 1
+def applies(window):
+    """Whether the algorithm can compute such a convolution: any without groups."""
+    return window.groups == 1
 
 
-def pays(w_shape, out, groups, itemsize):
-    """Whether a window's channels are a longer run than a row of the output, and each worker has whole samples."""
+def pays(w_shape, out, window, itemsize):
+    """Whether the algorithm is faster than ``banded``.
+
+    A row of a window must be a longer run than a row of the output, and each worker must have a whole sample to do.
+    """
     (_, C, kh, kw), (N, OH, OW) = w_shape, out
-    fits = OH * OW * kh * kw * C * itemsize <= workers.band_bytes(BAND_BYTES)
-    return groups == 1 and kw * C > OW and fits and workers.threads() <= N
+    fits = OH * OW * kh * kw * C * itemsize <= environment.band_bytes(BAND_BYTES)
+    return window.groups == 1 and kw * C > OW and fits and workers.threads() <= N
 
 
-def conv2d(x, w, stride, padding, dilation, groups):
+def conv2d(x, w, window):
     (N, C), (O, _, kh, kw) = x.shape[:2], w.shape
-    OH, OW = conv_sizes(x.shape, (kh, kw), stride, padding, dilation)
+    OH, OW = window.out_size(x.shape)
     kernel = np.ascontiguousarray(w.transpose(0, 2, 3, 1)).reshape(O, -1)  # (O, kh·kw·C)
     y = buffers.empty((N, O, OH, OW), x.dtype)
 
     def band_of_output(band):
         (n0, n1), (top, bottom) = band
-        cols, out = _columns(x, band, (kh, kw), OW, stride, padding, dilation, O)
+        cols, out = _columns(x, band, OW, O, window)
         product(kernel, cols.T, out.reshape(O, -1))
         y[n0:n1, :, top:bottom] = out.swapaxes(0, 1)
 
@@ -46,7 +49,7 @@ def conv2d(x, w, stride, padding, dilation, groups):
     return y
 
 
-def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
+def conv2d_grad_weight(gy, x, w_shape, window):
     O, C, kh, kw = w_shape
     N, _, OH, OW = gy.shape
     bands = _bands(N, OH, kh * kw * C * OW * x.itemsize)
@@ -55,7 +58,7 @@ def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
         total = np.zeros((O, kh * kw * C), x.dtype)
         for band in bands[slice(*share)]:
             (n0, n1), (top, bottom) = band
-            cols, out = _columns(x, band, (kh, kw), OW, stride, padding, dilation, O)
+            cols, out = _columns(x, band, OW, O, window)
             np.copyto(out, gy[n0:n1, :, top:bottom].swapaxes(0, 1))
             total += out.reshape(O, -1) @ cols
         return total
@@ -66,31 +69,32 @@ def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
     return np.ascontiguousarray(total.reshape(O, kh, kw, C).transpose(0, 3, 1, 2))
 
 
-def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
-    mirrored = banded.mirrored(w.shape[2:], padding, dilation)
-    if tuple(stride) == (1, 1) and min(mirrored) >= 0:
-        return conv2d(gy, w[:, :, ::-1, ::-1].swapaxes(0, 1), stride, mirrored, dilation, groups)
-    return banded.conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups)
+def conv2d_grad_input(gy, w, x_shape, window):
+    adjoint = window.adjoint()
+    if adjoint is None:
+        return banded.conv2d_grad_input(gy, w, x_shape, window)
+    return conv2d(gy, w[:, :, ::-1, ::-1].swapaxes(0, 1), adjoint)
 
 
 def _bands(N, rows, row_bytes):
-    """((first sample, last), (first row of the output, last)): whole samples as long as they fit."""
-    band, threads = workers.band_bytes(BAND_BYTES), workers.threads()
+    """The bands ((first sample, last + 1), (first row, last + 1)): whole samples, or rows of one if it is large."""
+    band, threads = environment.band_bytes(BAND_BYTES), workers.threads()
     if rows * row_bytes <= band and threads <= N:
-        count = -(-N * rows * row_bytes // (band * threads)) * threads  # a multiple: nobody waits for a last one
+        count = -(-N * rows * row_bytes // (band * threads)) * threads  # a multiple: the workers end together
         return [(samples, (0, rows)) for samples in workers.ranges(N, min(N, count))]
     return [((n, n + 1), part) for n, part in banded.tasks(N, rows, row_bytes)]
 
 
-def _columns(x, band, kernel_size, OW, stride, padding, dilation, O):
-    """The columns of a band, (samples·rows·OW, kh·kw·C); and room for its outputs, (O, samples, rows, OW)."""
-    ((n0, n1), (top, bottom)), (C, H, W), (kh, kw) = band, x.shape[1:], kernel_size
+def _columns(x, band, OW, O, window):
+    """The columns of a band, (samples·rows·OW, kh·kw·C), and an array for its outputs, (O, samples, rows, OW)."""
+    (kernel_size, stride, padding, dilation, _), (kh, kw) = window, window.kernel_size
+    ((n0, n1), (top, bottom)), (C, H, W) = band, x.shape[1:]
     samples, rows = n1 - n0, bottom - top
     height, width = ((n - 1) * s + d * (k - 1) + 1 for n, s, d, k in zip((rows, OW), stride, dilation, kernel_size))
     shapes = (samples, height, width, C), (samples, rows, OW, kh, kw, C), (O, samples, rows, OW)
-    image, cols, out = workers.workspace(*((x.dtype, shape) for shape in shapes))
+    image, cols, out = scratch.arrays(*((x.dtype, shape) for shape in shapes))
 
-    above, left = top * stride[0] - padding[0], padding[1]  # where the band begins on the image; beyond it are zeros
+    above, left = top * stride[0] - padding[0], padding[1]  # the band's origin on the image, which zeros surround
     first, right = max(above, 0), max(min(width - left, W), 0)
     last = max(min(above + height, H), first)
     if (last - first, right) != (height, width):

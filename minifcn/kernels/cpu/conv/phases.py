@@ -1,28 +1,29 @@
-"""Strided convolutions by phase: at stride s an image is s² interleaved images, and nothing is computed in vain.
+"""Strided convolutions by phase: at stride s an image is s² interleaved images, the *phases*.
 
-Cut the kernel, completed to U·s taps by zeros, into its s² phases of U taps.  The adjoint's output cell ``s·i + a``
-gathers ``Σ_u w[a + s·u] · gy[i − u]``: each phase of the large grid is a small convolution of gy, and all are one
-matrix product.  The convolution itself is the transpose: one product takes the cells ``s·i + a`` of all phases to a
-partial sum for each of the outputs i − u, and U² shifted maps are added.
+The kernel is padded with zeros to U·s taps along each axis and cut into s² phases of U² taps.  In the input gradient,
+cell ``s·i + a`` is ``Σ_u w[a + s·u] · gy[i − u]``: each phase is a small convolution of gy, and all phases together are
+one matrix product.  The convolution itself is the transpose.  One product maps the cells ``s·i + a`` of all phases to a
+partial sum for each of the outputs i − u, and the U² shifted maps of partial sums are added.
 """
 
 import numpy as np
 
 from ....arrays import buffers
-from ...shapes import conv_sizes
 from ...textbook import sliding_windows
-from .. import workers
+from .. import scratch, workers
 from ..products import product
 from . import banded
 
 
-def applies(kernel_size, stride, padding, dilation, groups):
-    """Whether the algorithm is for such a convolution: strided, not dilated, no cell between two windows."""
-    return max(stride) > 1 and tuple(dilation) == (1, 1) and all(k >= s for k, s in zip(kernel_size, stride))
+def applies(window):
+    """Whether the algorithm can compute such a convolution: strided, not dilated, without gaps between the windows."""
+    if max(window.stride) == 1 or tuple(window.dilation) != (1, 1):
+        return False
+    return all(k >= s for k, s in zip(window.kernel_size, window.stride))
 
 
 def _by_phase(w, stride, groups):
-    """w as (G, O/G, C/G, U, sh, V, sw), completed to whole phases by zeros."""
+    """w padded with zeros to whole phases, as (G, O/G, C/G, U, sh, V, sw)."""
     O, Cg, kh, kw = w.shape
     (sh, sw), U, V = stride, -(-kh // stride[0]), -(-kw // stride[1])
     whole = np.zeros((groups, O // groups, Cg, U * sh, V * sw), w.dtype)
@@ -30,14 +31,15 @@ def _by_phase(w, stride, groups):
     return whole.reshape(groups, O // groups, Cg, U, sh, V, sw)
 
 
-def conv2d(x, w, stride, padding, dilation, groups):
-    (sh, sw), (N, C), O = stride, x.shape[:2], w.shape[0] // groups
-    OH, OW = conv_sizes(x.shape, w.shape[2:], stride, padding, dilation)
-    kernel = _by_phase(w, stride, groups)
+def conv2d(x, w, window):
+    (sh, sw), groups = window.stride, window.groups
+    (N, C), O = x.shape[:2], w.shape[0] // groups
+    OH, OW = window.out_size(x.shape)
+    kernel = _by_phase(w, window.stride, groups)
     U, V = kernel.shape[3], kernel.shape[5]
     kernel = kernel.transpose(0, 3, 5, 1, 2, 4, 6).reshape(groups, U * V * O, C // groups * sh * sw)
     rows, columns = OH + U - 1, OW + V - 1
-    x = banded.padded(x, padding, (rows * sh, columns * sw))
+    x = banded.padded(x, window.padding, (rows * sh, columns * sw))
     phases = x.reshape(N, C, rows, sh, columns, sw).transpose(0, 1, 3, 5, 2, 4)  # (N, C, sh, sw, rows, columns)
     y = buffers.empty((N, groups, O, OH, OW), x.dtype)
 
@@ -45,7 +47,7 @@ def conv2d(x, w, stride, padding, dilation, groups):
         n, (top, bottom) = task
         height = bottom - top + U - 1
         depths = kernel.shape[2], kernel.shape[1]
-        cells, sums = workers.workspace(*((x.dtype, (groups, depth, height * columns)) for depth in depths))
+        cells, sums = scratch.arrays(*((x.dtype, (groups, depth, height * columns)) for depth in depths))
         np.copyto(cells.reshape(C, sh, sw, height, columns), phases[n, :, :, :, top : bottom + U - 1])
         sums = product(kernel, cells, sums).reshape(groups, U, V, O, height, columns)
         out = y[n, :, :, top:bottom]
@@ -55,15 +57,15 @@ def conv2d(x, w, stride, padding, dilation, groups):
                 if u or v:
                     out += sums[:, u, v, :, u : u + bottom - top, v : v + OW]
 
-    row = (C * sh * sw + groups * U * V * O) * columns  # numbers
+    row = (C * sh * sw + groups * U * V * O) * columns  # numbers moved for one row
     workers.run(band_of_output, banded.tasks(N, OH, row * x.itemsize), moved=N * OH * row)
     return y.reshape(N, groups * O, OH, OW)
 
 
-def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
-    (sh, sw), (ph, pw) = stride, padding
+def conv2d_grad_input(gy, w, x_shape, window):
+    (sh, sw), (ph, pw), groups = window.stride, window.padding, window.groups
     (N, _, H, W), (O, Cg) = x_shape, (w.shape[0] // groups, w.shape[1])
-    kernel = _by_phase(w, stride, groups)
+    kernel = _by_phase(w, window.stride, groups)
     U, V = kernel.shape[3], kernel.shape[5]  # taps of a phase
     kernel = kernel[:, :, :, ::-1, :, ::-1].transpose(0, 2, 4, 6, 1, 3, 5).reshape(groups, Cg * sh * sw, O * U * V)
     rows, columns = -(-(ph + H) // sh), -(-(pw + W) // sw)  # cells of a phase
@@ -75,14 +77,17 @@ def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
         n, (top, bottom) = task
         cells = (bottom - top) * columns
         depths = kernel.shape[2], kernel.shape[1]
-        cols, phases = workers.workspace(*((gy.dtype, (groups, depth, cells)) for depth in depths))
+        cols, phases = scratch.arrays(*((gy.dtype, (groups, depth, cells)) for depth in depths))
         part = windows[n, :, :, :, top:bottom]
         np.copyto(cols.reshape(part.shape), part)
         product(kernel, cols, phases)
         phases = phases.reshape(groups * Cg, sh, sw, bottom - top, columns)
         gx[n, :, top:bottom] = phases.transpose(0, 3, 1, 4, 2)
 
-    row = groups * (kernel.shape[1] + kernel.shape[2]) * columns  # numbers
+    row = groups * (kernel.shape[1] + kernel.shape[2]) * columns  # numbers moved for one row
     workers.run(band_of_phases, banded.tasks(N, rows, row * gy.itemsize), moved=N * rows * row)
     gx = gx.reshape(N, groups * Cg, rows * sh, columns * sw)
     return gx[:, :, ph : ph + H, pw : pw + W]
+
+
+conv2d_grad_weight = banded.conv2d_grad_weight  # phases would save nothing here

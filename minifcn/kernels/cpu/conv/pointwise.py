@@ -1,24 +1,24 @@
-"""Convolution by a 1×1 kernel: a matrix product of what is there, nothing gathered, nothing padded."""
+"""Convolution with a 1×1 kernel: a matrix product of the weights and the image, without columns or padding."""
 
 from ....arrays import buffers
 from .. import workers
 from ..products import product
 
 
-def applies(kernel_size, stride, padding, dilation, groups):
-    """Whether the algorithm is for such a convolution: 1×1, stride 1, dense, not padded."""
-    return (*kernel_size, *stride, *padding, groups) == (1, 1, 1, 1, 0, 0, 1)
+def applies(window):
+    """Whether the algorithm can compute such a convolution: 1×1, stride 1, ungrouped, not padded."""
+    return (*window.kernel_size, *window.stride, *window.padding, window.groups) == (1, 1, 1, 1, 0, 0, 1)
 
 
-def conv2d(x, w, stride, padding, dilation, groups):
+def conv2d(x, w, window):
     return _mix(w[:, :, 0, 0], x)
 
 
-def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
+def conv2d_grad_input(gy, w, x_shape, window):
     return _mix(w[:, :, 0, 0].T, gy)
 
 
-def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
+def conv2d_grad_weight(gy, x, w_shape, window):
     (N, C), O = x.shape[:2], gy.shape[1]
     x, gy, gw = x.reshape(N, C, -1), gy.reshape(N, O, -1), buffers.zeros(w_shape, gy.dtype)
 
@@ -32,7 +32,7 @@ def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
 
 
 def _mix(w, x):
-    """y[n] = w x[n] at every cell, (O, C) by (N, C, H, W)."""
+    """The products w·x[n] at every cell: (O, C) by (N, C, H, W)."""
     (N, C, H, W), O = x.shape, len(w)
     x, y = x.reshape(N, C, H * W), buffers.empty((N, O, H, W), x.dtype)
     out = y.reshape(N, O, H * W)

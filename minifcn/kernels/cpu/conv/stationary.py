@@ -1,20 +1,24 @@
-"""Convolution where the weights outweigh the image: fc6 of VGG16 has 411 MB of them, and 6 MB of columns at 8×8 cells.
+"""Convolution with more weights than columns: fc6 of VGG16 has 411 MB of weights, and 6 MB of columns at 8×8 cells.
 
-All columns are made once and stay in the cache; the weights pass by once, shared out over the workers: by output
-channels forward and in their own gradient, by input channels in the image's.
+All columns are made once and stay in the cache.  The weights are read once, divided among the worker threads: by
+output channels in the forward pass and in the weight gradient, by input channels in the input gradient.
 """
 
 import numpy as np
 
 from ....arrays import buffers
-from ...shapes import reach
 from ...textbook import tap_slices
 from .. import workers
 from .banded import windows_of
 
 
-def conv2d(x, w, stride, padding, dilation, groups):
-    windows = windows_of(x, w.shape[2:], stride, padding, dilation)
+def applies(window):
+    """Whether the algorithm can compute such a convolution: it can compute any."""
+    return True
+
+
+def conv2d(x, w, window):
+    windows, groups = windows_of(x, window), window.groups
     cols, (OH, OW) = _columns(windows, groups), windows.shape[4:]
     kernel = w.reshape(groups, w.shape[0] // groups, -1)
     y = buffers.empty((groups, kernel.shape[1], cols.shape[2]), w.dtype)  # (G, O/G, N·OH·OW)
@@ -26,8 +30,9 @@ def conv2d(x, w, stride, padding, dilation, groups):
     return np.ascontiguousarray(y.reshape(len(w), len(x), OH, OW).swapaxes(0, 1))
 
 
-def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
-    cols = _columns(windows_of(x, w_shape[2:], stride, padding, dilation), groups)
+def conv2d_grad_weight(gy, x, w_shape, window):
+    groups = window.groups
+    cols = _columns(windows_of(x, window), groups)
     gy = _outputs(gy, groups)
     gw = buffers.empty(w_shape, gy.dtype)
     rows = gw.reshape(groups, gy.shape[1], -1)
@@ -39,9 +44,9 @@ def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
     return gw
 
 
-def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
-    (N, C, H, W), (O, Cg, kh, kw), (OH, OW) = x_shape, w.shape, gy.shape[2:]
-    size = reach((H, W), (OH, OW), (kh, kw), stride, padding, dilation)
+def conv2d_grad_input(gy, w, x_shape, window):
+    (N, C, H, W), (O, Cg, kh, kw), (OH, OW), groups = x_shape, w.shape, gy.shape[2:], window.groups
+    size = window.extent((H, W), (OH, OW))
     kernel, gy = w.reshape(groups, O // groups, Cg, kh * kw), _outputs(gy, groups)
     gx = buffers.zeros((N, C, *size), gy.dtype)
     by_group = gx.reshape(N, groups, Cg, *size)
@@ -50,17 +55,18 @@ def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
         c = slice(*share)
         cols = np.empty((groups, len(range(*share)), kh * kw, N, OH, OW), gy.dtype)
         for g in range(groups):
-            part = kernel[g, :, c].reshape(O // groups, -1)  # a view: its rows lie apart
+            part = kernel[g, :, c].reshape(O // groups, -1)  # a view, with gaps between the rows
             np.matmul(part.T, gy[g], out=cols[g].reshape(part.shape[1], -1))
-        for tap, where in enumerate(tap_slices((kh, kw), stride, dilation, (OH, OW))):
-            by_group[:, :, c][where] += cols[:, :, tap].transpose(2, 0, 1, 3, 4)
+        for tap, cells in enumerate(tap_slices((kh, kw), window.stride, window.dilation, (OH, OW))):
+            by_group[:, :, c][cells] += cols[:, :, tap].transpose(2, 0, 1, 3, 4)
 
     workers.run(inputs, workers.shares(Cg, 8))
+    padding = window.padding
     return gx[:, :, padding[0] : padding[0] + H, padding[1] : padding[1] + W]
 
 
 def _columns(windows, groups):
-    """All columns, (G, C/G·kh·kw, N·OH·OW)."""
+    """The columns of all windows, (G, C/G·kh·kw, N·OH·OW)."""
     N, C, kh, kw, OH, OW = windows.shape
     cols = buffers.empty((C, kh, kw, N, OH, OW), windows.dtype)
 

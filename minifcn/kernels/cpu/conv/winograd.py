@@ -1,19 +1,24 @@
-"""Winograd's convolution F(4×4, 3×3): a 3×3 kernel at stride 1 with a quarter of the multiplications.
+"""Winograd's algorithm F(4×4, 3×3): convolution with a 3×3 kernel at stride 1 in a quarter of the multiplications.
 
 A tile of 4×4 outputs y is computed from the 6×6 inputs d under it and the kernel g as (Lavin & Gray 2016)::
 
     y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A
 
-36 products where the definition takes 16 · 9 = 144.  Summed over the input channels, the ⊙ of all tiles is 36 matrix
-products, one a place of the tile.  The adjoint in x is the same with the kernel turned round; the one in g is
+These are 36 products, where the definition takes 16 · 9 = 144.  Summed over the input channels, the ⊙ of all tiles is
+36 matrix products, one for each place in a tile.  The gradient for x is the same with the kernel turned by 180°; the
+gradient for g is
 
     gg = Gᵀ [Σ over tiles of (A gy Aᵀ) ⊙ (Bᵀ d B)] G
 
-Where the matrices come from: outputs are coefficients of a product of polynomials, which is found by evaluating both
-at 0, ±1, ±2 and ∞, multiplying, and interpolating back.  The price is rounding: about 1e-5 of the largest value in
-float32, ten times the definition's, and it spreads over a tile: outputs see a little of inputs outside their 3×3 cells,
-an infinite one makes NaN of all 4×4.  Where exact fields matter, look with float64, which never takes this by itself.
-All is done band by band, in a workspace that stays in the cache.
+The matrices come from a fast product of two polynomials: both are evaluated at 0, ±1, ±2 and ∞ (G and A, up to constant
+factors), the values are multiplied, and the coefficients of the product are interpolated from them (B).  A convolution
+is the transpose of such a product, so Bᵀ is applied to the inputs and Aᵀ to the products.
+
+The cost is rounding: about 1e-5 of the largest value in float32, ten times that of the definition.  The error spreads
+over a tile: an output depends a little on inputs outside its 3×3 cells, and one infinite input makes all 4×4 outputs
+NaN.  To see exact receptive fields, compute in float64, for which this algorithm is never chosen by default.
+
+The tiles are computed band by band, in scratch memory that stays in the cache.
 """
 
 from math import prod
@@ -21,12 +26,13 @@ from math import prod
 import numpy as np
 
 from ....arrays import buffers
-from .. import workers
+from ... import environment
+from .. import scratch, workers
 from ..products import product
 
-TILE = 4  # outputs along an axis; a tile needs two inputs more
+TILE = 4  # outputs of a tile along an axis; it reads two inputs more
 BAND_BYTES = 4 << 20  # the transformed tiles of one band
-FEWEST, MOST = 96, 1024  # tiles of a band: fewer do not fill a matrix product, more leave the cache
+FEWEST, MOST = 96, 1024  # tiles in a band: with fewer the products are too small to be fast, more exceed the cache
 
 BT = np.array([
     [4, 0, -5, 0, 1, 0],
@@ -52,25 +58,26 @@ AT = np.array([
 ])  # fmt: skip
 
 
-def applies(kernel_size, stride, padding, dilation, groups):
-    """Whether the algorithm is for such a convolution: 3×3, stride 1, dense, padded by at most 2."""
-    return (*kernel_size, *stride, *dilation, groups) == (3, 3, 1, 1, 1, 1, 1) and max(padding) <= 2
+def applies(window):
+    """Whether the algorithm can compute such a convolution: 3×3, stride 1, no dilation or groups, padding ≤ 2."""
+    is_dense_3x3 = (*window.kernel_size, *window.stride, *window.dilation, window.groups) == (3, 3, 1, 1, 1, 1, 1)
+    return is_dense_3x3 and max(window.padding) <= 2
 
 
 def tiles(N, OH, OW):
-    """How many tiles the outputs on N maps have."""
+    """The number of tiles of N output maps."""
     return N * -(-OH // TILE) * -(-OW // TILE)
 
 
-def conv2d(x, w, stride, padding, dilation, groups):
-    return _convolve(x, w, padding)
+def conv2d(x, w, window):
+    return _convolve(x, w, window.padding)
 
 
-def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
-    return _convolve(gy, w[:, :, ::-1, ::-1].swapaxes(0, 1), (2 - padding[0], 2 - padding[1]))
+def conv2d_grad_input(gy, w, x_shape, window):
+    return _convolve(gy, w[:, :, ::-1, ::-1].swapaxes(0, 1), window.adjoint().padding)
 
 
-def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
+def conv2d_grad_weight(gy, x, w_shape, window):
     (N, C), (O, OH, OW) = x.shape[:2], gy.shape[1:]
     rows, columns = -(-OH // TILE), -(-OW // TILE)
     bt, a = BT.astype(x.dtype), np.ascontiguousarray(AT.T, gy.dtype)
@@ -80,8 +87,8 @@ def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
         total = None
         for band in bands[slice(*share)]:
             T = _tiles(band, columns)
-            p, q, spare = workers.workspace(*[(x.dtype, (36 * max(C, O) * T,))] * 3)
-            v = _both_sides(bt, _gather(x, band, columns, 6, padding, p, spare), spare, p)  # (6, 6, C·T)
+            p, q, spare = scratch.arrays(*[(x.dtype, (36 * max(C, O) * T,))] * 3)
+            v = _both_sides(bt, _gather(x, band, columns, 6, window.padding, p, spare), spare, p)  # (6, 6, C·T)
             u = _both_sides(a, _gather(gy, band, columns, 4, (0, 0), q, spare), spare, q)  # (6, 6, O·T)
             v, u = v.reshape(36, C, T).swapaxes(1, 2), u.reshape(36, O, T)
             if total is None:
@@ -95,7 +102,7 @@ def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
 
     def back(piece):
         first, last = piece
-        A, B, S = workers.workspace(*[(gy.dtype, (36 * (last - first) * C,))] * 3)
+        A, B, S = scratch.arrays(*[(gy.dtype, (36 * (last - first) * C,))] * 3)
         total = np.sum(
             [s.reshape(6, 6, -1)[:, :, first * C : last * C] for s in sums],
             axis=0,
@@ -119,7 +126,7 @@ def _convolve(x, w, padding):
 
     def band_of_tiles(band):
         T = _tiles(band, columns)
-        A, B = workers.workspace(*[(x.dtype, (36 * max(C, O) * T,))] * 2)
+        A, B = scratch.arrays(*[(x.dtype, (36 * max(C, O) * T,))] * 2)
         v = _both_sides(bt, _gather(x, band, columns, 6, padding, A, B), B, A)  # (6, 6, C·T)
         m = product(kernel, v.reshape(36, C, T), _view(B, 36, O, T))
         _scatter(_both_sides(at, m.reshape(6, 6, O * T), A, B), y, band, columns)  # (4, 4, O·T)
@@ -130,9 +137,9 @@ def _convolve(x, w, padding):
 
 
 def _bands(N, rows, columns, channels, itemsize):
-    """The bands of tiles: ((first sample, last), (first row of tiles, last))."""
+    """The bands of tiles: ((first sample, last + 1), (first row of tiles, last + 1))."""
     threads = workers.threads()
-    tiles = min(max(workers.band_bytes(BAND_BYTES) // (36 * channels * itemsize), FEWEST), MOST)
+    tiles = min(max(environment.band_bytes(BAND_BYTES) // (36 * channels * itemsize), FEWEST), MOST)
     if rows * columns <= tiles and threads <= N:
         return [(samples, (0, rows)) for samples in _ranges(N, N * rows * columns / tiles, threads)]
     ranges = _ranges(rows, rows * columns / tiles, 1 if N % threads == 0 else threads)
@@ -140,7 +147,7 @@ def _bands(N, rows, columns, channels, itemsize):
 
 
 def _ranges(n, count, threads):
-    """0 … n − 1 in about `count` ranges, a multiple of `threads`."""
+    """0 … n − 1 cut into about `count` ranges; their number is a multiple of `threads`."""
     return workers.ranges(n, min(n, max(1, round(count / threads)) * threads))
 
 
@@ -153,20 +160,20 @@ def _view(buffer, *shape):
 
 
 def _both_sides(m, x, spare, out):
-    """``m X mᵀ`` of every matrix of x, (q, q, cells) -> (p, p, cells), at the start of `out` (which may be x's)."""
+    """``m X mᵀ`` for every matrix of x, (q, q, cells) -> (p, p, cells), at the start of `out` (which may hold x)."""
     (p, q), cells = m.shape, x.shape[2]
     half = product(m, x.swapaxes(0, 1), _view(spare, q, p, cells))  # [j, i'] = Σ_i m[i', i] x[i, j]
     return product(m, half.swapaxes(0, 1), out if out.ndim == 3 else _view(out, p, p, cells))
 
 
 def _transformed(w):
-    """G g Gᵀ of every kernel: (O, C, 3, 3) -> (36, O, C)."""
+    """G g Gᵀ for every kernel: (O, C, 3, 3) -> (36, O, C)."""
     O, C = w.shape[:2]
     g, kernel = G.astype(w.dtype), buffers.empty((36, O, C), w.dtype)
 
     def piece(o):
         first, last = o
-        A, B = workers.workspace(*[(w.dtype, (36 * (last - first) * C,))] * 2)
+        A, B = scratch.arrays(*[(w.dtype, (36 * (last - first) * C,))] * 2)
         taps = _view(A, 3, 3, last - first, C)
         np.copyto(taps, w[first:last].transpose(2, 3, 0, 1))
         cells = slice(first * C, last * C)
@@ -177,16 +184,16 @@ def _transformed(w):
 
 
 def _pieces(O, C):
-    """Ranges of output channels whose kernels stay in the cache."""
+    """Ranges of output channels whose kernels fit the cache."""
     return workers.ranges(O, min(O, -(-O * C // 16384)))
 
 
 def _gather(x, band, columns, size, padding, out, spare):
-    """The tiles of a band, `size`×`size` inputs each, TILE apart: (size, size, C·T)."""
+    """The tiles of a band, each of `size`×`size` inputs, TILE cells apart: (size, size, C·T)."""
     (n0, n1), (top, bottom) = band
     C, H, W = x.shape[1:]
     height, width = TILE * (bottom - top - 1) + size, TILE * (columns - 1) + size
-    above, left = TILE * top - padding[0], -padding[1]  # where the band begins on the image; beyond it are zeros
+    above, left = TILE * top - padding[0], -padding[1]  # the band's origin on the image, which zeros surround
     first, last, right = max(above, 0), min(above + height, H), min(left + width, W)
     image = _view(spare, n1 - n0, C, height, width)
     if (last - first, right) != (height, width):
@@ -200,10 +207,10 @@ def _gather(x, band, columns, size, padding, out, spare):
 
 
 def _scatter(tiles, y, band, columns):
-    """Tiles (4, 4, O·T) to where they belong; those at the edge reach over it."""
+    """Write the tiles (4, 4, O·T) of a band into y; tiles at the right and lower edges are cut there."""
     (n0, n1), (top, bottom) = band
     tiles = tiles.reshape(TILE, TILE, y.shape[1], n1 - n0, bottom - top, columns).transpose(3, 2, 4, 0, 5, 1)
-    whole, rest = divmod(min(TILE * bottom, y.shape[2]) - TILE * top, TILE)  # the last row of tiles may reach over
+    whole, rest = divmod(min(TILE * bottom, y.shape[2]) - TILE * top, TILE)  # the last row may be cut
     cells = y[n0:n1, :, TILE * top :]
     rows = cells[:, :, : TILE * whole].reshape(n1 - n0, y.shape[1], whole, TILE, y.shape[3])  # a view
     for j in range(TILE):
