@@ -98,9 +98,9 @@ def without_hints(function):
 
 
 def attached():
-    """The names of the methods in ``engine/operators.py``."""
-    tree = ast.parse((ROOT / "minifcn/engine/operators.py").read_text(encoding="utf-8"))
-    (declared, _) = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    """The names of the methods in ``engine/operators.pyi``."""
+    tree = ast.parse((ROOT / "minifcn/engine/operators.pyi").read_text(encoding="utf-8"))
+    (declared,) = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
     functions = [node for node in declared.body if isinstance(node, ast.FunctionDef)]
     for function in functions:
         hints = [a.annotation for a in (*function.args.args[1:], function.args.vararg, function.args.kwarg) if a]
@@ -123,7 +123,7 @@ def test_the_methods_that_are_attached_to_tensor_are_declared():
     own = {node.name for node in tensor.body if isinstance(node, ast.FunctionDef)}
     refusals = {"__setitem__", "__getattr__"}  # a type checker refuses what they refuse
     there = {name for name, value in vars(mf.Tensor).items() if callable(value) or isinstance(value, property)}
-    slots, hidden = set(mf.Tensor.__slots__), {"__array__"}  # hidden: see operators.py
+    slots, hidden = set(mf.Tensor.__slots__), {"__array__"}  # hidden: see operators.pyi
     assert there - own - slots - refusals - hidden - set(mf.Tensor.__annotations__) == attached()
 
 

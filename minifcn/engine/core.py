@@ -23,7 +23,7 @@ from ..kernels.shapes import broadcast_shape, stand_in
 from . import places
 from .axis_maps import AxisMap, Root
 from .explain import Described
-from .operators import Attached
+from .operators import Attached, Operand
 
 _grad_enabled = ContextVar("grad_enabled", default=True)
 _scope = ContextVar("scope", default="")
@@ -73,7 +73,7 @@ def newest_first(last: "Function") -> "list[Function]":
     return sorted(found, key=lambda node: node.born, reverse=True)  # what uses a node's output is younger
 
 
-class Tensor(Attached["Tensor", "Function"]):
+class Tensor(Attached):
     """An array with a history.
 
     Parameters
@@ -236,8 +236,6 @@ def _accumulate(leaf, gx):
 if hasattr(os, "register_at_fork"):  # in a forked child, the thread that held the lock does not exist
     os.register_at_fork(after_in_child=lambda: globals().update(_accumulating=threading.RLock()))
 
-Operand = Tensor | Values
-
 
 class Function(Described):
     """One operation, and one node of the graph.
@@ -273,10 +271,9 @@ class Function(Described):
     pointwise = False  # the output's shape is the inputs' broadcast shape, and each cell comes from those at its place
     keeps_place = False  # each output cell lies where its input cell does, though the operation is not pointwise
     # a node called by hand, forward() then backward(), saves everything and wants every gradient
-    needs: tuple[bool, ...] = (True,) * 16
     inputs: tuple[Tensor, ...] = ()
     _saved: tuple | None = ()
-    recording, name, _marks, _frozen = True, "", (), None
+    recording, needs, name, _marks, _frozen = True, (True,) * 16, "", (), None
 
     def __init_subclass__(cls):
         super().__init_subclass__()
@@ -340,7 +337,6 @@ class Function(Described):
         out = Tensor(self.forward(*arrays) if shape is None else stand_in(arrays[0], shape))
         self.in_shapes, self.out_shape = [a.shape for a in arrays], out.shape
         out.name, out._where = self.name, places.of_output(self, inputs, out)
-
         self.seconds = perf_counter() - start
         for told, _ in _watchers.get():
             if told:
