@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from itertools import count
 from math import prod
 from time import perf_counter
-from typing import Any
+from typing import Any, Self
 
 from ..arrays import backend, buffers, frozen
 from ..arrays.types import Array, DType, Gradients, Shape, Values
@@ -280,7 +280,7 @@ class Function(Described):
         registry.FUNCTIONS.add(cls.__name__)
 
     @classmethod
-    def make(cls, **parameters: Any) -> "Function":
+    def make(cls, **parameters: Any) -> Self:
         """A node of this class, or of the class that overrides it, whose output then lies where this class's would."""
         chosen = registry.overridden(cls.__name__, cls)
         node = chosen(**parameters)

@@ -208,7 +208,7 @@ def crop(
         If the two cannot be aligned by a whole number of cells, or `like` reaches outside x; the reason in words.
     """
     if like is not None and (offset is None or size is None):
-        offset, size = crop_offset(x, like, inside=True), like.shape[2:]
+        offset, size = crop_offset(x, like, inside=True), like.shape[2:]  # type: ignore[arg-type]
     elif like is not None or offset is None or size is None:
         raise ValueError("crop(x, like=z) derives the offset; crop(x, offset=(t, l), size=(h, w)) takes it: give one")
     shape = x.shape if isinstance(x, Tensor) else Tensor(x).shape
