@@ -25,13 +25,13 @@ def main(argv=None):
 
 @command
 def list_commands(argv):
-    """Print each command with the first line of its page."""
+    """Print each command with the first line of its module's docstring."""
     version = import_module(__package__).__version__
     if argv[0] == "--version":
         print(version)
         return
     if argv[0] not in ("-h", "--help"):
-        raise UserError(f"there is no command {argv[0]!r}: choose from {', '.join(COMMANDS)}")
+        raise UserError(f"unknown command {argv[0]!r}: choose from {', '.join(COMMANDS)}")
     print(f"minifcn {version}: Fully Convolutional Networks for Semantic Segmentation, from scratch\n")
     for module in COMMANDS.values():
         file = files(__package__).joinpath(*module.split(".")[:-1], f"{module.split('.')[-1]}.py")

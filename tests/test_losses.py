@@ -132,7 +132,9 @@ def test_a_training_makes_each_loss_smaller_and_evaluate_repeats_it(name, scenes
 
 def test_what_does_not_add_refuses_parts(refused, tmp_path, scenes):
     data, model = mf.data.Shapes(length=4, size=(24, 24), num_classes=3), mf.models.fcn8s_mini(num_classes=3, width=0.1)
-    with pytest.raises(UserError, match="dice loss is one value for a whole batch: those of accumulated batches"):
+    with pytest.raises(
+        UserError, match="dice loss is one value for a whole batch, and the losses of accumulated batches"
+    ):
         mf.fit(model, data, loss=mf.losses.Dice(), accumulate=2)
     argv = ["--dataset", "folder", "--root", scenes, "--out", tmp_path / "run", *TINY]
     refused(

@@ -169,7 +169,7 @@ def test_the_loss_takes_lists_and_tensors_for_labels_and_says_what_else_it_wants
     for given in (labels, mf.Tensor(np.array(labels)), np.array(labels)):
         assert ops.cross_entropy(scores, given).item() == pytest.approx(2 * math.log(2))
     for wrong in (lambda s, y: 0, 3, None):
-        with pytest.raises(TypeError, match=r"labels are a .*integers"):
+        with pytest.raises(TypeError, match=r"labels: got a .*integers"):
             ops.cross_entropy(scores, wrong)
 
 
@@ -177,8 +177,8 @@ def test_the_loss_takes_lists_and_tensors_for_labels_and_says_what_else_it_wants
     ("wrong", "match"),
     [
         (lambda m, d: mf.fit(lambda x: x, d), "the model is a function: give a Module"),
-        (lambda m, d: mf.fit(m, d, optimizer=mf.optim.SGD), "give one that was made"),
-        (lambda m, d: mf.fit(m, d, optimizer="sgd"), "give one that was made"),
+        (lambda m, d: mf.fit(m, d, optimizer=mf.optim.SGD), "give an instance"),
+        (lambda m, d: mf.fit(m, d, optimizer="sgd"), "give an instance"),
         (lambda m, d: m.to(dtype=type("dtype", (), {"__repr__": lambda s: "torch.float32"})()), "torch.float32 is no"),
         (lambda m, d: m.to(dtype="int32"), "'int32' is not a floating-point type"),
         (lambda m, d: m.to(dtype="float12"), "'float12' is not a floating-point type"),

@@ -1,8 +1,8 @@
-"""The engine in one reading: Tensor, Function, backward(), no_grad.
+"""The automatic differentiation engine: Tensor, Function, backward(), no_grad.
 
-A Function instance *is* the graph node: hyper-parameters in ``__init__``, raw arrays in and out of ``forward`` and
-``backward``.  Calling it on tensors runs ``forward`` and, if a gradient will be wanted, remembers its inputs.
-``backward()`` walks the nodes from the newest to the oldest, each once, and frees what each saved as it passes.
+A Function instance is a node of the graph.  ``__init__`` takes the hyper-parameters; ``forward`` and ``backward`` take
+and return raw arrays.  Calling the node on tensors runs ``forward`` and, if an input requires a gradient, keeps its
+inputs.  ``Tensor.backward()`` visits each node once, from the newest to the oldest, and then frees what the node saved.
 """
 
 import os
@@ -28,11 +28,11 @@ from .operators import Attached, Operand
 _grad_enabled = ContextVar("grad_enabled", default=True)
 _scope = ContextVar("scope", default="")
 _watchers: ContextVar[tuple] = ContextVar("watchers", default=())
-_birth = count()  # nodes are numbered as they are made, so a node's inputs always have smaller numbers
+_birth = count()  # numbers the nodes in the order of creation: the nodes that made a node's inputs have smaller numbers
 
 
 def is_recording() -> bool:
-    """Whether operations are recorded for ``backward()``: False inside :func:`no_grad`."""
+    """Whether operations are recorded for ``backward()``; False inside :func:`no_grad`."""
     return _grad_enabled.get()
 
 
@@ -46,56 +46,56 @@ def _setting(variable, value):
 
 
 def no_grad() -> AbstractContextManager[None]:
-    """Inside ``with no_grad():`` nothing is remembered for a backward pass.  Positions are still known."""
+    """Record no operations for ``backward()`` inside ``with no_grad():``.  Positions (``Tensor.where``) are kept."""
     return _setting(_grad_enabled, False)
 
 
 def scope(name: str) -> AbstractContextManager[None]:
-    """Inside, nodes are called `name`: a layer gives its operations its own name (``score_pool4``)."""
+    """Name the nodes made inside the ``with`` block `name`; a layer gives its operations its name (``score_pool4``)."""
     return _setting(_scope, name)
 
 
 def watch(forward: Callable | None = None, backward: Callable | None = None) -> AbstractContextManager[None]:
-    """Inside, ``forward(node, inputs, output)`` is called after every operation, and ``backward(node, gy, gradients)``
-    after its gradients, before what it saved is dropped."""
+    """Inside the ``with`` block, call ``forward(node, inputs, output)`` after each operation, and
+    ``backward(node, gy, gradients)`` after its gradients are computed and before its saved arrays are freed."""
     return _setting(_watchers, (*_watchers.get(), (forward, backward)))
 
 
 def newest_first(last: "Function") -> "list[Function]":
-    """All nodes that node `last` was computed from, and `last`, each once, after all that use its output: only then is
-    its gradient whole.  With ``b = a + a; c = b + b`` a naive recursion would pass b's on twice, half finished."""
+    """List `last` and all nodes it was computed from, each after all nodes that use its output: so its gradient is
+    complete when it is visited.  With ``b = a + a; c = b + b``, a recursion would visit b's node twice."""
     found, waiting = {last}, [last]
     while waiting:
         for x in waiting.pop().inputs:
             if x.creator is not None and x.creator not in found:
                 found.add(x.creator)
                 waiting.append(x.creator)
-    return sorted(found, key=lambda node: node.born, reverse=True)  # what uses a node's output is younger
+    return sorted(found, key=lambda node: node.born, reverse=True)  # a node is newer than the nodes of its inputs
 
 
 class Tensor(Attached):
-    """An array with a history.
+    """An array that knows the operation that computed it.
 
     Parameters
     ----------
     data : array_like
         A NumPy or CuPy array is kept as it is (not copied); lists and Python numbers become float32 arrays.
     requires_grad : bool
-        Whether ``backward()`` shall leave a gradient in ``.grad``.
+        Whether ``backward()`` stores a gradient in ``.grad``.
     name : str
 
     Attributes
     ----------
     shape, ndim, size, dtype, device
-        Those of the array; ``device`` is ``"cpu"`` or ``"cuda:i"``.
+        As for the array; ``device`` is ``"cpu"`` or ``"cuda:i"``.
     data, grad : array
-        Raw arrays.  ``grad`` has the shape and dtype of ``data``, or is None.  ``data`` of a result on the host is
-        read-only while a graph waits for ``backward()``: an edit would make the gradient wrong.
+        Raw arrays.  ``grad`` has the shape and dtype of ``data``, or is None.  On the host, ``data`` of a recorded
+        result is read-only until ``backward()`` has used it, because an edit would make the gradient wrong.
     creator : Function or None
         The node that made this tensor; None for a leaf.
     where : dict of {Root: (AxisMap, AxisMap)}
-        Where the tensor lies, along h and w, on every image it came from (see ``axis_maps.py``).  Composed as
-        operations are applied, with or without gradients; a 4-D leaf is its own root.
+        The tensor's position, along h and w, on every image that it was computed from (see ``axis_maps.py``).  Each
+        operation updates it, with or without gradients.  A 4-D leaf is its own root.
     """
 
     __slots__ = ("__weakref__", "_root", "_where", "creator", "data", "grad", "name", "requires_grad")
@@ -126,14 +126,14 @@ class Tensor(Attached):
         return self._where
 
     def mark(self) -> "Tensor":
-        """Make this tensor a root: positions of what comes after it can be asked for relative to it."""
+        """Make this tensor a root: tensors computed from it know their positions on it."""
         if self._root is None:
             self._root = Root(self.name, self.shape[2:])
             self._where = {**(self._where or {}), self._root: (AxisMap(), AxisMap())}
         return self
 
     def numpy(self) -> Array:
-        """The values as a NumPy array (copied if they are on a device)."""
+        """The values as a NumPy array; values on a device are copied to the host."""
         return backend.asnumpy(self.data)
 
     def item(self) -> float:
@@ -149,7 +149,7 @@ class Tensor(Attached):
         return shown(f"Tensor({name}{sizes} {self.dtype}, {self.device}{made})")
 
     def detach(self) -> "Tensor":
-        """The same values at the same place, without the history."""
+        """A leaf with the same values and position, from which no gradient flows back."""
         out = Tensor(self.data, name=self.name)
         out._where, out._root = self._where, self._root
         return out
@@ -159,25 +159,25 @@ class Tensor(Attached):
         return Tensor(backend.to_device(self.data, device), self.requires_grad, self.name)
 
     def backward(self, gy: Array | None = None, create_graph: bool = False, order: Callable | None = None) -> None:
-        """Add ∂(self)/∂(leaf), weighted by `gy`, to ``.grad`` of every leaf that requires it.
+        """Add ∂(self)/∂(leaf), weighted by `gy`, to ``.grad`` of every leaf that requires a gradient.
 
         Parameters
         ----------
         gy : array, optional
-            The gradient arriving from above, of this tensor's shape; needed unless the tensor is a scalar.
+            The gradient with respect to this tensor, of its shape; required unless the tensor has one element.
         order : callable, optional
-            From the last node to the nodes in the order in which they are visited; None: :func:`newest_first`.
+            Takes the last node and returns all nodes in the order of the visits; by default :func:`newest_first`.
 
         Raises
         ------
         RuntimeError
-            If there is nothing to differentiate, if the graph was freed by an earlier backward, if a saved array was
-            changed in place since, if `order` is no such order, or for ``create_graph=True`` (no double backward).
+            If no leaf requires a gradient, an earlier ``backward()`` freed the graph, a saved array was changed in
+            place, `order` visits a node before one that uses its output, or ``create_graph=True``.
         ValueError
-            If `gy` is missing for a non-scalar, or has another shape.
+            If `gy` is missing for a tensor of several elements, or has another shape.
         """
         if create_graph:
-            raise RuntimeError("create_graph=True is not supported: backward works on raw arrays, once")
+            raise RuntimeError("create_graph=True is not supported: backward works on raw arrays and records no graph")
         if not self.requires_grad:
             raise RuntimeError("nothing to differentiate: no tensor this one was computed from requires a gradient")
         xp = backend.of(self.data)
@@ -195,64 +195,64 @@ class Tensor(Attached):
 
 
 def _propagate(tensor, gy, order):
-    arrived = {tensor.creator: gy}  # per node: the gradient of its output, as far as it has arrived
+    arrived = {tensor.creator: gy}  # {node: the sum of the gradients of its output that have arrived so far}
     if tensor.creator is None:
         return _accumulate(tensor, gy.copy())
-    nodes = [*order(tensor.creator)]  # all of it first: a visited node forgets its inputs
+    nodes = [*order(tensor.creator)]  # the complete list before the first visit, because free() drops a node's inputs
     for node in nodes:
         if node not in arrived:
-            continue  # its output's users had no gradient to give
-        gy, inputs = arrived.pop(node), node.inputs  # read once: another thread that walks this graph clears them
+            continue  # the nodes that use its output returned None for it
+        gy, inputs = arrived.pop(node), node.inputs  # read once: another thread that visits this graph may clear them
         gradients = node.gradients(gy)
         held = (gy, *node.saved, *gradients)
         for x, gx in zip(inputs, gradients):
             if gx is None or not x.requires_grad:
                 continue
             if x.creator is None:
-                # an operation may hand out one array, or a view of it, twice: a leaf owns its gradient
+                # copy a gradient that shares memory: a later edit of leaf.grad would change the other array, too
                 shared = not buffers.is_whole(gx) or sum(a is gx for a in held) > 1
                 _accumulate(x, gx.copy() if shared else gx)
             elif x.creator in arrived:
                 arrived[x.creator] = arrived[x.creator] + gx
             else:
                 arrived[x.creator] = gx
-        for _, told in _watchers.get():
-            if told:
-                told(node, gy, gradients)
+        for _, watcher in _watchers.get():
+            if watcher:
+                watcher(node, gy, gradients)
         node.free()
-    frozen.thaw(*(node._frozen for node in reversed(nodes) if node))  # views after what they look into
+    frozen.thaw(*(node._frozen for node in reversed(nodes) if node))  # a view can be thawed only after its base
     if arrived:
         raise RuntimeError("`order` left a gradient behind: it must give each node once, after all that use its output")
 
 
-_accumulating = threading.RLock()  # reentrant: garbage collection may run a backward pass while it is held
+_accumulating = threading.RLock()  # reentrant: a finalizer may call backward() on the thread that holds the lock
 
 
 def _accumulate(leaf, gx):
-    with _accumulating:  # several threads may walk graphs that share this leaf: no gradient may be lost
+    with _accumulating:  # without it, two threads that add to the same leaf could lose a gradient
         leaf.grad = gx if leaf.grad is None else leaf.grad + gx
 
 
-if hasattr(os, "register_at_fork"):  # in a forked child, the thread that held the lock does not exist
+if hasattr(os, "register_at_fork"):  # a forked child would wait for ever for a lock that another thread held
     os.register_at_fork(after_in_child=lambda: globals().update(_accumulating=threading.RLock()))
 
 
 class Function(Described):
     """One operation, and one node of the graph.
 
-    A subclass keeps its hyper-parameters in ``__init__``, and states its mathematics in
+    A subclass keeps its hyper-parameters in ``__init__``, and defines
 
-    - ``forward(*arrays) -> array``, which may ``self.save(...)`` what the gradient needs, and
-    - ``backward(gy) -> array or tuple``, one gradient an input (None for what has none), reading ``self.saved``.
+    - ``forward(*arrays) -> array``, which passes what the gradient needs to ``self.save(...)``, and
+    - ``backward(gy) -> array or tuple``, which reads ``self.saved`` and returns one gradient per input, or None.
 
-    ``self.needs`` says which inputs want a gradient, so that backward can leave out expensive ones.
+    ``self.needs`` says which inputs require a gradient, so that ``backward`` can skip expensive ones.
 
     Attributes
     ----------
     formula : str
         The operation in one line (a class attribute).
     name : str
-        The layer that ran it, or the operation's own name.
+        The name of the layer that ran it, else the name of the class.
     inputs : tuple of Tensor
         Empty under ``no_grad`` and after ``backward()``.
     saved : tuple
@@ -260,17 +260,16 @@ class Function(Described):
     parameters : dict
         The hyper-parameters of this call.
     seconds : float
-        What the forward pass took.
+        The time of the forward pass.
     saved_bytes, macs, flops : int
-        Memory held for the backward pass; multiply-adds, and floating-point operations (two a multiply-add) of the
-        forward pass.
+        Memory held for the backward pass; the forward pass's multiply-adds and operations (two per multiply-add).
     """
 
     formula = ""
-    located_by: int | None = 1  # how many of the leading inputs say where the output lies; None: all that have its size
-    pointwise = False  # the output's shape is the inputs' broadcast shape, and each cell comes from those at its place
-    keeps_place = False  # each output cell lies where its input cell does, though the operation is not pointwise
-    # a node called by hand, forward() then backward(), saves everything and wants every gradient
+    located_by: int | None = 1  # how many leading inputs give the output its position; None: all inputs of its h and w
+    pointwise = False  # the inputs are broadcast, and each output cell depends only on the input cells at its index
+    keeps_place = False  # each output cell has the position of the input cell at its index; the values may mix channels
+    # defaults for a direct call of forward() and backward(), without tensors: save everything, compute every gradient
     inputs: tuple[Tensor, ...] = ()
     _saved: tuple | None = ()
     recording, needs, name, _marks, _frozen = True, (True,) * 16, "", (), None
@@ -281,7 +280,7 @@ class Function(Described):
 
     @classmethod
     def make(cls, **parameters: Any) -> Self:
-        """A node of this class, or of the class that overrides it, whose output then lies where this class's would."""
+        """A node of this class or of its override; an override without ``locate`` gets this class's positions."""
         chosen = registry.overridden(cls.__name__, cls)
         node = chosen(**parameters)
         if chosen is not cls and chosen.locate is Function.locate:
@@ -298,18 +297,16 @@ class Function(Described):
         raise TypeError(f"{type(self).__name__} must define forward(*arrays) -> array")
 
     def backward(self, gy: Array) -> Gradients:
-        """The inputs' gradients, given the output's."""
+        """The gradients of the inputs, given the gradient `gy` of the output."""
         raise TypeError(f"{type(self).__name__} must define backward(gy) -> array or tuple of arrays")
 
     def infer(self, *shapes: Any) -> Shape | None:
-        """The output's shape, where it can be told without arithmetic; None: let forward tell."""
+        """The output's shape, if it follows from the inputs' shapes; None if ``forward`` must run to find it."""
         return broadcast_shape(shapes) if self.pointwise else None
 
     def locate(self, axis: int, *maps: Any) -> AxisMap | None:
-        """Where the output lies along `axis` (0: h, 1: w), given where the inputs lie; None: it has no place.
-
-        An operation that is neither pointwise nor keeps the place must say it.
-        """
+        """The output's map along `axis` (0: h, 1: w), given the inputs' maps; None: the output has no position.  Define
+        it for an operation that is neither ``pointwise`` nor ``keeps_place``."""
         if not (self.pointwise or self.keeps_place):
             return None
         place = maps[0]
@@ -318,11 +315,11 @@ class Function(Described):
         return place
 
     def count_macs(self, out_shape: Shape, *in_shapes: Any) -> int:
-        """Multiply-adds of one forward pass: those of convolutions and matrix products."""
+        """The multiply-adds of one forward pass; only convolutions and matrix products have any."""
         return 0
 
     def count(self, out_shape: Shape, *in_shapes: Any) -> int:
-        """Floating-point operations of one forward pass besides its multiply-adds; here one an output element."""
+        """Floating-point operations of one forward pass besides multiply-adds; by default one per output element."""
         return prod(out_shape)
 
     def __call__(self, *operands: Operand) -> Tensor:
@@ -338,9 +335,9 @@ class Function(Described):
         self.in_shapes, self.out_shape = [a.shape for a in arrays], out.shape
         out.name, out._where = self.name, places.of_output(self, inputs, out)
         self.seconds = perf_counter() - start
-        for told, _ in _watchers.get():
-            if told:
-                told(self, inputs, out)
+        for watcher, _ in _watchers.get():
+            if watcher:
+                watcher(self, inputs, out)
         if self.recording:
             out.data, self._frozen = frozen.freeze(out.data, arrays)
             self._marks = frozen.checksums(self._saved, [x.data for x in inputs if not frozen.is_frozen(x)])
@@ -348,11 +345,11 @@ class Function(Described):
             out.creator, out.requires_grad = self, True
         else:
             self.inputs, self._saved = (), ()
-            self.recording, self.needs = Function.recording, Function.needs  # as before the call, for use by hand
+            self.recording, self.needs = Function.recording, Function.needs  # the defaults for direct calls
         return out
 
     def save(self, *arrays: Any) -> None:
-        """Keep what ``backward`` will need (arrays, or plain values) until it has run."""
+        """Keep what ``backward`` needs (arrays or plain values) until it has run."""
         if self.recording:
             self._saved = arrays
 
@@ -360,13 +357,13 @@ class Function(Described):
     def saved(self) -> tuple[Any, ...]:
         if self._saved is None:
             raise RuntimeError(
-                f"what {self.name} saved was freed by backward(): a graph can be walked once; run forward again"
+                f"what {self.name} saved was freed by backward(): one graph allows one backward(); run forward again"
             )
         return self._saved
 
     def gradients(self, gy: Array) -> list[Array | None]:
-        """``backward(gy)``, checked: one gradient an input, each of its input's shape."""
-        frozen.thaw(self._frozen)  # all that use the output have their gradients: backward may write into it
+        """Run ``backward(gy)`` and check that it returns one gradient per input, each of its input's shape."""
+        frozen.thaw(self._frozen)  # the nodes that use the output are done, so backward may write into it
         if frozen.changed(self.saved, self._marks):
             raise RuntimeError(
                 f"an array that {self.name} saved was changed in place between forward and backward: "
@@ -384,22 +381,22 @@ class Function(Described):
         return [_narrowed(gx, x.dtype) for x, gx in zip(self.inputs, gxs)]
 
     def __del__(self):
-        frozen.thaw(self._frozen)  # nobody can ask for its gradient any more
+        frozen.thaw(self._frozen)  # without this node, no gradient can use the array any more
 
     def free(self) -> None:
-        """Drop the saved arrays and the links to the inputs; name, parameters and sizes stay."""
+        """Drop the saved arrays and the inputs; the name, parameters and sizes stay."""
         self._saved, self.inputs = None, ()
 
 
 def _as_tensors(inputs):
-    """Tensors of `inputs`; numbers, lists and integer arrays take the library and dtype of the first tensor."""
+    """Make tensors of `inputs`; numbers, lists and integer arrays take the library and dtype of the first tensor."""
     tensors = [x.data for x in inputs if isinstance(x, Tensor)]
     like = next((a for a in (*tensors, *inputs) if backend.is_array(a)), None)
     return tuple(x if isinstance(x, Tensor) else _constant(_like(x, like), bool(tensors)) for x in inputs)
 
 
 def _constant(value, beside_tensors):
-    """A tensor for a bare operand; beside tensors it is a constant, and no picture to measure positions on."""
+    """A tensor for an operand that is not a tensor; beside tensors it is a constant and no root for positions."""
     out = Tensor(value)
     if beside_tensors:
         out._where = {}
@@ -416,5 +413,5 @@ def _like(value, array):
 
 
 def _narrowed(gx, dtype):
-    """A float64 operand beside a float32 one must not leave it a float64 gradient."""
+    """`gx` in the dtype of its input if that is narrower: beside a float64 operand, a float32 input gets float64."""
     return gx.astype(dtype) if gx is not None and gx.dtype.itemsize > dtype.itemsize else gx

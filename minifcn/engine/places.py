@@ -1,15 +1,17 @@
-"""Where the output of an operation lies on each image that it was computed from."""
+"""The position of an operation's output on each image that it was computed from."""
 
 from .axis_maps import blamed, called, nowhere
 
 
 def of_output(node, inputs, out):
-    """``{root: (map along h, map along w)}``; a root that the output depends on has an entry, even without a place.
+    """``{root: (map along h, map along w)}`` for every root that the output depends on.
+
+    If the output has no position on a root, both maps say why.
 
     Parameters
     ----------
     node : Function
-        The operation: its ``located_by`` and ``locate`` say where its output lies.
+        The operation; its ``located_by`` and ``locate`` determine the output's position.
     inputs : tuple of Tensor
     out : Tensor
     """
@@ -19,7 +21,7 @@ def of_output(node, inputs, out):
     leading = [x for x in leading if x.ndim == 4]
     others = [x for x in inputs if not any(x is p for p in leading)]
     roots = [root for x in leading for root in x.where]
-    roots += [root for x in others for root in x.where if root is not x._root]  # a weight is a leaf, and no image
+    roots += [root for x in others for root in x.where if root is not x._root]  # a weight is its own root, but no image
     placed = leading if out.ndim == 4 else []
     return {root: _on(root, node, placed, others) for root in dict.fromkeys(roots)}
 
@@ -29,10 +31,10 @@ def _on(root, node, placed, others):
     paths = [(called(x), x.where[root]) for x in placed if root in x.where]
     place = [node.locate(axis, *(m[axis] for _, m in paths)) if paths else None for axis in (0, 1)]
     if None in place:
-        why = f"{node.name} ({type(node).__name__}) does not keep rows and columns in their places"
+        why = f"{node.name} ({type(node).__name__}) does not keep rows and columns in place"
         return (nowhere(f"{why}: its output has no position on {root}"),) * 2
     for x in others:
         if root in x.where and root is not x._root:
-            why = f"a cell of {node.name} depends on all of {root}, by way of {called(x)}"
+            why = f"a cell of {node.name} depends on all of {root}, through {called(x)}"
             place = [m.seeing_everything(why) for m in place]
     return tuple(blamed(m, axis, paths, node.name, root) for axis, m in enumerate(place))

@@ -1,6 +1,6 @@
 """Optimisers and learning-rate schedules.
 
-How fast each parameter learns is data on the parameter: its ``lr_mult`` and ``decay_mult``.
+Each parameter has two factors of its own: ``lr_mult`` on the learning rate, and ``decay_mult`` on the weight decay.
 """
 
 from collections.abc import Callable, Iterable
@@ -22,27 +22,30 @@ __all__ = [
 
 
 class Optimizer:
-    """What optimisers share: parameters, a learning rate that may be changed at any time, state that can be saved.
+    """The base class of optimisers: it has the parameters, a learning rate, and a state that can be saved.
+
+    The attribute ``lr`` may be changed at any time.
 
     Parameters
     ----------
     params : iterable of Parameter
-        Frozen ones are left out.
+        Frozen parameters are ignored.
     lr : float
+        The learning rate.
     weight_decay : float
-        λ of the penalty λ/2·‖w‖², times each parameter's ``decay_mult``.
+        λ in the penalty λ/2·‖w‖², multiplied by each parameter's ``decay_mult``.
 
     Raises
     ------
     TypeError
-        If `params` is something else: a module, one tensor, pairs of names and parameters.
+        If `params` is a module, a single tensor, or pairs of names and parameters.
     ValueError
-        If there is nothing to learn, or something that was computed, or a parameter twice; for a rate or a decay that
-        is negative or not finite.
+        If no parameter requires a gradient, a tensor in `params` is not a leaf, a parameter occurs twice, or `lr` or
+        `weight_decay` is negative or not finite.
     """
 
-    scales_with_gradient = True  # whether a gradient twice as large makes a step twice as large
-    memory: float = 1.0  # how many steps' worth of a constant gradient a step adds up
+    scales_with_gradient = True  # whether a step is proportional to the gradient
+    memory: float = 1.0  # the factor by which momentum enlarges the steps for a constant gradient
 
     def __init__(self, params: Iterable[Tensor], lr: float, weight_decay: float = 0.0) -> None:
         self.params = [p for p in parameter_list(params) if p.requires_grad]
@@ -54,20 +57,21 @@ class Optimizer:
         self.state = [self.start(p) for p in self.params]
 
     def start(self, p: Tensor) -> dict[str, Any]:
-        """The state of one parameter, {name: array of its shape, all zero, or an int}."""
+        """The initial state of parameter `p`: {name: an array of zeros of its shape, or an int}."""
         return {}
 
     def update(self, w: Array, g: Array, state: dict[str, Any], rate: float, decay: float) -> None:
-        """Change arrays in place: weights w, given their gradient g, rate = lr·lr_mult and decay = λ·decay_mult."""
+        """Update the weights w and the state in place; g is the gradient, rate lr·lr_mult, decay λ·decay_mult."""
         raise TypeError(f"{type(self).__name__} must define update(w, g, state, rate, decay)")
 
     def step(self, scale: float = 1.0) -> None:
-        """One update of every parameter that has a gradient, and the gradients are cleared.
+        """Update every parameter that has a gradient, and clear the gradients.
 
         Parameters
         ----------
         scale : float
-            Factor on the gradients: 1/k after accumulating k *means*; 1 for sums, which add exactly.
+            A factor on the gradients.  After accumulating the gradients of k batches: 1 if the loss is a sum, 1/k if it
+            is a mean.
         """
         self.steps += 1
         with no_grad():
@@ -76,9 +80,8 @@ class Optimizer:
                     continue
                 if p.grad.shape != p.shape:
                     raise ValueError(f"a parameter of shape {p.shape} has a gradient of shape {p.grad.shape}")
-                backend.of(
-                    p.data, p.grad, *(v for v in state.values() if not isinstance(v, int))
-                )  # made before model.to(device), the buffers stay behind
+                # raises if model.to(device) came after the optimiser was made: its state is still on the old device
+                backend.of(p.data, p.grad, *(v for v in state.values() if not isinstance(v, int)))
                 rate, decay = self.lr * multiplier(p, "lr_mult"), self.weight_decay * multiplier(p, "decay_mult")
                 self.update(p.data, p.grad if scale == 1 else p.grad * scale, state, rate, decay)
                 p.grad = None
@@ -89,7 +92,7 @@ class Optimizer:
             p.grad = None
 
     def state_dict(self) -> dict[str, Array]:
-        """{"3.velocity": array}: the state by position of its parameter; an int as an array (1,)."""
+        """The state as {"3.velocity": array}, where 3 is the index of the parameter; an int becomes an array (1,)."""
         return {
             f"{i}.{name}": np.array([value]) if isinstance(value, int) else value
             for i, state in enumerate(self.state)
@@ -99,12 +102,12 @@ class Optimizer:
     def load_state_dict(self, arrays: dict[str, Array], steps: int) -> None:
         """Continue from a saved state.  Raises ValueError if it belongs to other parameters.
 
-        Checkpoints of older versions have no number of steps for each parameter: it was `steps` for all.
+        Checkpoints of older versions lack the number of steps of each parameter; then `steps` is used for all.
         """
-        own = self.state_dict()
+        current = self.state_dict()
         counts = {f"{i}.{k}" for i, state in enumerate(self.state) for k, v in state.items() if isinstance(v, int)}
         arrays = dict.fromkeys(counts, np.array([steps])) | arrays
-        if own.keys() != arrays.keys() or any(own[k].shape != arrays[k].shape for k in own):
+        if current.keys() != arrays.keys() or any(current[k].shape != arrays[k].shape for k in current):
             raise ValueError("the saved optimiser state belongs to other parameters or another optimiser")
         for i, state in enumerate(self.state):
             for name, value in state.items():
@@ -117,19 +120,20 @@ class Optimizer:
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent with momentum, in Caffe's or in PyTorch's form.
+    """Stochastic gradient descent with momentum, in Caffe's form or in PyTorch's.
 
     With ``g ← g + λ·decay_mult·w``::
 
         caffe    V ← μV + lr·lr_mult·g      w ← w − V
         torch    V ← μV + g                 w ← w − lr·lr_mult·V
 
-    The two are the same while lr stays; when it drops, Caffe's V still carries the old one (reference code, §4.3).
+    Both give the same steps while lr is constant.  When lr drops, Caffe's V still contains steps of the old lr.  The
+    paper (§4.3) used Caffe.
 
     Parameters
     ----------
     params, lr, weight_decay
-        As :class:`Optimizer` takes them.
+        See :class:`Optimizer`.
     momentum : float
         μ.
     form : {"caffe", "torch"}
@@ -152,12 +156,12 @@ class SGD(Optimizer):
 
     @property
     def memory(self) -> float:  # type: ignore[override]
-        """1/(1 − μ): how many steps' worth of gradient momentum adds up."""
+        """1/(1 − μ), the factor by which momentum enlarges the step for a constant gradient."""
         return 1 / (1 - self.momentum)
 
 
 class Adam(Optimizer):
-    """Adam (Kingma & Ba 2015) with decoupled weight decay (AdamW: the decay does not pass through the moments).
+    """Adam (Kingma & Ba 2015) with decoupled weight decay (AdamW: the decay does not enter the moments).
 
     ``m ← β₁m + (1 − β₁)g,  v ← β₂v + (1 − β₂)g²,  w ← w − lr·lr_mult·(m̂/(√v̂ + ε) + λ·decay_mult·w)``
     with ``m̂ = m/(1 − β₁ᵗ)``, ``v̂ = v/(1 − β₂ᵗ)``, where t counts the steps in which this parameter had a gradient.
@@ -165,7 +169,7 @@ class Adam(Optimizer):
     Parameters
     ----------
     params, lr, weight_decay
-        As :class:`Optimizer` takes them.
+        See :class:`Optimizer`.
     betas : (float, float)
         β₁ and β₂.
     eps : float
@@ -193,7 +197,7 @@ class Adam(Optimizer):
 
 
 def parameter_list(params: Iterable[Tensor]) -> list[Tensor]:
-    """The parameters as a list, if that is what they are: see :class:`Optimizer`."""
+    """The parameters as a list; TypeError or ValueError as for :class:`Optimizer`."""
     if isinstance(params, Tensor) or hasattr(params, "parameters"):
         what = "one tensor: give a list of parameters, [p]"
         if hasattr(params, "parameters"):
@@ -211,8 +215,8 @@ def parameter_list(params: Iterable[Tensor]) -> list[Tensor]:
             raise TypeError(f"params[{i}] is a {type(p).__name__}, not a parameter")
         if p.creator is not None:
             raise ValueError(
-                f"params[{i}] was computed (by {type(p.creator).__name__}): a step would not reach what it was "
-                "computed from; give that"
+                f"params[{i}] was computed (by {type(p.creator).__name__}), and a step would not change the tensors it "
+                "was computed from: give those instead"
             )
         if id(p) in seen:
             raise ValueError(f"params[{i}] is params[{seen[id(p)]}] again: give each parameter once")
@@ -223,15 +227,15 @@ def parameter_list(params: Iterable[Tensor]) -> list[Tensor]:
 def require_learnable(model: Any, optimizer: Optimizer) -> None:
     """Raise an error if the steps of an optimiser would not change a model."""
     if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"the optimiser is {optimizer!r}: give one that was made, mf.optim.SGD(model.parameters(), lr)")
-    own = {id(p) for p in model.parameters()}
-    learned = [p for p in optimizer.params if id(p) in own]
+        raise TypeError(f"the optimiser is {optimizer!r}: give an instance, say mf.optim.SGD(model.parameters(), lr)")
+    of_model = {id(p) for p in model.parameters()}
+    learned = [p for p in optimizer.params if id(p) in of_model]
     if not learned:
         raise ValueError("the optimiser has none of this model's parameters: make one from model.parameters()")
     if not any(p.requires_grad for p in learned):
         raise ValueError("all parameters of the optimiser are frozen: there is nothing to learn")
     if not (Tensor([0.0], requires_grad=True) + 1).requires_grad:
-        raise RuntimeError("fit inside no_grad cannot learn: nothing is remembered for a backward pass there")
+        raise RuntimeError("fit inside no_grad cannot learn, because no operation is recorded: call it outside")
 
 
 def require_range(name: str, value: float, below: float = np.inf) -> None:
@@ -247,31 +251,31 @@ def multiplier(p: Tensor, name: str) -> float:
 
 
 def constant(progress: float) -> float:
-    """lr stays (the reference code's ``lr_policy: fixed``)."""
+    """A constant lr (the reference code's ``lr_policy: fixed``)."""
     return 1.0
 
 
 def step_down(progress: float) -> float:
-    """lr / 10 at two thirds and again at eight ninths of the run."""
+    """lr divided by 10 at two thirds of the run, and again at eight ninths."""
     return 1.0 if progress < 2 / 3 else 0.1 if progress < 8 / 9 else 0.01
 
 
 def poly(progress: float) -> float:
     """lr · (1 − t/T)^0.9, the usual schedule for segmentation."""
-    return max(1 - progress, 0) ** 0.9  # of a negative number it would be complex
+    return max(1 - progress, 0) ** 0.9  # the power of a negative number would be complex
 
 
-MEAN_RATE = 0.007  # of SGD with momentum 0.9 and a mean over pixels: default rates are derived from it
+MEAN_RATE = 0.007  # learning rate of SGD with momentum 0.9 for a mean over pixels; default rates are derived from it
 
 SCHEDULES: dict[str, Callable[[float], float]] = {"constant": constant, "step": step_down, "poly": poly}
-"""Factors on the learning rate as functions of progress, the share of all steps that is done (0 … 1)."""
+"""Factors on the learning rate, as functions of progress: the fraction of all steps that is done (0 … 1)."""
 
 
 def reduction_factor(reduction: str, labelled: int, batch_size: int) -> float:
-    """What a reduction of the loss multiplies the mean over labelled pixels by.
+    """The loss with `reduction`, divided by the mean loss over labelled pixels.
 
-    N, the labelled pixels of a batch, for "sum" (the paper's); those of one image, N/B, for "batch"; 1 for "valid" and
-    "mean".
+    It is N, the labelled pixels of a batch, for "sum" (the paper's); N/B, those of one image, for "batch"; 1 for
+    "valid" and "mean".
 
     Parameters
     ----------
@@ -286,15 +290,15 @@ def reduction_factor(reduction: str, labelled: int, batch_size: int) -> float:
 
 
 def step_factor(reduction: str, labelled: int, batch_size: int, accumulate: int = 1) -> float:
-    """:func:`reduction_factor` of the batches that make a step together: those of a sum add up, others are averaged."""
+    """:func:`reduction_factor` for a step on several batches, whose losses are added for "sum" and else averaged."""
     return reduction_factor(reduction, labelled, batch_size) * (accumulate if reduction == "sum" else 1)
 
 
 def effective_step(optimizer: Optimizer, reduction: str, pixels: int, batch_size: int) -> float:
     """How far a constant per-pixel gradient of 1 moves a weight per step, momentum included: lr · N / (1 − μ).
 
-    N is what the reduction multiplies a mean over pixels by: the labelled pixels of a batch for "sum" (the paper's
-    1e-10 · 187,500 / (1 − 0.99) = 1.9e-3), those of one image for "batch", 1 for "valid".
+    N is :func:`reduction_factor`: the labelled pixels of a batch for "sum" (the paper's 1e-10 · 187,500 / (1 − 0.99) =
+    1.9e-3), those of one image for "batch", 1 for "valid".
 
     Parameters
     ----------
@@ -309,12 +313,13 @@ def effective_step(optimizer: Optimizer, reduction: str, pixels: int, batch_size
 
 
 def convert_lr(lr: float, source: str, target: str, labelled: int, batch_size: int) -> float:
-    """The learning rate that makes the same SGD steps when the loss is reduced in another way.
+    """The learning rate that gives the same SGD steps with the reduction `target` as `lr` with `source`.
 
-    ``lr · factor(source) / factor(target)``: with N labelled pixels in a batch of B images,
-    ``lr_valid = N · lr_sum = N/B · lr_batch``.  The paper's 1e-10 of a summed loss is 1.9e-5 of a mean.
+    It is ``lr · factor(source) / factor(target)``.  With N labelled pixels in a batch of B images,
+    ``lr_valid = N · lr_sum = N/B · lr_batch``.  The paper's 1e-10 for a sum corresponds to 1.9e-5 for a mean.
 
-    Weight decay is not divided with the loss: lr · λ must stay too, so multiply λ by ``lr / convert_lr(lr, ...)``.
+    The weight decay λ does not change with the reduction, but lr · λ must stay the same: multiply λ by
+    ``lr / convert_lr(lr, ...)``.
 
     Parameters
     ----------
@@ -322,7 +327,8 @@ def convert_lr(lr: float, source: str, target: str, labelled: int, batch_size: i
     source, target : {"sum", "valid", "batch"}
         See :func:`minifcn.ops.cross_entropy`.
     labelled : int
-        Labelled pixels of a batch, N.  Where it varies no one rate will do: a mean weighs a pixel more the fewer.
+        Labelled pixels of a batch, N.  If N varies between batches, no single rate gives the same steps: in a mean, a
+        pixel counts more if N is smaller.
     batch_size : int
         Images of a batch, B.
     """
@@ -331,11 +337,12 @@ def convert_lr(lr: float, source: str, target: str, labelled: int, batch_size: i
 
 
 def equivalent_momentum(momentum: float, batch_size: int, target_batch_size: int) -> float:
-    """The momentum with which batches of another size remember as long: ``p' = p^(k'/k)``.
+    """The momentum for which past images keep their influence with another batch size: ``p' = p^(k'/k)``.
 
-    In a step on batches of k the j-th most recent image has the coefficient ``p^⌊j/k⌋``; but for the ⌊·⌋ it is the same
-    where ``p^(1/k) = p'^(1/k')``: 0.9 with 20 images is 0.99475 with one, the "heavy" learning of the journal version
-    (§6.2).  No exact equivalence: the weights move in between, and smaller batches take more steps on the same images.
+    With batches of k images, a step gives the j-th most recent image the coefficient ``p^⌊j/k⌋``.  Without the ⌊·⌋, the
+    coefficients are the same if ``p^(1/k) = p'^(1/k')``: 0.9 with 20 images corresponds to 0.99475 with one, the
+    "heavy" learning of the journal version (§6.2).  The equivalence is not exact: smaller batches take more steps on
+    the same images, and the weights change in between.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""Operations on tensors: one Function each, the formula in its docstring, forward beside backward.
+"""Operations on tensors.  Each is one Function, with its formula, its forward and its backward.
 
-This page gathers them and attaches the operators (``a + b``, ``x[...]``, ``x.sum()``) to Tensor.
+This module collects them and gives Tensor its operators and methods (``a + b``, ``x[...]``, ``x.sum()``).
 """
 
 from ..engine.core import Tensor

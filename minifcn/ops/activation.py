@@ -1,4 +1,4 @@
-"""Nonlinearities: one number in, one number out (softmax: one channel vector in, one out); and dropout."""
+"""Nonlinearities of single numbers (for softmax: of vectors along an axis), and dropout."""
 
 from .. import kernels as K
 from ..arrays import backend, parallel
@@ -12,7 +12,7 @@ class ReLU(Elementwise):
 
     def forward(self, x):
         y = K.relu(x)
-        self.save(y)  # the next layer saves the same array: nothing more is held
+        self.save(y)  # the next layer saves the same array, so this needs no additional memory
         return y
 
     def backward(self, gy):
@@ -32,7 +32,7 @@ class PReLU(Elementwise):
         x, a = self.saved
         xp, positive = backend.of(x), x > 0
         gx = gy * xp.where(positive, a.dtype.type(1), a)
-        # chosen, not multiplied by 0: x may be infinite where it is positive
+        # where(), not a multiplication by 0, because x may be infinite and ∞ · 0 is NaN
         ga = unbroadcast(gy * xp.where(positive, x.dtype.type(0), x), a.shape) if self.needs[1] else None
         return gx, ga
 
@@ -53,7 +53,7 @@ class Sigmoid(Elementwise):
 
 
 class OverAxis(Function):
-    """An operation in which every element of one axis takes part in all others of it."""
+    """An operation in which each output depends on all elements along one axis."""
 
     def __init__(self, axis=1):
         self.axis = axis
@@ -62,12 +62,12 @@ class OverAxis(Function):
         return shape
 
     def _shifted(self, x):
-        """x less its maximum, so that no exponential overflows; of nothing, nothing."""
+        """`x` minus its maximum along the axis, so that no exponential overflows; an empty `x` stays empty."""
         x = wide(x)
         return x - x.max(axis=self.axis, keepdims=True) if x.size else x.copy()
 
     def locate(self, axis, place):
-        return None if axis + 2 == self.axis % 4 else place  # over h or w a cell sees the whole line
+        return None if axis + 2 == self.axis % 4 else place  # along h or w, a cell depends on its whole column or row
 
 
 class Softmax(OverAxis):
@@ -106,7 +106,7 @@ class Dropout(Function):
 
     def __init__(self, p=0.5):
         if not 0 <= p < 1:
-            raise ValueError(f"dropout probability must be in [0, 1), got {p}")
+            raise ValueError(f"the dropout probability is {p}: it must be at least 0 and below 1")
         self.p = p
 
     def infer(self, shape):
@@ -130,27 +130,27 @@ def relu(x: Operand) -> Tensor:
 
 
 def leaky_relu(x: Operand, slope: float = 0.01) -> Tensor:
-    """x where positive, else slope · x."""
+    """x where x is positive, else slope · x."""
     return PReLU.apply(x, slope)
 
 
 def prelu(x: Operand, a: Operand) -> Tensor:
-    """x where positive, else a · x, with a learned `a` that broadcasts to x: for one per channel, (C, 1, 1)."""
+    """x where x is positive, else a · x.  `a` is learned and broadcasts to x; (C, 1, 1) gives one per channel."""
     return PReLU.apply(x, a)
 
 
 def sigmoid(x: Operand) -> Tensor:
-    """1 / (1 + e^−x), without overflow."""
+    """1 / (1 + e^−x), computed without overflow."""
     return Sigmoid.apply(x)
 
 
 def softmax(x: Operand, axis: int = 1) -> Tensor:
-    """Probabilities over `axis` (the channels), shifted by the maximum so that nothing overflows."""
+    """Probabilities along `axis` (the channels), computed without overflow."""
     return Softmax.apply(x, axis=axis)
 
 
 def log_softmax(x: Operand, axis: int = 1) -> Tensor:
-    """The logarithm of :func:`softmax`, computed stably."""
+    """The logarithm of :func:`softmax`, computed without overflow."""
     return LogSoftmax.apply(x, axis=axis)
 
 

@@ -10,7 +10,7 @@ from ..kernels.textbook import total
 
 
 def unbroadcast(g, shape):
-    """The adjoint of broadcasting `shape` to g's: the sum over every axis along which one value was repeated."""
+    """The adjoint of broadcasting from `shape` to ``g.shape``: the sum over every axis that was added or repeated."""
     if g.shape == shape:
         return g
     g = total(g, tuple(range(g.ndim - len(shape))))
@@ -19,7 +19,7 @@ def unbroadcast(g, shape):
 
 
 class Elementwise(Function):
-    """An operation on each element, its operands broadcast to one shape."""
+    """An operation on each element, after its operands are broadcast to one shape."""
 
     pointwise = True
     located_by: int | None = None
@@ -98,11 +98,11 @@ class Pow(Elementwise):
         xp = backend.of(a)
         ga = gb = None
         if self.needs[0]:
-            flat = b == 0  # x⁰ has slope 0, at 0 and at infinity too
+            flat = b == 0  # x⁰ is constant, so its slope is 0, also at x = 0 and at infinity; b·x^(b−1) gives NaN there
             ga = unbroadcast(gy * b * xp.where(flat, 1, a) ** xp.where(flat, 1, b - 1), a.shape)
         if self.needs[1]:
-            flat = (a == 0) & (b >= 0)  # 0^b is 0 on both sides of b, but for 0⁰; and 0 · log 0 is 0
-            log = xp.log(xp.where(flat, 1, a))  # NaN where a < 0: there a^b is defined for whole b alone
+            flat = (a == 0) & (b >= 0)  # 0^b is 0 for every b > 0, so its slope in b is 0, but 0 · log 0 would be NaN
+            log = xp.log(xp.where(flat, 1, a))  # NaN where a < 0, because a^b is defined there only for integers b
             gb = unbroadcast(gy * a**b * log, b.shape)
         return ga, gb
 
@@ -133,7 +133,7 @@ class Log(Elementwise):
 
 
 class Reduction(Function):
-    """A reduction over some axes; what remains keeps its place in the image if h and w are not among them."""
+    """A reduction over some axes; the output keeps its position on the image if h and w are not among them."""
 
     def __init__(self, axis=None, keepdims=False):
         self.axis, self.keepdims = axis, keepdims
@@ -148,7 +148,7 @@ class Reduction(Function):
         return tuple(kept)
 
     def expand(self, g, shape):
-        """g with the reduced axes back, as length 1."""
+        """`g` with the reduced axes restored, each of length 1."""
         axes = self.axes(len(shape))
         return g.reshape([1 if i in axes else n for i, n in enumerate(shape)])
 
@@ -207,7 +207,9 @@ class Max(Reduction):
 
     def backward(self, gy):
         x, y = self.saved
-        largest = (x == self.expand(y, x.shape)) | (x != x)  # a NaN is the maximum of what it is among
+        largest = (x == self.expand(y, x.shape)) | (
+            x != x
+        )  # x != x: if an element is NaN, the maximum is NaN, and NaNs get the gradient
         share = gy / largest.sum(axis=self.axis, keepdims=self.keepdims)
         return backend.of(gy).where(largest, self.expand(share.astype(gy.dtype), x.shape), gy.dtype.type(0))
 
@@ -273,7 +275,7 @@ def neg(x: Operand) -> Tensor:
 
 
 def pow(a: Operand, b: Operand) -> Tensor:
-    """a^b, elementwise; the gradient with respect to a tensor exponent needs a ≥ 0, and is NaN elsewhere."""
+    """a^b, elementwise; the gradient with respect to b is NaN where a < 0."""
     return Pow.apply(a, b)
 
 
@@ -313,6 +315,6 @@ def min(x: Operand, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 
 def matmul(a: Operand, b: Operand) -> Tensor:
-    """The matrix product over the last two axes, leading axes broadcast; a vector on the left is a row, on the right a
-    column, and its axis is gone in the result."""
+    """The matrix product over the last two axes; the leading axes are broadcast.  A vector on the left is a row, one on
+    the right a column; the result does not have the vector's axis."""
     return MatMul.apply(a, b)

@@ -1,9 +1,9 @@
-"""Convolution and transposed convolution: three mutually adjoint kernels serve both.
+"""Convolution and transposed convolution, computed by the same three kernels, which are adjoint to each other.
 
-With A: x ↦ y a convolution with kernel w, ``conv2d_grad_input`` is its adjoint Aᵀ in x and ``conv2d_grad_weight`` its
-adjoint in w.  The transposed convolution's forward *is* Aᵀ (§3.3: "backwards convolution"), so its gradient in x is A
-itself, and its gradient in w is the same third kernel with the roles of x and gy exchanged.  im2col and col2im, the
-pair the textbook convolution is built from, are adjoint operations of their own.
+Let A: x ↦ y be the convolution with kernel w.  ``conv2d_grad_input`` is its adjoint Aᵀ in x, and ``conv2d_grad_weight``
+its adjoint in w.  The forward pass of the transposed convolution is Aᵀ (§3.3: "backwards convolution").  So its
+gradient in x is A, and its gradient in w is ``conv2d_grad_weight`` with x and gy exchanged.  The textbook convolution
+is built from im2col and col2im; these are operations, too, and adjoint to each other.
 """
 
 from math import prod
@@ -16,7 +16,7 @@ from ..kernels.shapes import conv_sizes, deconv_size, pair, require_maps
 
 
 class Convolution(Function):
-    """What the two directions share: A's hyper-parameters, the bias, and that a weight pairs every term."""
+    """The base class of both convolutions: the hyper-parameters of A, the bias and the operation count."""
 
     def _set(self, stride, padding, dilation, groups):
         self.stride, self.padding = pair(stride, 1, "stride"), pair(padding, 0, "padding")
@@ -27,7 +27,7 @@ class Convolution(Function):
         return self.stride, self.padding, self.dilation, self.groups
 
     def _finish(self, y, x, w, b):
-        """Save the operands, add the bias."""
+        """Save the operands, and return `y` plus the bias."""
         self.save(x, w)
         self.biased = b is not None
         if not self.biased or K.is_shapes_only():
@@ -86,7 +86,7 @@ class ConvTranspose2d(Convolution):
         y_shape = (len(x), outputs, *(deconv_size(*s) for s in sizes))
         more = [(0, 0), (0, 0), *((0, p // s) for p, s in zip(self.output_padding, self.stride))]
         if any(map(any, more)) and not K.is_shapes_only():
-            x = backend.of(x).pad(x, more)  # A maps an output this large to more cells than x has: the others are 0
+            x = backend.of(x).pad(x, more)  # A maps y to more cells than x has; the additional cells are 0
         return self._finish(K.conv2d_grad_input(x, w, y_shape, *self._where), x, w, b)
 
     def backward(self, gy):
@@ -133,7 +133,8 @@ class Col2im(Function):
         windows = prod(conv_sizes(x_shape, self.kernel_size, self.stride, self.padding, self.dilation))
         if cols.shape[1] % taps or cols.shape[2] != windows:
             raise ValueError(
-                f"columns of shape {cols.shape} do not belong to {windows} windows of {self.kernel_size} on {self.size}"
+                f"columns of shape {cols.shape} do not fit {windows} windows of {self.kernel_size} on {self.size}: "
+                f"give (N, C·{taps}, {windows})"
             )
         return K.col2im(cols, x_shape, self.kernel_size, self.stride, self.padding, self.dilation)
 
@@ -144,8 +145,8 @@ class Col2im(Function):
 def _check_channels(op, x, w, given, expected, outputs, groups, b):
     if groups < 1 or given != expected or given % groups or outputs % groups:
         raise ValueError(
-            f"{op}: x has {given} channels, w of shape {w.shape} with groups={groups} takes {expected} and gives "
-            f"{outputs}; groups must divide both"
+            f"{op}: x has {given} channels, and w of shape {w.shape} with groups={groups} takes {expected} and gives "
+            f"{outputs}: x must have as many as w takes, and groups must divide both numbers"
         )
     if b is not None and b.shape != (outputs,):
         raise ValueError(f"{op}: the bias has shape {b.shape}, expected ({outputs},)")
@@ -156,9 +157,9 @@ def conv2d(
     x: Operand, w: Operand, b: Operand | None = None, stride: Pair = 1, padding: Pair = 0, dilation: Pair = 1,
     groups: int = 1,
 ) -> Tensor:  # fmt: skip
-    """Cross-correlation of x with w: eq. (1) of the paper with f a dot product.
+    """Cross-correlation of x with w: eq. (1) of the paper, where f is a dot product.
 
-    ``y[n,o,i,j] = b[o] + Σ_{c,u,v} w[o,c,u,v] · x[n, c, s·i − p + d·u, s·j − p + d·v]``, x being zero outside.
+    ``y[n,o,i,j] = b[o] + Σ_{c,u,v} w[o,c,u,v] · x[n, c, s·i − p + d·u, s·j − p + d·v]``, where x is zero outside.
 
     Parameters
     ----------
@@ -170,7 +171,7 @@ def conv2d(
         (O,).
     stride, padding, dilation : int or (h, w)
     groups : int
-        Channels are split into this many groups that do not mix (AlexNet's conv2, 4, 5: 2; depthwise: C).
+        The channels are split into this many groups that do not mix: 2 in AlexNet's conv2, 4 and 5; C for depthwise.
 
     Returns
     -------
@@ -207,14 +208,14 @@ def conv_transpose2d(
     x : Tensor
         (N, C, H, W).
     w : Tensor
-        (C, O/groups, kh, kw): the weight of the convolution A that leads back from y to x.
+        (C, O/groups, kh, kw): the weight of the convolution A, which maps y's shape to x's.
     b : Tensor, optional
         (O,).
     stride, padding, dilation : int or (h, w)
-        Those of A.
+        The parameters of A.
     output_padding : int or (h, w)
-        This many more rows and columns at the end: A maps several output sizes to one input size, and these choose
-        among them.  Smaller than the stride or the dilation.
+        The number of additional rows and columns at the end of y, smaller than the stride or the dilation.  A maps
+        several sizes of y to the same size of x; this chooses among them.
     groups : int
 
     Returns
@@ -229,7 +230,7 @@ def conv_transpose2d(
 
     Examples
     --------
-    A number becomes a copy of the kernel; copies add up where they overlap.
+    Each number becomes a scaled copy of the kernel; copies add up where they overlap.
 
     >>> import numpy as np, minifcn as mf
     >>> y = mf.ops.conv_transpose2d(np.array([[[[1.0, 10.0]]]]), np.array([[[[1.0, 2.0, 3.0]]]]), stride=(1, 2))
@@ -242,16 +243,16 @@ def conv_transpose2d(
 
 
 def im2col(x: Operand, kernel_size: Pair, stride: Pair = 1, padding: Pair = 0, dilation: Pair = 1) -> Tensor:
-    """Every window of x as a column: (N, C, H, W) -> (N, C·kh·kw, OH·OW).  Its gradient is :func:`col2im`."""
+    """Copy every window of x into a column: (N, C, H, W) -> (N, C·kh·kw, OH·OW).  Its gradient is :func:`col2im`."""
     return Im2col.apply(x, kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation)
 
 
 def col2im(
     cols: Operand, size: Pair, kernel_size: Pair, stride: Pair = 1, padding: Pair = 0, dilation: Pair = 1
 ) -> Tensor:
-    """Every column added where its window lay on an image of `size`: (N, C·kh·kw, OH·OW) -> (N, C, H, W).
+    """Add every column to the cells of its window on an image of `size`: (N, C·kh·kw, OH·OW) -> (N, C, H, W).
 
-    The adjoint of :func:`im2col`, not its inverse: cells that several windows share receive a sum.
+    This is the adjoint of :func:`im2col`, not its inverse: a cell of several windows gets the sum of its values.
 
     Parameters
     ----------
@@ -260,12 +261,12 @@ def col2im(
     size : (int, int)
         H and W of the image.
     kernel_size, stride, padding, dilation : int or (h, w)
-        Those of the windows.
+        The parameters of the windows.
 
     Raises
     ------
     ValueError
-        If there are not as many columns as windows.
+        If the number of columns is not the number of windows, or their length is no multiple of kh·kw.
     """
     parameters = dict(kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation)
     return Col2im.apply(cols, size=size, **parameters)

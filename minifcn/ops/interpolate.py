@@ -37,22 +37,22 @@ class Interpolate(Function):
 
 
 def _weighted(rows, x, columns):
-    """``rows @ x @ columns``, in which a weight of 0 leaves out what it meets, even an infinite number."""
+    """``rows @ x @ columns``, where an infinite or NaN value with a weight of 0 does not count (0 · ∞ would be NaN)."""
     xp = backend.of(x)
     finite = xp.isfinite(x)
     if finite.all():
         return K.matmul(K.matmul(rows, wide(x)), columns).astype(x.dtype, copy=False)
     y = K.matmul(K.matmul(rows, xp.where(finite, wide(x), 0)), columns).astype(x.dtype, copy=False)
-    looks = [(w > 0).astype(y.dtype) for w in (rows, columns)]
+    uses = [(w > 0).astype(y.dtype) for w in (rows, columns)]
     kinds = (x == xp.inf, x == -xp.inf, x != x)
-    up, down, unknown = (looks[0] @ kind.astype(y.dtype) @ looks[1] > 0 for kind in kinds)
+    up, down, unknown = (uses[0] @ kind.astype(y.dtype) @ uses[1] > 0 for kind in kinds)
     y[up], y[down] = xp.inf, -xp.inf
     y[unknown | (up & down)] = xp.nan
     return y
 
 
 def linear_weights(xp, n, m, dtype):
-    """The (m, n) matrix of linear interpolation from n cells to m, half-pixel centres, clamped at the border.
+    """The (m, n) matrix of linear interpolation from n cells to m, with half-pixel centres, clamped at the border.
 
     Output cell i has its centre at ``(i + ½)·n/m − ½`` of the input.
 
@@ -70,10 +70,10 @@ def linear_weights(xp, n, m, dtype):
 
 
 def interpolate(x: Operand, size: Pair) -> Tensor:
-    """Resize (N, C, H, W) to `size` (h, w) bilinearly: half-pixel centres, clamped at the border.
+    """Resize (N, C, H, W) to `size` (h, w) bilinearly, with half-pixel centres, clamped at the border.
 
-    Unlike a transposed convolution with a bilinear kernel, it does not fade to zero at the border; inside the two are
-    equal for whole factors (PyTorch's ``interpolate(mode="bilinear", align_corners=False)``).
+    It computes what PyTorch's ``interpolate(mode="bilinear", align_corners=False)`` does.  For integer factors it
+    equals a transposed convolution with a bilinear kernel, except at the border, where that fades to zero.
 
     Parameters
     ----------

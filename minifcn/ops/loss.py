@@ -1,4 +1,4 @@
-"""The paper's loss: multinomial logistic, summed over space, so that gradients of locations, images and ranks add."""
+"""The paper's loss: softmax cross-entropy, summed over locations, so that gradients of parts of a batch add up."""
 
 from math import prod
 from typing import Any
@@ -31,7 +31,7 @@ class CrossEntropy(Function):
         prob, dtype = self.saved
         if self.scale not in (None, 1):
             gy = gy * self.scale
-        # chosen, not multiplied by 0: at a void location gy may be infinite
+        # where(), not a multiplication by 0, because gy may be infinite at a void location and ∞ · 0 is NaN
         weights = self.weights * backend.of(prob).where(self.weights != 0, gy, gy.dtype.type(0))
         return K.softmax_loss_grad(prob, self.labels, weights).astype(dtype, copy=False)
 
@@ -45,25 +45,25 @@ def cross_entropy(
 ) -> Tensor:  # fmt: skip
     """Softmax cross-entropy at every location, reduced over space.
 
-    Per location ``ℓ' = −w_y · log(e^{s_y} / Σ_c e^{s_c})`` for its label y (§3.4); void or masked locations
-    contribute neither loss nor gradient.  Computed stably, in float32 at least.
+    A location with label y has the loss ``ℓ' = −w_y · log(e^{s_y} / Σ_c e^{s_c})`` (§3.4).  Void locations, and those
+    that `mask` excludes, have neither loss nor gradient.  It is computed without overflow, at least in float32.
 
     Parameters
     ----------
     scores : Tensor
         (N, C, H, W).
     labels : array
-        (N, H, W) of integers: a class 0 … C − 1, or `ignore_index` (void).  They may lie on the host beside scores on
-        a device; then they are checked there, and nothing waits for the device.
+        (N, H, W) of integers: a class 0 … C − 1, or `ignore_index` (void).  For scores on a device, labels on the host
+        are faster: they are checked on the host, without waiting for the device.
     weight : array, optional
         (C,) a weight for each class.  It scales loss and gradient; "valid" still divides by the number of locations.
     ignore_index : int
         The label that means void.
     mask : array of bool, optional
-        (N, H, W): which locations count (loss sampling, §3.4, is a random mask).
+        (N, H, W): which locations count.  A random mask samples the loss (§3.4).
     reduction : {"sum", "valid", "batch", "none"}
-        The paper's sum; the sum divided by the number of locations that count (0 with zero gradients if none does); the
-        sum divided by N; or the (N, H, W) map itself.
+        "sum": the paper's sum over locations; "valid": the sum divided by the number of locations that count (0 with
+        zero gradients if none does); "batch": the sum divided by N; "none": the (N, H, W) map.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def cross_entropy(
 
     Examples
     --------
-    Scores of zero say that all C classes are alike: log C a pixel, and nothing where the label is void.
+    With all scores 0, the C classes are equally likely, so a pixel's loss is log C; that of the void pixel is 0.
 
     >>> import math, numpy as np, minifcn as mf
     >>> labels = np.array([[[0, 20, 255]]])
@@ -93,36 +93,36 @@ def cross_entropy(
 
 
 class Targets:
-    """The labels of a batch, checked, beside its scores.
+    """The checked labels of a batch, in the memory (host or device) of its scores.
 
     Attributes
     ----------
     labels : array of int64
-        (N, H, W): a class 0 … C − 1 everywhere; 0 where nothing counts.
+        (N, H, W): a class 0 … C − 1; 0 at locations that do not count.
     counted : array of bool
-        (N, H, W): where a location is labelled and not masked.
+        (N, H, W): whether a location counts: it is not void, and the mask does not exclude it.
     weights : array
-        (N, H, W): the weight of each location's class; 0 where nothing counts.
+        (N, H, W): the weight of each location's class; 0 at locations that do not count.
     """
 
     def __init__(self, labels: Array, counted: Array, weights: Array, host: Array) -> None:
         self.labels, self.counted, self.weights, self._host = labels, counted, weights, host
 
     def divisor(self, reduction: str) -> int:
-        """What a sum over locations is divided by."""
+        """The number by which `reduction` divides the sum over locations."""
         if reduction == "valid":
             return max(int(self._host.sum()), 1)
         return {"sum": 1, "batch": max(len(self._host), 1)}[reduction]
 
     def one_hot(self, classes: int) -> Array:
-        """(N, C, H, W) of the weights' type: 1 for the class of each location that counts, else 0."""
+        """(N, C, H, W) in the dtype of `weights`: 1 for the class of each location that counts, else 0."""
         xp = backend.of(self.labels)
         is_class = xp.arange(classes)[:, None, None] == self.labels[:, None]
         return (is_class & self.counted[:, None]).astype(self.weights.dtype)
 
 
 def targets(scores: Any, labels: Any, weight: Any = None, ignore_index: int = 255, mask: Any = None) -> Targets:
-    """The :class:`Targets` of a loss; the parameters are those of :func:`cross_entropy`, and so are the errors."""
+    """The :class:`Targets` of a loss; parameters and errors are those of :func:`cross_entropy`."""
     array = scores.data if isinstance(scores, Tensor) else scores
     xp = backend.of(array)
     require_maps("a loss", array)
@@ -139,25 +139,25 @@ def targets(scores: Any, labels: Any, weight: Any = None, ignore_index: int = 25
         backend.of(labels, mask)
         host = host & (mask != 0)
     _require_classes(labels, ignore_index, classes)
-    safe = labels * host  # a void label must never be used as an index
+    safe = labels * host  # a void label (255) is no index into the classes
     safe, counted = backend.beside(safe, array).astype("int64"), backend.beside(host, array)
     dtype = xp.result_type(array.dtype, xp.float32)
     weights = counted.astype(dtype)
     if weight is not None:
         weight = xp.asarray(weight, dtype=dtype)
         if weight.shape != (classes,):
-            raise ValueError(f"class weights have shape {weight.shape}; {classes} classes take ({classes},)")
+            raise ValueError(f"class weights have shape {weight.shape}: for {classes} classes, give ({classes},)")
         weights = weights * weight[safe]
     return Targets(safe, counted, weights, host)
 
 
 def _given(name, values):
-    """The array of labels or of a mask: lists and tensors are taken, too."""
+    """The array of labels or of a mask, which may be given as an array, a list or a tensor."""
     values = values.data if isinstance(values, Tensor) else values
     if isinstance(values, list | tuple):
         values = backend.asnumpy(values)
     if not backend.is_array(values):
-        raise TypeError(f"{name} are a {type(values).__name__}: give an array of integers (N, H, W)")
+        raise TypeError(f"{name}: got a {type(values).__name__}; give an array of integers (N, H, W)")
     return values
 
 

@@ -1,4 +1,4 @@
-"""Normalisations: across channels (local response, AlexNet's) and across the batch."""
+"""Normalisations: across channels (AlexNet's local response normalisation) and across the batch."""
 
 from math import prod
 
@@ -34,10 +34,10 @@ class LocalResponseNorm(Function):
 
 
 class BatchNorm2d(Function):
-    """Training mode: the statistics are the batch's own, and their gradients flow too.
+    """Batch norm in training mode: it uses the statistics of the batch, and the gradient flows through them.
 
-    ``batch_mean`` and ``batch_var`` (C,) are left on the node for the running averages, with the number of ``pixels``
-    that they are over.
+    After ``forward``, the node has ``batch_mean`` and ``batch_var`` (C,) for the running averages, and ``pixels``, the
+    number of pixels per channel that they were computed from.
     """
 
     formula = "y = γ (x − μ) / √(σ² + ε) + β,   μ, σ² over (N, H, W) of this batch"
@@ -58,7 +58,7 @@ class BatchNorm2d(Function):
     def locate(self, axis, place):
         return place.seeing_everything(
             f"{self.name} takes its statistics from the whole batch in training, so a cell depends on all of it: call "
-            "model.eval() before asking what a cell sees"
+            "model.eval() before computing receptive fields"
         )
 
     def count(self, out_shape, *in_shapes):
@@ -66,15 +66,15 @@ class BatchNorm2d(Function):
 
 
 class SyncBatchNorm2d(Function):
-    """:class:`BatchNorm2d` of a batch that lies on several ranks, exactly: they add up what they know of it.
+    """:class:`BatchNorm2d` of a batch that is distributed over several ranks; the result is that of one process.
 
-    Forward ``Σx`` and the number of pixels, then ``Σ(x − μ)²``; backward ``Σ gy`` and ``Σ gy·x̂``.  The gradients of γ
-    and β are those of this rank's pixels, as all gradients of parameters are.
+    The ranks add up ``Σx`` and the number of pixels, then ``Σ(x − μ)²``, in the forward pass; ``Σ gy`` and ``Σ gy·x̂``
+    in the backward pass.  The gradients of γ and β cover only this rank's pixels, as for every parameter.
 
     Parameters
     ----------
     all_reduce : callable
-        Adds an array over all ranks, in place, and gives it back.
+        Adds an array over all ranks, in place, and returns it.
     """
 
     formula = "y = γ (x − μ) / √(σ² + ε) + β,   μ, σ² over (N, H, W) of the batch of all ranks"
@@ -99,7 +99,7 @@ class SyncBatchNorm2d(Function):
 
 
 class FrozenBatchNorm2d(Function):
-    """Evaluation mode: the statistics are constants, so the layer is one multiplication and one addition."""
+    """Batch norm in evaluation mode: the statistics are constants, so it is one multiplication and one addition."""
 
     formula = "y = γ (x − μ) / √(σ² + ε) + β,   μ, σ² fixed"
     keeps_place = True
@@ -138,7 +138,7 @@ def local_response_norm(x: Operand, size: int = 5, alpha: float = 1e-4, beta: fl
     x : Tensor
         (N, C, H, W).
     size : int
-        n: odd, so that it has a middle.
+        n, odd, so that the window has a middle.
     alpha, beta, k : float
     """
     return LocalResponseNorm.apply(x, size=size, alpha=alpha, beta=beta, k=k)
@@ -157,14 +157,14 @@ def batch_norm(
     gamma, beta : Tensor
         (C,).
     mean, var : Tensor, optional
-        (C,) fixed statistics (evaluation, or a frozen layer).  Without them the batch's own are used, and their
-        gradients are part of the operation: every output then depends on every pixel of the batch, and the
-        equivalence of whole images and patches (§3.4) is lost.
+        (C,) fixed statistics (evaluation, or a frozen layer).  Without them the statistics of the batch are used, and
+        the gradient flows through them.  Every output then depends on every pixel of the batch, so training on whole
+        images is no longer equivalent to training on patches (§3.4).
     eps : float
         ε.
     """
     if (mean is None) != (var is None):
-        raise ValueError("batch_norm takes both mean and var (fixed statistics), or neither (the batch's own)")
+        raise ValueError("give batch_norm both mean and var (fixed statistics), or neither (those of the batch)")
     if mean is None or var is None:
         return BatchNorm2d.apply(x, gamma, beta, eps=eps)
     return FrozenBatchNorm2d.apply(x, gamma, beta, mean, var, eps=eps)

@@ -1,8 +1,8 @@
-"""A Tensor beside NumPy and Python: what ``np.exp(t)``, ``t == a``, ``f"{t:.3f}"`` and ``for row in t`` do.
+"""What NumPy functions and Python syntax do with a Tensor: ``np.exp(t)``, ``t == a``, ``f"{t:.3f}"``, ``for row in t``.
 
-A NumPy function for which there is an operation gives a Tensor, with its history.  Every other NumPy function computes
-with the values and gives what NumPy gives.  If that would lose a gradient that is wanted, it is refused.  Comparisons
-give arrays of booleans, as NumPy's do.
+A NumPy function that has a corresponding operation returns a Tensor and is recorded for ``backward()``.  Every other
+NumPy function computes with the values and returns what NumPy returns; it raises TypeError if that would lose a
+required gradient.  Comparisons return arrays of booleans, as NumPy's do.
 """
 
 import operator
@@ -29,7 +29,7 @@ FUNCTIONS: dict[Any, Callable] = {
 
 
 def array_ufunc(self, ufunc, method, *inputs, **options):
-    """NumPy's protocol for ``np.exp(t)``, ``array + t``, ``np.add.reduce(t)``, ``array += t``."""
+    """Implement NumPy's protocol for ``np.exp(t)``, ``array + t``, ``np.add.reduce(t)``, ``array += t``."""
     if method == "__call__" and ufunc in UFUNCS and not options:
         return UFUNCS[ufunc](*inputs)
     if any(isinstance(out, Tensor) for out in options.get("out", ())):
@@ -38,18 +38,20 @@ def array_ufunc(self, ufunc, method, *inputs, **options):
 
 
 def array_function(self, function, types, inputs, options):
-    """NumPy's protocol for ``np.mean(t)``, ``np.concatenate([t, u])``, ``np.allclose(t, a)``."""
+    """Implement NumPy's protocol for ``np.mean(t)``, ``np.concatenate([t, u])``, ``np.allclose(t, a)``."""
     if function in FUNCTIONS and options.keys() <= {"axis", "keepdims", "axes"}:
         return FUNCTIONS[function](*inputs, **options)
     return _plain(function, function.__name__, inputs, options)
 
 
 def _plain(function, name, inputs, options):
-    """What a NumPy function gives for the values.  TypeError if a gradient that is wanted would be lost."""
+    """The result of a NumPy function for the values; TypeError if a required gradient would be lost."""
     tensors = []
     inputs, options = _values(inputs, tensors), _values(options, tensors)
     wanted = any(t.requires_grad for t in tensors) and is_recording()
-    result = None if wanted and "out" in options else function(*inputs, **options)  # nothing is written in vain
+    result = (
+        None if wanted and "out" in options else function(*inputs, **options)
+    )  # with out=, raise before writing into it
     if wanted and (result is None or _has_numbers(result)):
         raise TypeError(
             f"np.{name} of a Tensor that requires a gradient would lose it: give np.{name} the values, t.data, or "
@@ -59,14 +61,14 @@ def _plain(function, name, inputs, options):
 
 
 def _has_numbers(result):
-    """Whether a result has floating-point values, for which there would be a gradient."""
+    """Whether a result has floating-point values, which would have a gradient."""
     if isinstance(result, tuple | list):
         return any(map(_has_numbers, result))
     return isinstance(result, float) or getattr(result, "dtype", np.dtype(bool)).kind == "f"
 
 
 def _values(x, found):
-    """`x` with the array of each Tensor in it, at any depth; the tensors are added to `found`."""
+    """`x` with each Tensor in it, at any depth, replaced by its array; the tensors are appended to `found`."""
     if isinstance(x, Tensor):
         found.append(x)
         return x.data
@@ -89,63 +91,65 @@ def _compared(compare):
 
 
 def _method(name):
-    """A method of NumPy's arrays that has no gradient."""
+    """A method of Tensor that calls the method `name` of its array, without a gradient."""
 
     def method(self, *args, **options):
         return getattr(self.data, name)(*args, **options)
 
-    method.__name__, method.__doc__ = name, f"What ``{name}`` of NumPy's arrays gives for the values; no gradient."
+    method.__name__, method.__doc__ = name, f"The result of NumPy's ``{name}`` for the values, without a gradient."
     return method
 
 
 def to_bool(self):
-    """The truth of one value; NumPy's ValueError for several."""
+    """The truth value of a one-element tensor; ValueError for several elements."""
     return bool(self.data)
 
 
 def to_text(self, form):
-    """``f"{t:.3f}"`` of one value."""
+    """Implement ``f"{t:.3f}"`` for a tensor of one element."""
     if not form:
         return str(self)
     if self.size != 1:
-        raise TypeError(f"{form!r} formats one number, and the tensor has the shape {self.shape}: format t.tolist()")
+        raise TypeError(f"{form!r} formats one number, but the tensor has the shape {self.shape}: format t.tolist()")
     return format(self.item(), form)
 
 
 def rows(self):
     """The tensors along the first axis."""
     if self.ndim == 0:
-        raise TypeError("a tensor without axes cannot be iterated over")
+        raise TypeError("a tensor without axes cannot be iterated over: use t.item()")
     return (self[i] for i in range(len(self)))
 
 
 def refuse_assignment(self, index, value):
-    """``t[i] = v`` has no gradient."""
+    """Raise TypeError for ``t[i] = v``, which has no gradient."""
     raise TypeError(
-        "a Tensor's elements cannot be assigned: build the values before, or write into t.data of a tensor that no "
-        "operation has used yet"
+        "a Tensor's elements cannot be assigned: compute the values before making the tensor, or write into t.data of "
+        "a tensor that no operation has used yet"
     )
 
 
 def missing(self, name):
-    """Say where an attribute of NumPy's arrays is to be had."""
+    """Raise AttributeError; for an attribute of NumPy's arrays, the message recommends ``t.data``."""
     if not name.startswith("_") and hasattr(np.ndarray, name):
         raise AttributeError(f"a Tensor has no {name!r}; its array has: t.data.{name}")
     raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
 def state(self):
-    """What ``copy`` and ``pickle`` keep: the values and the place, not the history.  A copy of a result is a leaf."""
+    """The state for ``copy`` and ``pickle``: values and position.  A copy of a result is a leaf without gradient."""
     attributes, slots = object.__getstate__(self)
     return attributes, slots | dict(creator=None, requires_grad=self.requires_grad and self.creator is None)
 
 
 def attach():
-    """Give Tensor these manners."""
+    """Add these methods to Tensor."""
     Tensor.__array_ufunc__, Tensor.__array_function__, Tensor.__array__ = array_ufunc, array_function, array
     for name in ("eq", "ne", "lt", "le", "gt", "ge"):
         setattr(Tensor, f"__{name}__", _compared(getattr(operator, name)))
-    Tensor.__hash__ = object.__hash__  # of the object: tensors are keys and members of sets by identity
+    Tensor.__hash__ = (
+        object.__hash__
+    )  # by identity, because == compares elements; so tensors can be keys and members of sets
     Tensor.__bool__, Tensor.__format__, Tensor.__iter__, Tensor.__setitem__ = to_bool, to_text, rows, refuse_assignment
     Tensor.__contains__ = lambda self, x: bool((self == x).any())
     Tensor.__int__, Tensor.__float__ = lambda self: int(self.item()), lambda self: float(self.item())

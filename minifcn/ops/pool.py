@@ -1,4 +1,4 @@
-"""Max and average pooling: eq. (1) of the paper with f a spatial maximum, or a mean."""
+"""Max and average pooling: eq. (1) of the paper, where f is a spatial maximum or a mean."""
 
 from math import prod
 
@@ -9,7 +9,7 @@ from ..kernels.shapes import pair, require_maps, require_taps
 
 
 class Pool2d(Function):
-    """What the two poolings share: the window, and where its output lies."""
+    """The base class of both poolings: the window's parameters, and the output's position."""
 
     def count(self, out_shape, x_shape):
         return prod(out_shape) * prod(self.kernel_size)
@@ -83,15 +83,15 @@ def max_pool2d(
     x : Tensor
         (N, C, H, W).
     kernel_size, stride, padding, dilation : int or (h, w)
-        `stride` defaults to the window's size.  Padding counts as −∞, and is at most half a window wide.
+        `stride` defaults to `kernel_size`.  Padding counts as −∞; it must be at most half as wide as the window.
     ceil_mode : bool
-        Round the output size up and clip the last window to the image: the rule of Caffe, and so of the paper's nets.
+        Round the output size up and clip the last window to the image, as Caffe and therefore the paper's nets do.
         A window must start inside the image or its leading padding.
 
     Returns
     -------
     Tensor
-        (N, C, OH, OW) with ``OH = ⌊(H + 2p − d(kh − 1) − 1)/s⌋ + 1``, or ⌈·⌉ in ceil mode.  NaN where a window has one.
+        (N, C, OH, OW) with ``OH = ⌊(H + 2p − d(kh − 1) − 1)/s⌋ + 1``, or ⌈·⌉ in ceil mode.  Windows with NaN give NaN.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def max_pool2d(
 
     Examples
     --------
-    The 9 lies in no whole window of two: it is lost where sizes are rounded down.
+    The 9 lies in no complete window of two.  Without ceil mode, it is lost.
 
     >>> import numpy as np, minifcn as mf
     >>> row = np.array([[[[4.0, 1.0, 3.0, 2.0, 9.0]]]])
@@ -127,7 +127,7 @@ def avg_pool2d(
     ceil_mode : bool
         As in :func:`max_pool2d`.
     count_include_pad : bool
-        Divide by the window's area inside the padded image (Caffe's rule), or inside the image alone.
+        True: divide by the window's area inside the padded image (Caffe's rule).  False: inside the image alone.
     """
     parameters = dict(kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation)
     return AvgPool2d.apply(x, **parameters, ceil_mode=ceil_mode, count_include_pad=count_include_pad)

@@ -11,7 +11,7 @@ from ..geometry import crop_offset
 
 
 class Rearrangement(Function):
-    """Moves values: no arithmetic, nothing saved but shapes."""
+    """An operation that moves values: it computes nothing and saves only shapes."""
 
     def count(self, out_shape, *in_shapes):
         return 0
@@ -68,9 +68,9 @@ class GetItem(Rearrangement):
         xp = backend.of(gy)
         gx = xp.zeros(shape, gy.dtype)
         if self._is_basic():
-            gx[self.index] = gy  # slices name each element once
+            gx[self.index] = gy  # integers and slices select each element at most once
         else:
-            xp.add.at(gx, self.index, gy)  # an index array may name an element twice: its gradients add
+            xp.add.at(gx, self.index, gy)  # an index array can select an element twice; its gradients add up
         return gx
 
     def _is_basic(self):
@@ -119,7 +119,7 @@ class Pad(Rearrangement):
 
     def __init__(self, padding):
         if len(padding) != 4 or min(padding) < 0:
-            raise ValueError(f"padding is (top, bottom, left, right), none negative; got {padding}")
+            raise ValueError(f"padding is {padding}: give four numbers (top, bottom, left, right), none negative")
         self.padding = tuple(padding)
 
     def infer(self, shape):
@@ -178,13 +178,13 @@ def reshape(x: Operand, *shape: int | Shape) -> Tensor:
 
 
 def transpose(x: Operand, *axes: int | Shape) -> Tensor:
-    """The axes permuted; reversed if none are given."""
+    """`x` with its axes permuted, or reversed if no `axes` are given."""
     axes = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
     return Transpose.apply(x, axes=tuple(axes) if axes else None)
 
 
 def getitem(x: Operand, index: Any) -> Tensor:
-    """``x[index]``: slices, integers or index arrays.  Slices of h and w keep their place in the image."""
+    """``x[index]`` for slices, integers or index arrays.  After slices of h and w, the positions are still known."""
     return GetItem.apply(x, index=index)
 
 
@@ -197,20 +197,20 @@ def crop(
     ----------
     x : Tensor
     like : Tensor
-        Cut out what lies over this tensor: the offset is *derived* from where the two lie on the image they both came
-        from (``mf.geometry.crop_offset``), never typed in.
+        Cut out the part of x that covers this tensor.  ``mf.geometry.crop_offset`` derives the offset from the
+        positions of the two on the image that both were computed from.
     offset, size : (h, w)
-        Or give both by hand.
+        Instead of `like`: the first row and column, and the size.
 
     Raises
     ------
     GeometryError
-        If the two cannot be aligned by a whole number of cells, or `like` reaches outside x; the reason in words.
+        If no offset of whole cells aligns the two, or `like` reaches outside x.  The message says why.
     """
     if like is not None and (offset is None or size is None):
         offset, size = crop_offset(x, like, inside=True), like.shape[2:]  # type: ignore[arg-type]
     elif like is not None or offset is None or size is None:
-        raise ValueError("crop(x, like=z) derives the offset; crop(x, offset=(t, l), size=(h, w)) takes it: give one")
+        raise ValueError("give crop either like=z, from which it derives the offset, or offset=(t, l) and size=(h, w)")
     shape = x.shape if isinstance(x, Tensor) else Tensor(x).shape
     if any(o < 0 or o + n > m for o, n, m in zip(offset, size, shape[2:])):
         raise ValueError(f"a crop of {tuple(size)} at {tuple(offset)} reaches outside a map of {shape[2:]}")
@@ -218,10 +218,10 @@ def crop(
 
 
 def pad(x: Operand, padding: Sequence[int]) -> Tensor:
-    """Zeros around x, (N, C, H, W); `padding` is (top, bottom, left, right)."""
+    """Add zeros around x, (N, C, H, W); `padding` is (top, bottom, left, right)."""
     return Pad.apply(x, padding=padding)
 
 
 def concat(tensors: Sequence[Operand], axis: int = 1) -> Tensor:
-    """`tensors` one after the other along `axis` (the channels)."""
+    """Join `tensors` along `axis` (by default the channels)."""
     return Concat.apply(*tensors, axis=axis)

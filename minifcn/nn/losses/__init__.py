@@ -1,4 +1,4 @@
-"""Losses for dense prediction, as objects: what ``mf.fit(..., loss=...)`` and ``--loss`` take.
+"""Losses for dense prediction, for ``mf.fit(..., loss=...)`` and ``--loss``.
 
 To add one, write a file with a subclass of :class:`Loss` and name the class in `LOSSES`.
 """
@@ -12,4 +12,4 @@ from .lovasz import Lovasz
 __all__ = ["LOSSES", "CrossEntropy", "Dice", "Focal", "Loss", "Lovasz"]
 
 LOSSES: dict[str, type[Loss]] = {loss.name: loss for loss in (CrossEntropy, Focal, Dice, Lovasz)}
-"""The losses by their names on the command line."""
+"""The losses by their names for ``--loss``."""

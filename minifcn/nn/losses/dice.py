@@ -1,4 +1,4 @@
-"""The soft Dice loss: 1 minus the overlap of predicted and true regions, class by class."""
+"""The soft Dice loss: 1 minus the overlap of the predicted and the true region, averaged over the classes."""
 
 from types import ModuleType
 
@@ -11,15 +11,15 @@ from .loss import Loss
 
 
 class Dice(Loss):
-    """``L = 1 − Σ_c w_c · 2 Σ_i p_ic y_ic / (Σ_i p_ic + Σ_i y_ic) / Σ_c w_c`` over the classes of the batch's labels.
+    """``L = 1 − Σ_c w_c · 2 Σ_i p_ic y_ic / (Σ_i p_ic + Σ_i y_ic) / Σ_c w_c`` over the classes in the batch's labels.
 
-    The sums run over all labelled pixels of the batch, so the losses of its parts do not add up to that of the batch.
-    Without a labelled pixel the loss is 0.  Source: Milletari, Navab, Ahmadi, "V-Net", 3DV 2016, eq. (3), with the
+    The sums Σ_i run over all labelled pixels of the batch, so the losses of parts of a batch do not add up to its loss.
+    Without a labelled pixel, the loss is 0.  Source: Milletari, Navab, Ahmadi, "V-Net", 3DV 2016, eq. (3), with the
     denominator of Sudre et al., "Generalised Dice overlap", DLMIA 2017.
 
     Examples
     --------
-    Two of three pixels of class 1 are found, and nothing else is taken for it: 2 · 2 / (2 + 3).
+    Two of the three pixels of class 1 are predicted as class 1, and no other pixel is: 2 · 2 / (2 + 3).
 
     >>> import numpy as np, minifcn as mf
     >>> sure = np.array([[[[-99, -99, 99, 99]], [[99, 99, -99, -99]]]], float)
@@ -48,6 +48,6 @@ class Dice(Loss):
 
 
 def class_shares(xp: ModuleType, present: Array, weight: Values | None = None) -> Array:
-    """(C,) the weights of the classes that are present, which add up to 1; 0 for the others."""
+    """(C,) the weights of the classes that are `present`, scaled to a sum of 1; 0 for the other classes."""
     shares = present.astype(xp.float64) if weight is None else xp.where(present, xp.asarray(weight, xp.float64), 0)
     return shares / xp.maximum(shares.sum(), 1e-30)

@@ -1,4 +1,4 @@
-"""The focal loss: cross-entropy in which pixels that are right already count for little."""
+"""The focal loss: cross-entropy with small weights for pixels that are already predicted with confidence."""
 
 from ... import ops
 from ...arrays.types import Array, Values
@@ -8,20 +8,20 @@ from .loss import Loss
 
 
 class Focal(Loss):
-    """``L = Σ_i w_{y_i} · (1 − p_i)^γ · (−log p_i)``, with p_i the probability of pixel i's own class.
+    """``L = Σ_i w_{y_i} · (1 − p_i)^γ · (−log p_i)``, where p_i is the probability of the label of pixel i.
 
-    With γ = 0 it is cross-entropy.  With γ = 2 a pixel of p = 0.9 counts a hundredth of what it counts there.
+    With γ = 0 it is cross-entropy.  With γ = 2, a pixel with p = 0.9 counts a hundredth as much as in cross-entropy.
     Source: Lin, Goyal, Girshick, He, Dollár, "Focal Loss for Dense Object Detection", ICCV 2017, eq. (5).
 
     Parameters
     ----------
     gamma : float
-        γ: 0, or 1 and more.  Between them the gradient at p = 1 would be infinite.
+        γ, 0 or at least 1.  Between 0 and 1, the gradient at p = 1 would be infinite.
 
     Raises
     ------
     ValueError
-        For another γ.
+        If `gamma` is anything else.
 
     Examples
     --------

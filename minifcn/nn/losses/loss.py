@@ -1,4 +1,4 @@
-"""What a loss is: a function of scores and labels that knows its name, its reductions, and whether its parts add."""
+"""The base class of losses: a function of scores and labels with a name, its reductions, and whether it adds up."""
 
 from ...arrays.types import Array, Values
 from ...engine.core import Tensor
@@ -11,15 +11,15 @@ class Loss:
     Attributes
     ----------
     name : str
-        The name on the command line.
+        The name for ``--loss``.
     formula : str
     reductions : tuple of str
-        What ``reduction`` may be; the first is the default.  "sum": over all labelled pixels; "valid": the sum divided
-        by their number; "batch": the sum divided by the number of images; "mean": one value for the whole batch, whose
-        size does not depend on the number of pixels.
+        The possible values of ``reduction``; the first is the default.  "sum": the sum over all labelled pixels;
+        "valid": that sum divided by their number; "batch": that sum divided by the number of images; "mean": one value
+        for the whole batch, which does not grow with the number of pixels.
     adds : bool
-        Whether the "sum" of a batch is the sum over its parts.  Ranks that share a batch and accumulated batches need
-        that.
+        Whether the "sum" of a batch is the sum of the losses of its parts.  Training on several ranks, and accumulating
+        batches, require this.
     """
 
     name = formula = ""
@@ -40,7 +40,7 @@ class Loss:
         weight : array, optional
             (C,) a weight for each class.
         reduction : str, optional
-            One of `reductions`; by default the first.
+            One of `reductions`; the first by default.
 
         Returns
         -------
@@ -54,7 +54,7 @@ class Loss:
         return f"{type(self).__name__}({settings})"
 
     def reduction(self, given: str | None = None) -> str:
-        """`given`, or the default; ValueError if this loss does not have it."""
+        """`given`, or the default if it is None; ValueError if it is none of `reductions`."""
         if given is None:
             return self.reductions[0]
         if given not in self.reductions:
@@ -62,16 +62,17 @@ class Loss:
         return given
 
     def require_parts(self, accumulate: int, ranks: int) -> None:
-        """Raise UserError if a step is made of several parts of a batch, whose losses do not add up to the batch's."""
+        """Raise UserError if a step would add up the losses of several parts, and this loss does not add up."""
         if not self.adds and (accumulate > 1 or ranks > 1):
             parts = "accumulated batches" if accumulate > 1 else "the parts of several ranks"
             raise UserError(
-                f"the {self.name} loss is one value for a whole batch: those of {parts} do not add up to it"
+                f"the {self.name} loss is one value for a whole batch, and the losses of {parts} do not add up to it: "
+                "train on one rank without --accumulate, or choose another loss"
             )
 
 
 def divisor(reduction: str, labelled: int, images: int) -> int:
-    """What the reduction of a batch divides a sum over its labelled pixels by: 1, their number, or that of images."""
+    """The number by which `reduction` divides the sum over labelled pixels: 1, their number, or that of images."""
     divisors = {"sum": 1, "valid": labelled, "mean": labelled, "batch": images}
     if reduction not in divisors:
         raise ValueError(f"unknown reduction {reduction!r}: choose from {', '.join(divisors)}")

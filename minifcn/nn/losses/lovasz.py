@@ -1,4 +1,4 @@
-"""The Lovász-softmax loss: a convex surrogate of 1 − IU, the paper's measure (§5), class by class."""
+"""The Lovász-softmax loss: a convex surrogate of 1 − IU, the paper's measure (§5), averaged over the classes."""
 
 from ... import ops
 from ...arrays import backend
@@ -10,19 +10,19 @@ from .loss import Loss
 
 
 class Lovasz(Loss):
-    """``L = Σ_c w_c · Σ_i e_ic · g_ic / Σ_c w_c`` over the classes of the batch's labels.
+    """``L = Σ_c w_c · Σ_i e_ic · g_ic / Σ_c w_c`` over the classes in the batch's labels.
 
-    The error of pixel i for class c is ``e_ic = 1 − p_ic`` where c is its class, else ``p_ic``.  With the pixels in
-    the order of falling errors, ``g_i = Δ(1 … i) − Δ(1 … i − 1)``, where ``Δ(M) = 1 − |Y∖M| / |Y ∪ M|`` is the Jaccard
-    loss of mistaking the set M, and Y the pixels of class c.  Where all probabilities are 0 or 1, it is 1 − IU.
+    The error of pixel i for class c is ``e_ic = 1 − p_ic`` if c is its label, else ``p_ic``.  The pixels are sorted by
+    decreasing error, and ``g_i = Δ(1 … i) − Δ(1 … i − 1)``.  ``Δ(M) = 1 − |Y∖M| / |Y ∪ M|`` is the Jaccard loss if the
+    pixels of the set M are wrong; Y are the pixels of class c.  If all probabilities are 0 or 1, the loss is 1 − IU.
 
-    The sums run over all labelled pixels of the batch, so the losses of its parts do not add up to that of the batch.
-    Without a labelled pixel the loss is 0.  Source: Berman, Rannen Triki, Blaschko, "The Lovász-Softmax loss", CVPR
+    The sums Σ_i run over all labelled pixels of the batch, so the losses of parts of a batch do not add up to its loss.
+    Without a labelled pixel, the loss is 0.  Source: Berman, Rannen Triki, Blaschko, "The Lovász-Softmax loss", CVPR
     2018, eq. (8), (9) and algorithm 1.
 
     Examples
     --------
-    Class 1 has three pixels; two are found, and one more is taken for it: IU = 2/4.
+    Two of the three pixels of class 1 are predicted as class 1, and so is one pixel of class 0: IU = 2/4.
 
     >>> import numpy as np, minifcn as mf
     >>> sure = np.array([[[[-99, -99, 99, -99, 99]], [[99, 99, -99, 99, -99]]]], float)
@@ -51,7 +51,7 @@ class Lovasz(Loss):
 
 
 def jaccard_gradient(errors: Array, truth: Array) -> Array:
-    """How much each pixel adds to the Jaccard loss when the pixels become mistakes in the order of falling errors.
+    """How much each pixel adds to the Jaccard loss if the pixels become wrong one by one, by decreasing error.
 
     Parameters
     ----------
