@@ -5,6 +5,7 @@ import inspect
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -16,6 +17,8 @@ import minifcn as mf
 ROOT = Path(mf.__file__).parents[1]
 SPECIAL = {"__init__", "__call__", "__len__", "__getitem__", "__iter__", "__add__", "__matmul__", "__repr__"}
 WITHOUT = set()  # names that have no hints yet
+BESIDE = ("training", "training.loop", "training.evaluation", "training.callbacks", "engine.trace", "data.protocol")
+"""Modules that ``mf.__all__`` does not lead to, and whose functions and classes users meet."""
 
 WRONG = """
 import numpy as np
@@ -44,8 +47,8 @@ class Operation(Function):
 
 
 def public_names():
-    """{dotted name: public object} of what can be reached through ``__all__``."""
-    found, waiting = {}, {"mf": mf}
+    """{dotted name: public object} of what can be reached through ``__all__``, and of the modules beside."""
+    found, waiting = {}, {"mf": mf} | {f"mf.{name}": import_module(f"minifcn.{name}") for name in BESIDE}
     while waiting:
         path, module = waiting.popitem()
         own = getattr(module, "__all__", None) or [

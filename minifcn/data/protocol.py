@@ -1,19 +1,19 @@
-"""What a data set is, for a type checker: any class with these members will do, and needs no base class.
+"""What a data set is, for a type checker: an object of any class with these members; no base class is needed.
 
-At run time nothing is checked here: ``samples.require_dataset`` asks whatever is given, and says what is missing.
+Nothing here runs.  ``samples.require_dataset`` checks the object that is given, and says what is missing.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-import numpy as np
+from ..arrays.types import Array
 
 
 class DataSet(Protocol):
-    """Pictures with a label for each pixel.
+    """Images with a label for each pixel.
 
     An image is uint8 (H, W, 3) and a label uint8 (H, W), 255 for void; :func:`minifcn.data.samples.sample` says what
-    else is taken.  `DetailedDataSet` has the optional members.
+    else is accepted.  `DetailedDataSet` has the optional members.
     """
 
     @property
@@ -25,7 +25,7 @@ class DataSet(Protocol):
         """How many classes there are, at most 255."""
 
     @property
-    def palette(self) -> np.ndarray:
+    def palette(self) -> Array:
         """A colour for each class, uint8 (n, 3)."""
 
     def __len__(self) -> int: ...
@@ -35,21 +35,21 @@ class DataSet(Protocol):
 
 
 class DetailedDataSet(DataSet, Protocol):
-    """A data set with all optional members.  Each is looked for by itself, and none needs another."""
+    """A data set with all optional members.  The library looks for each by itself, and none needs another."""
 
     @property
-    def sizes(self) -> Sequence[tuple[int, int]]:
-        """The (height, width) of each sample, so that no picture is read to plan a run."""
+    def sizes(self) -> Sequence[tuple[int, ...]]:
+        """The (height, width) of each sample, so that no image has to be read to find its size."""
 
     def manifest(self) -> Mapping[str, str]:
         """{name: fingerprint} of the samples, in their order: see `minifcn.data.manifest`."""
 
     def window(self, i: int, top: int, left: int, height: int, width: int, /) -> tuple[Any, Any]:
-        """Image and label of a rectangle near sample `i`: augmentation takes it instead of padding."""
+        """Image and label of a rectangle near sample `i`: augmentation shows it instead of padding."""
 
     @property
     def split(self) -> str | None:
-        """Which part of the data it is: the results of a run name it."""
+        """The name of the split, for the results of a run."""
 
     @property
     def floors(self) -> Sequence[Mapping[str, Any]]:

@@ -3,7 +3,7 @@
 ``with mf.trace() as t:`` keeps the arrays that ``backward()`` would drop.  ``t.bytes`` is the memory that this takes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from time import perf_counter
@@ -50,8 +50,13 @@ class Step:
     backward_seconds: float = 0.0
     order: int = 0  # the number of the step in the backward pass, from 1; 0: not part of it
 
-    y = property(lambda self: self.output.data)
-    seconds = property(lambda self: self.node.seconds)
+    @property
+    def y(self) -> Array:
+        return self.output.data
+
+    @property
+    def seconds(self) -> float:
+        return self.node.seconds
 
     @property
     def arrays(self) -> list[Array]:
@@ -183,7 +188,7 @@ class Trace:
         return rows
 
 
-def total_bytes(arrays):
+def total_bytes(arrays: Iterable[Array]) -> int:
     """The bytes of `arrays`; a view counts as the whole array it belongs to, and no array counts twice."""
     owners = {}
     for array in arrays:
@@ -193,7 +198,7 @@ def total_bytes(arrays):
     return sum(owners.values())
 
 
-def extremes(array):
+def extremes(array: Array) -> tuple[float, float] | None:
     """The least and the greatest value as Python floats; None for an empty array."""
     return (float(array.min()), float(array.max())) if array.size else None
 
