@@ -188,7 +188,7 @@ class Trace:
         return rows
 
 
-def total_bytes(arrays: Iterable[Array]) -> int:
+def total_bytes(arrays: Iterable[Any]) -> int:
     """The bytes of `arrays`; a view counts as the whole array it belongs to, and no array counts twice."""
     owners = {}
     for array in arrays:
