@@ -71,16 +71,15 @@ def parser():
     step.add_argument("--schedule", choices=tuple(SCHEDULES), default="poly", help="of the learning rate")
     step.add_argument("--loss", choices=tuple(LOSSES), default="cross_entropy", help="what is made small")
     step.add_argument(
-        "--reduction", choices=("sum", "valid", "batch", "mean"),
-        help="of the loss: the paper's sum over pixels, its mean over labelled pixels, or the sum per image; dice and "
-        "lovasz have only a mean over classes (default: sum, or mean)",
+        "--reduction", choices=("sum", "valid", "batch", "classes"),
+        help="of the loss: the paper's sum over pixels, its mean over labelled pixels, the sum per image, or, of dice and "
+        "lovasz, the mean over classes (default: sum, or classes)",
     )  # fmt: skip
     step.add_argument(
         "--balance",
         type=at_least(0, float, below=10),
-        default=0.5,
         metavar="POWER",
-        help="class weights ∝ frequency^-POWER",
+        help="class weights ∝ frequency^-POWER (default: 0.5; 0 for losses that average over classes)",
     )
     step.add_argument(
         "--sampling", type=share, default=1.0, metavar="P", help="keep each pixel's loss with this probability"

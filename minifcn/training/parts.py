@@ -73,6 +73,8 @@ def assemble(settings, run=None):
         s.reduction = loss.reduction(s.reduction)
     except ValueError as error:
         raise UserError(f"--reduction: {error}") from None
+    if s.balance is None:  # a mean over classes gives rare classes their weight already
+        s.balance = 0.5 if loss.adds else 0.0
     loss.require_parts(s.accumulate, parallel.world().size)
     backend.manual_seed(s.seed)
     s.dataset, train_data, val_data = splits(s)
