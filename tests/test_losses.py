@@ -144,7 +144,7 @@ def test_what_does_not_add_refuses_parts(refused, tmp_path, scenes):
         "lovasz",
         "--reduction",
         "sum",
-        match="unknown reduction 'sum': choose from classes for the lovasz",
+        match="unknown reduction 'sum': choose from classes",
     )
     refused(train.main, *argv, "--loss", "lovasz", "--accumulate", "2", match="accumulated batches")
     refused(train.main, *argv, "--loss", "iou", match="invalid choice: 'iou'")

@@ -72,8 +72,8 @@ def parser():
     step.add_argument("--loss", choices=tuple(LOSSES), default="cross_entropy", help="what is made small")
     step.add_argument(
         "--reduction", choices=("sum", "valid", "batch", "classes"),
-        help="of the loss: the paper's sum over pixels, its mean over labelled pixels, the sum per image, or, of dice and "
-        "lovasz, the mean over classes (default: sum, or classes)",
+        help="of the loss: the paper's sum over pixels, its mean over labelled pixels, the sum per image, or, for dice "
+        "and lovasz, the mean over classes (default: sum, or classes)",
     )  # fmt: skip
     step.add_argument(
         "--balance",
