@@ -30,7 +30,7 @@ mf.ops.relu()  # wrong
 t.backward(1.0)  # wrong
 image: np.ndarray = mf.ops.relu(t)  # wrong
 mf.nn.Conv2d(3, 4, 3, pading=1)  # wrong
-mf.optim.SGD(mf.nn.ReLU(), 0.1)  # wrong
+mf.optim.SGD([1.0], 0.1)  # wrong
 mf.fit(mf.nn.ReLU(), [1, 2, 3])  # wrong
 mf.fit(mf.nn.ReLU(), mf.data.Shapes(), loss="dice")  # wrong
 mf.metrics.ConfusionMatrix("2")  # wrong
@@ -74,10 +74,15 @@ def functions_of(path, value):
         for name, member in list(vars(cls).items()):
             member = member.__func__ if isinstance(member, classmethod | staticmethod) else member
             member = member.fget if isinstance(member, property) else getattr(member, "func", member)
-            of_the_package = getattr(member, "__module__", "").startswith("minifcn.")  # not what dataclass writes
             public = name in SPECIAL or not name.startswith("_")
-            if inspect.isfunction(member) and of_the_package and public and name not in inspect.get_annotations(cls):
+            declared = name in inspect.get_annotations(cls) or (cls is mf.Tensor and name in attached())
+            if inspect.isfunction(member) and public and not declared and written_here(member):
                 yield f"{path}.{name}", member
+
+
+def written_here(function):
+    """Whether a function stands in a file of the package; what ``dataclass`` writes does not."""
+    return Path(inspect.unwrap(function).__code__.co_filename).is_relative_to(ROOT / "minifcn")
 
 
 def without_hints(function):
@@ -93,9 +98,9 @@ def without_hints(function):
 
 
 def attached():
-    """The names of the methods in ``engine/operators.py``."""
-    tree = ast.parse((ROOT / "minifcn/engine/operators.py").read_text(encoding="utf-8"))
-    (declared, _) = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    """The names of the methods in ``engine/operators.pyi``."""
+    tree = ast.parse((ROOT / "minifcn/engine/operators.pyi").read_text(encoding="utf-8"))
+    (declared,) = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
     functions = [node for node in declared.body if isinstance(node, ast.FunctionDef)]
     for function in functions:
         hints = [a.annotation for a in (*function.args.args[1:], function.args.vararg, function.args.kwarg) if a]
@@ -107,8 +112,7 @@ def test_every_public_function_and_method_has_hints():
     missing = {}
     for path, value in public_names().items():
         for name, function in functions_of(path, value):
-            attached_to_tensor = path == "mf.Tensor" and name.rpartition(".")[2] in attached()
-            if not attached_to_tensor and (hints := without_hints(function)):
+            if hints := without_hints(function):
                 missing[name] = hints
     assert not {name: hints for name, hints in missing.items() if name not in WITHOUT}
 
@@ -119,7 +123,7 @@ def test_the_methods_that_are_attached_to_tensor_are_declared():
     own = {node.name for node in tensor.body if isinstance(node, ast.FunctionDef)}
     refusals = {"__setitem__", "__getattr__"}  # a type checker refuses what they refuse
     there = {name for name, value in vars(mf.Tensor).items() if callable(value) or isinstance(value, property)}
-    slots, hidden = set(mf.Tensor.__slots__), {"__array__"}  # hidden: see operators.py
+    slots, hidden = set(mf.Tensor.__slots__), {"__array__"}  # hidden: see operators.pyi
     assert there - own - slots - refusals - hidden - set(mf.Tensor.__annotations__) == attached()
 
 

@@ -5,11 +5,15 @@ Only this file, ``kernels/gpu`` and ``cuda_on_cpu`` import CuPy, and only when g
 
 import importlib
 import sys
+from types import ModuleType
+from typing import Any, TypeGuard
 
 import numpy as np
 
+from .types import Array, DType, DTypeLike, Values
 
-def of(*arrays):
+
+def of(*arrays: Any) -> ModuleType:
     """The array module (``numpy`` or ``cupy``) that owns all of `arrays`.
 
     Parameters
@@ -39,12 +43,12 @@ def _owner(array):
     return module
 
 
-def is_array(x):
+def is_array(x: object) -> TypeGuard[Array]:
     """Whether `x` is a NumPy or CuPy array."""
     return isinstance(x, np.ndarray) or type(x).__name__ == "ndarray"
 
 
-def from_python(data):
+def from_python(data: Values) -> Array:
     """A NumPy array of a list or a number: in float32, except that a NumPy scalar keeps its type."""
     if isinstance(data, list | tuple) and any(getattr(x, "requires_grad", False) for x in data):
         raise TypeError("a list of tensors would lose their gradients: join the tensors with mf.ops.concat")
@@ -54,7 +58,7 @@ def from_python(data):
     return array if isinstance(data, np.generic) else array.astype(np.float32)
 
 
-def floating(dtype):
+def floating(dtype: DTypeLike) -> DType:
     """The NumPy dtype of `dtype`.  Raises TypeError unless it is a floating-point type."""
     try:
         kind = np.dtype(dtype)
@@ -65,12 +69,12 @@ def floating(dtype):
     return kind
 
 
-def device(array):
+def device(array: Any) -> str:
     """The device that `array` is on: ``"cpu"`` or ``"cuda:i"``."""
     return "cpu" if of(array) is np else f"cuda:{array.device.id}"
 
 
-def to_device(array, device):
+def to_device(array: Array, device: str) -> Array:
     """`array` on `device` (``"cpu"``, ``"cuda"`` or ``"cuda:i"``); the array itself if it is already there.
 
     Parameters
@@ -115,12 +119,12 @@ def _cupy(device):
     return cupy
 
 
-def cupy():
+def cupy() -> ModuleType:
     """The module CuPy, for the properties and streams of a device.  Raises ImportError if it is not installed."""
     return importlib.import_module("cupy")
 
 
-def beside(array, other):
+def beside(array: Array, other: Array) -> Array:
     """`array` on the device of `other`: a host array is copied there, a device array must be there already.
 
     Parameters
@@ -132,17 +136,17 @@ def beside(array, other):
     ValueError
         If `array` is on a device and `other` on the host.
     """
-    return to_device(array, device(other)) if of(array) is np else of(array, other) and array
+    return to_device(array, device(other)) if of(array) is np else of(array, other) and array  # type: ignore[return-value]
 
 
-def asnumpy(array):
+def asnumpy(array: Any) -> Array:
     """`array`, a list or a number as a NumPy array; a device array is copied to the host."""
     if isinstance(array, np.ndarray):
         return array
-    return array.get() if is_array(array) else np.asarray(array)
+    return array.get() if is_array(array) else np.asarray(array)  # type: ignore[attr-defined]
 
 
-def gpu_available():
+def gpu_available() -> bool:
     """Whether CuPy can be imported and finds a driver and a GPU."""
     try:
         import cupy
@@ -155,12 +159,12 @@ def gpu_available():
 _generator = np.random.default_rng()
 
 
-def manual_seed(seed):
+def manual_seed(seed: int) -> None:
     """Seed the random generator of initialisers and dropout."""
     global _generator
     _generator = np.random.default_rng(seed)
 
 
-def rng():
+def rng() -> np.random.Generator:
     """The random generator of initialisers and dropout, a ``numpy.random.Generator`` on the host."""
     return _generator

@@ -41,7 +41,7 @@ def _references_when_free():
 
 
 _FREE = _references_when_free()
-_blocks = {}  # lists of blocks by size; the size used last is at the end
+_blocks: dict = {}  # lists of blocks by size; the size used last is at the end
 _lock, _busy = threading.RLock(), False  # _busy: the thread that holds the lock is inside empty()
 _peak = 0  # the most bytes that arrays used at the same time
 

@@ -155,7 +155,7 @@ KERNELS = {name: _conv(*sizes) for name, sizes in CONVOLUTIONS.items()} | {
     "loss": _loss(1, 21, 500),
     "loss_mini": _loss(8, 6, 128),
 }
-FORWARD = {f"{name}_forward": _conv(*sizes, trains=False) for name, sizes in CONVOLUTIONS.items()}
+FORWARD = {f"{name}_forward": _conv(*sizes, trains=False) for name, sizes in CONVOLUTIONS.items()}  # type: ignore[misc]
 
 
 def train_step(preset, classes, n, size, **options):

@@ -8,25 +8,28 @@ find its size (`minifcn.data.statistics`).  `MNIST` is for classifiers: it has o
 """
 
 from inspect import signature
+from pathlib import Path
+from typing import Any
 
 from ..errors import UserError
 from .earth import Earth, MissingExtra
 from .folder import Folder
 from .loader import Loader
 from .mnist import MNIST
+from .protocol import DataSet
 from .shapes import Shapes
 from .transforms import Augment, Preprocessing
 
-DATASETS = {cls.__name__.lower(): cls for cls in (Earth, Shapes, Folder)}
+DATASETS: dict[str, type[Any]] = {cls.__name__.lower(): cls for cls in (Earth, Shapes, Folder)}
 """The data sets by their names on the command line."""
 
 __all__ = [
-    "DATASETS", "MNIST", "Augment", "Loader", "MissingExtra", "Preprocessing", "open_dataset",
+    "DATASETS", "MNIST", "Augment", "DataSet", "Loader", "MissingExtra", "Preprocessing", "open_dataset",
     *(cls.__name__ for cls in DATASETS.values()),
 ]  # fmt: skip
 
 
-def open_dataset(name, split, root=None, **options):
+def open_dataset(name: str, split: str | None, root: str | Path | None = None, **options: Any) -> DataSet:
     """Open a data set by its name on the command line.
 
     Parameters

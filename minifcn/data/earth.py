@@ -13,6 +13,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from PIL import Image
 
+from ..arrays.types import Array
 from ..errors import UserError
 from .images import VOID
 from .packaged import packaged
@@ -86,7 +87,7 @@ class Earth:
         np.uint8,
     )
 
-    def __init__(self, split="train"):
+    def __init__(self, split: str = "train") -> None:
         if split not in SPLITS:
             raise UserError(f"Earth has no split {split!r}; choose one of {', '.join(SPLITS)}")
         for name in FILES:
@@ -95,25 +96,25 @@ class Earth:
         self.floors = FLOORS if split == "val" else []
 
     @cached_property
-    def tiles(self):
+    def tiles(self) -> Array:
         rows, columns = HEIGHT // TILE, WIDTH // TILE
         whole = _maps()[1][: rows * TILE, : columns * TILE]
         land = (whole != OCEAN).reshape(rows, TILE, columns, TILE).mean((1, 3))  # (rows, columns)
         tiles = np.argwhere(land >= 0.1)
         return tiles[self._in_split(*(tiles * TILE).T)]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.tiles)
 
     @property
-    def sizes(self):
+    def sizes(self) -> list[tuple[int, int]]:
         """The (height, width) of every tile."""
         return [(TILE, TILE)] * len(self)
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int) -> tuple[Array, Array]:
         return self.window(i, 0, 0, TILE, TILE)
 
-    def window(self, i, top, left, height, width):
+    def window(self, i: int, top: int, left: int, height: int, width: int) -> tuple[Array, Array]:
         """A rectangle near tile `i`, shifted into the block of the tile, so that it shows no pixel of another split.
 
         Parameters
@@ -142,7 +143,7 @@ class Earth:
         """Whether the pixels (y, x) lie in a block of this split."""
         return np.isin((y // BLOCK + x // BLOCK) % 4, SPLITS[self.split])
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Earth({self.split!r}, {len(self)} tiles)"
 
 

@@ -7,9 +7,11 @@ root/classes.txt                                            optional: one class 
 
 import unicodedata
 import warnings
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
+from ..arrays.types import Array
 from ..errors import Note, UserError
 from .images import VOID, image_header, mask_header, read_image, read_mask
 from .manifest import differences, fingerprint
@@ -47,11 +49,11 @@ class Folder:
         a sample of `samples` is missing or has changed.
     """
 
-    def __init__(self, root, split=None, samples=None):
+    def __init__(self, root: str | Path, split: str | None = None, samples: Mapping[str, str] | None = None) -> None:
         self.root, self.split = Path(root), split
         if not self.root.is_dir():
             raise UserError(f"there is no folder {self.root}; give the folder that holds images/ and masks/")
-        self.notes = []
+        self.notes: list[str] = []
         self.pairs = self._find_pairs(split if samples is None else None)
         if samples is not None:
             self._keep(samples)
@@ -91,7 +93,7 @@ class Folder:
     def _names(self):
         return [image.relative_to(self.root).as_posix() for image, _ in self.pairs]
 
-    def manifest(self):
+    def manifest(self) -> dict[str, str]:
         """{path of the image, relative to the root: fingerprint of image and mask}: see `minifcn.data.manifest`."""
         return dict(self._manifest)
 
@@ -139,10 +141,10 @@ class Folder:
         if absent:
             self.notes.append(f"no pixel in the masks of {part} has the class {_some(absent)}")
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int) -> tuple[Array, Array]:
         image_path, mask_path = self.pairs[i]
         image, label = read_image(image_path), read_mask(mask_path)
         _require_same_size(image_path, image.shape[:2], mask_path, label.shape)
@@ -151,7 +153,7 @@ class Folder:
             _refuse_class(mask_path, unknown.max(), self.num_classes)
         return image, label
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Folder({str(self.root)!r}, {self.split!r}, {len(self)} images, {self.num_classes} classes)"
 
 

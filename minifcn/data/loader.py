@@ -6,13 +6,17 @@ middle of an epoch gets exactly the batches that an uninterrupted run gets.
 
 import queue
 import threading
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from ..arrays import parallel
+from ..arrays.types import Array
 from ..errors import UserError
 from .images import FILL, VOID
+from .protocol import DataSet
 from .samples import called, checked, require_dataset, sample
 
 AHEAD = 3  # batches prepared in advance
@@ -50,7 +54,10 @@ class Loader:
         cannot be used (see `minifcn.data.samples.sample`).
     """
 
-    def __init__(self, dataset, batch_size, shuffle=False, seed=0, augment=None, drop_last=False, fill=FILL):
+    def __init__(
+        self, dataset: DataSet, batch_size: int, shuffle: bool = False, seed: int = 0, augment: Callable | None = None,
+        drop_last: bool = False, fill: Sequence[int] = FILL,
+    ) -> None:  # fmt: skip
         if batch_size < 1:
             raise UserError(f"the batch size is {batch_size}; it must be at least 1")
         if seed < 0:
@@ -62,15 +69,15 @@ class Loader:
         self.augment, self.drop_last, self.fill = augment, drop_last, fill
         self.epoch = self.batch = 0  # the position of the next batch
 
-    def __len__(self):
+    def __len__(self) -> int:
         """Batches per epoch."""
         full, rest = divmod(len(self.dataset), self.batch_size)
         return full + (rest > 0 and not self.drop_last)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[Array, Array]]:
         return ((images, labels) for _, images, labels in self.parts(parallel.ALONE))
 
-    def parts(self, ranks):
+    def parts(self, ranks: Any) -> Iterator[tuple[parallel.Part, Array, Array]]:
         """Iterate over this rank's part of every batch: ``(part, images, labels)``.
 
         Put together, the parts of all ranks are the batches of a single process: the same images, order and sizes.
@@ -104,7 +111,7 @@ class Loader:
             self.epoch, self.batch = (epoch, k + 1) if k < last else (epoch + 1, 0)
             yield part, images, labels
 
-    def alike(self, ranks):
+    def alike(self, ranks: Any) -> Iterator[tuple[int, Array, Array]]:
         """Iterate over this rank's share of the data set, without augmentation, in batches of images of one size.
 
         For evaluation: images are not padded, and the grouping into batches depends on the data set alone, not on the
@@ -126,7 +133,7 @@ class Loader:
         indices = (i for i in range(total) if i // GROUP % ranks.size == ranks.rank)
         loaded = prefetch((sample(self.dataset, i) for i in indices), GROUP)
         for start in range(0, total, GROUP * ranks.size):
-            waiting = {}  # {size: samples}
+            waiting: dict = {}  # {size: samples}
             for i in range(start, min(start + GROUP, total)):  # rank 0's indices: no rank has more
                 with parallel.together(ranks):
                     pair = next(loaded) if first + i < total else None
@@ -161,7 +168,7 @@ class Loader:
             return self.augment(image, label, rng, window=partial(self._window, index))
         return self.augment(image, label, rng)
 
-    def begin_epoch(self):
+    def begin_epoch(self) -> None:
         """Go to the start of the next epoch, if some batches of the current one have been used."""
         if self.batch:
             self.epoch, self.batch = self.epoch + 1, 0
@@ -169,11 +176,11 @@ class Loader:
     def _window(self, index, *place):
         return checked(self.dataset, index, self.dataset.window(index, *place))
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, int]:
         """The position of the next batch: ``{"epoch": int, "batch": int}``."""
         return {"epoch": self.epoch, "batch": self.batch}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, int]) -> None:
         """Continue at a position that `state_dict` returned; UserError if this loader has no such batch."""
         epoch, batch = int(state["epoch"]), int(state["batch"])
         if epoch < 0 or not 0 <= batch < len(self):
@@ -183,7 +190,7 @@ class Loader:
             )
         self.epoch, self.batch = epoch, batch
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Loader({called(self.dataset)}, {len(self)} batches of {self.batch_size})"
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..arrays.types import Array
 from ..errors import UserError
 from .packaged import packaged
 
@@ -57,7 +58,7 @@ class MNIST:
     classes = tuple("0123456789")
     num_classes = 10
 
-    def __init__(self, root=None, split="train"):
+    def __init__(self, root: str | Path | None = None, split: str = "train") -> None:
         if split not in SPLITS:
             raise UserError(f"MNIST has no split {split!r}; choose one of {', '.join(SPLITS)}")
         self.split = split
@@ -70,13 +71,13 @@ class MNIST:
                 f"{self.images.shape} and {self.labels.shape}"
             )
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int) -> tuple[Array, int]:
         return self.images[i].copy(), int(self.labels[i])
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"MNIST({self.split!r}, {len(self)} digits from {self.source})"
 
 

@@ -4,8 +4,11 @@ Only the outline determines the class.  Colours and textures have the same distr
 background is greyish: the colour of one pixel can show that it belongs to a shape, but not to which kind.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from ..arrays.types import Array
 from ..errors import UserError
 from .images import VOID
 from .palette import voc_colour_map
@@ -62,7 +65,10 @@ class Shapes:
         If the split is unknown, or a number is out of range.
     """
 
-    def __init__(self, split="train", length=200, size=(96, 128), seed=0, num_classes=6):
+    def __init__(
+        self, split: str = "train", length: int = 200, size: Sequence[int] = (96, 128), seed: int = 0,
+        num_classes: int = 6,
+    ) -> None:  # fmt: skip
         if split not in SPLITS:
             raise UserError(f"Shapes has no split {split!r}; choose one of {', '.join(SPLITS)}")
         if not 2 <= num_classes <= 1 + len(OUTLINES):
@@ -77,15 +83,15 @@ class Shapes:
         self.num_classes = num_classes
         self.palette = voc_colour_map(num_classes)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.length
 
     @property
-    def sizes(self):
+    def sizes(self) -> list[tuple[int, ...]]:
         """The (height, width) of every scene."""
         return [self.size] * self.length
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int) -> tuple[Array, Array]:
         if not -self.length <= i < self.length:
             raise IndexError(f"there is no scene {i} among {self.length}")
         rng = np.random.default_rng([self.seed, SPLITS.index(self.split), i % self.length])
@@ -121,5 +127,5 @@ class Shapes:
         wave = np.sin(2 * np.pi / period * (np.cos(angle) * x + np.sin(angle) * y) + phase)
         return colour + wave[..., None] * rng.uniform(-15, 15, 3)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Shapes({self.split!r}, {self.length} scenes, {self.num_classes} classes)"

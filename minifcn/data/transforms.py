@@ -1,10 +1,13 @@
 """Transforms of raw images: `Augment` changes samples in training, `Preprocessing` makes every network input."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from ..arrays.types import Array
 from ..errors import UserError
 from .images import FILL, VOID
 
@@ -29,8 +32,8 @@ class Preprocessing:
     """
 
     order: str = "RGB"
-    mean: tuple = (127.5, 127.5, 127.5)
-    scale: tuple = (1 / 64, 1 / 64, 1 / 64)
+    mean: tuple[float, ...] = (127.5, 127.5, 127.5)
+    scale: tuple[float, ...] = (1 / 64, 1 / 64, 1 / 64)
 
     def __post_init__(self):
         if self.order not in ("RGB", "BGR"):
@@ -45,7 +48,7 @@ class Preprocessing:
                 raise UserError(f"preprocessing {name} is {given!r}; it must be three finite numbers")
             object.__setattr__(self, name, values)  # a list from JSON becomes a tuple
 
-    def __call__(self, images):
+    def __call__(self, images: Array) -> Array:
         """Turn raw images into a network's input.
 
         Parameters
@@ -79,17 +82,17 @@ class Preprocessing:
         return x
 
     @property
-    def fill(self):
+    def fill(self) -> tuple[int, ...]:
         """The RGB colour nearest to the mean, which becomes about 0 in the network's input; used for padding."""
         red_first = self.mean if self.order == "RGB" else self.mean[::-1]
         return tuple(int(np.clip(round(value), 0, 255)) for value in red_first)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """The fields as plain JSON values."""
         return asdict(self) | {"mean": list(self.mean), "scale": list(self.scale)}
 
     @classmethod
-    def from_dict(cls, fields):
+    def from_dict(cls, fields: Any) -> "Preprocessing":
         """The Preprocessing whose `to_dict` is `fields`; UserError if fields are unknown or invalid."""
         try:
             return cls(**fields)
@@ -126,14 +129,16 @@ class Augment:
     mirror: bool = True
     jitter: int = 32
     zoom: float = 0.0
-    fill: tuple = FILL
+    fill: tuple[int, ...] = FILL
 
     def __post_init__(self):
         for name in ("jitter", "zoom"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise UserError(f"augmentation {name} is {getattr(self, name)!r}; it must be finite and not negative")
 
-    def __call__(self, image, label, rng, window=None):
+    def __call__(
+        self, image: Array, label: Array, rng: np.random.Generator, window: Callable | None = None
+    ) -> tuple[Array, Array]:
         """The image and label of one sample after a random change.
 
         Parameters

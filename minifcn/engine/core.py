@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from itertools import count
 from math import prod
 from time import perf_counter
-from typing import Any
+from typing import Any, Self
 
 from ..arrays import backend, buffers, frozen
 from ..arrays.types import Array, DType, Gradients, Shape, Values
@@ -23,7 +23,7 @@ from ..kernels.shapes import broadcast_shape, stand_in
 from . import places
 from .axis_maps import AxisMap, Root
 from .explain import Described
-from .operators import Attached
+from .operators import Attached, Operand
 
 _grad_enabled = ContextVar("grad_enabled", default=True)
 _scope = ContextVar("scope", default="")
@@ -73,7 +73,7 @@ def newest_first(last: "Function") -> "list[Function]":
     return sorted(found, key=lambda node: node.born, reverse=True)  # a node is newer than the nodes of its inputs
 
 
-class Tensor(Attached["Tensor", "Function"]):
+class Tensor(Attached):
     """An array that knows the operation that computed it.
 
     Parameters
@@ -236,8 +236,6 @@ def _accumulate(leaf, gx):
 if hasattr(os, "register_at_fork"):  # a forked child would wait for ever for a lock that another thread held
     os.register_at_fork(after_in_child=lambda: globals().update(_accumulating=threading.RLock()))
 
-Operand = Tensor | Values
-
 
 class Function(Described):
     """One operation, and one node of the graph.
@@ -272,17 +270,16 @@ class Function(Described):
     pointwise = False  # the inputs are broadcast, and each output cell depends only on the input cells at its index
     keeps_place = False  # each output cell has the position of the input cell at its index; the values may mix channels
     # defaults for a direct call of forward() and backward(), without tensors: save everything, compute every gradient
-    needs: tuple[bool, ...] = (True,) * 16
     inputs: tuple[Tensor, ...] = ()
     _saved: tuple | None = ()
-    recording, name, _marks, _frozen = True, "", (), None
+    recording, needs, name, _marks, _frozen = True, (True,) * 16, "", (), None
 
     def __init_subclass__(cls):
         super().__init_subclass__()
         registry.FUNCTIONS.add(cls.__name__)
 
     @classmethod
-    def make(cls, **parameters: Any) -> "Function":
+    def make(cls, **parameters: Any) -> Self:
         """A node of this class or of its override; an override without ``locate`` gets this class's positions."""
         chosen = registry.overridden(cls.__name__, cls)
         node = chosen(**parameters)

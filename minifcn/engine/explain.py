@@ -2,9 +2,12 @@
 
 import inspect
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from ..arrays import backend
+from ..arrays.types import Shape
 from ..errors import shown
 from .axis_maps import AxisMap
 
@@ -109,34 +112,44 @@ class Described:
     :class:`~minifcn.engine.core.Function` documents `parameters`, `saved_bytes`, `macs` and `flops`.
     """
 
+    formula: str
+    name: str
+    located_by: int | None
+    in_shapes: list[Shape]
+    out_shape: Shape
+    _saved: tuple | None
+    locate: Callable[..., AxisMap | None]
+    count: Callable[..., int]
+    count_macs: Callable[..., int]
+
     def __init_subclass__(cls):
         if "formula" in vars(cls):
             cls.formula = Formula(cls.formula)
 
     @property
-    def parameters(self):
+    def parameters(self) -> dict[str, Any]:
         names = inspect.signature(type(self).__init__).parameters
         return {n: getattr(self, n) for n in names if n != "self" and hasattr(self, n)}
 
     @property
-    def saved_bytes(self):
+    def saved_bytes(self) -> int:
         arrays = {id(a): a.nbytes for a in (self._saved or ()) if backend.is_array(a)}
         return sum(arrays.values())
 
     @property
-    def macs(self):
+    def macs(self) -> int:
         return self.count_macs(self.out_shape, *self.in_shapes)
 
     @property
-    def flops(self):
+    def flops(self) -> int:
         return 2 * self.macs + self.count(self.out_shape, *self.in_shapes)
 
-    def symbols(self):
+    def symbols(self) -> dict[str, Any]:
         """The letters of the formula, with the numbers of this call."""
         letters = dict(zip("NCHW", self.in_shapes[0])) if len(self.in_shapes[0]) == 4 else {}
         return letters | {k: v for k, v in self.parameters.items() if isinstance(v, int | float)}
 
-    def explain(self):
+    def explain(self) -> Explanation:
         """An `Explanation`: the formula, with the numbers and the costs of the last call."""
         facts = {"inputs": ", ".join(map(shape, self.in_shapes)), "output": shape(self.out_shape)}
         facts |= {"arithmetic": amount(self.flops, "FLOP"), "kept for backward": amount(self.saved_bytes, "B")}
@@ -146,7 +159,7 @@ class Described:
                 facts["row i of the output"] = f"lies at row {place} of the input, and sees {widest(place)}"
         return Explanation(self.name, type(self).__name__, self.formula, self.symbols(), facts)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         parameters = ", ".join(f"{k}={v!r}" for k, v in self.parameters.items() if not backend.is_array(v))
         return shown(f"{type(self).__name__}({parameters})")
 

@@ -10,6 +10,7 @@ Two steps are used, h and h/2.  For a smooth f the central differences D(h) and 
 contribution of rounding to it is the same at every h; if rounding hides the derivative, larger steps are tried.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations
@@ -17,6 +18,7 @@ from itertools import combinations
 import numpy as np
 
 from ..arrays import backend
+from ..arrays.types import Array, Shape, Values
 from ..errors import shown
 from .core import Tensor
 
@@ -30,11 +32,14 @@ HIDDEN = 30  # if the error of the differences exceeds this many times rtol, not
 class GradcheckError(AssertionError):
     """A gradient is wrong or cannot be checked; the message says which element, by how much, at which step."""
 
-    def __str__(self):
+    def __str__(self) -> str:
         return shown(super().__str__())
 
 
-def gradcheck(fn, *tensors, draws=5, rtol=1e-6, elementwise=False, seed=0):
+def gradcheck(
+    fn: Callable[..., Tensor], *tensors: Tensor | Values, draws: int = 5, rtol: float = 1e-6, elementwise: bool = False,
+    seed: int = 0,
+) -> bool:  # fmt: skip
     """Check the gradients that backward() computes for `fn` against numerical ones.
 
     Parameters
@@ -333,7 +338,7 @@ def _verdict(where, analytic, numeric, step):
     )
 
 
-def numerical_gradient(f, x, v, h=1e-5):
+def numerical_gradient(f: Callable[[Array], Array], x: Array, v: Array, h: float = 1e-5) -> Array:
     """The gradient of φ(x) = ⟨v, f(x)⟩, element by element: (φ(x + h·e) − φ(x − h·e)) / 2h.
 
     Parameters
@@ -367,7 +372,9 @@ def numerical_gradient(f, x, v, h=1e-5):
     return gradient
 
 
-def adjoint_check(fn, adjoint, *shapes, draws=3, rtol=1e-12, seed=0):
+def adjoint_check(
+    fn: Callable, adjoint: Callable, *shapes: Shape, draws: int = 3, rtol: float = 1e-12, seed: int = 0
+) -> bool:
     """Check ⟨Ax, y⟩ = ⟨x, Aᵀy⟩ for a linear `fn` and its `adjoint`, to twelve digits because no differences are taken.
 
     Parameters

@@ -3,14 +3,17 @@
 ``with mf.trace() as t:`` keeps the arrays that ``backward()`` would drop.  ``t.bytes`` is the memory that this takes.
 """
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from time import perf_counter
+from typing import Any
 
 from ..arrays import backend, buffers
+from ..arrays.types import Array
 from ..errors import shown
-from .core import Tensor, watch
-from .explain import amount, shape, widest
+from .core import Function, Tensor, watch
+from .explain import Explanation, amount, shape, widest
 from .graphs import Graph
 from .tables import Table
 
@@ -38,12 +41,12 @@ class Step:
     """
 
     name: str
-    node: object
-    inputs: tuple
+    node: Function
+    inputs: tuple[Tensor, ...]
     output: Tensor
-    saved: tuple
-    gy: object = None
-    gx: tuple = ()
+    saved: tuple[Array, ...]
+    gy: Array | None = None
+    gx: tuple[Array | None, ...] = ()
     backward_seconds: float = 0.0
     order: int = 0  # the number of the step in the backward pass, from 1; 0: not part of it
 
@@ -51,12 +54,12 @@ class Step:
     seconds = property(lambda self: self.node.seconds)
 
     @property
-    def arrays(self):
+    def arrays(self) -> list[Array]:
         """All arrays that this step holds, including its inputs."""
         held = (*(x.data for x in self.inputs), self.y, *self.saved, self.gy, *self.gx)
         return [a for a in held if backend.is_array(a)]
 
-    def explain(self):
+    def explain(self) -> Explanation:
         """The operation's formula with the numbers of this call, and what a unit of its output sees of the image."""
         explanation = self.node.explain()
         facts = explanation.facts | {"kept for backward": amount(total_bytes(self.saved), "B")}
@@ -75,19 +78,19 @@ class Step:
 class Trace:
     """The steps that :func:`trace` recorded, in the order they ran; ``t[0]`` or ``t["name"]`` is one of them."""
 
-    steps: list = field(default_factory=list)
-    names: dict = field(default_factory=dict)
-    nodes: dict = field(default_factory=dict)  # steps by the id of their node, which they keep alive
+    steps: list[Step] = field(default_factory=list)
+    names: dict[str, Step] = field(default_factory=dict)
+    nodes: dict[int, Step] = field(default_factory=dict)  # steps by the id of their node, which they keep alive
     passed: int = 0  # the steps of the backward pass so far
     clock: float = 0.0  # the time when the last step of either pass ended
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.steps)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Step]:
         return iter(self.steps)
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: int | str) -> Step:
         if not isinstance(key, str):
             return self.steps[key]
         if key not in self.names:
@@ -98,7 +101,7 @@ class Trace:
         return self.names[key]
 
     @property
-    def bytes(self):
+    def bytes(self) -> int:
         """The bytes of all arrays in the record."""
         return total_bytes(array for step in self.steps for array in step.arrays)
 
@@ -119,7 +122,7 @@ class Trace:
             step.gy, step.gx, step.order, step.backward_seconds = gy, tuple(gradients), self.passed, now - self.clock
         self.clock = now
 
-    def table(self):
+    def table(self) -> Table:
         """A table with one row for each operation: output, bytes, arithmetic, times, ranges of values and gradients."""
         rows = []
         for s in self.steps:
@@ -134,7 +137,7 @@ class Trace:
             )  # fmt: skip
         return Table(rows)
 
-    def graph(self):
+    def graph(self) -> Graph:
         """A drawing of the operations and the tensors between them (Mermaid in JupyterLab, SVG elsewhere)."""
         made = {id(s.output): s.name for s in self.steps}
         graph = Graph()
@@ -151,7 +154,7 @@ class Trace:
                     graph.edge(f"{x.name or 'input'} {shape(x.shape)}", s.name)
         return graph
 
-    def ledger(self):
+    def ledger(self) -> list[dict[str, Any]]:
         """The bytes that a run *without* a trace holds after each operation, forward and then backward.
 
         Returns
@@ -165,7 +168,8 @@ class Trace:
             alive[s.name] = s.saved
             rows.append(dict(event=s.name, saved=total_bytes([*sum(alive.values(), ()), s.y]), gradients=0))
         made = {id(s.output): s for s in self.steps}
-        arrived, leaves = {}, {}
+        arrived: dict = {}
+        leaves: dict = {}
         for s in sorted((s for s in self.steps if s.order), key=lambda s: s.order):
             arrived.pop(s.name, None)
             for x, gx in zip(s.inputs, s.gx):
@@ -195,7 +199,7 @@ def extremes(array):
 
 
 @contextmanager
-def trace():
+def trace() -> Iterator[Trace]:
     """Record every operation, and its backward pass, inside a ``with`` block.
 
     Returns

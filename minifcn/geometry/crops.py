@@ -1,5 +1,9 @@
 """The offset of one map in another, and the padding that a model needs: no crop offset is written by hand."""
 
+from collections.abc import Callable
+from typing import Any
+
+from ..arrays.types import Pair
 from ..engine.axis_maps import called
 from ..engine.core import Tensor, no_grad
 from ..errors import GeometryError
@@ -8,7 +12,7 @@ from ..kernels.shapes import pair, stand_in
 from .fields import refuse
 
 
-def crop_offset(a, b, inside=False):
+def crop_offset(a: Tensor, b: Tensor, inside: bool = False) -> tuple[int, ...]:
     """The place (h, w) of b's cell (0, 0) in a, in whole cells.
 
     It follows from the positions of both on a common root (an image, say): with cell i of a at ``j·i + s_a`` and of b
@@ -65,7 +69,9 @@ def crop_offset(a, b, inside=False):
     return tuple(offset)
 
 
-def minimal_padding(build_model, size, *sizes, largest=200, channels=None):
+def minimal_padding(
+    build_model: Callable[[int], Any], size: Pair, *sizes: Pair, largest: int = 200, channels: int | None = None
+) -> int:
     """The smallest padding of the first layer with which a model takes images of all given sizes.
 
     A padding that suits one size need not suit a larger one.  FCN-AlexNet needs 82 at 91 pixels and 83 at 97, but 84
@@ -92,20 +98,20 @@ def minimal_padding(build_model, size, *sizes, largest=200, channels=None):
         If no padding up to `largest` works; the message quotes the last model's error.  Any other error in building
         or running the model ends the search.
     """
-    sizes = [pair(size, 1, "size") for size in (size, *sizes)]
+    pairs = [pair(size, 1, "size") for size in (size, *sizes)]
     for padding in range(largest + 1):
         try:
             with no_grad(), shapes_only():
                 model = build_model(padding)
                 like = next(iter(model.parameters())).data
                 planes = getattr(model, "in_channels", 3) if channels is None else channels
-                for h, w in sizes:
+                for h, w in pairs:
                     model(Tensor(stand_in(like, (1, planes, h, w)), name="the image"))
         except GeometryError as error:  # with this padding a map is too small
             reason = error
         else:
             return padding
-    images = f"an image of {_by(sizes[0])}" if len(sizes) == 1 else f"images of all {len(sizes)} sizes"
+    images = f"an image of {_by(pairs[0])}" if len(pairs) == 1 else f"images of all {len(pairs)} sizes"
     raise GeometryError(f"no padding up to {largest} takes {images}: {reason}") from reason
 
 

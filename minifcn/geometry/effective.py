@@ -5,11 +5,13 @@ Gaussian.  n layers of k×k at stride 1 with equal weights give ``σ = √(n(k²
 cells, so the effective share of the field shrinks as 1/√n.
 """
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from ..arrays import backend
+from ..arrays.types import Array
 from ..engine.core import Tensor, no_grad, watch
 from ..kernels.registry import shapes_only
 from ..kernels.shapes import stand_in
@@ -17,7 +19,9 @@ from ..kernels.shapes import stand_in
 TWO_SIGMA = 1 - 0.9545  # the share of the centre's value below which a pixel does not count, as in Luo et al.
 
 
-def effective_receptive_field(function, images, unit=None):
+def effective_receptive_field(
+    function: Callable[[Tensor], Tensor], images: Tensor | Array, unit: Sequence[int] | None = None
+) -> Array:
     """The map ``E_x |∂y_centre/∂x|``, from one backward pass that starts at one unit.
 
     Parameters
@@ -81,12 +85,12 @@ class Extent(NamedTuple):
         The number of all pixels above 4.55 % of the centre's value.  Luo et al. call its root the size of the field.
     """
 
-    sigma: tuple
-    width: tuple
+    sigma: tuple[float, ...]
+    width: tuple[int, int]
     pixels: int
 
 
-def extent(field):
+def extent(field: Array) -> Extent:
     """The size of a map from :func:`effective_receptive_field`, around its largest value.
 
     Parameters

@@ -1,9 +1,12 @@
 """What a unit sees: eq. (1) and its composition rule, the receptive field, its region, and its size by phase."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from math import floor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from ..engine.core import Tensor
 from ..errors import GeometryError, shown
 from ..kernels.shapes import conv_size
 
@@ -36,12 +39,12 @@ class Filter:
             if value != int(value) or value < 1:
                 raise ValueError(f"the {name} of a filter must be a whole number of at least 1, got {value!r}")
 
-    def __matmul__(self, g):
+    def __matmul__(self, g: "Filter") -> "Filter":
         if not isinstance(g, Filter):
             return NotImplemented
         return Filter(g.k + (self.k - 1) * g.s, self.s * g.s)
 
-    def outputs(self, n):
+    def outputs(self, n: int) -> int:
         """The outputs over `n` cells without padding, ``⌊(n − k)/s⌋ + 1``.  Raises GeometryError if k > n."""
         return conv_size(n, self.k, self.s, 0)
 
@@ -64,12 +67,12 @@ class ReceptiveField:
         ``start = (size − 1)/2 − padding``.
     """
 
-    size: tuple
-    jump: tuple
-    start: tuple
-    padding: tuple
+    size: tuple[int, ...]
+    jump: tuple[Fraction, ...]
+    start: tuple[Fraction, ...]
+    padding: tuple[int, ...]
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         pairs = (f"{name}=({float(h):.10g}, {float(w):.10g})" for name, (h, w) in vars(self).items())
         return f"ReceptiveField({', '.join(pairs)})"
 
@@ -83,17 +86,17 @@ class Region(NamedTuple):
     right: int
 
     @property
-    def size(self):
+    def size(self) -> tuple[int, int]:
         """Rows and columns."""
         return self.bottom - self.top, self.right - self.left
 
     @property
-    def index(self):
+    def index(self) -> tuple[Any, slice, slice]:  # type: ignore[override]
         """The index that cuts the rectangle out of a map, ``x.data[region.index]``; for a clipped region only."""
         return ..., slice(self.top, self.bottom), slice(self.left, self.right)
 
 
-def receptive_field(y, x):
+def receptive_field(y: Tensor, x: Tensor) -> ReceptiveField:
     """The receptive field of the units of `y` on `x`.
 
     Parameters
@@ -130,7 +133,7 @@ def receptive_field(y, x):
     )
 
 
-def fields_by_phase(y, x):
+def fields_by_phase(y: Tensor, x: Tensor) -> tuple[tuple[int, ...], ...]:
     """The numbers of cells of `x` that units 0, 1, … of `y` see, until the pattern repeats.
 
     After an upsampling, neighbouring units can see different numbers of cells.  In FCN-32s all pixels see 436; in
@@ -155,7 +158,7 @@ def fields_by_phase(y, x):
     return tuple(tuple(s[:1] if len(set(s)) == 1 else s) for s in sizes)
 
 
-def region(y, x, unit, clip=True):
+def region(y: Tensor, x: Tensor, unit: Sequence[int], clip: bool = True) -> Region:
     """The region of `x` that one unit of `y` sees.
 
     Parameters

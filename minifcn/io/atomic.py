@@ -1,12 +1,13 @@
 """Write files atomically: a file is replaced by its complete new version, or not changed at all."""
 
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
 @contextmanager
-def atomic(path):
+def atomic(path: str | Path) -> Iterator[Path]:
     """Replace a file atomically: ``with atomic(path) as partial: ...`` writes `partial`, which then replaces `path`.
 
     After an error, a kill or a power cut, `path` holds either the old contents or the new, never a part of them.

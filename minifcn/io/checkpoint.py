@@ -1,19 +1,22 @@
 """Checkpoints: arrays and a small JSON record in one safetensors file, with a checksum, written atomically."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from ..arrays import backend
+from ..arrays.types import Array
 from ..errors import UserError
 from . import tensors
 from .atomic import atomic
 
 
-def save_checkpoint(path, arrays, record):
+def save_checkpoint(path: str | Path, arrays: Mapping[str, Array], record: Any) -> None:
     """Write `arrays` ({name: array}) and `record` (a JSON value) to `path`, atomically.
 
     Parameters
@@ -39,7 +42,7 @@ def save_checkpoint(path, arrays, record):
         raise UserError(f"{path} cannot be written ({error})") from None
 
 
-def load_checkpoint(path):
+def load_checkpoint(path: str | Path) -> tuple[dict[str, Array], Any]:
     """The arrays and the record of a checkpoint.
 
     Parameters
@@ -62,7 +65,7 @@ def load_checkpoint(path):
     return arrays, _parsed(path, text)
 
 
-def load_record(path):
+def load_record(path: str | Path) -> dict[str, Any]:
     """The record of a checkpoint, a dict; empty if the file holds only weights.
 
     Parameters

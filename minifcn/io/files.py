@@ -2,6 +2,7 @@
 
 import os
 import stat
+from pathlib import Path
 
 from ..errors import UserError
 
@@ -11,7 +12,7 @@ KINDS = {
 }  # fmt: skip
 
 
-def require_file(path):
+def require_file(path: str | Path) -> None:
     """Raise UserError unless `path` is a regular file, or a link to one.
 
     Parameters

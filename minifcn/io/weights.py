@@ -1,14 +1,16 @@
 """Read arrays from weight files: safetensors and npz."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from ..arrays.types import Array
 from ..errors import UserError
 from . import tensors
 
 
-def load_weights(path):
+def load_weights(path: str | Path) -> dict[str, Array]:
     """The arrays of a weight file.
 
     Parameters
@@ -49,7 +51,7 @@ def _npz(path):
         raise UserError(f"{path}: the file is damaged, or not a .npz file ({error}); give another file") from None
 
 
-def require_finite(path, arrays):
+def require_finite(path: str | Path, arrays: Mapping[str, Array]) -> None:
     """Raise UserError if a weight is NaN or infinite.
 
     Parameters

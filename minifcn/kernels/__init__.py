@@ -56,7 +56,7 @@ sync_batch_norm = _kernel("sync_batch_norm", chunked=norm.sync_batch_norm)
 sync_batch_norm_grad = _kernel("sync_batch_norm_grad", chunked=norm.sync_batch_norm_grad)
 
 
-def implementations(kernel, owner="numpy"):
+def implementations(kernel: str, owner: str = "numpy") -> list[str]:
     """The names of the implementations of `kernel` for arrays of `owner` (``"numpy"``, ``"cupy"``), default first."""
     if kernel not in KERNELS:
         raise ValueError(f"no kernel is called {kernel!r}: choose from {', '.join(KERNELS)}")

@@ -5,15 +5,26 @@ the special version for the array's owner (NumPy or CuPy); the textbook version,
 """
 
 from collections import defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any, TypeAlias
 
 from ..arrays import backend
+from ..arrays.types import Array
 
-KERNELS = {}  # every kernel by name
-FUNCTIONS = set()  # the names of the operations (core.Function subclasses), which can be overridden too
-_overrides = ContextVar("overrides", default={})  # noqa: B039  never changed in place: override() sets a new dict
+KERNELS: dict[str, "Kernel"] = {}  # every kernel by name
+FUNCTIONS: set[str] = set()  # the names of the operations (core.Function subclasses), which can be overridden too
+# never changed in place: override() sets a new dict
+_overrides: ContextVar[dict[str, Any]] = ContextVar("overrides", default={})  # noqa: B039
 _shapes_only = ContextVar("shapes_only", default=False)
+
+Implementation: TypeAlias = Callable[..., Any]
+"""A version of a kernel: ``f(array, *arrays, *shapes, *pairs and numbers) -> array or tuple of arrays``.
+
+Each kernel's function in ``reference.py`` defines its parameters and results.  All are passed by position, pairs are
+(h, w), and the arrays are NumPy's or CuPy's, all of one library; the results are of the same library.
+"""
 
 
 class Kernel:
@@ -28,33 +39,36 @@ class Kernel:
         Special versions for the arrays of one library, by name; the first is that library's default.
     """
 
-    def __init__(self, name, reference, textbook, shapes, numpy=(), cupy=()):
+    def __init__(
+        self, name: str, reference: Implementation, textbook: Implementation, shapes: Implementation,
+        numpy: Any = (), cupy: Any = (),
+    ) -> None:  # fmt: skip
         self.name, self.shapes, self.textbook = name, shapes, textbook
         self.everywhere = {"textbook": textbook, "reference": reference}
         self.special = {"numpy": dict(numpy), "cupy": dict(cupy)}
-        self.default = defaultdict(lambda: textbook)  # by the owner of an array
+        self.default: defaultdict[str, Implementation] = defaultdict(lambda: textbook)  # by the owner of an array
         self.default |= {owner: next(iter(versions.values())) for owner, versions in self.special.items() if versions}
         self.__doc__ = reference.__doc__
         KERNELS[name] = self
 
-    def __call__(self, array, *args):
+    def __call__(self, array: Array, *args: Any) -> Any:
         return self.choose(array)(array, *args)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<kernel {self.name}: {', '.join(self.implementations('numpy'))}>"
 
-    def implementations(self, owner="numpy"):
+    def implementations(self, owner: str = "numpy") -> dict[str, Implementation]:
         """The implementations for arrays of `owner` as {name: function}, the default first."""
         return {**self.special.get(owner, {}), **self.everywhere}
 
-    def choose(self, array):
+    def choose(self, array: Array) -> Implementation:
         """The implementation that a call with `array` runs."""
         if _shapes_only.get():
             return self.shapes
         overrides, owner = _overrides.get(), backend.of(array).__name__
         if not overrides:
             return self.default[owner]
-        chosen = overrides.get(self.name)
+        chosen: Any = overrides.get(self.name)
         if callable(chosen):
             return chosen
         if chosen is None and self.name.startswith("conv2d") and ("im2col" in overrides or "col2im" in overrides):
@@ -63,7 +77,7 @@ class Kernel:
 
 
 @contextmanager
-def override(**implementations):
+def override(**implementations: str | Implementation) -> Iterator[None]:
     """Replace kernels or operations inside a ``with`` block, in the current thread or task only.
 
     Parameters
@@ -111,13 +125,13 @@ def _family(name, chosen):
     return [n for n in KERNELS if (n == name or n.startswith(name + "_grad")) and chosen in available[n]]
 
 
-def overridden(name, default):
+def overridden(name: str, default: type) -> Any:
     """The operation that replaces the one called `name`, or `default` without an override."""
     return _overrides.get().get(name, default)
 
 
 @contextmanager
-def shapes_only():
+def shapes_only() -> Iterator[None]:
     """Run a model of any size for its shapes and its geometry only: without arithmetic, in almost no memory."""
     token = _shapes_only.set(True)
     try:
@@ -126,6 +140,6 @@ def shapes_only():
         _shapes_only.reset(token)
 
 
-def is_shapes_only():
+def is_shapes_only() -> bool:
     """Whether the current thread or task is inside :func:`shapes_only`."""
     return _shapes_only.get()

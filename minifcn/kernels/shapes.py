@@ -13,6 +13,7 @@ fields and crops without a multiplication.
 import numpy as np
 
 from ..arrays import backend
+from ..arrays.types import Pair
 from ..errors import GeometryError
 
 
@@ -39,9 +40,9 @@ def broadcast_shape(shapes):
     return tuple(max(sizes) if min(sizes) else 0 for sizes in zip(*padded))
 
 
-def pair(value, least=0, name="value"):
+def pair(value: Pair, least: int = 0, name: str = "value") -> tuple[int, int]:
     """`value`, an int or a pair, as a pair of ints (h, w).  Raises ValueError for anything else or below `least`."""
-    both = (value, value) if hasattr(value, "__index__") else tuple(value)
+    both = (value, value) if hasattr(value, "__index__") else tuple(value)  # type: ignore[arg-type]
     if len(both) != 2 or any(int(v) != v or v < least for v in both):
         raise ValueError(f"{name} must be an int of at least {least} or a pair (h, w) of them, got {value!r}")
     return int(both[0]), int(both[1])

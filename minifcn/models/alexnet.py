@@ -27,7 +27,7 @@ def _caffe(num_classes, width, dropout, in_channels, norm_first):
     return Classifier(layers, 227, "fc8", {8: "pool1", 16: "pool2"}, in_channels, pad=100, bias_mults=(1.0, 1.0))
 
 
-def caffenet(num_classes=1000, width=1.0, dropout=0.5, in_channels=3):
+def caffenet(num_classes: int = 1000, width: float = 1.0, dropout: float = 0.5, in_channels: int = 3) -> Classifier:
     """CaffeNet, a variant of AlexNet: convolution, ReLU, *pooling, normalisation*; 227×227 images.
 
     Parameters
@@ -46,14 +46,16 @@ def caffenet(num_classes=1000, width=1.0, dropout=0.5, in_channels=3):
     return _caffe(num_classes, width, dropout, in_channels, norm_first=False)
 
 
-def alexnet(num_classes=1000, width=1.0, dropout=0.5, in_channels=3):
+def alexnet(num_classes: int = 1000, width: float = 1.0, dropout: float = 0.5, in_channels: int = 3) -> Classifier:
     """AlexNet as published (bvlc_alexnet): convolution, ReLU, *normalisation, pooling*; see :func:`caffenet`."""
     return _caffe(num_classes, width, dropout, in_channels, norm_first=True)
 
 
-def alexnet_torchvision(num_classes=1000, width=1.0, dropout=0.5, in_channels=3):
+def alexnet_torchvision(
+    num_classes: int = 1000, width: float = 1.0, dropout: float = 0.5, in_channels: int = 3
+) -> Classifier:
     """The "one weird trick" AlexNet of torchvision: no groups, no normalisation, floor pooling; 224×224 images."""
-    wide, layers, channels = scaled(width), {}, in_channels
+    wide, layers, channels = scaled(width), dict[str, nn.Module](), in_channels
     shapes = [(64, 11, 4, 2), (192, 5, 1, 2), (384, 3, 1, 1), (256, 3, 1, 1), (256, 3, 1, 1)]
     for i, (outputs, kernel, stride, padding) in enumerate(shapes, start=1):
         convolution = nn.Conv2d(channels, wide(outputs), kernel, stride=stride, padding=padding)

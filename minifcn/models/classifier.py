@@ -4,6 +4,7 @@ A `Classifier` is a sequence of layers with the reference nets' names.  Its `Tru
 fully connected layers have become convolutions.
 """
 
+from collections.abc import Mapping, Sequence
 from copy import copy
 
 from .. import nn
@@ -35,13 +36,16 @@ class Classifier(nn.Sequential):
         ``lr_mult`` and ``decay_mult`` of the reference FCN's biases.
     """
 
-    def __init__(self, layers, input_size, head, taps, in_channels=3, pad=None, bias_mults=(2.0, 0.0)):
+    def __init__(
+        self, layers: Mapping[str, nn.Module], input_size: int, head: str, taps: dict[int, str], in_channels: int = 3,
+        pad: int | None = None, bias_mults: tuple[float, float] = (2.0, 0.0),
+    ) -> None:  # fmt: skip
         super().__init__(**layers)
         self.input_size, self.in_channels = input_size, in_channels
         self.head, self.taps, self.pad, self.bias_mults = head, taps, pad, bias_mults
         name_by_path(self)
 
-    def trunk(self, pad=None):
+    def trunk(self, pad: int | None = None) -> "Trunk":
         """The fully convolutional net up to the last feature map; it shares the classifier's arrays.
 
         Parameters
@@ -70,12 +74,15 @@ class Trunk(nn.Sequential):
         {stride: name} of the layers whose maps a skip can score.
     """
 
-    def __init__(self, layers, taps, in_channels=3, input_size=128, bias_mults=(2.0, 0.0)):
+    def __init__(
+        self, layers: Mapping[str, nn.Module], taps: dict[int, str], in_channels: int = 3, input_size: int = 128,
+        bias_mults: tuple[float, float] = (2.0, 0.0),
+    ) -> None:  # fmt: skip
         super().__init__(**layers)
         self.taps, self.in_channels, self.input_size, self.bias_mults = taps, in_channels, input_size, bias_mults
         self.top = list(layers)[-1]
 
-    def features(self, x, names):
+    def features(self, x: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         """{name: map} of the layers called `names`, for a batch of images (N, C, H, W)."""
         maps = {}
         for name, layer in self.children():
@@ -84,7 +91,7 @@ class Trunk(nn.Sequential):
                 maps[name] = x
         return maps
 
-    def probe(self, names):
+    def probe(self, names: Sequence[str]) -> tuple[dict[str, Tensor], Tensor]:
         """({name: map}, image), with shapes and positions but no values, for an image of twice `input_size`."""
         size = 2 * self.input_size
         with evaluating(self), no_grad(), shapes_only():
@@ -101,7 +108,7 @@ class Streams(nn.Module):
         {suffix of the layers' names: trunk}: ``{"color": …, "hha": …}`` gives conv1_1color, conv1_1hha.
     """
 
-    def __init__(self, trunks):
+    def __init__(self, trunks: "dict[str, Trunk]") -> None:
         self.trunks, first = trunks, next(iter(trunks.values()))
         self.taps, self.top, self.bias_mults, self.input_size = (
             first.taps,

@@ -11,9 +11,11 @@ from copy import copy
 from fractions import Fraction
 from itertools import product
 from math import prod
+from typing import Any
 
 from .. import nn
 from ..arrays import backend
+from ..arrays.types import Array, Pair
 from ..engine.core import Tensor, no_grad
 from ..engine.explain import shape
 from ..errors import GeometryError
@@ -25,7 +27,7 @@ from ..nn.module import evaluating, in_mode, is_row
 __all__ = ["macs", "patchwise", "rarefy", "shift_and_stitch"]
 
 
-def shift_and_stitch(model, image):
+def shift_and_stitch(model: nn.Module, image: Tensor | Array) -> Array:
     """The outputs of a net of stride f at every pixel, interlaced from f² shifted images (§3.2).
 
     ``Y[c::f] = N(x[c:])`` for c = 0 … f − 1 along each axis: the paper shifts by padding, this function by cropping.
@@ -63,7 +65,7 @@ def shift_and_stitch(model, image):
             f"shift_and_stitch needs an image of at least {shape(units.seen)}, the window of one output of this net, "
             f"got {shape(x.shape[2:])}"
         )
-    stitched = None
+    stitched: Any = None
     with evaluating(model), no_grad():
         for top, left in product(*(range(min(f, n)) for f, n in zip(units.jump, sizes))):
             y = model(x[:, :, top:, left:]).data
@@ -74,7 +76,7 @@ def shift_and_stitch(model, image):
     return stitched
 
 
-def rarefy(model):
+def rarefy(model: nn.Module) -> nn.Sequential:
     """The same net with stride 1: filter rarefaction, also called à trous or dilation (§3.2).
 
     The paper's rule, layer by layer: remove a stride s, and replace every later filter by ``f'[i, j] = f[i/s, j/s]`` if
@@ -103,7 +105,7 @@ def rarefy(model):
     return _rarefied(model, (1, 1))[0]
 
 
-def patchwise(model, image, size=None, batch=32):
+def patchwise(model: nn.Module, image: Tensor | Array, size: Pair | None = None, batch: int = 32) -> Array:
     """The outputs of ``model(image)`` computed one by one, each from a window that is cut out of the image (§3.1).
 
     Parameters
@@ -167,7 +169,7 @@ def patchwise(model, image, size=None, batch=32):
     return y.reshape(len(x), *units.grid, -1).transpose(0, 3, 1, 2)
 
 
-def macs(model, image_size, size=None, channels=None):
+def macs(model: nn.Module, image_size: Pair, size: Pair | None = None, channels: int | None = None) -> tuple[int, int]:
     """Multiply-adds for one image: in one pass, and patch by patch (§3.1, footnote 1).
 
     One pass takes ``Σ_l n_l(H)²·c_l``, and N patches take ``N·Σ_l n_l(size)²·c_l``, where ``n_l`` is the side of layer

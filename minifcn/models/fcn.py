@@ -1,14 +1,18 @@
 """Build a fully convolutional network from any trunk (§4): the trunk's maps, and one head for each kind of label."""
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 from .. import nn
 from ..arrays import backend
+from ..arrays.types import Array, Pair
 from ..data.transforms import Preprocessing
 from ..engine.core import Tensor, no_grad
 from ..geometry import minimal_padding
 from ..kernels import shapes_only
 from ..nn.module import evaluating
 from .alexnet import alexnet, alexnet_torchvision, caffenet
-from .classifier import Streams
+from .classifier import Classifier, Streams, Trunk
 from .googlenet import googlenet
 from .heads import ConvHead, SkipHead
 from .lenet import lenet, lenet_caffe
@@ -16,7 +20,7 @@ from .mini import mini
 from .resnet import resnet18, resnet50
 from .vgg import vgg11, vgg16, vgg19
 
-CLASSIFIERS = {
+CLASSIFIERS: dict[str, Callable[..., Classifier]] = {
     f.__name__: f
     for f in (
         lenet, lenet_caffe, caffenet, alexnet, alexnet_torchvision, vgg11, vgg16, vgg19, googlenet, resnet18, resnet50,
@@ -57,9 +61,11 @@ class FCN(nn.Module):
     """
 
     transparent = ("trunk", "heads")
-    classes = palette = build_arguments = None
+    classes: Sequence[str] | None = None
+    palette: Array | None = None
+    build_arguments: dict[str, Any] | None = None
 
-    def __init__(self, trunk, heads):
+    def __init__(self, trunk: Trunk | Streams, heads: dict[str, Any]) -> None:
         self.trunk, self.heads, self.first = trunk, heads, next(iter(heads))
         self.num_classes, self.in_channels = heads[self.first].num_classes, trunk.in_channels
         self.preprocessing = Preprocessing()
@@ -68,15 +74,15 @@ class FCN(nn.Module):
         maps = self.trunk.features(image, [name for head in heads.values() for name in head.tapped()])
         return {name: head(maps, image) for name, head in heads.items()}
 
-    def forward(self, image):
+    def forward(self, image: Tensor) -> Tensor:
         """Scores (N, num_classes, H, W) of the first head, for images (N, C, H, W)."""
         return self._scores(image, {self.first: self.heads[self.first]})[self.first]
 
-    def outputs(self, image):
+    def outputs(self, image: Tensor | Array) -> dict[str, Tensor]:
         """{name of a head: its scores (N, C, H, W)}, of all heads, for training."""
         return self._scores(image if isinstance(image, Tensor) else Tensor(image), self.heads)
 
-    def predict(self, images):
+    def predict(self, images: Array) -> Array:
         """The most probable class of every pixel.
 
         Parameters
@@ -97,9 +103,10 @@ class FCN(nn.Module):
 
 
 def fcn(
-    trunk, stride=8, num_classes=21, pad=None, width=1.0, learn_upsampling=False, scales=None, image_size=None,
-    **trunk_options,
-):  # fmt: skip
+    trunk: str | Trunk | Streams, stride: int = 8, num_classes: int | dict[str, int] = 21, pad: int | None = None,
+    width: float = 1.0, learn_upsampling: bool = False, scales: Mapping[str, float] | None = None,
+    image_size: Pair | None = None, **trunk_options: Any,
+) -> FCN:  # fmt: skip
     """A fully convolutional network over a trunk, with the reference nets' learning rates.
 
     Score layers start at zero, so that the first prediction is uniform (a loss of ln C per pixel).  Interpolation
@@ -169,7 +176,7 @@ def _outline(trunk, stride, num_classes, pad, trunk_options):
         return fcn(trunk, stride, num_classes, pad, **trunk_options)
 
 
-def fcn_conv(trunk, num_classes=21, aux=True, image_size=None, **trunk_options):
+def fcn_conv(trunk: Any, num_classes: int = 21, aux: bool = True, image_size: None = None, **trunk_options: Any) -> FCN:
     """torchvision's FCN: a dilated trunk, a small convolutional head, and interpolation to the image's size.
 
     Parameters
@@ -198,7 +205,9 @@ def fcn_conv(trunk, num_classes=21, aux=True, image_size=None, **trunk_options):
     return FCN(trunk, heads)
 
 
-def build_trunk(name, pad=None, streams=None, **options):
+def build_trunk(
+    name: str, pad: int | None = None, streams: Sequence[str] | None = None, **options: Any
+) -> Trunk | Streams:
     """The trunk called `name`; from a classifier, the layers below its scores as a fully convolutional net.
 
     Parameters
@@ -213,13 +222,13 @@ def build_trunk(name, pad=None, streams=None, **options):
         Options of the trunk: ``width``, ``in_channels`` …
     """
     if streams:
-        return Streams({suffix: build_trunk(name, pad, **options) for suffix in streams})
+        return Streams({suffix: build_trunk(name, pad, **options) for suffix in streams})  # type: ignore[misc]
     if name not in TRUNKS:
         raise ValueError(f"there is no trunk {name!r}: choose one of {', '.join(TRUNKS)}")
     return TRUNKS[name](**options) if pad is None else TRUNKS[name](pad=pad, **options)
 
 
-def with_reference_rates(model):
+def with_reference_rates(model: FCN) -> FCN:
     """Set each parameter's ``lr_mult`` and ``decay_mult`` to the reference nets' values, and return the model."""
     norms = {id(p) for m in model.modules() if isinstance(m, nn.BatchNorm2d) for p in (m.weight, m.bias)}
     scores = {id(p) for head in model.heads.values() for p in head.parameters()}

@@ -30,7 +30,7 @@ def inception(channels, c1, r3, c3, r5, c5, projection):
     )
 
 
-def googlenet(num_classes=1000, width=1.0, dropout=0.4, in_channels=3):
+def googlenet(num_classes: int = 1000, width: float = 1.0, dropout: float = 0.4, in_channels: int = 3) -> Classifier:
     """Nine inception blocks between five poolings; 224×224 images; no auxiliary classifiers.
 
     Parameters
@@ -47,7 +47,7 @@ def googlenet(num_classes=1000, width=1.0, dropout=0.4, in_channels=3):
     Classifier
         Its trunk ends before the 7×7 average pooling (§4.1).
     """
-    wide, layers = scaled(width), {}
+    wide, layers = scaled(width), dict[str, nn.Module]()
     stem, channels = wide(64), wide(192)
 
     def pool():

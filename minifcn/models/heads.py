@@ -5,8 +5,11 @@ until `stride` is reached; a last transposed convolution upsamples to pixels.  K
 the positions of the maps on the image.  Layers have the reference nets' names.
 """
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from .. import nn, ops
-from ..engine.core import scope
+from ..engine.core import Tensor, scope
 from ..errors import GeometryError
 
 
@@ -31,7 +34,10 @@ class SkipHead(nn.Module):
 
     loss_weight = 1.0
 
-    def __init__(self, trunk, stride, num_classes, learn_upsampling=False, scales=None, suffix=""):
+    def __init__(
+        self, trunk: Any, stride: int, num_classes: int, learn_upsampling: bool = False,
+        scales: Mapping[str, float] | None = None, suffix: str = "",
+    ) -> None:  # fmt: skip
         self.num_classes, self.suffix, self.name = num_classes, suffix, f"score{suffix}"
         self.streams = list(getattr(trunk, "trunks", [""]))  # suffixes of the streams; "" if there is only one
         self.top, self.skips = trunk.top, []  # for each skip: names of the upsampling before it, its score, its map
@@ -84,7 +90,7 @@ class SkipHead(nn.Module):
     def _place(self, maps, name):
         return _axis(maps[name + self.streams[0]])
 
-    def tapped(self):
+    def tapped(self) -> list[str]:
         """Names of the maps that this head reads."""
         return self._in_every_stream([self.top, *(tap for _, _, tap in self.skips)])
 
@@ -103,7 +109,7 @@ class SkipHead(nn.Module):
             scores.append(score(x if scale is None else scale(x)))
         return scores[0] if len(scores) == 1 else sum(scores[1:], scores[0]) * (1 / len(scores))
 
-    def forward(self, maps, image):
+    def forward(self, maps: Mapping[str, Tensor], image: Tensor) -> Tensor:
         score = self._score(maps, "fr", self.top)
         for upsample, name, tap in self.skips:
             up, skip = self._layer(upsample)(score), self._score(maps, name, tap)
@@ -111,7 +117,7 @@ class SkipHead(nn.Module):
                 score = fuse(up, skip, self.crop)
         return self.crop(self._layer(self.last)(score), image)
 
-    def crop(self, x, like):
+    def crop(self, x: Tensor, like: Tensor) -> Tensor:
         """`x` cropped to the extent of `like`; a notebook can replace this function: ``head.crop = mine``."""
         return ops.crop(x, like)
 
@@ -178,7 +184,7 @@ def upsampling_kernel(here, factor, target):
     raise GeometryError(f"no bilinear kernel upsamples cells at {here} by {factor} to cells at {target}")
 
 
-def fuse(up, skip, crop=None):
+def fuse(up: Tensor, skip: Tensor, crop: Callable[[Tensor, Tensor], Tensor] | None = None) -> Tensor:
     """The sum of two score maps, the larger cropped to the extent of the smaller by `crop` (default: `ops.crop`)."""
     crop = crop or ops.crop
     if all(n <= m for n, m in zip(up.shape[2:], skip.shape[2:])):

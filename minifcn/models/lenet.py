@@ -4,7 +4,7 @@ from .. import nn
 from .classifier import Classifier, scaled
 
 
-def lenet(num_classes=10, width=1.0, in_channels=1):
+def lenet(num_classes: int = 10, width: float = 1.0, in_channels: int = 1) -> Classifier:
     """LeNet-5 for 32×32 digits, with ReLU in place of the scaled tanh, and a mean in place of trained subsampling.
 
     Parameters
@@ -28,7 +28,7 @@ def lenet(num_classes=10, width=1.0, in_channels=1):
     return Classifier(layers, 32, "output", {2: "s2"}, in_channels)
 
 
-def lenet_caffe(num_classes=10, width=1.0, in_channels=1):
+def lenet_caffe(num_classes: int = 10, width: float = 1.0, in_channels: int = 1) -> Classifier:
     """Caffe's LeNet for 28×28 digits: only one ReLU, max pooling, more channels; see :func:`lenet`."""
     conv1, conv2, ip1 = map(scaled(width), (20, 50, 500))
     layers = dict(

@@ -1,10 +1,11 @@
 """The names that torchvision uses for the same arrays."""
 
 from .. import nn
+from .classifier import Classifier
 from .fcn import FCN
 
 
-def torchvision_names(model):
+def torchvision_names(model: Classifier | FCN) -> dict[str, str]:
     """{torchvision's name: minifcn's} for every parameter and buffer of a classifier, or of ``fcn_resnet50``.
 
     torchvision numbers the layers of VGG and AlexNet, including ReLU, pooling and dropout: ``features.0`` … before the

@@ -6,20 +6,23 @@ for the smallest one).  A small ``width`` makes a net that learns on a laptop.  
 :func:`minifcn.models.fcn`.
 """
 
+from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from . import store
-from .fcn import CLASSIFIERS, fcn, fcn_conv
+from .fcn import CLASSIFIERS, FCN, fcn, fcn_conv
 
-MODELS = {}
+MODELS: dict[str, Callable[..., FCN]] = {}
 """The functions that build the named segmentation nets."""
 
 AT_ONCE = dict(pool4=0.01, pool3=0.0001)  # from the PAMI paper: they make the norms of the maps about equal
-TWO_STREAMS = dict(num_classes=40, streams=("color", "hha"))
+TWO_STREAMS: dict[str, Any] = dict(num_classes=40, streams=("color", "hha"))
 
 
-def _named(function):
+def _named(function: Callable[..., FCN]) -> Callable[..., FCN]:
     """Add a function to `MODELS`, and let its models record their `build_arguments`, for their checkpoints."""
 
     @wraps(function)
@@ -33,19 +36,19 @@ def _named(function):
 
 
 @_named
-def fcn32s_mini(**options):
+def fcn32s_mini(**options: Any) -> FCN:
     """FCN-32s over the small trunk: one score map, upsampled 32-fold."""
     return fcn("mini", stride=32, **options)
 
 
 @_named
-def fcn16s_mini(**options):
+def fcn16s_mini(**options: Any) -> FCN:
     """FCN-16s over the small trunk: fused with scores of pool4."""
     return fcn("mini", stride=16, **options)
 
 
 @_named
-def fcn8s_mini(pretrained=None, **options):
+def fcn8s_mini(pretrained: str | None = None, **options: Any) -> FCN:
     """FCN-8s over the small trunk: fused with scores of pool4 and pool3.
 
     Parameters
@@ -64,61 +67,61 @@ def fcn8s_mini(pretrained=None, **options):
 
 
 @_named
-def fcn4s_mini(**options):
+def fcn4s_mini(**options: Any) -> FCN:
     """One skip beyond the paper: fused down to scores of pool2."""
     return fcn("mini", stride=4, **options)
 
 
 @_named
-def fcn2s_mini(**options):
+def fcn2s_mini(**options: Any) -> FCN:
     """Two skips beyond the paper: fused down to scores of pool1."""
     return fcn("mini", stride=2, **options)
 
 
 @_named
-def fcn32s_vgg16(**options):
+def fcn32s_vgg16(**options: Any) -> FCN:
     """FCN-32s-VGG16 (§4.1), the paper's best coarse net: 134 million parameters."""
     return fcn("vgg16", stride=32, **options)
 
 
 @_named
-def fcn16s_vgg16(**options):
+def fcn16s_vgg16(**options: Any) -> FCN:
     """FCN-16s-VGG16 (§4.2): fused with scores of pool4."""
     return fcn("vgg16", stride=16, **options)
 
 
 @_named
-def fcn8s_vgg16(**options):
+def fcn8s_vgg16(**options: Any) -> FCN:
     """FCN-8s-VGG16 (§4.2): fused with scores of pool4 and pool3."""
     return fcn("vgg16", stride=8, **options)
 
 
 @_named
-def fcn8s_atonce_vgg16(**options):
+def fcn8s_atonce_vgg16(**options: Any) -> FCN:
     """FCN-8s-VGG16 for training all streams at once (PAMI §4.3): pool4 scaled by 0.01, pool3 by 0.0001."""
     return fcn("vgg16", stride=8, **dict(scales=AT_ONCE) | options)
 
 
 @_named
-def fcn4s_vgg16(**options):
+def fcn4s_vgg16(**options: Any) -> FCN:
     """One skip beyond the paper, which found no gain there: fused down to scores of pool2."""
     return fcn("vgg16", stride=4, **options)
 
 
 @_named
-def fcn2s_vgg16(**options):
+def fcn2s_vgg16(**options: Any) -> FCN:
     """Two skips beyond the paper: fused down to scores of pool1."""
     return fcn("vgg16", stride=2, **options)
 
 
 @_named
-def fcn32s_alexnet(**options):
+def fcn32s_alexnet(**options: Any) -> FCN:
     """FCN-AlexNet (§4.1), over CaffeNet: 57 million parameters."""
     return fcn("caffenet", stride=32, **options)
 
 
 @_named
-def fcn32s_googlenet(**options):
+def fcn32s_googlenet(**options: Any) -> FCN:
     """FCN-GoogLeNet (§4.1), without its average pooling: 6 million parameters.
 
     The authors never released it.  With the padding of 20, even a 1×1 image has scores for all pixels.
@@ -132,19 +135,19 @@ def fcn32s_googlenet(**options):
 
 
 @_named
-def fcn_resnet50(**options):
+def fcn_resnet50(**options: Any) -> FCN:
     """torchvision's FCN-ResNet-50: stages 3 and 4 dilated (stride 8), an auxiliary head, clamped interpolation."""
     return fcn_conv("resnet50", **dict(output_stride=8) | options)
 
 
 @_named
-def fcn16s_siftflow(**options):
+def fcn16s_siftflow(**options: Any) -> FCN:
     """The net with two heads for SIFT Flow (§5): 33 semantic and 3 geometric classes, one trunk, the sum of losses."""
     return _two_heads(16, **options)
 
 
 @_named
-def fcn8s_siftflow(**options):
+def fcn8s_siftflow(**options: Any) -> FCN:
     """The net with two heads for SIFT Flow, fused with scores of pool3, too (PAMI §5)."""
     return _two_heads(8, **options)
 
@@ -160,27 +163,28 @@ def _two_heads(stride, num_classes=None, **options):
 
 
 @_named
-def fcn32s_nyud_rgbd(**options):
+def fcn32s_nyud_rgbd(**options: Any) -> FCN:
     """Early fusion for NYUDv2 (§5): RGB and depth in four channels; :func:`transplant` fills the weights of depth."""
-    return fcn("vgg16", stride=32, **dict(num_classes=40, in_channels=4, first="conv1_1_bgrd") | options)
+    return fcn("vgg16", stride=32, **dict(num_classes=40, in_channels=4, first="conv1_1_bgrd") | options)  # type: ignore[arg-type]
 
 
 @_named
-def fcn32s_nyud_late(**options):
+def fcn32s_nyud_late(**options: Any) -> FCN:
     """Late fusion for NYUDv2 (§5): the mean of the scores of a net for RGB (channels 0–2) and one for HHA (3–5)."""
     return fcn("vgg16", stride=32, **TWO_STREAMS | options)
 
 
 @_named
-def fcn16s_nyud_late(**options):
+def fcn16s_nyud_late(**options: Any) -> FCN:
     """Late fusion for NYUDv2 (§5), fused with scores of pool4 of both nets."""
     return fcn("vgg16", stride=16, **TWO_STREAMS | options)
 
 
-__all__ = [*MODELS, "MODELS", "build", "load"]
+if not TYPE_CHECKING:  # a type checker cannot read this list, and takes all public names without one
+    __all__ = [*MODELS, "MODELS", "build", "load"]
 
 
-def build(name, **options):
+def build(name: str, **options: Any) -> FCN:
     """The model called `name`.
 
     Parameters
@@ -210,6 +214,6 @@ def build(name, **options):
         raise UserError(f"model {name!r} cannot be built with {given}: {error}") from None
 
 
-def load(path):
+def load(path: str | Path) -> FCN:
     """The model in a checkpoint of a training run, in evaluation mode: see :mod:`minifcn.models.store`."""
     return store.load_model(path, build)[0]

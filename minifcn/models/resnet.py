@@ -69,7 +69,7 @@ def _resnet(depth, block, num_classes, width, output_stride, in_channels):
     return Classifier(layers, 224, "avgpool", taps, in_channels)
 
 
-def resnet50(num_classes=1000, width=1.0, output_stride=32, in_channels=3):
+def resnet50(num_classes: int = 1000, width: float = 1.0, output_stride: int = 32, in_channels: int = 3) -> Classifier:
     """Sixteen bottleneck blocks, 1×1 → 3×3 → 1×1; 224×224 images.
 
     Parameters
@@ -88,6 +88,6 @@ def resnet50(num_classes=1000, width=1.0, output_stride=32, in_channels=3):
     return _resnet(50, _bottleneck, num_classes, width, output_stride, in_channels)
 
 
-def resnet18(num_classes=1000, width=1.0, output_stride=32, in_channels=3):
+def resnet18(num_classes: int = 1000, width: float = 1.0, output_stride: int = 32, in_channels: int = 3) -> Classifier:
     """Eight blocks of two 3×3 convolutions; see :func:`resnet50`."""
     return _resnet(18, _basic, num_classes, width, output_stride, in_channels)

@@ -30,7 +30,10 @@ def fully_connected(channels, size, width, num_classes, dropout):
     )  # fmt: skip
 
 
-def vgg16(num_classes=1000, width=1.0, batch_norm=False, dropout=0.5, in_channels=3, first="conv1_1"):
+def vgg16(
+    num_classes: int = 1000, width: float = 1.0, batch_norm: bool = False, dropout: float = 0.5, in_channels: int = 3,
+    first: str = "conv1_1",
+) -> Classifier:  # fmt: skip
     """Thirteen 3×3 convolutions in five stages, three fully connected layers; 224×224 images.
 
     Parameters
@@ -53,11 +56,17 @@ def vgg16(num_classes=1000, width=1.0, batch_norm=False, dropout=0.5, in_channel
     return _vgg(16, num_classes, width, batch_norm, dropout, in_channels, first)
 
 
-def vgg11(num_classes=1000, width=1.0, batch_norm=False, dropout=0.5, in_channels=3, first="conv1_1"):
+def vgg11(
+    num_classes: int = 1000, width: float = 1.0, batch_norm: bool = False, dropout: float = 0.5, in_channels: int = 3,
+    first: str = "conv1_1",
+) -> Classifier:  # fmt: skip
     """VGG with eight convolutions; see :func:`vgg16`."""
     return _vgg(11, num_classes, width, batch_norm, dropout, in_channels, first)
 
 
-def vgg19(num_classes=1000, width=1.0, batch_norm=False, dropout=0.5, in_channels=3, first="conv1_1"):
+def vgg19(
+    num_classes: int = 1000, width: float = 1.0, batch_norm: bool = False, dropout: float = 0.5, in_channels: int = 3,
+    first: str = "conv1_1",
+) -> Classifier:  # fmt: skip
     """VGG with sixteen convolutions; see :func:`vgg16`."""
     return _vgg(19, num_classes, width, batch_norm, dropout, in_channels, first)

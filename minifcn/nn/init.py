@@ -4,17 +4,20 @@ Inside ``mf.shapes_only()`` each returns an array with zero strides, so that bui
 no time and memory.
 """
 
+from collections.abc import Callable
 from functools import wraps
 from math import prod
+from typing import Any
 
 import numpy as np
 
 from ..arrays import backend
+from ..arrays.types import Array, Shape
 from ..kernels import is_shapes_only
 from ..kernels.shapes import stand_in
 
 
-def _stand_in_if_shapes_only(initialiser):
+def _stand_in_if_shapes_only(initialiser: Callable[[Any], Array]) -> Callable[[Any], Array]:
     """Decorator: inside ``shapes_only()`` return an array with zero strides instead of calling the initialiser."""
 
     @wraps(initialiser)
@@ -33,7 +36,7 @@ def _drawn(shape, draw):
 
 
 @_stand_in_if_shapes_only
-def he(shape):
+def he(shape: Shape) -> Array:
     """He initialisation: normal with std √(2/fan_in), which keeps the variance of activations through ReLU layers.
 
     Parameters
@@ -45,19 +48,19 @@ def he(shape):
 
 
 @_stand_in_if_shapes_only
-def xavier(shape):
+def xavier(shape: Shape) -> Array:
     """Caffe's "xavier" initialisation: uniform in ±√(3/fan_in)."""
     bound = (3 / prod(shape[1:])) ** 0.5
     return _drawn(shape, lambda part: backend.rng().uniform(-bound, bound, part))
 
 
 @_stand_in_if_shapes_only
-def zero(shape):
+def zero(shape: int | Shape) -> Array:
     """Zeros, Caffe's default initialisation, and the paper's for score layers (§4.2)."""
     return np.zeros(shape, np.float32)
 
 
-def bilinear_filter(size):
+def bilinear_filter(size: int) -> Array:
     """The 1-D filter of linear interpolation, (size,): ``w[m] = 1 − |m − c|/F``.
 
     ``F = ⌈k/2⌉``; ``c = F − 1`` for odd k, else ``F − ½``.  For upsampling by f use ``k = 2f − f mod 2``.
@@ -73,7 +76,7 @@ def bilinear_filter(size):
 
 
 @_stand_in_if_shapes_only
-def bilinear(shape):
+def bilinear(shape: Shape) -> Array:
     """Weights of a transposed convolution that interpolates each channel separately (§3.3).
 
     Parameters

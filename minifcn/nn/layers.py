@@ -1,15 +1,22 @@
 """The layers: each holds hyper-parameters and parameters, and calls one operation."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from .. import ops
 from ..arrays import parallel
+from ..arrays.types import Array, Pair
+from ..engine.core import Tensor
 from ..kernels import is_shapes_only
 from ..kernels.shapes import pair
 from ..ops.norm import BatchNorm2d as BatchNormFunction
 from ..ops.norm import SyncBatchNorm2d
 from . import init
 from .module import Buffer, Module, Parameter
+
+Initialiser = Callable[[Any], Array]
 
 
 class Conv2d(Module):
@@ -19,19 +26,19 @@ class Conv2d(Module):
     """
 
     def __init__(
-        self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True,
-        weight_init=init.he,
-    ):  # fmt: skip
-        self.options = dict(stride=stride, padding=padding, dilation=dilation, groups=groups)
+        self, in_channels: int, out_channels: int, kernel_size: Pair, stride: Pair = 1, padding: Pair = 0,
+        dilation: Pair = 1, groups: int = 1, bias: bool = True, weight_init: Initialiser = init.he,
+    ) -> None:  # fmt: skip
+        self.options: dict[str, Any] = dict(stride=stride, padding=padding, dilation=dilation, groups=groups)
         self.weight = Parameter(
             weight_init((out_channels, in_channels // groups, *pair(kernel_size, 1, "kernel_size")))
         )
         self.bias = Parameter(init.zero(out_channels)) if bias else None
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return ops.conv2d(x, self.weight, self.bias, **self.options)
 
-    def describe(self):
+    def describe(self) -> str:
         o, c, kh, kw = self.weight.shape
         return f"{c * self.options['groups']}→{o}, {kh}×{kw}" + _unusual(self.options)
 
@@ -40,10 +47,11 @@ class ConvTranspose2d(Module):
     """Transposed convolution, ``ops.conv_transpose2d``: a weight (C, O/groups, kh, kw) and a bias, initially zero."""
 
     def __init__(
-        self, in_channels, out_channels, kernel_size, stride=1, padding=0, output_padding=0, groups=1, bias=True,
-        dilation=1, weight_init=init.he,
-    ):  # fmt: skip
-        self.options = dict(
+        self, in_channels: int, out_channels: int, kernel_size: Pair, stride: Pair = 1, padding: Pair = 0,
+        output_padding: Pair = 0, groups: int = 1, bias: bool = True, dilation: Pair = 1,
+        weight_init: Initialiser = init.he,
+    ) -> None:  # fmt: skip
+        self.options: dict[str, Any] = dict(
             stride=stride, padding=padding, output_padding=output_padding, groups=groups, dilation=dilation
         )
         self.weight = Parameter(
@@ -51,10 +59,10 @@ class ConvTranspose2d(Module):
         )
         self.bias = Parameter(init.zero(out_channels)) if bias else None
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return ops.conv_transpose2d(x, self.weight, self.bias, **self.options)
 
-    def describe(self):
+    def describe(self) -> str:
         c, o, kh, kw = self.weight.shape
         return f"{c}→{o * self.options['groups']}, {kh}×{kw}" + _unusual(self.options)
 
@@ -62,23 +70,29 @@ class ConvTranspose2d(Module):
 class MaxPool2d(Module):
     """Max pooling, ``ops.max_pool2d``."""
 
-    def __init__(self, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
+    def __init__(
+        self, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, dilation: Pair = 1,
+        ceil_mode: bool = False,
+    ) -> None:  # fmt: skip
         self.kernel_size = kernel_size
-        self.options = dict(stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
+        self.options: dict[str, Any] = dict(stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return ops.max_pool2d(x, self.kernel_size, **self.options)
 
-    def describe(self):
+    def describe(self) -> str:
         return f"{self.kernel_size}" + _unusual(self.options)
 
 
 class AvgPool2d(Module):
     """Average pooling, ``ops.avg_pool2d``."""
 
-    def __init__(self, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, dilation=1):
+    def __init__(
+        self, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, ceil_mode: bool = False,
+        count_include_pad: bool = True, dilation: Pair = 1,
+    ) -> None:  # fmt: skip
         self.kernel_size = kernel_size
-        self.options = dict(
+        self.options: dict[str, Any] = dict(
             stride=stride,
             padding=padding,
             ceil_mode=ceil_mode,
@@ -86,57 +100,57 @@ class AvgPool2d(Module):
             dilation=dilation,
         )
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return ops.avg_pool2d(x, self.kernel_size, **self.options)
 
-    def describe(self):
+    def describe(self) -> str:
         return f"{self.kernel_size}" + _unusual(self.options)
 
 
 class GlobalAvgPool2d(Module):
     """The mean over the whole map: (N, C, H, W) -> (N, C, 1, 1)."""
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return ops.mean(x, axis=(2, 3), keepdims=True)
 
 
 class Scale(Module):
     """y_c = γ_c · x_c, with every γ_c initially `value`; at-once training uses it to equalise the streams."""
 
-    def __init__(self, channels, value=1.0):
+    def __init__(self, channels: int, value: float = 1.0) -> None:
         self.weight = Parameter(init.zero(channels) + np.float32(value))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return x * self.weight.reshape(-1, 1, 1)
 
 
 class ReLU(Module):
     """max(0, x), ``ops.relu``."""
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return ops.relu(x)
 
 
 class Dropout(Module):
     """Elementwise dropout, ``ops.dropout``, in training mode; the identity in evaluation mode."""
 
-    def __init__(self, p=0.5):
+    def __init__(self, p: float = 0.5) -> None:
         self.p = p
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return ops.dropout(x, self.p, self.training)
 
-    def describe(self):
+    def describe(self) -> str:
         return f"{self.p}"
 
 
 class LocalResponseNorm(Module):
     """Normalisation across neighbouring channels, ``ops.local_response_norm``."""
 
-    def __init__(self, size=5, alpha=1e-4, beta=0.75, k=1.0):
-        self.options = dict(size=size, alpha=alpha, beta=beta, k=k)
+    def __init__(self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
+        self.options: dict[str, Any] = dict(size=size, alpha=alpha, beta=beta, k=k)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return ops.local_response_norm(x, **self.options)
 
 
@@ -149,15 +163,16 @@ class BatchNorm2d(Module):
     ranks share a batch (:func:`minifcn.arrays.parallel.computing`), the statistics are those of the whole batch.
     """
 
-    def __init__(self, channels, eps=1e-5, momentum=0.1, frozen=False):
+    def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1, frozen: bool = False) -> None:
         self.weight, self.bias = Parameter(init.zero(channels) + 1), Parameter(init.zero(channels))
         self.running_mean, self.running_var = Buffer(init.zero(channels)), Buffer(init.zero(channels) + 1)
         self.eps, self.momentum, self.frozen = eps, momentum, frozen
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         if self.frozen or not self.training:
             return ops.batch_norm(x, self.weight, self.bias, self.running_mean, self.running_var, self.eps)
         if part := parallel.part():
+            node: SyncBatchNorm2d | BatchNormFunction
             node = SyncBatchNorm2d.make(eps=self.eps, all_reduce=part.ranks.all_reduce)
         else:
             node = BatchNormFunction.make(eps=self.eps)
@@ -172,18 +187,20 @@ class BatchNorm2d(Module):
     def _update(self, running, batch):
         running.data += self.momentum * (batch - running.data)
 
-    def describe(self):
+    def describe(self) -> str:
         return f"{self.weight.size}"
 
 
 class Linear(Module):
     """A fully connected layer, y = x Wᵀ + b, with W (O, C) by default He-initialised."""
 
-    def __init__(self, in_features, out_features, bias=True, weight_init=init.he):
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, weight_init: Initialiser = init.he
+    ) -> None:
         self.weight = Parameter(weight_init((out_features, in_features)))
         self.bias = Parameter(init.zero(out_features)) if bias else None
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         if x.shape[-1] != self.weight.shape[1]:
             raise ValueError(
                 f"{self.name or 'a fully connected layer'} reads {self.weight.shape[1]} features, got {x.shape[-1]}: "
@@ -192,14 +209,14 @@ class Linear(Module):
         y = x @ self.weight.T
         return y if self.bias is None else y + self.bias
 
-    def describe(self):
+    def describe(self) -> str:
         return f"{self.weight.shape[1]}→{self.weight.shape[0]}"
 
 
 class Flatten(Module):
     """Reshape (N, C, H, W) -> (N, C·H·W), in C order."""
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return ops.reshape(x, len(x), -1)
 
 

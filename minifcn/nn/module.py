@@ -1,15 +1,21 @@
 """Module, a function with parameters that can contain other modules; Parameter, a tensor that an optimiser updates."""
 
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from itertools import chain
+from typing import Any, Self, TypeVar
 
 from .. import ops
 from ..arrays import backend
+from ..arrays.types import Array, DTypeLike, Values
 from ..engine.core import Tensor, scope
 from ..errors import shown
 
-_evaluated = ContextVar("evaluated", default=frozenset())  # ids of modules in evaluation mode in this thread or task
+# ids of modules in evaluation mode in this thread or task
+_evaluated: ContextVar[frozenset[int]] = ContextVar("evaluated", default=frozenset())
+
+Some = TypeVar("Some", bound="Module")
 
 
 class Parameter(Tensor):
@@ -25,13 +31,16 @@ class Parameter(Tensor):
         Factor on the weight decay (the reference nets: 1 for weights, 0 for biases).
     """
 
-    where = property(lambda self: {}, doc="Empty: the cells of a parameter have no position on an image.")
+    @property
+    def where(self) -> dict:
+        """Empty: the cells of a parameter have no position on an image."""
+        return {}
 
-    def __init__(self, data, lr_mult=1.0, decay_mult=1.0):
+    def __init__(self, data: Tensor | Values, lr_mult: float = 1.0, decay_mult: float = 1.0) -> None:
         super().__init__(data, requires_grad=lr_mult != 0)
         self.lr_mult, self.decay_mult = lr_mult, decay_mult
 
-    def freeze(self):
+    def freeze(self) -> "Parameter":
         """Exclude the parameter from learning; no gradient is computed for it any more."""
         self.lr_mult, self.requires_grad, self.grad = 0.0, False, None
         return self
@@ -40,7 +49,10 @@ class Parameter(Tensor):
 class Buffer(Tensor):
     """A tensor that is saved with a module but not learned, such as running statistics."""
 
-    where = property(lambda self: {}, doc="Empty: the cells of a buffer have no position on an image.")
+    @property
+    def where(self) -> dict:
+        """Empty: the cells of a buffer have no position on an image."""
+        return {}
 
 
 class Module:
@@ -58,11 +70,11 @@ class Module:
     """
 
     name = ""
-    transparent = ()
+    transparent: tuple[str, ...] = ()
     _training = True
 
     @property
-    def training(self):
+    def training(self) -> bool:
         return self._training and id(self) not in _evaluated.get()
 
     @training.setter
@@ -78,16 +90,16 @@ class Module:
         for name, module in modules_in(key, value):
             module.name = module.name or name
 
-    def forward(self, *inputs):
+    def forward(self, *inputs: Any) -> Tensor:
         """Compute the output tensor from input tensors."""
         raise TypeError(f"{type(self).__name__} must define forward(*inputs)")
 
-    def __call__(self, *inputs):
-        inputs = (x if isinstance(x, Tensor | dict) else Tensor(x) for x in inputs)  # a head takes a dict of maps
+    def __call__(self, *inputs: Tensor | Values | dict[str, Tensor]) -> Tensor:
+        tensors = (x if isinstance(x, Tensor | dict) else Tensor(x) for x in inputs)  # a head takes a dict of maps
         with scope(self.name) if self.name else nullcontext():
-            return self.forward(*inputs)
+            return self.forward(*tensors)
 
-    def children(self):
+    def children(self) -> "Iterator[tuple[str, Module]]":
         """(name, module) of the direct children, in the order they were assigned."""
         for key, value in vars(self).items():
             for name, module in modules_in(key, value):
@@ -96,20 +108,20 @@ class Module:
                 else:
                     yield name, module
 
-    def __getattr__(self, key):  # Python calls this only if the normal lookup fails
+    def __getattr__(self, key: str) -> Any:  # Python calls this only if the normal lookup fails
         if self.transparent:
             for name, module in self.children():
                 if name == key:
                     return module
         raise AttributeError(f"{type(self).__name__} has no attribute {key!r}")
 
-    def named_modules(self, prefix=""):
+    def named_modules(self, prefix: str = "") -> "Iterator[tuple[str, Module]]":
         """(path, module) of every module inside this one, at any depth: ``layer1.0.conv1``."""
         for name, child in self.children():
             yield prefix + name, child
             yield from child.named_modules(f"{prefix}{name}.")
 
-    def modules(self):
+    def modules(self) -> "list[Module]":
         """This module and every module inside it."""
         return [self, *(module for _, module in self.named_modules())]
 
@@ -120,31 +132,31 @@ class Module:
         for name, child in self.children():
             yield from child._named(kind, f"{prefix}{name}.")
 
-    def named_parameters(self):
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """(name, Parameter) in a fixed order: ``conv1_1.weight``, ``conv1_1.bias`` ..."""
         return self._named(Parameter)
 
-    def named_buffers(self):
+    def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
         """(name, Buffer) of tensors that are saved but not learned."""
         return self._named(Buffer)
 
-    def parameters(self):
+    def parameters(self) -> list[Parameter]:
         """A list of every Parameter; one that several modules share occurs once."""
         return list({id(p): p for _, p in self.named_parameters()}.values())
 
-    def num_parameters(self):
+    def num_parameters(self) -> int:
         """The number of learned values; frozen parameters are not counted."""
         return sum(p.size for p in self.parameters() if p.requires_grad)
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Array]:
         """{name: array} of all parameters and buffers; the arrays are shared with the module, not copied."""
         return {name: t.data for name, t in self.named_tensors()}
 
-    def named_tensors(self):
+    def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
         """(name, Parameter or Buffer) of all tensors that are saved."""
         return chain(self._named(Parameter), self._named(Buffer))
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: Mapping[str, Array]) -> Self:
         """Copy the arrays of `state` into the parameters and buffers of the same names, and return the module.
 
         Raises
@@ -167,22 +179,22 @@ class Module:
             assign(tensor, state[name])
         return self
 
-    def train(self, mode=True):
+    def train(self, mode: bool = True) -> Self:
         """Set this module and all modules inside to training (or evaluation) mode, and return the module."""
         for module in self.modules():
             module.training = mode
         return self
 
-    def eval(self):
+    def eval(self) -> Self:
         """Set evaluation mode (no dropout, running statistics), and return the module."""
         return self.train(False)
 
-    def zero_grad(self):
+    def zero_grad(self) -> None:
         """Set the gradient of every parameter to None."""
         for p in self.parameters():
             p.grad = None
 
-    def to(self, device=None, dtype=None):
+    def to(self, device: str | None = None, dtype: DTypeLike | None = None) -> Self:
         """Move all parameters and buffers to `device`, or change their floating type; gradients are discarded.
 
         Raises
@@ -196,16 +208,16 @@ class Module:
             t.data, t.grad = data if dtype is None else data.astype(dtype), None
         return self
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         lines = [f"  {name}: {child!r}".replace("\n", "\n  ") for name, child in self.children()]
         return shown(f"{type(self).__name__}({self.describe()})" + ("" if not lines else ":\n" + "\n".join(lines)))
 
-    def describe(self):
+    def describe(self) -> str:
         """The hyper-parameters as short text, for ``repr``."""
         return ""
 
 
-def assign(tensor, values):
+def assign(tensor: Tensor, values: Array) -> None:
     """Copy values into a tensor's array; a zero-stride array from ``shapes_only()`` is replaced by a real one."""
     values = backend.of(tensor.data).asarray(values, dtype=tensor.dtype)
     if any(tensor.data.strides):
@@ -215,7 +227,7 @@ def assign(tensor, values):
 
 
 @contextmanager
-def evaluating(model):
+def evaluating(model: Module) -> Iterator[None]:
     """Run the block with `model` in evaluation mode, in this thread or asyncio task only.
 
     The model object is not changed, so other threads can train it or evaluate it at the same time.
@@ -231,19 +243,19 @@ def evaluating(model):
         _evaluated.reset(token)
 
 
-def require_module(model):
+def require_module(model: object) -> None:
     """Raise TypeError unless `model` is a Module."""
     if not isinstance(model, Module):
         raise TypeError(f"the model is a {type(model).__name__}: give a Module (mf.nn, mf.models)")
 
 
-def in_mode(module, of):
+def in_mode(module: Some, of: Module) -> Some:
     """Set `module`, but not the modules inside it, to the training or evaluation mode of `of`, and return it."""
     module.training = of.training
     return module
 
 
-def modules_in(key, value):
+def modules_in(key: str, value: Any) -> Iterator[tuple[str, Module]]:
     """(name, module) of every module in an attribute, whose value can be a module, or a list or dict of modules."""
     if isinstance(value, Module):
         yield key, value
@@ -255,19 +267,19 @@ def modules_in(key, value):
 class Sequential(Module):
     """Modules that run one after the other; ``Sequential(conv1=..., relu1=...)`` names them, else they are numbered."""
 
-    def __init__(self, *modules, **named):
+    def __init__(self, *modules: Module, **named: Module) -> None:
         for i, module in enumerate(modules):
             setattr(self, str(i), module)
         for key, module in named.items():
             setattr(self, key, module)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         for _, module in self.children():
             x = module(x)
         return x
 
 
-def is_row(module):
+def is_row(module: object) -> bool:
     """Whether a module only runs its children one after the other: a Sequential that does not redefine `forward`."""
     return isinstance(module, Sequential) and type(module).forward is Sequential.forward
 
@@ -275,15 +287,15 @@ def is_row(module):
 class Branches(Module):
     """Several modules on the same input, whose outputs are concatenated along the channels: an inception block."""
 
-    transparent = ("branches",)
+    transparent: tuple[str, ...] = ("branches",)
 
-    def __init__(self, *branches):
+    def __init__(self, *branches: Module) -> None:
         self.branches = [_as_sequential(branch) for branch in branches]
         names = [name for branch in self.branches for name, _ in branch.children()]
         if len(set(names)) < len(names):
             self.transparent = ()  # two branches have the same name, so names include the branch: branches.0.conv
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return ops.concat([branch(x) for branch in self.branches])
 
 
@@ -292,11 +304,11 @@ class Residual(Module):
 
     transparent = ("branch",)
 
-    def __init__(self, branch, downsample=None):
+    def __init__(self, branch: Module, downsample: Module | None = None) -> None:
         self.branch = _as_sequential(branch)
         self.downsample = downsample
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
         return ops.relu(self.branch(x) + shortcut)
 

@@ -5,12 +5,13 @@ Only the shapes are computed, so the table of VGG16 on a large image takes milli
 
 from fractions import Fraction
 
+from ..arrays.types import Pair
 from ..engine.core import Tensor, no_grad, watch
 from ..errors import GeometryError, shown
 from ..geometry import receptive_field
 from ..kernels import shapes_only
 from ..kernels.shapes import stand_in
-from .module import Parameter, evaluating
+from .module import Module, Parameter, evaluating
 
 
 class Summary(list):
@@ -46,7 +47,7 @@ class Summary(list):
     __repr__ = __str__
 
 
-def summary(model, input_size=(224, 224), channels=None):
+def summary(model: Module, input_size: Pair = (224, 224), channels: int | None = None) -> Summary:
     """The table of a model's operations, one row each, for an image of `input_size` (h, w).
 
     Parameters

@@ -1,10 +1,12 @@
 """Net surgery (§3.1): make a classifier fully convolutional, copy weights between nets, fold batch norm."""
 
 from collections import Counter
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 
 from ..arrays import backend
+from ..arrays.types import Array, Pair
 from ..engine.core import Tensor, no_grad
 from ..errors import shown
 from ..kernels import shapes_only
@@ -15,7 +17,7 @@ from .module import Module, Parameter, Sequential, assign, evaluating, in_mode, 
 __all__ = ["Transplant", "convolutionalize", "fold_batchnorm", "transplant"]
 
 
-def convolutionalize(classifier, input_size=None, channels=None):
+def convolutionalize(classifier: Sequential, input_size: Pair | None = None, channels: int | None = None) -> Sequential:
     """A fully convolutional net that applies a classifier at every position of an image of any size.
 
     A fully connected layer is a convolution whose kernel covers its whole input (§3.1).  If the flattened maps have the
@@ -117,12 +119,14 @@ class Transplant:
     kept: list = field(default_factory=list)  # arrays of the target that did not change
     unused: list = field(default_factory=list)  # arrays of the source that were not copied
 
-    def __str__(self):
+    def __str__(self) -> str:
         rows = [(what, names) for what, names in vars(self).items() if names]
         return shown("\n".join(f"{what:<9} {len(names):>4}  {_few(names)}" for what, names in rows))
 
 
-def transplant(source, target, rename=None):
+def transplant(
+    source: Module | Mapping[str, Array], target: Module, rename: Callable[[str], str | None] | None = None
+) -> Transplant:
     """Copy the arrays of `source` into the tensors of `target` with the same names, as far as they fit.
 
     A finer net starts from a coarser one this way (§4.2).  The rules are those of the reference code: an array of the
@@ -148,7 +152,7 @@ def transplant(source, target, rename=None):
     first = next((name for name, tensor in tensors.items() if tensor.ndim == 4), None)  # it reads the image
     for source_name, array in arrays.items():
         name = rename(source_name) if rename else source_name
-        tensor = tensors.get(name)
+        tensor = tensors.get(name)  # type: ignore[arg-type]
         if tensor is None:
             report.unused.append(source_name)
             continue
@@ -178,7 +182,7 @@ def _reads_more_channels(target, source):
     return len(target) == len(source) == 4 and same and target[1] > source[1]
 
 
-def fold_batchnorm(model):
+def fold_batchnorm(model: Module) -> Module:
     """A copy of `model` for inference, in which batch norms are merged into the convolutions before them.
 
     ``γ (w∗x + b − μ)/√(σ² + ε) + β = w'∗x + b'`` with ``w' = w · γ/√(σ² + ε)`` and ``b' = β + (b − μ) · γ/√(σ² + ε)``:

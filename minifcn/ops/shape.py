@@ -208,7 +208,7 @@ def crop(
         If no offset of whole cells aligns the two, or `like` reaches outside x.  The message says why.
     """
     if like is not None and (offset is None or size is None):
-        offset, size = crop_offset(x, like, inside=True), like.shape[2:]
+        offset, size = crop_offset(x, like, inside=True), like.shape[2:]  # type: ignore[arg-type]
     elif like is not None or offset is None or size is None:
         raise ValueError("give crop either like=z, from which it derives the offset, or offset=(t, l) and size=(h, w)")
     shape = x.shape if isinstance(x, Tensor) else Tensor(x).shape

@@ -1,13 +1,24 @@
 """Pictures of small arrays: a grid of cells with their numbers, coloured by sign and size."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..arrays import backend
+from ..arrays.types import Array
 from .style import CYCLE, GREY, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @styled()
-def arrays(maps, marked=None, cell=0.42):
+def arrays(
+    maps: Mapping[str, Array], marked: Mapping[str, Sequence[tuple[int, int]]] | None = None, cell: float = 0.42
+) -> Figure:
     """Draw small arrays side by side, with their numbers.
 
     Parameters

@@ -1,10 +1,14 @@
 """A stepper through a convolution, a transposed convolution or a pooling, cell by cell, forward or backward."""
 
+from __future__ import annotations
+
 from math import prod
+from typing import Any
 
 import numpy as np
 
 from .. import kernels as K
+from ..arrays.types import Array, Pair
 from ..kernels.shapes import deconv_size, pair
 from .arrays import as_map, draw_map, heading, short
 from .stepper import Stepper
@@ -35,7 +39,10 @@ class ConvStepper(Stepper):
         If the sizes do not fit, or there is no such operation or direction.
     """
 
-    def __init__(self, x, w, operation="conv2d", direction="forward", stride=1, padding=0, dilation=1, gy=None):
+    def __init__(
+        self, x: Array, w: Array, operation: str = "conv2d", direction: str = "forward", stride: Pair = 1,
+        padding: Pair = 0, dilation: Pair = 1, gy: Array | None = None,
+    ) -> None:  # fmt: skip
         if operation not in OPERATIONS:
             raise ValueError(f"operation must be one of {', '.join(OPERATIONS)}, got {operation!r}")
         if direction not in ("forward", "backward"):
@@ -62,7 +69,7 @@ class ConvStepper(Stepper):
             raise ValueError(f"gy has shape {self.gy.shape}; it must have the shape of the output, {self.y.shape}")
         self.size = (9.6, 3.2 if direction == "forward" and operation != "conv2d" else 5.6)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return prod(self._grid)
 
     @property
@@ -79,13 +86,13 @@ class ConvStepper(Stepper):
             for v in range(self.w.shape[1])
         ]
 
-    def terms(self, i):
+    def terms(self, i: int) -> list[tuple[Any, Any, float | None]]:
         """What step i reads or writes, as [(tap, cell, value of the map)]; the value is None outside the map."""
         plane = self.y if self.spreads else self.x
         inside = [all(0 <= c < n for c, n in zip(cell, plane.shape)) for _, cell in self._taps(i)]
         return [(tap, cell, float(plane[cell]) if there else None) for (tap, cell), there in zip(self._taps(i), inside)]
 
-    def so_far(self, i):
+    def so_far(self, i: int) -> dict[str, Array]:
         """The results of steps 0 … i by name: y; or gx and gw; or, for the gradient of pooling, gx alone."""
         made = {"y": np.zeros_like(self.y)}
         if self.direction == "backward":
@@ -117,7 +124,7 @@ class ConvStepper(Stepper):
                 made["gx"][in_x] += self.w[tap] * self.gy[in_y]
                 made["gw"][tap] += self.x[in_x] * self.gy[in_y]
 
-    def title(self, step):
+    def title(self, step: int) -> str:
         i = step
         cell = "{}, {}".format(*divmod(i, self._grid[1]))
         read = [(self.w[tap], value) for tap, _, value in self.terms(i) if value is not None]
@@ -136,13 +143,13 @@ class ConvStepper(Stepper):
 
     # ---- drawing ----
 
-    def draw(self, figure, step):
+    def draw(self, figure: Any, step: int) -> None:
         i = step
         made, window = self.so_far(i), [at for _, at, _ in self.terms(i)]
         cell = [divmod(i, self._grid[1])]
         pad = self.where[1]
         under, over = (cell, window) if self.spreads else (window, cell)
-        kernel = ("w", self.w, [], (0, 0))
+        kernel: tuple = ("w", self.w, [], (0, 0))
         if self.operation == "max_pool2d":
             # A pooling has no weights: show only the size of its window.
             kernel = ("window", np.full(self.w.shape, np.nan), [], (0, 0))

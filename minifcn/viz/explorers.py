@@ -1,16 +1,21 @@
 """Explorers of geometry: what a unit sees on a picture, and where the maps of a network lie on its image."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from .. import models
+from ..arrays.types import Array
 from ..engine.core import Tensor, no_grad, watch
 from ..errors import GeometryError
 from ..geometry import effective_receptive_field, receptive_field, region
 from ..kernels.registry import shapes_only
 from ..kernels.shapes import stand_in
-from ..nn.module import evaluating
+from ..nn.module import Module, evaluating
 from .stepper import Explorer
 from .style import CYCLE, GREY
 
@@ -43,7 +48,7 @@ class ReceptiveFieldExplorer(Explorer):
 
     size = (9.6, 4.6)
 
-    def __init__(self, model, picture, effective=True):
+    def __init__(self, model: Module, picture: Array, effective: bool = True) -> None:
         self.model, self.picture, self.effective = model, np.asarray(picture), effective
         self.image, layers = _positioned(model, self.picture.shape[:2])
         fields = {name: receptive_field(y, self.image) for name, y in layers.items()}
@@ -54,22 +59,22 @@ class ReceptiveFieldExplorer(Explorer):
                 last = field.size, field.jump
         self.layers = {name: layers[name] for name in names}
 
-    def controls(self):
+    def controls(self) -> dict[str, Any]:
         h, w = self.picture.shape[:2]
         return dict(layer=list(self.layers), row=range(0, h, max(1, h // 16)), column=range(0, w, max(1, w // 16)))
 
-    def start(self):
+    def start(self) -> dict[str, Any]:
         rows, columns = (list(values) for values in list(self.controls().values())[1:])
         return dict(layer=list(self.layers)[-1], row=rows[len(rows) // 2], column=columns[len(columns) // 2])
 
-    def unit(self, layer, row, column):
+    def unit(self, layer: str, row: int, column: int) -> tuple[int, ...]:
         """The unit (i, j) of a layer whose centre is nearest to a pixel."""
         y = self.layers[layer]
         maps = next(iter(y.where.values()))
         nearest = (round(float((at - m.start) / m.jump)) for at, m in zip((row, column), maps))
         return tuple(min(max(i, 0), n - 1) for i, n in zip(nearest, y.shape[2:]))
 
-    def title(self, layer, row, column):
+    def title(self, layer: str, row: int, column: int) -> str:
         unit = self.unit(layer, row, column)
         seen = region(self.layers[layer], self.image, unit, clip=False)
         h, w = self.layers[layer].shape[2:]
@@ -78,7 +83,7 @@ class ReceptiveFieldExplorer(Explorer):
             f"rows {seen.top} … {seen.bottom - 1}, columns {seen.left} … {seen.right - 1}"
         )
 
-    def draw(self, figure, layer, row, column):
+    def draw(self, figure: Any, layer: str, row: int, column: int) -> None:
         from matplotlib.patches import Rectangle
 
         unit = self.unit(layer, row, column)
@@ -136,27 +141,30 @@ class CropExplorer(Explorer):
 
     size = (9.6, 5.4)
 
-    def __init__(self, model="fcn8s_vgg16", pads=(0, 20, 40, 60, 80, 81, 100, 120), sizes=(96, 160, 224, 320, 500)):
+    def __init__(
+        self, model: str = "fcn8s_vgg16", pads: Sequence[int] = (0, 20, 40, 60, 80, 81, 100, 120),
+        sizes: Sequence[int] = (96, 160, 224, 320, 500),
+    ) -> None:  # fmt: skip
         self.name, self.pads, self.sizes = model, list(pads), list(sizes)
 
-    def controls(self):
+    def controls(self) -> dict[str, Any]:
         return dict(padding=self.pads, size=self.sizes)
 
-    def start(self):
+    def start(self) -> dict[str, Any]:
         return dict(padding=100 if 100 in self.pads else self.pads[-1], size=self.sizes[-1])
 
-    def layers(self, padding, size):
+    def layers(self, padding: int, size: int) -> Any:
         """The maps as [(layer, cells, jump, start, crop offset or None)], and the error that ended the run or None."""
         return _crops(self.name, padding, size)
 
-    def title(self, padding, size):
+    def title(self, padding: int, size: int) -> str:
         rows, reason = self.layers(padding, size)
         if reason:
             return f"{self.name}, padding {padding}, image {size}: not possible"
         offsets = [str(row[4]) for row in rows if row[4] is not None]
         return f"{self.name}, padding {padding}, image {size}: crops at {', '.join(offsets)}"
 
-    def draw(self, figure, padding, size):
+    def draw(self, figure: Any, padding: int, size: int) -> None:
         import textwrap
 
         rows, reason = self.layers(padding, size)

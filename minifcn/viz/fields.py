@@ -1,15 +1,24 @@
 """A figure of what one unit of a network sees: nested fields on the image, and the cells below it in every layer."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 from .style import GREY, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MAP, IMAGE, LINE = "#e9ebee", "#f4f5f7", "#c9ccd1"  # a layer's cells, the image, fine lines
 MOST = 44  # largest number of rows in the side view: more would not be legible
 
 
 @styled()
-def receptive_fields(image_size, layers, unit, padding=(0, 0)):
+def receptive_fields(
+    image_size: Sequence[int], layers: Sequence[dict[str, Any]], unit: str, padding: Sequence[int] = (0, 0)
+) -> Figure:
     """Draw the field of one unit of each layer on the image, and a side view of all cells that one unit sees.
 
     Parameters

@@ -5,10 +5,19 @@ and `confusion` return a `matplotlib.figure.Figure` that is not registered with 
 no global state. Save it with ``figure.savefig("samples.png")``.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
+from ..arrays.types import Array
 from ..data.images import VOID
 from .style import CYCLE, GREY, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 VOID_COLOUR = (224, 224, 192)  # the cream of Pascal VOC
 
@@ -24,7 +33,7 @@ SCORES = (
 )
 
 
-def colour(label, palette):
+def colour(label: Array, palette: Array | Sequence[Sequence[int]]) -> Array:
     """Convert a label map to an RGB picture.
 
     Parameters
@@ -44,7 +53,7 @@ def colour(label, palette):
     return lookup[label]
 
 
-def overlay(image, label, palette, alpha=0.5):
+def overlay(image: Array, label: Array, palette: Array | Sequence[Sequence[int]], alpha: float = 0.5) -> Array:
     """Blend a label map with its image; void pixels show the image alone.
 
     Parameters
@@ -63,7 +72,7 @@ def overlay(image, label, palette, alpha=0.5):
     return np.where((label == VOID)[..., None], image, mixed).astype(np.uint8)
 
 
-def errors(label, prediction):
+def errors(label: Array, prediction: Array) -> Array:
     """Draw where a prediction is right (light grey) or wrong (red), and where the label is void (dark grey).
 
     Parameters
@@ -80,7 +89,10 @@ def errors(label, prediction):
 
 
 @styled()
-def samples(images, labels, predictions, classes, palette):
+def samples(
+    images: Sequence[Array], labels: Sequence[Array], predictions: Sequence[Array], classes: Sequence[str],
+    palette: Array | Sequence[Sequence[int]],
+) -> Figure:  # fmt: skip
     """Draw examples, one per row: image, true labels, prediction and errors.
 
     Parameters
@@ -159,7 +171,7 @@ def _swatches(names, colours):
 
 
 @styled()
-def curves(rows):
+def curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Plot a training log: the loss on the left, the four scores on the right with a ring at the best mean IU.
 
     Parameters
@@ -223,7 +235,7 @@ def _column(rows, name):
 
 
 @styled()
-def confusion(matrix, classes):
+def confusion(matrix: Array, classes: Sequence[str]) -> Figure:
     """Draw a confusion matrix: each row in percent of its class's pixels, with the number of pixels and the IU.
 
     Parameters

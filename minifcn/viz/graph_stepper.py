@@ -1,7 +1,12 @@
 """Stepping through a real graph, one operation at a time: forward, then backward."""
 
-from math import prod
+from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from ..engine.trace import Step, Trace
 from .maps import show_array
 from .stepper import Stepper
 from .style import CYCLE, GREY
@@ -27,7 +32,7 @@ class GraphStepper(Stepper):
 
     size = (9.6, 4.4)
 
-    def __init__(self, trace, layers=None):
+    def __init__(self, trace: Trace, layers: Sequence[str] | None = None) -> None:
         chosen = [s for s in trace if layers is None or s.name in layers]
         if not chosen:
             names = ", ".join(s.name for s in trace)
@@ -37,27 +42,27 @@ class GraphStepper(Stepper):
         self.forward = chosen
         self.backward = sorted((s for s in chosen if s.order), key=lambda s: s.order)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.forward) + len(self.backward)
 
-    def at(self, step):
+    def at(self, step: int) -> tuple[Step, bool]:
         """The operation of a step, and whether the step shows its backward pass."""
         n = len(self.forward)
         return (self.forward[step], False) if step < n else (self.backward[step - n], True)
 
-    def title(self, step):
+    def title(self, step: int) -> str:
         s, back = self.at(step)
         explained = s.explain()
         numbers = ", ".join(f"{k}={_one(v)}" for k, v in explained.symbols.items())
         formula = explained.formula.split("   ")[0]
         return f"{'∂' if back else ''}{s.name}: {formula}" + (f"   ({numbers})" if numbers else "")
 
-    def draw(self, figure, step):
+    def draw(self, figure: Any, step: int) -> None:
         s, back = self.at(step)
         here = step - len(self.forward) if back else step
         self._draw_path(figure, self.backward if back else self.forward, here, back)
         if back:
-            shown = [("gradient that arrives", s.gy)]
+            shown: list[Any] = [("gradient that arrives", s.gy)]
             shown += [
                 (f"gradient for {_called(x, k)}", g) for k, (x, g) in enumerate(zip(s.inputs, s.gx)) if g is not None
             ]

@@ -1,15 +1,25 @@
 """A live view of a training: loss, measures and a prediction that update while it runs, and a button that stops it."""
 
+from __future__ import annotations
+
 import io
 import threading
 from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..training.loop import Callback, fit
+from ..arrays.types import Array
+from ..data.loader import Loader
+from ..data.protocol import DataSet
+from ..nn.module import Module
+from ..training.loop import Callback, Training, fit
 from .figures import colour
 from .stepper import DPI, animation
 from .style import CYCLE, GREY, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FRAMES = 20  # frames of the animation, spread evenly over the run
 SIZE = (9.6, 2.9)
@@ -34,26 +44,37 @@ class LiveTraining(Callback):
         The training in progress; after :meth:`wait`, what ``fit`` returned.  None before it has started.
     """
 
-    def __init__(self, model, train, val=None, every=10, **options):
+    losses: list[float]
+    training: Training | None
+    error: Exception | None
+    prediction: Array | None
+    _frames: list
+    _thread: Any
+    _shown: Any
+
+    def __init__(
+        self, model: Module, train: Loader | DataSet, val: Loader | DataSet | None = None, every: int = 10,
+        **options: Any,
+    ) -> None:  # fmt: skip
         self.model, self.train, self.val, self.every = model, train, val, every
         self.options = options | {"callbacks": [*options.get("callbacks", ()), self]}
         self.losses, self.training, self.error, self._thread, self._shown = [], None, None, None, None
-        self.example = (val or train)[0] if hasattr(val or train, "__getitem__") else (val or train).dataset[0]
+        self.example = (val or train)[0] if hasattr(val or train, "__getitem__") else (val or train).dataset[0]  # type: ignore[index, union-attr]
         self.prediction, self._frames = None, []
 
-    def start(self):
+    def start(self) -> LiveTraining:
         """Start the training thread and return without waiting for it."""
         run = copy_context().run  # the thread uses this thread's context: overrides, no_grad and the like
         self._thread = threading.Thread(target=run, args=(self._run,), name="minifcn-live", daemon=True)
         self._thread.start()
         return self
 
-    def stop(self):
+    def stop(self) -> None:
         """Ask the training to stop after the step in progress, and return without waiting."""
         if self.training is not None:
             self.training.stopping = True
 
-    def wait(self):
+    def wait(self) -> Training | None:
         """Wait for the end and return the :class:`~minifcn.training.Training`; raises the exception of the training."""
         self._thread.join()
         if self.error:
@@ -68,18 +89,18 @@ class LiveTraining(Callback):
 
     # ---- callbacks: fit calls these in the training thread ----
 
-    def started(self, t):
+    def started(self, t: Training) -> None:
         self.training = t
 
-    def stepped(self, t):
+    def stepped(self, t: Training) -> None:
         self.losses.append(t.loss)
         if t.step % self.every == 1 or self.every == 1:
             self._look(t, t.step * FRAMES >= len(self._frames) * t.total_steps)
 
-    def epoch_ended(self, t):
+    def epoch_ended(self, t: Training) -> None:
         self._look(t, False)
 
-    def closed(self, t):
+    def closed(self, t: Training) -> None:
         self._look(t, True)
 
     def _look(self, t, kept):
@@ -93,7 +114,7 @@ class LiveTraining(Callback):
     # ---- pictures ----
 
     @styled()
-    def figure(self):
+    def figure(self) -> Figure:
         """A figure of the present state: loss, measures, and the example beside its label and its prediction."""
         from matplotlib.figure import Figure
 
@@ -141,7 +162,7 @@ class LiveTraining(Callback):
     def _rows(self):
         return self.training.rows if self.training else []
 
-    def to_jshtml(self):
+    def to_jshtml(self) -> str:
         """The run so far, as an animation in HTML that needs no Python kernel."""
         return animation(SIZE, self._frames, self._draw)
 
@@ -149,13 +170,13 @@ class LiveTraining(Callback):
         data = self.val or self.train
         return getattr(data, "dataset", data)
 
-    def png(self):
+    def png(self) -> bytes:
         """The present :meth:`figure`, as the bytes of a PNG."""
         buffer = io.BytesIO()
         self.figure().savefig(buffer, format="png")
         return buffer.getvalue()
 
-    def widget(self):
+    def widget(self) -> Any:
         """A widget: the picture, a line of numbers, and a stop button; needs ipywidgets."""
         import ipywidgets as w
 
@@ -183,5 +204,5 @@ class LiveTraining(Callback):
         except ImportError:
             return bundle
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"LiveTraining: {len(self.losses)} steps so far"

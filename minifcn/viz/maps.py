@@ -1,14 +1,24 @@
 """Feature maps, filters and gradients of any shape, drawn as one mosaic."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..arrays import backend
+from ..arrays.types import Array
+from ..engine.core import Tensor
 from .style import styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MOST = 16  # largest number of maps in a mosaic
 
 
-def mosaic(array, most=MOST):
+def mosaic(array: Array, most: int = MOST) -> Array:
     """A 2-D array that shows `array`: the first maps of its first image, in a grid with gaps of NaN.
 
     Parameters
@@ -55,7 +65,7 @@ def show_array(axes, array, title="", signed=None):
 
 
 @styled()
-def feature_maps(tensors, columns=3):
+def feature_maps(tensors: Mapping[str, Array | Tensor], columns: int = 3) -> Figure:
     """Draw several arrays or tensors, each as a mosaic of its maps.
 
     Parameters
@@ -80,7 +90,7 @@ def feature_maps(tensors, columns=3):
 
 
 @styled()
-def filters(weight, most=64):
+def filters(weight: Array | Tensor, most: int = 64) -> Figure:
     """Draw the kernels of a convolution's weight, (O, C, kh, kw): in colour if C = 3, else their first channel.
 
     Parameters

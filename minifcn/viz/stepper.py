@@ -5,11 +5,17 @@ page, such as the documentation, has no Python kernel and shows some scenes as a
 through.  A `Stepper` is an explorer with one control: the step.
 """
 
+from __future__ import annotations
+
 import io
 import re
 import warnings
+from typing import TYPE_CHECKING, Any
 
 from .style import styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DPI = 110
 SIGNS = {
@@ -52,29 +58,29 @@ class Explorer:
 
     size = (9.6, 4.0)
 
-    def controls(self):
+    def controls(self) -> dict[str, Any]:
         """The controls, as {name: the values it can take}; the names are the parameters of ``draw``."""
         raise TypeError(f"{type(self).__name__} must define controls()")
 
-    def start(self):
+    def start(self) -> dict[str, Any]:
         """The choice that is shown first, as {name: value}."""
         return {name: next(iter(values)) for name, values in self.controls().items()}
 
-    def scenes(self):
+    def scenes(self) -> list[dict[str, Any]]:
         """The choices that the animation shows, as {name: value}; by default each value of the first control."""
         (name, values), *_ = self.controls().items()
         return [self.start() | {name: value} for value in values]
 
-    def draw(self, figure, **choice):
+    def draw(self, figure: Any, **choice: Any) -> None:
         """Draw the picture for one choice into an empty figure."""
         raise TypeError(f"{type(self).__name__} must define draw(figure, ...)")
 
-    def title(self, **choice):
+    def title(self, **choice: Any) -> str:
         """One line above the picture: what it shows, with the numbers."""
         return ""
 
     @styled()
-    def figure(self, **choice):
+    def figure(self, **choice: Any) -> Figure:
         """The picture for a choice, as a matplotlib Figure; controls that are not given keep their first value."""
         from matplotlib.figure import Figure
 
@@ -82,13 +88,13 @@ class Explorer:
         self.draw(figure, **{**self.start(), **choice})
         return figure
 
-    def png(self, **choice):
+    def png(self, **choice: Any) -> bytes:
         """The picture for a choice, as the bytes of a PNG; controls that are not given keep their first value."""
         buffer = io.BytesIO()
         self.figure(**choice).savefig(buffer, format="png")
         return buffer.getvalue()
 
-    def widget(self):
+    def widget(self) -> Any:
         """The widget: controls above the picture; needs ipywidgets (``pip install 'minifcn[notebooks]'``)."""
         import ipywidgets as w
 
@@ -111,7 +117,7 @@ class Explorer:
         show()
         return w.VBox([*controls.values(), text, picture])
 
-    def to_jshtml(self, most=40):
+    def to_jshtml(self, most: int = 40) -> str:
         """At most `most` of the scenes, evenly chosen, as an animation in HTML that needs no Python kernel."""
         scenes = self.scenes()
 
@@ -130,18 +136,18 @@ class Explorer:
         except ImportError:
             return bundle
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{type(self).__name__}: choose {', '.join(self.controls())}"
 
 
 class Stepper(Explorer):
     """A picture with steps; subclasses define ``__len__``, ``draw(figure, step)`` and ``title(step)``."""
 
-    def __len__(self):
+    def __len__(self) -> int:
         raise TypeError(f"{type(self).__name__} must define __len__(), its number of steps")
 
-    def controls(self):
+    def controls(self) -> dict[str, Any]:
         return {"step": range(len(self))}
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{type(self).__name__} of {len(self)} steps"

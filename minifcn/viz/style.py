@@ -5,6 +5,7 @@ Apply it to your own drawing with ``with styled():``, or decorate a drawing func
 
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 # The palette of Okabe and Ito: its colours are distinct for all common forms of colour blindness.
@@ -46,7 +47,7 @@ RC = {
 
 
 @contextmanager
-def styled():
+def styled() -> Iterator[None]:
     """Draw in minifcn's style, and restore matplotlib's settings afterwards.
 
     Raises
