@@ -91,7 +91,7 @@ def max_pool2d(
     Returns
     -------
     Tensor
-        (N, C, OH, OW) with ``OH = ⌊(H + 2p − d(kh − 1) − 1)/s⌋ + 1``, or ⌈·⌉ in ceil mode.  A window with NaN gives NaN.
+        (N, C, OH, OW) with ``OH = ⌊(H + 2p − d(kh − 1) − 1)/s⌋ + 1``, or ⌈·⌉ in ceil mode.  NaN in a window gives NaN.
 
     Raises
     ------
