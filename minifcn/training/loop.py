@@ -350,9 +350,8 @@ def record_step(t: Training, losses: list[float], labels: Array) -> float:
 
 
 def require_same_start(t: Training) -> None:
-    """Raise UserError on all ranks unless all have the same data, weights, optimiser and random state.
-
-    Otherwise their weights would differ, or one rank would wait for ever for another.
+    """Raise UserError on all ranks unless all have the same data, weights, optimiser and random state: otherwise their
+    weights would differ, or one rank would wait for ever for another.
     """
     if t.ranks.size == 1:
         return
