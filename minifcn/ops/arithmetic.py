@@ -276,7 +276,7 @@ def pow(a, b):
 
 
 def abs(x):
-    """|x|.  The gradient at 0 is 0."""
+    """``|x|``, element by element.  The gradient at 0 is 0."""
     return Abs.apply(x)
 
 
