@@ -19,8 +19,8 @@ from .viz.illustrate import illustrate
 
 @command(ranks=True)
 def main(argv=None):
-    """Train, from the command line."""
-    with ExitStack() as held:  # the lock of the run's folder
+    """Run the command."""
+    with ExitStack() as held:  # holds the lock of the run folder until training has ended
         with parallel.together(parallel.world()):
             args, run = settings(argv)
             if run:
@@ -32,15 +32,15 @@ def main(argv=None):
 
 
 def train(parts, run, resume, json=None):
-    """Train the parts of a run into its folder, and say how that went; the exit code."""
+    """Train, write the results into the run folder, print how the run ended, and return the exit code."""
     run.config = parts.config
     out = sys.stderr if json == "-" else sys.stdout
     for topic, line in (parts.header | dict(run=run.folder)).items():
         print(f"{topic:<11} {line}", file=out, flush=True)
     s, stopper = parts.settings, StopOnSignal()
-    recorder = Recorder(run)  # before Progress: what cannot be shown is saved all the same
+    recorder = Recorder(run)  # before Progress in the list of callbacks: an error in printing must not prevent saving
     try:
-        with warnings.catch_warnings():  # of overflow: we look at the loss ourselves, and say more
+        with warnings.catch_warnings():  # Diverged says more than NumPy's warnings of overflow
             warnings.simplefilter("ignore", RuntimeWarning)
             t = fit(
                 parts.model, parts.train, parts.val, parts.optimizer, s.epochs, s.reduction, parts.weight, s.accumulate,
@@ -51,7 +51,7 @@ def train(parts, run, resume, json=None):
             print(f"stopped at step {t.step} of {t.total_steps}{_goes_on(run)}", file=out)
             return 128 + int(parallel.gather(t.ranks, stopper.number).max())
         if recorder.began_at == t.epochs:
-            print(f"all {t.epochs} epochs were done already; a larger --epochs goes on", file=out)
+            print(f"all {t.epochs} epochs were done already; to continue, give a larger --epochs", file=out)
         metrics = illustrate(run, parts.model, parts.val, t.rows, parts.header, parts.loss)
     except Diverged as error:
         kept = f"the last good state is kept in {run.last}" if recorder.saved else f"{run.folder} holds no weights yet"

@@ -143,7 +143,7 @@ def pieces():
     try:
         fit(net(False, 0.0), Loader(Scenes(), 5))
     except UserError as error:
-        assert "do not start alike" in str(error)
+        assert "do not start with the same data" in str(error)
     else:
         raise AssertionError("different weights were not noticed")
 

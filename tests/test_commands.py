@@ -293,9 +293,7 @@ def test_splits_of_different_classes_are_refused(tmp_path, refused, monkeypatch)
     monkeypatch.setattr(
         "minifcn.training.parts.open_dataset", lambda name, split, root: Shapes(split, num_classes=3 + (split == "val"))
     )
-    refused(
-        train.main, "--dataset", "shapes", "--out", tmp_path / "run", match="val has background, .* must be the same"
-    )
+    refused(train.main, "--dataset", "shapes", "--out", tmp_path / "run", match="split val has .* must have the same")
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 300), (24, 32)])

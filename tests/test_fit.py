@@ -114,7 +114,7 @@ def test_what_cannot_learn_is_said():
         (dict(accumulate=0), "accumulate is 0: .* at least 1"),
         (dict(sampling=0), "sampling is 0"),
         (dict(sampling=float("nan")), "sampling is nan"),
-        (dict(reduction="mean"), "unknown reduction 'mean': cross_entropy has sum, valid, batch"),
+        (dict(reduction="mean"), "unknown reduction 'mean': choose from sum, batch, valid"),
         (dict(reduction="none"), "unknown reduction 'none'"),
     ],
 )

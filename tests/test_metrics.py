@@ -129,7 +129,7 @@ def test_measures_along_the_boundary_see_a_blurred_outline_more_than_measures_ev
     shifted = np.roll(label, 1, axis=1)
     everywhere, band = (ConfusionMatrix(2).update(t, shifted).mean_iu for t in (label, boundary_band(label, 2)))
     assert band < 0.7 < 0.9 < everywhere
-    with pytest.raises(ValueError, match="at least 1 pixel wide, not 0"):
+    with pytest.raises(ValueError, match="width is 0"):
         boundary_band(label, 0)
     with pytest.raises(ValueError, match="must be integers"):
         boundary_band(label / 2, 1)

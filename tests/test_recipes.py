@@ -191,14 +191,14 @@ def test_a_recipe_is_for_fine_tuning_on_inputs_of_caffes_scale(scenes, tmp_path,
     assert train.main(flags) == 0
     assert "note        --recipe cvpr is for fine-tuning: without --init" in capfd.readouterr().err
     assert mf.models.load(tmp_path / "run" / "last.safetensors").preprocessing == CAFFE
-    refused(train.main, *flags, "--optimizer", "adam", match="--recipe cvpr and --optimizer adam do not go together")
+    refused(train.main, *flags, "--optimizer", "adam", match="--recipe cvpr has learning rates for sgd, not for")
 
 
 @pytest.mark.parametrize(
     "argv, message",
     [
         ("--model caffenet", "caffenet is a classifier"),
-        ("--model fcn32s_nyud_rgbd", "takes 4 channels, but pictures of .* have 3"),
+        ("--model fcn32s_nyud_rgbd", "takes 4 channels, but the images of .* have 3"),
         ("--model fcn32s_alexnet --batch-norm", "cannot be built with .*batch_norm"),
         ("--model fcn8s_vgg16 --pad 10", "does not fit into .* more padding"),
         ("--sampling 0", "0 is not above 0"),

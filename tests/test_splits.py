@@ -139,7 +139,7 @@ def test_a_start_from_classes_in_another_order_is_refused_and_other_classes_are_
     refused(train.main, *flags, match="the same classes in another order")
     (base / "data/classes.txt").write_text("cat\ndog\nsky", encoding="utf-8")
     assert train.main(flags) == 0
-    assert "it knows other classes (sky, road, tree), so scores are learned from zero" in capfd.readouterr().out
+    assert "it has other classes (sky, road, tree), so scores are learned from zero" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(

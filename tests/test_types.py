@@ -32,7 +32,7 @@ mf.ops.conv2d(t, t, stride="2")  # wrong
 mf.ops.relu()  # wrong
 t.backward(1.0)  # wrong
 image: np.ndarray = mf.ops.relu(t)  # wrong
-mf.nn.Conv2d(3, 4, 3, pading=1)  # wrong
+mf.nn.Conv2d(3, 4, 3, stirde=1)  # wrong
 mf.optim.SGD([1.0], 0.1)  # wrong
 mf.fit(mf.nn.ReLU(), [1, 2, 3])  # wrong
 mf.fit(mf.nn.ReLU(), mf.data.Shapes(), loss="dice")  # wrong

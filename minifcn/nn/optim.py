@@ -275,11 +275,11 @@ def reduction_factor(reduction: str, labelled: int, batch_size: int) -> float:
     """The loss with `reduction`, divided by the mean loss over labelled pixels.
 
     It is N, the labelled pixels of a batch, for "sum" (the paper's); N/B, those of one image, for "batch"; 1 for
-    "valid" and "mean".
+    "valid" and "classes".
 
     Parameters
     ----------
-    reduction : {"sum", "valid", "batch", "mean"}
+    reduction : {"sum", "valid", "batch", "classes"}
     labelled : int
         Labelled pixels of a batch, N.
     batch_size : int

@@ -1,4 +1,4 @@
-"""The callbacks of a training at a terminal: what it says, and how it is stopped."""
+"""Callbacks for training at a terminal: they print its progress, and stop it on a signal."""
 
 import os
 import signal
@@ -12,22 +12,22 @@ from tqdm import tqdm
 from .loop import Callback, Training
 
 STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
-"""Ctrl-C; what a cluster or a container sends; the end of a terminal; Ctrl-Break of Windows."""
+"""Ctrl-C; the request of a cluster or container to end; a closed terminal; Ctrl-Break on Windows."""
 
 
 @contextmanager
 def _best_effort():
-    """Inside, output that cannot be written (a full disk, a terminal that is gone) is given up; training goes on."""
+    """Ignore errors of writing output (a full disk, a closed terminal) in the ``with`` block: training must go on."""
     try:
         yield
-    except BrokenPipeError:  # nobody wants to read it: that is a way to end a command
+    except BrokenPipeError:  # the reader closed the pipe (as `head` does), which must end the command
         raise
     except OSError:
         pass
 
 
 class Progress(Callback):
-    """A line of the four metrics an epoch, and on a terminal a bar with the loss and the time left (on stderr)."""
+    """Prints the loss and the four metrics of each epoch, and shows a progress bar on stderr if it is a terminal."""
 
     def __init__(self, out: TextIO | None = None) -> None:
         self.out = out or sys.stdout
@@ -43,7 +43,7 @@ class Progress(Callback):
             self.say(self.line(row))
 
     def say(self, text: str) -> None:
-        """Print a line above the bar."""
+        """Print `text` as a line above the bar."""
         with _best_effort():
             self.bar.clear()
             print(text, file=self.out, flush=True)
@@ -51,7 +51,7 @@ class Progress(Callback):
 
     @staticmethod
     def line(row: dict[str, Any]) -> str:
-        """A row of the log, in columns."""
+        """A row of the log, formatted in columns."""
         keys = ("loss", "val_loss", "pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu")
         numbers = "  ".join(f"{row[k]:9.4f}" if k in row else " " * 9 for k in keys)
         return f"{row['epoch']:>9}  {numbers}  {row['seconds']:9.1f}"
@@ -76,14 +76,14 @@ class Progress(Callback):
 
 
 class StopOnSignal(Callback):
-    """Ctrl-C, SIGTERM or SIGHUP stops after the step in progress, so that what is saved can be continued exactly.
+    """Stops after the step in progress on Ctrl-C, SIGTERM or SIGHUP, so that the saved run can be resumed exactly.
 
-    A second one stops at once.  A signal that is ignored (a job in the background, ``nohup``) stays ignored.
+    A second signal stops at once.  A signal that the process ignores (a background job, ``nohup``) stays ignored.
 
     Attributes
     ----------
     number : int
-        The signal that came last; SIGINT before any.
+        The last signal; SIGINT if there was none.
     """
 
     def __init__(self) -> None:
@@ -93,18 +93,18 @@ class StopOnSignal(Callback):
     def started(self, t: Training) -> None:
         if threading.current_thread() is threading.main_thread():
             for number in STOPS:
-                if signal.getsignal(number) not in (signal.SIG_IGN, None):  # None: not Python's
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):  # None: a handler that Python cannot restore
                     self.previous[number] = signal.signal(number, lambda number, _: self.ask(t, number))
 
     def ask(self, t: Training, number: int = signal.SIGINT) -> None:
-        """Stop after the step in progress; asked again, at once."""
+        """Request a stop after the step in progress; a second call raises KeyboardInterrupt to stop at once."""
         self.number = number
         if t.stopping:
             raise KeyboardInterrupt
         t.stopping = True
         if t.ranks.rank == 0:
             again = "Ctrl-C again" if number == signal.SIGINT else f"{signal.Signals(number).name}; again"
-            with suppress(OSError):  # print() may be what the signal has interrupted, and is not reentrant
+            with suppress(OSError):  # not print(): it is not reentrant, and may be what the signal interrupted
                 os.write(2, f"\nstopping after this step ({again}: at once)\n".encode())
 
     def closed(self, t: Training) -> None:

@@ -1,4 +1,4 @@
-"""What a model is worth on a data set: the confusion matrix and the loss, neither of which depends on the batches."""
+"""Evaluates a model on a data set: the confusion matrix and the loss, which do not depend on the batch size."""
 
 import sys
 from typing import Any
@@ -20,22 +20,22 @@ from .metrics import ConfusionMatrix
 
 
 def as_loader(data: Loader | DataSet, **options: Any) -> Loader:
-    """A loader: `data` itself, or one for a bare data set; None of None."""
+    """`data` if it is a loader or None, else a loader of the data set `data` with batches of 8."""
     return data if data is None or isinstance(data, Loader) else Loader(data, batch_size=8, **options)
 
 
 def require_same_classes(model: Module, data: Any) -> None:
-    """Raise UserError unless the data set has as many classes as the model, and the same, if both name them."""
+    """Raise UserError unless the data set has as many classes as the model, with the same names if both have names."""
     if data.num_classes != model.num_classes:
-        raise UserError(f"the model knows {model.num_classes} classes, but {called(data)} has {data.num_classes}")
+        raise UserError(f"the model has {model.num_classes} classes, but {called(data)} has {data.num_classes}")
     names = getattr(model, "classes", None)
     if names is not None and hasattr(data, "classes"):
-        remedy = "put the old names back, or, if the new ones are meant, set model.classes in Python"
+        remedy = "restore the old names or, to use the new ones, set model.classes in Python"
         require_same_names(names, data.classes, "the model was trained", f"{called(data)} has", remedy)
 
 
 def scores_of(confusion: ConfusionMatrix) -> dict[str, float]:
-    """The paper's four measures, by name."""
+    """The paper's four measures, as {name: value}."""
     return {name: getattr(confusion, name) for name in ("pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu")}
 
 
@@ -45,16 +45,16 @@ def evaluate(
 ) -> tuple[ConfusionMatrix, float]:  # fmt: skip
     """The confusion matrix over a whole data set, and the loss per labelled pixel.
 
-    Under ``mpiexec`` all ranks call it alike, and all have the whole result.
+    Under ``mpiexec``, all ranks must call it with the same arguments; all get the result for the whole data set.
 
     Parameters
     ----------
     model : FCN
     data : Loader or data set
     weight : array, optional
-        (C,) class weights of the loss; the matrix counts pixels.
+        (C,) class weights of the loss; the confusion matrix does not use them.
     progress : bool
-        Show a bar, if stderr is a terminal.
+        Whether to show a progress bar if stderr is a terminal.
     loss : Loss, optional
         By default cross-entropy.
 
@@ -62,14 +62,15 @@ def evaluate(
     -------
     confusion : ConfusionMatrix
     loss : float
-        The loss of each image per labelled pixel, averaged over the pixels; NaN if there are none.
+        The loss per labelled pixel.  A loss that does not add up is computed for each image and averaged, weighted by
+        labelled pixels.  NaN without a labelled pixel.
     """
-    from tqdm import tqdm  # not with the package: it looks its own version up on the disk
+    from tqdm import tqdm  # imported here, because it reads its version from the disk, which slows `import minifcn`
 
     data, loss = as_loader(data), loss or CrossEntropy()
     require_same_classes(model, data.dataset)
     confusion, total = ConfusionMatrix(model.num_classes), len(data.dataset)
-    losses = np.zeros(total)  # each at its place: their sum is the same for any number of ranks
+    losses = np.zeros(total)  # by image: so their sum has the same value for any number of ranks
     device, ranks = backend.device(model.parameters()[0].data), parallel.world()
     bar = tqdm(total=total, desc="evaluating", leave=False, disable=None if progress else True, file=sys.stderr)
     with bar, evaluating(model), no_grad():
@@ -85,9 +86,9 @@ def evaluate(
 
 
 def summed(loss: Loss, scores: Tensor, labels: Array, weight: Values | None = None) -> float:
-    """The sum over labelled pixels that the losses of single images stand for.
+    """The sum of the losses of single images, each multiplied by its number of labelled pixels if it is a mean.
 
-    A loss that adds is computed on all images at once, which is faster and comes to the same.
+    A loss with ``adds`` is computed on all images at once, which is faster and gives the same sum.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The flags of ``python -m minifcn.train``, and what they come to: the settings of a run."""
+"""The flags of ``python -m minifcn.train``, and the settings that result from them."""
 
 import argparse
 import sys
@@ -18,25 +18,29 @@ ocean, lakes and five climate zones apart on NASA's Blue Marble, in a few minute
 
 
 def parser():
-    """The flags of this command."""
+    """The command-line parser of ``minifcn.train``."""
     p = Parser("train", DESCRIPTION)
     switch = argparse.BooleanOptionalAction
 
     data = p.add_argument_group("data")
     data.add_argument(
         "--dataset",
-        help=f"one of {', '.join(DATASETS)} (default: folder with --root, else earth, or shapes without its extra)",
+        help=f"one of {', '.join(DATASETS)} (default: folder with --root; else earth, or shapes without its extra)",
     )
     data.add_argument("--root", metavar="DIR", help="the folder that holds images/ and masks/")
-    data.add_argument("--train-split", default="train", help="what to learn from")
-    data.add_argument("--val-split", default="val", help="what to measure on, every epoch")
-    data.add_argument("--mirror", action=switch, default=True, help="mirror at random")
+    data.add_argument("--train-split", default="train", help="the split to train on")
+    data.add_argument("--val-split", default="val", help="the split to validate on after every epoch")
+    data.add_argument("--mirror", action=switch, default=True, help="mirror images at random")
     data.add_argument(
         "--jitter", type=at_least(0), metavar="PIXELS",
-        help="translate at random by up to so many (default: 64, less for small pictures; the header says)",
+        help="translate images at random by up to this many pixels (default: 64, less for small images; the header "
+        "shows it)",
     )  # fmt: skip
     data.add_argument(
-        "--zoom", type=at_least(0, float, below=10), default=0.2, help="zoom at random by up to 1 + this factor"
+        "--zoom",
+        type=at_least(0, float, below=10),
+        default=0.2,
+        help="enlarge or shrink images at random by up to 1 + this factor",
     )
 
     net = p.add_argument_group("model")
@@ -44,57 +48,63 @@ def parser():
     net.add_argument(
         "--width", type=at_least(0.01, float, below=100), default=1.0, help="factor on all numbers of channels"
     )
-    own = "(default: the model's own)"
+    default = "(default: depends on the model)"
     net.add_argument(
         "--pad", type=padding, metavar="N|minimal",
-        help=f"zeros around the image in the first layer; minimal: as few as the images need {own}",
+        help=f"zeros around the image in the first layer; minimal: as few as the images need {default}",
     )  # fmt: skip
-    net.add_argument("--dropout", type=at_least(0, float, below=1), help=f"at the end of the trunk {own}")
-    net.add_argument("--batch-norm", action=switch, help=f"normalise after convolutions {own}")
-    net.add_argument("--learn-upsampling", action=switch, help=f"train interpolation layers but the last {own}")
+    net.add_argument(
+        "--dropout", type=at_least(0, float, below=1), help=f"dropout probability at the end of the trunk {default}"
+    )
+    net.add_argument("--batch-norm", action=switch, help=f"batch norm after convolutions {default}")
+    net.add_argument("--learn-upsampling", action=switch, help=f"train all upsampling layers but the last {default}")
     net.add_argument(
         "--init", metavar="RUN",
-        help="start from the weights of a run, and its preprocessing, or of a file, that fit by name: 16s from 32s",
+        help="start with the weights of a run (and its preprocessing) or a file that fit by name, such as 16s from 32s",
     )  # fmt: skip
 
     step = p.add_argument_group("optimisation")
     step.add_argument(
-        "--recipe", choices=tuple(RECIPES), help="the paper's settings for its nets (any flag wins over them)"
+        "--recipe", choices=tuple(RECIPES), help="use the paper's settings for its nets (other flags override them)"
     )
     step.add_argument("--epochs", type=at_least(1), default=60, help="passes over the training split")
-    step.add_argument("--batch-size", type=at_least(1), default=8, help="images a batch, of all ranks together")
-    step.add_argument("--accumulate", type=at_least(1), default=1, metavar="K", help="batches a step")
-    step.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd", help="how gradients become steps")
-    step.add_argument("--lr", type=at_least(0, float), help="learning rate (default: by reduction; the header says)")
-    step.add_argument("--momentum", type=at_least(0, float, below=1), default=0.9, help="of sgd")
-    step.add_argument("--weight-decay", type=at_least(0, float), help="of weights, not biases (default: by reduction)")
-    step.add_argument("--schedule", choices=tuple(SCHEDULES), default="poly", help="of the learning rate")
-    step.add_argument("--loss", choices=tuple(LOSSES), default="cross_entropy", help="what is made small")
+    step.add_argument("--batch-size", type=at_least(1), default=8, help="images per batch, on all ranks together")
+    step.add_argument("--accumulate", type=at_least(1), default=1, metavar="K", help="batches per step")
+    step.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd", help="the optimiser")
     step.add_argument(
-        "--reduction", choices=("sum", "valid", "batch", "mean"),
-        help="of the loss: the paper's sum over pixels, its mean over labelled pixels, or the sum per image; dice and "
-        "lovasz have only a mean over classes (default: sum, or mean)",
+        "--lr", type=at_least(0, float), help="learning rate (default: depends on --reduction; the header shows it)"
+    )
+    step.add_argument("--momentum", type=at_least(0, float, below=1), default=0.9, help="momentum of sgd")
+    step.add_argument(
+        "--weight-decay", type=at_least(0, float),
+        help="weight decay, for weights but not biases (default: depends on --reduction)",
+    )  # fmt: skip
+    step.add_argument("--schedule", choices=tuple(SCHEDULES), default="poly", help="schedule of the learning rate")
+    step.add_argument("--loss", choices=tuple(LOSSES), default="cross_entropy", help="the loss to minimise")
+    step.add_argument(
+        "--reduction", choices=("sum", "valid", "batch", "classes"),
+        help="how the loss is reduced: sum over labelled pixels (the paper's), valid: their mean, batch: the sum per "
+        "image, classes: the mean over classes, for dice and lovasz (default: sum, or classes for these two)",
     )  # fmt: skip
     step.add_argument(
         "--balance",
         type=at_least(0, float, below=10),
-        default=0.5,
         metavar="POWER",
-        help="class weights ∝ frequency^-POWER",
+        help="class weights ∝ frequency^-POWER (default: 0.5; 0 for losses that average over classes)",
     )
     step.add_argument(
-        "--sampling", type=share, default=1.0, metavar="P", help="keep each pixel's loss with this probability"
+        "--sampling", type=share, default=1.0, metavar="P", help="the probability with which each pixel's loss counts"
     )
 
     run = p.add_argument_group("run")
     run.add_argument("--device", type=device, default="cpu", help="cpu, cuda or cuda:1")
-    run.add_argument("--seed", type=seed, default=0, help="of weights, order, augmentation and dropout")
+    run.add_argument("--seed", type=seed, default=0, help="seed of initial weights, order, augmentation and dropout")
     run.add_argument("--out", metavar="DIR", help="run folder, new or empty (default: runs/DATASET-MODEL-TIME)")
     run.add_argument(
-        "--resume", metavar="RUN", help="continue this run exactly, with its own settings; --epochs N extends it"
+        "--resume", metavar="RUN", help="continue this run exactly, with its settings; --epochs N extends it"
     )
     run.add_argument(
-        "--json", type=json_file, metavar="OUT", help='write the final measures there ("-": standard output)'
+        "--json", type=json_file, metavar="OUT", help='write the final measures to this file ("-": standard output)'
     )
     return p
 
@@ -105,7 +115,10 @@ def padding(text):
 
 
 def settings(argv=None):
-    """All settings, and the run to continue, if any: then they are its own, but for --epochs, --json and --root."""
+    """The settings, and the run to continue or None.
+
+    With --resume, the settings are those of the run, except --epochs, --json and --root.
+    """
     p = parser()
     args = p.parse(argv)
     if args.resume is None:
@@ -113,12 +126,13 @@ def settings(argv=None):
             args = p.parse(argv, under=recipe(args.recipe, args.model))
             if args.optimizer != "sgd":
                 raise UserError(
-                    f"--recipe {args.recipe} and --optimizer {args.optimizer} do not go together: its rates are for sgd"
+                    f"--recipe {args.recipe} has learning rates for sgd, not for --optimizer {args.optimizer}: leave "
+                    "out one of the two"
                 )
             if args.init is None:
                 print(
-                    f"note        --recipe {args.recipe} is for fine-tuning: without --init such rates learn next to "
-                    "nothing", file=sys.stderr,
+                    f"note        --recipe {args.recipe} is for fine-tuning: without --init, its learning rates are "
+                    "too small to learn much", file=sys.stderr,
                 )  # fmt: skip
         if args.out:
             require_vacant(args.out)
@@ -132,5 +146,5 @@ def settings(argv=None):
         )
     run = Run.open(args.resume)
     if wrong := [name for name in run.config if name.replace("-", "_") in PLACES]:
-        raise UserError(f"{run.folder / 'config.json'}: {wrong[0]!r} is no setting of a run; remove it")
+        raise UserError(f"{run.folder / 'config.json'}: {wrong[0]!r} is not a setting of a run; remove it")
     return p.over(run.config, run.folder / "config.json", argv), run

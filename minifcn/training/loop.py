@@ -1,4 +1,4 @@
-"""The training loop, readable aloud: forward, loss, backward, step; and a short list of named callbacks."""
+"""The training loop: forward, loss, backward, step; and the callbacks that it calls at named moments."""
 
 import math
 import time
@@ -18,7 +18,7 @@ from ..data import Loader
 from ..data.images import VOID
 from ..data.protocol import DataSet
 from ..data.samples import called, sample
-from ..data.statistics import class_weights, pixels_per_batch, typical_pixels  # noqa: F401  some look for weights here
+from ..data.statistics import class_weights, pixels_per_batch, typical_pixels  # noqa: F401  other code imports it from here
 from ..engine.core import Tensor
 from ..errors import GeometryError, UserError
 from ..nn.losses import CrossEntropy, Loss
@@ -39,7 +39,7 @@ from .evaluation import as_loader, evaluate, require_same_classes, scores_of
 
 @dataclass
 class Training:
-    """A run in progress: what the callbacks see, and what a checkpoint saves."""
+    """The state of a run in progress.  Callbacks get it, and a checkpoint saves part of it."""
 
     model: Module
     train: Loader
@@ -48,19 +48,19 @@ class Training:
     epochs: int
     criterion: Loss = CrossEntropy()  # noqa: RUF009  it has no state
     reduction: str = "sum"
-    base_lr: float = 0.0  # what the schedule is a factor on; a callback may change it, or the optimiser's lr
-    rate: float = 0.0  # what the schedule has made of it
+    base_lr: float = 0.0  # lr without the schedule's factor; a callback may change it or the optimiser's lr
+    rate: float = 0.0  # base_lr times the schedule's factor: the optimiser's lr as the loop last set it
     epoch: int = 0  # epochs finished, validation included
     step: int = 0  # batches done
-    trained: bool = False  # all batches of this epoch are done, its validation is not
+    trained: bool = False  # all batches of this epoch are done, but its validation is not
     loss: float = 0.0  # of the last batch, per labelled pixel
-    gathered: int = 0  # batches whose gradients wait for a step
+    gathered: int = 0  # batches whose gradients are added up and not yet applied by a step
     running: dict = field(default_factory=lambda: dict(EMPTY))  # sums over the batches of this epoch
-    rows: list = field(default_factory=list)  # one dict an epoch: the log
-    stopping: bool = False  # set by a callback: stop as soon as what is saved can be continued exactly
-    clock: float = 0.0  # when the last step ended
-    trouble: str = ""  # the sentence of the data set that stopped the run
-    ranks: Any = parallel.ALONE  # who trains along
+    rows: list = field(default_factory=list)  # the log: one dict per epoch
+    stopping: bool = False  # a callback sets it to stop the run at the next state that can be resumed exactly
+    clock: float = 0.0  # when the last batch ended
+    trouble: str = ""  # the message of the error in the data set that ended the run
+    ranks: Any = parallel.ALONE  # the ranks that train this model together
 
     @property
     def total_steps(self) -> int:
@@ -69,11 +69,11 @@ class Training:
 
     @property
     def device(self) -> str:
-        """Where the model is, and the batches go."""
+        """The device of the model; batches are copied to it."""
         return backend.device(self.model.parameters()[0].data)
 
     def stops(self) -> bool:
-        """Whether any rank was asked to stop: then all do, at the same place."""
+        """Whether any rank was asked to stop.  All ranks must call this, and all stop after the same batch."""
         self.stopping = bool(parallel.gather(self.ranks, self.stopping).any())
         return self.stopping
 
@@ -82,7 +82,7 @@ EMPTY: dict[str, float] = dict(loss=0.0, pixels=0, seconds=0.0)
 
 
 class Callback:
-    """Something done at named moments of a run.  Override what you need; `t` is the :class:`Training`."""
+    """Base class of callbacks, whose methods :func:`fit` calls at named moments; `t` is the :class:`Training`."""
 
     def started(self, t: Training) -> None:
         """Before the first step."""
@@ -97,13 +97,13 @@ class Callback:
         """After each epoch's validation; ``t.rows[-1]`` is its row of the log."""
 
     def stopped(self, t: Training) -> None:
-        """When the run ends early, between two steps: it was asked to, or the data set has an error."""
+        """When the run ends early, between two steps, because of a request or an error in the data set."""
 
     def finished(self, t: Training) -> None:
         """After the last epoch."""
 
     def closed(self, t: Training) -> None:
-        """Last of all, whatever happened: give back what was taken."""
+        """At the very end, also after an error: release what the callback holds."""
 
 
 def fit(
@@ -114,47 +114,50 @@ def fit(
 ) -> Training:  # fmt: skip
     """Train a model for segmentation.
 
-    Under ``mpiexec`` all ranks call it alike, and each computes on its part of every batch: the steps are those of one
-    process (:mod:`minifcn.arrays.parallel`).
+    Under ``mpiexec``, all ranks must call it with the same arguments.  Each computes on its part of every batch, and
+    the steps are those of one process (:mod:`minifcn.arrays.parallel`).
 
     Parameters
     ----------
     model : Module
-        With ``preprocessing`` (images to input) and scores of the image's size; an auxiliary head is trained along.
+        It has ``preprocessing`` (from images to its input) and gives scores of the image's size.  Auxiliary heads are
+        trained, too.
     train, val : Loader or data set
-        A bare data set is loaded in shuffled batches of 8.  An epoch of `train` that was broken off is not finished:
-        the first epoch is a whole one.  Of `val` the whole data set is measured, whatever loads it.
+        A data set without a loader is loaded in batches of 8; `train` is shuffled.  Training starts with a complete
+        epoch, even if `train` is in the middle of one.  Validation uses the whole data set of `val`.
     optimizer : Optimizer, optional
-        By default SGD with momentum 0.9 and a rate that suits `reduction` and the pictures (:func:`default_rate`).
-        Afterwards its ``lr`` is what it was before, not what the schedule made of it.
+        By default SGD with momentum 0.9 and a learning rate that suits `reduction` and the images
+        (:func:`default_rate`).  After training, its ``lr`` no longer has the schedule's factor.
     epochs : int
     reduction : str, optional
         One of ``loss.reductions``; by default the first, the paper's "sum" for cross-entropy.
     weight : array, optional
         (C,) class weights.
     accumulate : int
-        Add up the gradients of this many batches before a step.  Sums add exactly; means are averaged.
+        A step uses the gradients of this many batches: their sum if `reduction` is "sum", else their mean.
     schedule : callable
         Factor on the learning rate as a function of progress, 0 … 1 (``mf.optim.SCHEDULES``).
     sampling : float
-        Keep each pixel's loss with this probability, drawn anew for each batch (§3.4: training on random patches).
+        The probability with which the loss of each pixel counts, drawn anew for each batch (§3.4: training on random
+        patches).
     callbacks : sequence of Callback
     resume : callable, optional
-        Called with the :class:`Training` before it starts, to put back a saved state.
+        Called with the :class:`Training` before it starts, to restore a saved state.
     loss : Loss, optional
-        By default ``mf.losses.CrossEntropy()``.  A loss whose parts do not add refuses several ranks and `accumulate`.
+        By default ``mf.losses.CrossEntropy()``.  With a loss whose ``adds`` is False, training on several ranks and
+        `accumulate` are errors.
 
     Returns
     -------
     Training
-        ``.rows`` holds loss and metrics of every epoch.
+        ``.rows`` has the loss and the metrics of every epoch.
 
     Raises
     ------
     Diverged
-        (a UserError) if the loss is no longer a number.
+        (a UserError) If the loss is NaN or infinite.
     UserError
-        If the model and the data have different classes, an image cannot be had, or no pixel is labelled.
+        If the model and the data have different classes, an image cannot be loaded, or no pixel is labelled.
     ValueError
         If an argument is out of range, or the optimiser has none of the model's parameters.
     RuntimeError
@@ -171,7 +174,7 @@ def fit(
     if lone := lonely_batch_norm(model, train):
         warnings.warn(lone, RuntimeWarning, stacklevel=2)
     train.begin_epoch()
-    optimizer.zero_grad()  # of a run that was broken off before its step
+    optimizer.zero_grad()  # an interrupted run can leave gradients behind
     t = Training(model, train, val, optimizer, epochs, loss, reduction, base_lr=optimizer.lr, ranks=ranks)
     weight = None if weight is None else backend.to_device(np.asarray(weight), t.device)
     if resume:
@@ -192,8 +195,8 @@ def fit(
                 finish_epoch(t, weight)
                 tell("epoch_ended")
         tell("finished" if t.epoch == t.epochs else "stopped")
-    except (UserError, GeometryError) as error:  # of the data: what was learned before it is sound
-        if not isinstance(error, Diverged):
+    except (UserError, GeometryError) as error:
+        if not isinstance(error, Diverged):  # an error of the data: the weights are good and can be saved
             t.trouble = str(error)
             if not t.gathered:
                 tell("stopped")
@@ -207,10 +210,10 @@ def fit(
 def require_arguments(
     epochs: int, loss: Loss, reduction: str | None, accumulate: int, sampling: float, ranks: Any
 ) -> str:
-    """The reduction; ValueError for what `fit` cannot train with, TypeError for what is no loss."""
+    """Check arguments of :func:`fit` and return the reduction; ValueError or TypeError for a wrong argument."""
     if not isinstance(loss, Loss):
         kind = loss.__name__ if isinstance(loss, type) else type(loss).__name__
-        raise TypeError(f"loss is a {kind}: give an instance of a subclass of mf.losses.Loss, mf.losses.Dice() say")
+        raise TypeError(f"loss is a {kind}: give an instance of a subclass of mf.losses.Loss, such as mf.losses.Dice()")
     reduction = loss.reduction(reduction)
     for name, number, least in (("epochs", epochs, 0), ("accumulate", accumulate, 1)):
         if not isinstance(number, Integral) or number < least:
@@ -222,18 +225,18 @@ def require_arguments(
 
 
 def lonely_batch_norm(model: Module, loader: Loader) -> str | None:
-    """A sentence, if batch norm has to take its statistics from single images."""
+    """A warning if batch norm would compute its statistics from single images, else None."""
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and not m.frozen]
     if not norms or min(loader.batch_size, len(loader.dataset)) > 1:
         return None
     return (
-        "a batch is one image, so batch norm takes its statistics from that image alone, and predictions will use "
-        "others, averaged over training; larger batches are better, or a model without batch norm"
+        "a batch is one image, so batch norm takes its statistics from that image alone, but predictions will use "
+        "averages over all of training; use larger batches, or a model without batch norm"
     )
 
 
 def default_rate(loader: Loader, reduction: str = "sum", accumulate: int = 1) -> float:
-    """The learning rate whose steps are those of a mean loss at `MEAN_RATE`; it looks at 100 images at most."""
+    """The learning rate whose steps are those of a mean loss with `MEAN_RATE`, from the labels of up to 100 images."""
     chosen = np.unique(np.linspace(0, len(loader.dataset) - 1, 100).astype(int))
     labels = [sample(loader.dataset, int(i))[1] for i in chosen]
     labelled = [int((label != VOID).sum()) for label in labels]
@@ -245,7 +248,7 @@ def default_rate(loader: Loader, reduction: str = "sum", accumulate: int = 1) ->
 def train_epoch(
     t: Training, weight: Values | None, accumulate: int, schedule: Callable, sampling: float, tell: Callable
 ) -> None:
-    """What is left of one pass over the training data: forward, loss, backward, step."""
+    """Train on the remaining batches of this epoch: forward, loss, backward, step."""
     t.model.train()
     t.clock = time.perf_counter()
     for part, images, labels in t.train.parts(t.ranks):
@@ -257,8 +260,8 @@ def train_epoch(
         share = record_step(t, [loss.item() for loss in losses], labels)
         loss = sum(losses[1:], losses[0])
         loss.backward(None if share == 1 else backend.of(loss.data).asarray(share, loss.dtype))
-        if t.gathered == accumulate or t.train.batch == 0:  # `batch` is the number of the next one
-            if t.optimizer.lr != t.rate:  # somebody changed it: it stays changed by that factor
+        if t.gathered == accumulate or t.train.batch == 0:  # 0: the next batch is the first of the next epoch
+            if t.optimizer.lr != t.rate:  # a callback changed lr: apply the same factor to the rest of the run
                 t.base_lr = t.base_lr * t.optimizer.lr / t.rate if t.rate else t.optimizer.lr
             t.rate = t.optimizer.lr = t.base_lr * schedule(min((t.step - 1) / t.total_steps, 1))
             parallel.sum_gradients(t.ranks, t.optimizer.params)
@@ -270,8 +273,8 @@ def train_epoch(
     t.trained = t.train.batch == 0
     if t.trained and not t.running["pixels"]:
         raise UserError(
-            f"not one pixel counted in epoch {t.epoch + 1}: every label of {called(t.train.dataset)} is void ({VOID}), "
-            "or became so by jitter or sampling"
+            f"not one pixel counted in epoch {t.epoch + 1}, because every label of {called(t.train.dataset)} is void "
+            f"({VOID}) or became void by jitter or sampling: label some pixels, or lower --jitter"
         )
     if t.trained:
         tell("epoch_trained")
@@ -281,16 +284,16 @@ def losses_of(
     model: Module, inputs: Tensor, labels: Any, weight: Any = None, reduction: str | None = None,
     criterion: Loss | None = None,
 ) -> list[Tensor]:  # fmt: skip
-    """The loss of every head of a model, times the head's weight; a model that is no FCN has one.
+    """The loss of every head of a model, times the head's ``loss_weight``; a model without heads has one loss.
 
     Parameters
     ----------
     model : Module
     inputs : Tensor
     labels : array or dict of {str: array}
-        (N, H, W); a dict has one for each head.
+        (N, H, W), or a dict of such arrays by the name of the head.
     weight, reduction
-        What the loss is called with.
+        Arguments of the loss.
     criterion : Loss, optional
         By default cross-entropy.
 
@@ -303,30 +306,35 @@ def losses_of(
         return [criterion(model(inputs), labels, weight, reduction)]
     losses = []
     for name, scores in model.outputs(inputs).items():
-        own = labels[name] if isinstance(labels, dict) else labels
-        loss, factor = criterion(scores, own, weight, reduction), model.heads[name].loss_weight
+        head_labels = labels[name] if isinstance(labels, dict) else labels
+        loss, factor = criterion(scores, head_labels, weight, reduction), model.heads[name].loss_weight
         losses.append(loss if factor == 1 else loss * factor)
     return losses
 
 
 def record_step(t: Training, losses: list[float], labels: Array) -> float:
-    """Book one batch: the first head's loss per labelled pixel, whatever the reduction; the epoch's running sums.
+    """Add one batch to the counts and running sums of `t`; ``t.loss`` is the first head's loss per labelled pixel.
 
-    Returns the share in the batch's loss that the loss of this rank's part has: 1 of a sum, and of a mean what the part
-    has of all that it is over.
+    Returns the weight of this rank's loss in the loss of the whole batch: 1 for a sum.  For a mean over pixels or
+    images, it is the number in this rank's part, divided by the number in the batch.
 
     Parameters
     ----------
     t : Training
     losses : list of float
-        Of the heads, reduced as the training does.
+        The losses of the heads on this rank's part, with the reduction of `t`.
     labels : array
-        (n, H, W) of this rank's part.
+        (n, H, W), the labels of this rank's part.
+
+    Raises
+    ------
+    Diverged
+        If a loss is NaN or infinite.
     """
     labelled, images = int((labels < t.model.num_classes).sum()), len(labels)
-    own = divisor(t.reduction, labelled, images)
+    count = divisor(t.reduction, labelled, images)
     *totals, labelled, images = t.ranks.all_reduce(
-        np.array([*(loss * own for loss in losses), labelled, images])
+        np.array([*(loss * count for loss in losses), labelled, images])
     ).tolist()
     if broken := [total for total in totals if not math.isfinite(total)]:
         raise Diverged(t, f"the loss became {broken[0]} at step {t.step + 1}")
@@ -338,11 +346,13 @@ def record_step(t: Training, losses: list[float], labels: Array) -> float:
     for name, value in dict(loss=total, pixels=labelled, seconds=now - t.clock).items():
         t.running[name] += value
     t.clock = now
-    return own / max(divisor(t.reduction, labelled, images), 1)
+    return count / max(divisor(t.reduction, labelled, images), 1)
 
 
 def require_same_start(t: Training) -> None:
-    """Raise UserError on all ranks unless they start from the same: they would drift apart, or wait for each other."""
+    """Raise UserError on all ranks unless all have the same data, weights, optimiser and random state: otherwise their
+    weights would differ, or one rank would wait for ever for another.
+    """
     if t.ranks.size == 1:
         return
     data = (len(t.train.dataset), t.train.batch_size, t.train.seed, t.train.state_dict())
@@ -351,13 +361,13 @@ def require_same_start(t: Training) -> None:
         start = zlib.crc32(np.ascontiguousarray(backend.asnumpy(array)), start)  # type: ignore[arg-type]
     if np.ptp(parallel.gather(t.ranks, start)):
         raise UserError(
-            "the ranks do not start alike: give all of them the same files, and the same seed (mf.manual_seed) before "
-            "the model is made"
+            "the ranks do not start with the same data, weights and random state: give all of them the same files, and "
+            "call mf.manual_seed with the same seed before the model is made"
         )
 
 
 def finish_epoch(t: Training, weight: Values | None = None) -> None:
-    """Validate, and write the epoch's row."""
+    """Validate, append the epoch's row to ``t.rows``, and begin the next epoch."""
     sums = t.running
     row = dict(
         epoch=t.epoch + 1, loss=sums["loss"] / max(sums["pixels"], 1), lr=t.optimizer.lr,
@@ -371,13 +381,13 @@ def finish_epoch(t: Training, weight: Values | None = None) -> None:
 
 
 class Diverged(UserError):
-    """The loss, or a weight, is no longer a finite number.
+    """The error of a run whose loss, or a weight, became NaN or infinite; the message names the likely cause.
 
     Parameters
     ----------
     t : Training
     what : str
-        What was seen, and when.
+        What was found, and at which step.
     """
 
     def __init__(self, t: Training, what: str) -> None:
@@ -390,5 +400,5 @@ class Diverged(UserError):
                 f"{t.base_lr * factor:g} for a mean; try --lr {0.01 / factor:.1g}"
             )
         else:
-            cause = f"too large a learning rate ({t.base_lr:g}); try a tenth of it"
+            cause = f"a learning rate that is too large ({t.base_lr:g}); try a tenth of it"
         super().__init__(f"{what} (epoch {t.epoch + 1}, effective step {step:.2g}); the likely cause is {cause}")

@@ -1,8 +1,8 @@
-"""The paper's four measures of a segmentation (section 5), all read off one confusion matrix.
+"""The paper's four measures of a segmentation (section 5), computed from one confusion matrix.
 
-The matrix is summed over the *whole* set and the measures are taken once, at the end: averaging the measures
-of single images gives other numbers.  Two label maps to measure with: the band along boundaries, and what a
-coarse output could reach at best.
+The matrix is summed over the whole data set, and the measures are computed once at the end; averaging the measures of
+single images would give other numbers.  Two functions make label maps to measure with: the labels near boundaries, and
+the best prediction of a coarse output.
 """
 
 from itertools import product
@@ -17,21 +17,20 @@ from ..data.images import VOID
 class ConfusionMatrix:
     """Count how many pixels of each true class were predicted as each class.
 
-    With ``n_ij`` the number of pixels of class *i* predicted as *j*, and ``t_i = Σ_j n_ij``.
+    ``n_ij`` is the number of pixels of class *i* that were predicted as *j*, and ``t_i = Σ_j n_ij``.
 
     Parameters
     ----------
     num_classes : int
-        Classes are 0 .. num_classes-1; any other label (255 = void) is left out.
+        Classes are 0 .. num_classes-1; pixels with another label (255 = void) are ignored.
     present_only : bool
-        Which classes :attr:`mean_iu` averages.  False: all that occur among labels *or* predictions, so a
-        class that is predicted but never true counts as 0.  True: only those among the labels (the rule
-        used for SIFT Flow).
+        Which classes :attr:`mean_iu` averages.  False: all that occur in labels or predictions, so a class that is
+        predicted but occurs in no label has IU 0.  True: only those in the labels (the rule used for SIFT Flow).
 
     Attributes
     ----------
     matrix : ndarray of int64, shape (num_classes, num_classes)
-        ``n_ij``; rows are the truth.  Matrices of several processes may simply be added.
+        ``n_ij``; rows are the labels.  The matrices of parts of a data set add up to the matrix of the whole.
 
     Examples
     --------
@@ -50,22 +49,22 @@ class ConfusionMatrix:
         self.matrix = np.zeros((num_classes, num_classes), np.int64)
 
     def update(self, labels: Array, predictions: Array) -> "ConfusionMatrix":
-        """Count one more image or batch.
+        """Count the pixels of an image or a batch.
 
         Parameters
         ----------
-        labels, predictions : integer arrays of the same shape, whatever it is
-            What is predicted where the label is void does not matter.
+        labels, predictions : integer arrays of the same, arbitrary shape
+            Predictions at void pixels are ignored.
 
         Returns
         -------
         ConfusionMatrix
-            Itself, so that calls can be chained.
+            This matrix, so that calls can be chained.
 
         Raises
         ------
         ValueError
-            For different shapes, fractions, or a prediction outside 0 .. num_classes-1.
+            For different shapes, arrays that are not integers, or a prediction outside 0 .. num_classes-1.
         """
         labels, predictions = backend.asnumpy(labels), backend.asnumpy(predictions)
         if labels.shape != predictions.shape:
@@ -81,7 +80,7 @@ class ConfusionMatrix:
         predicted = predictions[known].astype(np.int64)
         if predicted.size and not 0 <= predicted.min() <= predicted.max() < n:
             raise ValueError(
-                f"predictions reach from {predicted.min()} to {predicted.max()}; "
+                f"predictions range from {predicted.min()} to {predicted.max()}; "
                 f"with {n} classes they must lie in 0..{n - 1}"
             )
         self.matrix += np.bincount(n * truth + predicted, minlength=n * n).reshape(n, n)
@@ -98,7 +97,7 @@ class ConfusionMatrix:
 
     @property
     def pixel_accuracy(self) -> float:
-        """``Σ_i n_ii / Σ_i t_i`` (NaN before the first labelled pixel)."""
+        """``Σ_i n_ii / Σ_i t_i``; NaN without a labelled pixel."""
         return float(_divide(np.trace(self.matrix), self.matrix.sum()))
 
     @property
@@ -109,7 +108,7 @@ class ConfusionMatrix:
 
     @property
     def mean_iu(self) -> float:
-        """``(1/n_cl) Σ_i n_ii / (t_i + Σ_j n_ji − n_ii)``; `present_only` says over which classes."""
+        """``(1/n_cl) Σ_i n_ii / (t_i + Σ_j n_ji − n_ii)``, over the classes that `present_only` selects."""
         _, iu = self.per_class()
         return _mean(iu[self.matrix.sum(1) > 0] if self.present_only else iu)
 
@@ -127,7 +126,7 @@ class ConfusionMatrix:
         Returns
         -------
         accuracy, iu : float64 arrays, shape (num_classes,)
-            NaN where a class does not occur (0/0).
+            NaN (0/0) for a class that does not occur.
         """
         hit = np.diag(self.matrix)
         true, predicted = self.matrix.sum(1), self.matrix.sum(0)
@@ -138,11 +137,12 @@ class ConfusionMatrix:
 
 
 def boundary_band(label: Array, width: int) -> Array:
-    """The labels near boundaries, everything else void: a trimap, for the measures along outlines.
+    """Keep the labels near boundaries and make all others void: a trimap, to measure accuracy along outlines.
 
-    A pixel stays if a pixel of *another* class lies at most `width` rows and columns away (Chebyshev distance):
-    where two classes touch, `width` pixels on either side.  Void is no class and never in the band, but does not
-    end it either: a void border v pixels wide takes up v of the width (VOC's is about 5: take more).
+    A pixel keeps its label if a pixel of another class is at most `width` rows and columns away (Chebyshev distance).
+    So if two classes touch, the band has `width` pixels on each side.  Void is not a class and is never in the band.
+    If a void border v pixels wide separates two classes, the band has only ``width − v`` pixels on each side; VOC's
+    borders are about 5 pixels wide, so `width` must be larger.
 
     Parameters
     ----------
@@ -153,13 +153,13 @@ def boundary_band(label: Array, width: int) -> Array:
     Returns
     -------
     array
-        A new one of `label`'s shape and dtype.
+        A new array of the shape and dtype of `label`.
     """
     label = _labels(label)
     if label.ndim < 2:
-        raise ValueError(f"boundary_band takes label maps (..., H, W), got {label.shape}")
+        raise ValueError(f"label has shape {label.shape}: give label maps (..., H, W)")
     if width < 1:
-        raise ValueError(f"a band along boundaries is at least 1 pixel wide, not {width}")
+        raise ValueError(f"width is {width}: a band along boundaries must be at least 1 pixel wide")
     known = label != VOID
     classes = label.astype(np.int64)
     bounds = np.iinfo(np.int64)
@@ -169,7 +169,7 @@ def boundary_band(label: Array, width: int) -> Array:
 
 
 def _over_window(a, width, extreme):
-    """The extreme over the square of 2·width + 1 pixels around each; rows, then columns."""
+    """The `extreme` (minimum or maximum) over the square of 2·width + 1 pixels around each pixel, axis by axis."""
     for axis in (-2, -1):
         a = np.moveaxis(a, axis, 0)
         out = a.copy()
@@ -181,11 +181,11 @@ def _over_window(a, width, extreme):
 
 
 def upper_bound(label: Array, factor: int) -> Array:
-    """The best prediction of a net whose output is `factor` times coarser: the truth, sampled and enlarged again.
+    """The best prediction of a net whose output is `factor` times coarser: `label`, subsampled and enlarged again.
 
-    Appendix A: pixel i takes the label at ``min(⌊i/f⌋·f + ⌊f/2⌋, H − 1)``, the centre of its f×f cell, along each axis.
-    Scored against `label` it bounds the mean IU: 96.4 % at factor 8, 86.1 % at 32 on VOC.  A prediction cannot be void:
-    a cell whose centre is takes its nearest pixel that is not, if there is one.
+    Along each axis, pixel i gets the label at ``min(⌊i/f⌋·f + ⌊f/2⌋, H − 1)``, the centre of its f×f cell (appendix A).
+    The mean IU of this prediction is an upper bound: on VOC, 96.4 % for factor 8 and 86.1 % for 32.  A prediction
+    cannot be void, so a cell with a void centre gets the label of its labelled pixel nearest to the centre, if any.
 
     Parameters
     ----------
@@ -196,17 +196,19 @@ def upper_bound(label: Array, factor: int) -> Array:
     Returns
     -------
     array
-        Of `label`'s shape and dtype; void only in cells that are void altogether.
+        An array of the shape and dtype of `label`; void only in cells without a labelled pixel.
     """
     label = _labels(label)
     if label.ndim != 2 or factor < 1:
-        raise ValueError(f"upper_bound takes one label map (H, W) and a factor from 1; got {label.shape}, {factor}")
+        raise ValueError(
+            f"label has shape {label.shape} and factor is {factor}: give one label map (H, W) and a factor from 1 on"
+        )
     first = [np.arange(0, n, factor) for n in label.shape]
     last = [np.minimum(f + factor, n) - 1 for f, n in zip(first, label.shape)]
     steps = range(-(factor // 2), factor - factor // 2)
     coarse = np.full([len(f) for f in first], VOID, label.dtype)
     for offset in sorted(product(steps, steps), key=lambda o: o[0] ** 2 + o[1] ** 2):
-        # every cell at once: its centre, then ever farther from it
+        # for all cells at once: first the centre, then pixels at increasing distances from it
         at = [np.clip(f + factor // 2 + o, f, n) for f, n, o in zip(first, last, offset)]
         coarse = np.where(coarse == VOID, label[np.ix_(*at)], coarse)
         if (coarse != VOID).all():
@@ -220,7 +222,7 @@ def _labels(label):
     if label.dtype.kind not in "iu":
         raise ValueError(f"labels must be integers, not {label.dtype}")
     if np.iinfo(label.dtype).max < VOID:
-        raise ValueError(f"labels of {label.dtype} cannot be {VOID}, which means void: take uint8, or a wider type")
+        raise ValueError(f"labels of {label.dtype} cannot be {VOID}, which means void: use uint8 or a wider type")
     return label
 
 
@@ -230,6 +232,6 @@ def _divide(a, b):
 
 
 def _mean(values):
-    """The mean of what is not NaN; NaN, and no warning, if nothing is left."""
+    """The mean of the values that are not NaN; NaN, without NumPy's warning, if all are."""
     values = values[~np.isnan(values)]
     return float(values.mean()) if values.size else float("nan")

@@ -1,7 +1,7 @@
-"""From the settings of a training to its parts: data, model, loaders, optimiser; and what they are, in a few lines.
+"""Makes the parts of a training from its settings: data, model, loaders, optimiser, and a header that describes them.
 
-The settings are attributes (``s.batch_size``), under the names of the flags of ``minifcn.train``.  Only `assemble`
-changes them: it fills in what the data decide.
+The settings are the attributes of a namespace, with the names of the flags of ``minifcn.train`` (``s.batch_size``).
+Only `assemble` changes them: it fills in the defaults that depend on the data.
 """
 
 import os
@@ -35,44 +35,46 @@ from ..nn.surgery import transplant
 from .loop import lonely_batch_norm
 from .run_folder import find_checkpoint
 
-PLACES = ("config", "resume", "out", "json")  # flags that say where, not what: no settings of a run
+PLACES = ("config", "resume", "out", "json")  # flags that name files and folders to read or write; no settings of a run
 PATHS = ("root", "init")  # settings that are paths
 
 
 @dataclass
 class Parts:
-    """All that a training takes."""
+    """Everything that a training needs."""
 
-    settings: Namespace  # with what the data decided
+    settings: Namespace  # with the defaults filled in
     model: object
     train: Loader
     val: Loader
     optimizer: object
     loss: Loss
     weight: object  # (C,) class weights, or None
-    header: dict  # what is about to happen: {topic: one line}
+    header: dict  # the description of the run: {topic: one line}
 
     @property
     def config(self):
-        """The settings that make the same run again, from any folder."""
+        """The settings that repeat this run.  Paths are absolute, so it can be repeated from any folder."""
         config = {name: value for name, value in vars(self.settings).items() if name not in PLACES}
         return config | {name: config[name] and os.path.abspath(config[name]) for name in PATHS}
 
     @property
     def folder(self):
-        """Where a new run goes."""
+        """The run folder for a new run."""
         s = self.settings
         return s.out or os.path.join("runs", f"{s.dataset}-{s.model}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 
 def assemble(settings, run=None):
-    """The parts of a training, or of the `run` that is continued."""
+    """Make the parts of a new training, or of the training of `run`, which is to be continued."""
     s = Namespace(**vars(settings))
     loss = LOSSES[s.loss]()
     try:
         s.reduction = loss.reduction(s.reduction)
     except ValueError as error:
         raise UserError(f"--reduction: {error}") from None
+    if s.balance is None:  # a mean over classes gives rare classes their weight already
+        s.balance = 0.5 if loss.adds else 0.0
     loss.require_parts(s.accumulate, parallel.world().size)
     backend.manual_seed(s.seed)
     s.dataset, train_data, val_data = splits(s)
@@ -101,9 +103,9 @@ def assemble(settings, run=None):
 
 
 def splits(s):
-    """The name of the data set, and its parts to train and to validate on.
+    """The name of the data set, its training split and its validation split.
 
-    Without a name: a folder if there is a root, else earth or, when its extra is absent, shapes.
+    Without --dataset, it is a folder if --root is given, else earth, or shapes if the extra for earth is missing.
     """
     if s.dataset or s.root is not None:
         return _splits(s.dataset or "folder", s)
@@ -118,14 +120,14 @@ def _splits(name, s):
     train, val = (open_dataset(name, split, s.root) for split in (s.train_split, s.val_split))
     if tuple(val.classes) != tuple(train.classes):
         raise UserError(
-            f"{s.train_split} has the classes {', '.join(train.classes)}, but {s.val_split} has "
-            f"{', '.join(val.classes)}; they must be the same"
+            f"split {s.train_split} has the classes {', '.join(train.classes)}, but split {s.val_split} has "
+            f"{', '.join(val.classes)}: both must have the same"
         )
     return name, train, val
 
 
 def network(s, data, val):
-    """The padding, and the model: it knows the names of `data`'s classes, and takes all images of `data` and `val`."""
+    """Return the padding and the model; "minimal" padding is made large enough for all images of `data` and `val`."""
     names = ("width", "batch_norm", "dropout", "learn_upsampling")
     given = {name: value for name in names if (value := getattr(s, name)) is not None}
     given["num_classes"] = data.num_classes
@@ -137,7 +139,9 @@ def network(s, data, val):
         given["pad"] = pad
     model = models.build(s.model, **given)
     if model.in_channels != 3:
-        raise UserError(f"{s.model} takes {model.in_channels} channels, but pictures of {data!r} have 3")
+        raise UserError(
+            f"{s.model} takes {model.in_channels} channels, but the images of {data!r} have 3: choose another --model"
+        )
     model.classes, model.palette = data.classes, data.palette
     if s.recipe:
         model.preprocessing = CAFFE
@@ -145,16 +149,16 @@ def network(s, data, val):
 
 
 def initialise(s, model):
-    """Give the model what a run or file has for it, by name (§4.2: 16s from 32s); what came of it, in a line.
+    """Copy the weights of a run or a file into the model by name (§4.2: 16s from 32s); return a summary in one line.
 
-    Of a run also its preprocessing, which the weights were learned with.  Its scores are taken only if its classes are
-    the model's; interpolation that is fixed is the model's own.
+    The preprocessing of a run is copied, too, because its weights were learned with it.  The score layers are copied
+    only if the classes are the same.  Fixed interpolation weights are never copied.
 
     Raises
     ------
     UserError
-        If most kernels of the trunk are not there in their sizes: such a start is none.  If its classes are the model's
-        in another order: somebody changed the order of the data's, and scores would change their meaning.
+        If fewer than half of the trunk's kernels are found by name and size, because the model would start almost from
+        zero.  Or if the classes are the model's in another order, because each score would get another meaning.
     """
     path, _ = find_checkpoint(s.init)
     arrays, record = load_start(path)
@@ -172,22 +176,22 @@ def initialise(s, model):
     found = len(kernels.difference(done.kept))
     if 2 * found < len(kernels):
         raise UserError(
-            f"--init {s.init}: only {found} of the {len(kernels)} kernels of {s.model}'s trunk are there by name "
-            "and size; start from a net of the same trunk and --width"
+            f"--init {s.init} has only {found} of the {len(kernels)} kernels of {s.model}'s trunk by name and size: "
+            "give a net with the same trunk and --width"
         )
-    what = "" if known else f"; it knows other classes ({', '.join(classes)}), so scores are learned from zero"
-    return "; ".join(" ".join(row.split()) for row in str(done).splitlines()) + what
+    note = "" if known else f"; it has other classes ({', '.join(classes)}), so scores are learned from zero"
+    return "; ".join(" ".join(row.split()) for row in str(done).splitlines()) + note
 
 
 def take_preprocessing(model, record):
-    """Give the model the preprocessing that a checkpoint's record names."""
+    """Set the model's preprocessing to that of a checkpoint's record, if it has one."""
     if "preprocessing" in record:
         model.preprocessing = Preprocessing.from_dict(record["preprocessing"])
 
 
 def loaders(s, fill, train, val):
-    """Batches to train on, shuffled and changed at random, and to validate on; borders have the colour `fill`."""
-    whole = len(train) >= s.batch_size  # a last batch of two images would upset the statistics of batch norm
+    """The loaders for training (shuffled, with augmentation) and validation; padding has the colour `fill`."""
+    whole = len(train) >= s.batch_size  # drop a smaller last batch: its statistics would be poor for batch norm
     augment = Augment(mirror=s.mirror, jitter=s.jitter, zoom=s.zoom, fill=fill)
     return (
         Loader(train, s.batch_size, shuffle=True, seed=s.seed, augment=augment, drop_last=whole, fill=fill),
@@ -196,25 +200,25 @@ def loaders(s, fill, train, val):
 
 
 def labels(s, train):
-    """How many pixels of each class each training image has, (n, C); None without `balance`: nobody reads masks then.
+    """Count the pixels of each class in each training image, (n, C); without --balance None, and no mask is read.
 
-    Raises UserError if there are none at all.
+    Raises UserError if no pixel is labelled.
     """
     if not s.balance:
         return None
     counts = label_counts(train)
     if not counts.any():
-        raise UserError(f"not one pixel of {train!r} is labelled: every label is {VOID}, void; label some")
+        raise UserError(f"not one pixel of {train!r} is labelled: every label is {VOID} (void); label some pixels")
     return counts
 
 
 def rates(s, pixels, batch_size):
     """The learning rate and the weight decay.
 
-    The defaults suit a mean loss.  A sum over N pixels has N times the gradient: it takes 1/N of the rate and, so that
-    the penalty keeps its weight beside the data, N times the decay.
+    The defaults suit a mean loss.  A sum over N pixels has N times the gradient, so it needs 1/N of the learning rate,
+    and N times the weight decay to keep the ratio of penalty and loss.
     """
-    # Adam's step has the size of the rate, whatever the gradient's
+    # the size of Adam's steps does not depend on the size of the gradient
     factor = 1 if s.optimizer == "adam" else optim.step_factor(s.reduction, pixels, batch_size, s.accumulate)
     mean_rate = 1e-3 if s.optimizer == "adam" else optim.MEAN_RATE
     return (
@@ -224,14 +228,14 @@ def rates(s, pixels, batch_size):
 
 
 def make_optimizer(s, parameters):
-    """SGD or Adam."""
+    """The optimiser of the settings, SGD or Adam."""
     if s.optimizer == "adam":
         return optim.Adam(parameters, s.lr, weight_decay=s.weight_decay)
     return optim.SGD(parameters, s.lr, s.momentum, s.weight_decay)
 
 
 def header(s, model, optimizer, train, val, weight, pixels):
-    """What is about to happen: {topic: one line}; `pixels` of a typical batch count."""
+    """The description of the run, {topic: one line}; `pixels` is the number of pixels that count in a typical batch."""
     xp = backend.of(model.parameters()[0].data)
     seen = _field(model, train.dataset[0][0].shape[:2])
     weights = "" if weight is None else f"; class weights {' '.join(f'{w:.2g}' for w in weight)}"
@@ -258,13 +262,13 @@ def header(s, model, optimizer, train, val, weight, pixels):
 
 
 def _blas():
-    """Name, version and threads of the BLAS that NumPy calls."""
+    """The name, version and number of threads of NumPy's BLAS."""
     found = blas.description()
     return f"{found['internal_api']} {found['version']} with {found['num_threads']} threads" if found else "unknown"
 
 
 def _field(model, size):
-    """The receptive field of a pixel's scores."""
+    """The size of the receptive field of a pixel's scores, for images of `size`."""
     with evaluating(model), no_grad(), shapes_only():
         image = Tensor(stand_in(model.parameters()[0].data, (1, 3, *size)))
         return receptive_field(model(image), image).size

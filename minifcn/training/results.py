@@ -1,4 +1,4 @@
-"""The final measures of a model: as a JSON value, and as lines of text beside the figures to beat."""
+"""The final measures of a model, as a JSON value and as lines of text, with the figures to beat."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from .evaluation import scores_of
 
 
 def measures(confusion, classes):
-    """The four measures and the two of each class as a JSON value; None where a class does not occur."""
+    """The four measures, and accuracy and IU of each class, as a JSON value; None if a class does not occur."""
     per_class = [
         dict(name=name, accuracy=_number(accuracy), iu=_number(iu))
         for name, accuracy, iu in zip(classes, *confusion.per_class())
@@ -16,17 +16,17 @@ def measures(confusion, classes):
 
 
 def data_facts(data, loss):
-    """What stands beside the measures: on which data, the loss per pixel, and the figures to beat there."""
+    """The context of the measures: the split, the loss per pixel, and the figures to beat on this data set."""
     return dict(split=getattr(data, "split", None), loss=_number(loss), floors=list(getattr(data, "floors", ())))
 
 
 def result_lines(metrics):
-    """The final measures as lines of text, beside the figures to beat."""
+    """The final measures as lines of text, followed by the figures to beat."""
     rows = [dict(metrics, name="this run"), *metrics["floors"]]
-    wide = max(24, *(len(row["name"]) for row in rows))
-    yield f"{'on split ' + str(metrics['split']):<{wide}}  pixel acc  mean IU"
+    width = max(24, *(len(row["name"]) for row in rows))
+    yield f"{'on split ' + str(metrics['split']):<{width}}  pixel acc  mean IU"
     for row in rows:
-        yield f"{row['name']:<{wide}}  {_text(row['pixel_accuracy'], '9.3f')}  {_text(row['mean_iu'], '7.3f')}"
+        yield f"{row['name']:<{width}}  {_text(row['pixel_accuracy'], '9.3f')}  {_text(row['mean_iu'], '7.3f')}"
     yield "IU by class: " + ", ".join(f"{c['name']} {_text(c['iu'], '.2f')}" for c in metrics["per_class"])
 
 

@@ -1,4 +1,4 @@
-"""The end of a training: measures, pictures and the report, written into the run folder."""
+"""Writes the results of a training into the run folder: measures, figures and the report."""
 
 import warnings
 
@@ -14,7 +14,7 @@ from .report import write_report
 
 
 def illustrate(run, model, val, rows, header=None, loss=None):
-    """Evaluate a trained model on its validation split, and write metrics, pictures and the report.
+    """Evaluate a trained model on its validation split, and write the measures, the figures and the report.
 
     Parameters
     ----------
@@ -24,14 +24,14 @@ def illustrate(run, model, val, rows, header=None, loss=None):
     rows : list of dict
         The log.
     header : dict of {str: str}, optional
-        What the report says above everything else.
+        The description of the run, for the top of the report.
     loss : Loss, optional
-        What was made small; by default cross-entropy.
+        The loss that was minimised; by default cross-entropy.
 
     Returns
     -------
     dict
-        What metrics.json holds: see :func:`measures`.
+        The content of metrics.json: see :func:`measures`.
     """
     confusion, loss = evaluate(model, val, progress=True, loss=loss)
     data = val.dataset
@@ -47,7 +47,8 @@ def illustrate(run, model, val, rows, header=None, loss=None):
     }
     run.write_json("metrics.json", metrics | dict(header=header or {}))
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # the report has the names of the classes as text
+        # a font may lack characters of class names; the report also shows the names as text
+        warnings.filterwarnings("ignore", "Glyph .* missing")
         for name, figure in figures.items():
             with atomic(run.folder / name) as partial:
                 figure.savefig(partial, format="png")
@@ -56,9 +57,10 @@ def illustrate(run, model, val, rows, header=None, loss=None):
 
 
 def varied_examples(model, data, count, tried=100):
-    """Examples from good to poor: evenly spaced ranks of accuracy, among up to `tried` images spread over the data set.
+    """The indices of `count` images, from good to poor: evenly spaced in a ranking of `tried` images by accuracy.
 
-    Images of a single class are left out, where others are to be had.
+    The `tried` images are spread over the data set.  Images with labels of a single class are left out, unless there
+    are no others.
 
     Returns
     -------

@@ -20,7 +20,7 @@ VALUES = ("0", "1", "2", "3", "-1", "0.5", "-0.5", "1e-300", "1e300", "inf", "na
 # flags and values with which a tiny training takes about a second
 LEGAL = {
     "--lr": ("1e-7", "1e-3"), "--momentum": ("0", "0.9"), "--schedule": ("poly", "step", "constant"),
-    "--optimizer": ("sgd", "adam"), "--reduction": ("sum", "valid", "batch", "mean"), "--dropout": ("0", "0.5"),
+    "--optimizer": ("sgd", "adam"), "--reduction": ("sum", "valid", "batch", "classes"), "--dropout": ("0", "0.5"),
     "--accumulate": ("1", "3"), "--zoom": ("0.1", "1e17"), "--sampling": ("1", "0.5", "1e-6"), "--seed": ("0", "9"),
     "--loss": ("cross_entropy", "focal", "dice", "lovasz"), "--balance": ("0.5", "1000"),
     "--weight-decay": ("0", "1e300"),

@@ -30,7 +30,7 @@ class Dice(Loss):
 
     name = "dice"
     formula = "L = 1 − mean_c 2 Σ_i p_ic · y_ic / (Σ_i p_ic + Σ_i y_ic)"
-    reductions = ("mean",)
+    reductions = ("classes",)
     adds = False
 
     def __call__(

@@ -15,15 +15,15 @@ class Loss:
     formula : str
     reductions : tuple of str
         The possible values of ``reduction``; the first is the default.  "sum": the sum over all labelled pixels;
-        "valid": that sum divided by their number; "batch": that sum divided by the number of images; "mean": one value
-        for the whole batch, which does not grow with the number of pixels.
+        "valid": that sum divided by their number; "batch": that sum divided by the number of images; "classes": a
+        mean over the classes of the whole batch, which does not grow with the number of pixels.
     adds : bool
         Whether the "sum" of a batch is the sum of the losses of its parts.  Training on several ranks, and accumulating
         batches, require this.
     """
 
     name = formula = ""
-    reductions: tuple[str, ...] = ("sum", "valid", "batch")
+    reductions: tuple[str, ...] = ("sum", "batch", "valid")
     adds = True
 
     def __call__(
@@ -58,7 +58,9 @@ class Loss:
         if given is None:
             return self.reductions[0]
         if given not in self.reductions:
-            raise ValueError(f"unknown reduction {given!r}: {self.name} has {', '.join(self.reductions)}")
+            raise ValueError(
+                f"unknown reduction {given!r}: choose from {', '.join(self.reductions)} for the {self.name} loss"
+            )
         return given
 
     def require_parts(self, accumulate: int, ranks: int) -> None:
@@ -73,7 +75,7 @@ class Loss:
 
 def divisor(reduction: str, labelled: int, images: int) -> int:
     """The number by which `reduction` divides the sum over labelled pixels: 1, their number, or that of images."""
-    divisors = {"sum": 1, "valid": labelled, "mean": labelled, "batch": images}
+    divisors = {"sum": 1, "batch": images, "valid": labelled, "classes": labelled}
     if reduction not in divisors:
         raise ValueError(f"unknown reduction {reduction!r}: choose from {', '.join(divisors)}")
     return divisors[reduction]

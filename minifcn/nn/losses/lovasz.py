@@ -33,7 +33,7 @@ class Lovasz(Loss):
 
     name = "lovasz"
     formula = "L = mean_c Σ_i e_ic · g_ic,   g: the gradient of the Lovász extension of 1 − IU"
-    reductions = ("mean",)
+    reductions = ("classes",)
     adds = False
 
     def __call__(
