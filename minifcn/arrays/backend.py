@@ -48,7 +48,7 @@ def is_array(x: object) -> TypeGuard[Array]:
     return isinstance(x, np.ndarray) or type(x).__name__ == "ndarray"
 
 
-def from_python(data: Values) -> Array:
+def from_python(data: Any) -> Array:
     """A NumPy array of a list or a number: in float32, except that a NumPy scalar keeps its type."""
     if isinstance(data, list | tuple) and any(getattr(x, "requires_grad", False) for x in data):
         raise TypeError("a list of tensors would lose their gradients: join the tensors with mf.ops.concat")

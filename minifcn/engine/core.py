@@ -16,7 +16,7 @@ from time import perf_counter
 from typing import Any, Self
 
 from ..arrays import backend, buffers, frozen
-from ..arrays.types import Array, DType, Gradients, Shape, Values
+from ..arrays.types import Array, DType, Gradients, Shape
 from ..errors import shown
 from ..kernels import registry
 from ..kernels.shapes import broadcast_shape, stand_in
@@ -100,16 +100,17 @@ class Tensor(Attached):
 
     __slots__ = ("__weakref__", "_root", "_where", "creator", "data", "grad", "name", "requires_grad")
 
-    def __init__(self, data: "Tensor | Values", requires_grad: bool = False, name: str | None = None) -> None:
-        if isinstance(data, Tensor):
-            data = data.data
-        if not backend.is_array(data):
-            data = backend.from_python(data)
+    def __init__(self, data: Operand, requires_grad: bool = False, name: str | None = None) -> None:
+        data = data.data if isinstance(data, Tensor) else data
+        data = data if backend.is_array(data) else backend.from_python(data)
         if requires_grad and data.dtype.kind != "f":
             raise TypeError(f"only floating-point tensors can require gradients, not {data.dtype}")
-        self.data, self.grad, self.creator = data, None, None
+        self.data: Array = data
         self.requires_grad, self.name = requires_grad, name
-        self._where = self._root = None
+        self.grad: Array | None = None
+        self.creator: Function | None = None
+        self._root: Root | None = None
+        self._where: dict[Root, tuple[AxisMap, AxisMap]] | None = None
 
     shape: Shape = property(lambda self: self.data.shape)  # type: ignore[assignment]
     ndim: int = property(lambda self: self.data.ndim)  # type: ignore[assignment]
