@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from .types import Array, DType, DTypeLike, Values
+from .types import Array, DType, DTypeLike
 
 
 def of(*arrays: Any) -> ModuleType:
