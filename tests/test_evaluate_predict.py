@@ -23,7 +23,7 @@ def test_evaluate_gives_the_final_measures_of_a_run_exactly(finished, capfd):
 
 
 def test_evaluate_refuses_what_does_not_fit(finished, tmp_path, refused, copy):
-    refused(evaluate.main, finished, "--dataset", "shapes", match="knows 3 classes, but .* has 6")
+    refused(evaluate.main, finished, "--dataset", "shapes", match="has 3 classes, but .* has 6")
     refused(evaluate.main, finished, "--split", "test", match="choose train or val")
     refused(evaluate.main, tmp_path, match="is not a run")
     refused(evaluate.main, tmp_path / "x.safetensors", match="there is no such checkpoint")

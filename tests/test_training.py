@@ -363,7 +363,7 @@ def test_a_model_for_other_classes_is_refused_before_it_learns():
     model = models.build("fcn8s_mini", num_classes=3, width=0.1)
     two, three = (Shapes(length=2, size=(24, 32), num_classes=n) for n in (2, 3))
     for use in (lambda: fit(model, two), lambda: fit(model, three, two), lambda: evaluate(model, two)):
-        with pytest.raises(UserError, match=r"knows 3 classes, but .* has 2"):
+        with pytest.raises(UserError, match=r"has 3 classes, but .* has 2"):
             use()
 
 

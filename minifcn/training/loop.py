@@ -351,9 +351,7 @@ def record_step(t: Training, losses: list[float], labels: Array) -> float:
 
 def require_same_start(t: Training) -> None:
     """Raise UserError on all ranks unless all have the same data, weights, optimiser and random state.
-
-    Otherwise their weights would differ, or one rank would wait for ever for another.
-    """
+    Otherwise their weights would differ, or one rank would wait for ever for another."""
     if t.ranks.size == 1:
         return
     data = (len(t.train.dataset), t.train.batch_size, t.train.seed, t.train.state_dict())
