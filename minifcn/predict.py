@@ -12,7 +12,7 @@ from .errors import GeometryError, UserError
 from .io import atomic
 from .io.cli import Parser, at_least, command, device
 from .models import fcn8s_mini, load
-from .training.prediction import labels_of, run_and_images, shares, targets_for
+from .training.prediction import labels_of, names_and_colours, run_and_images, shares, targets_for
 from .training.run_folder import find_checkpoint
 from .viz import overlay
 
@@ -47,7 +47,7 @@ def main(argv=None):
     if run is None:
         print("note: no RUN given, using the Earth model that comes with minifcn", file=sys.stderr)
     model = fcn8s_mini(pretrained="earth") if run is None else load(find_checkpoint(run, args.weights)[0])
-    model.to(args.device)
+    classes, palette = names_and_colours(model.to(args.device))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -61,16 +61,16 @@ def main(argv=None):
                 tqdm.write(f"note: {path} has {pages} pages or frames; only the first is labelled", file=sys.stderr)
             image = read_image(path)
             label = labels_of(model, image, path)
-            picture = overlay(image, label, model.palette, args.alpha)
+            picture = overlay(image, label, palette, args.alpha)
         except (UserError, GeometryError, MemoryError) as error:  # continue with the other images
             tqdm.write(f"error: {error or f'{path} is too large for the memory'}", file=sys.stderr)
             failed += 1
             continue
         with atomic(labels_file) as partial:
-            save_mask(partial, label, model.palette)
+            save_mask(partial, label, palette)
         with atomic(overlay_file) as partial:
             Image.fromarray(picture).save(partial, format="PNG")
-        tqdm.write(f"{path}: {shares(label, model.classes)} -> {labels_file}, -overlay.png")
+        tqdm.write(f"{path}: {shares(label, classes)} -> {labels_file}, -overlay.png")
     return 2 if failed else 0
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from minifcn import evaluate, models, predict
 from minifcn.data import Earth
+from minifcn.io import save_checkpoint
 from minifcn.models import store
 
 
@@ -183,3 +184,15 @@ def test_several_pages_are_said_and_a_pipe_does_not_hang(finished, tmp_path, cap
         refused(
             predict.main, finished, tmp_path / "pipe.png", "--out", tmp_path / "o", match="pipe.png is a named pipe"
         )
+
+
+def test_a_checkpoint_of_a_model_that_has_seen_no_data_set_labels_with_numbers(tmp_path, capfd):
+    model = models.fcn8s_mini(num_classes=3, width=0.1)
+    arrays = {f"model.{name}": array for name, array in model.state_dict().items()}
+    save_checkpoint(tmp_path / "fresh.safetensors", arrays, store.describe(model))
+    Image.new("RGB", (24, 24), (9, 99, 9)).save(tmp_path / "a.png")
+    assert (
+        predict.main([str(tmp_path / "fresh.safetensors"), str(tmp_path / "a.png"), "--out", str(tmp_path / "out")])
+        == 0
+    )
+    assert "class 0" in capfd.readouterr().err and (tmp_path / "out" / "a-overlay.png").is_file()

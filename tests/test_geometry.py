@@ -644,3 +644,12 @@ def test_an_operation_that_stands_in_for_another_lies_where_that_one_would():
         assert mf.geometry.receptive_field(y, image).size == (1, 1)
         with pytest.raises(mf.GeometryError, match="do not coincide"):
             mf.geometry.receptive_field(y + mf.ops.pad(image, (1, 0, 0, 0))[:, :, :8], image)
+
+
+def test_a_crop_takes_an_array_and_either_of_its_two_forms():
+    image = mf.Tensor(np.arange(16.0).reshape(1, 1, 4, 4))
+    with pytest.raises(mf.GeometryError, match="no common image"):
+        mf.ops.crop(np.ones((1, 1, 6, 6)), like=image)
+    for extra in (dict(offset=(0, 0)), dict(size=(2, 2)), dict(offset=(0, 0), size=(2, 2))):
+        with pytest.raises(ValueError, match="give crop either like=z"):
+            mf.ops.crop(image, like=image, **extra)

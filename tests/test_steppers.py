@@ -174,3 +174,10 @@ def test_a_mosaic_keeps_every_map_and_its_gaps_are_nan():
     assert viz.mosaic(np.arange(4.0)).shape == (1, 4)
     assert viz.feature_maps({"x": mf.Tensor(maps), "y": maps[0, 0]}).get_axes()
     assert len(viz.filters(normal((10, 3, 3, 3))).get_axes()) == 10
+
+
+def test_waiting_for_a_training_that_was_not_started_is_one_sentence():
+    data = mf.data.Shapes(length=2, size=(24, 24), num_classes=3)
+    live = viz.LiveTraining(mf.models.fcn8s_mini(num_classes=3, width=0.1), data)
+    with pytest.raises(RuntimeError, match="call start"):
+        live.wait()

@@ -207,9 +207,7 @@ class Max(Reduction):
 
     def backward(self, gy):
         x, y = self.saved
-        largest = (x == self.expand(y, x.shape)) | (
-            x != x
-        )  # x != x: if an element is NaN, the maximum is NaN, and NaNs get the gradient
+        largest = (x == self.expand(y, x.shape)) | (x != x)  # if there are NaNs, y is NaN and they share the gradient
         share = gy / largest.sum(axis=self.axis, keepdims=self.keepdims)
         return backend.of(gy).where(largest, self.expand(share.astype(gy.dtype), x.shape), gy.dtype.type(0))
 

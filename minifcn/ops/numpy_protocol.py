@@ -49,9 +49,8 @@ def _plain(function, name, inputs, options):
     tensors = []
     inputs, options = _values(inputs, tensors), _values(options, tensors)
     wanted = any(t.requires_grad for t in tensors) and is_recording()
-    result = (
-        None if wanted and "out" in options else function(*inputs, **options)
-    )  # with out=, raise before writing into it
+    # with out=, raise below before anything is written into it
+    result = None if wanted and "out" in options else function(*inputs, **options)
     if wanted and (result is None or _has_numbers(result)):
         raise TypeError(
             f"np.{name} of a Tensor that requires a gradient would lose it: give np.{name} the values, t.data, or "
@@ -147,9 +146,7 @@ def attach():
     Tensor.__array_ufunc__, Tensor.__array_function__, Tensor.__array__ = array_ufunc, array_function, array
     for name in ("eq", "ne", "lt", "le", "gt", "ge"):
         setattr(Tensor, f"__{name}__", _compared(getattr(operator, name)))
-    Tensor.__hash__ = (
-        object.__hash__
-    )  # by identity, because == compares elements; so tensors can be keys and members of sets
+    Tensor.__hash__ = object.__hash__  # by identity, because == compares elements; sets and dicts can hold tensors
     Tensor.__bool__, Tensor.__format__, Tensor.__iter__, Tensor.__setitem__ = to_bool, to_text, rows, refuse_assignment
     Tensor.__contains__ = lambda self, x: bool((self == x).any())
     Tensor.__int__, Tensor.__float__ = lambda self: int(self.item()), lambda self: float(self.item())

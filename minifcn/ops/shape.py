@@ -207,13 +207,13 @@ def crop(
     GeometryError
         If no offset of whole cells aligns the two, or `like` reaches outside x.  The message says why.
     """
-    if like is not None and (offset is None or size is None):
-        offset, size = crop_offset(x, like, inside=True), like.shape[2:]  # type: ignore[arg-type]
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    if like is not None and offset is None and size is None:
+        offset, size = crop_offset(x, like, inside=True), like.shape[2:]
     elif like is not None or offset is None or size is None:
         raise ValueError("give crop either like=z, from which it derives the offset, or offset=(t, l) and size=(h, w)")
-    shape = x.shape if isinstance(x, Tensor) else Tensor(x).shape
-    if any(o < 0 or o + n > m for o, n, m in zip(offset, size, shape[2:])):
-        raise ValueError(f"a crop of {tuple(size)} at {tuple(offset)} reaches outside a map of {shape[2:]}")
+    if any(o < 0 or o + n > m for o, n, m in zip(offset, size, x.shape[2:])):
+        raise ValueError(f"a crop of {tuple(size)} at {tuple(offset)} reaches outside a map of {x.shape[2:]}")
     return Crop.apply(x, offset=tuple(offset), size=tuple(size))
 
 

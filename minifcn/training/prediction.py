@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..data.folder import SUFFIXES, images_in
 from ..data.images import image_header
+from ..data.palette import voc_colour_map
 from ..errors import UserError
 
 
@@ -97,6 +98,12 @@ def targets_for(images, out, overwrite=False):
         if not overwrite:
             raise UserError(f"{target} already exists: give another --out, or --overwrite to replace existing results")
     return targets
+
+
+def names_and_colours(model):
+    """The names and the colours of a model's classes; numbers and Pascal VOC's colours if it has seen no data set."""
+    names = model.classes or [f"class {i}" for i in range(model.num_classes)]
+    return names, voc_colour_map(model.num_classes) if model.palette is None else model.palette
 
 
 def shares(label, classes):

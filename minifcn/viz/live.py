@@ -76,6 +76,8 @@ class LiveTraining(Callback):
 
     def wait(self) -> Training | None:
         """Wait for the end and return the :class:`~minifcn.training.Training`; raises the exception of the training."""
+        if self._thread is None:
+            raise RuntimeError("the training has not been started: call start() first")
         self._thread.join()
         if self.error:
             raise self.error
