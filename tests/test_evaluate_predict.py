@@ -195,4 +195,4 @@ def test_a_checkpoint_of_a_model_that_has_seen_no_data_set_labels_with_numbers(t
         predict.main([str(tmp_path / "fresh.safetensors"), str(tmp_path / "a.png"), "--out", str(tmp_path / "out")])
         == 0
     )
-    assert "class 0" in capfd.readouterr().err and (tmp_path / "out" / "a-overlay.png").is_file()
+    assert "class 0" in capfd.readouterr().out and (tmp_path / "out" / "a-overlay.png").is_file()
