@@ -201,7 +201,7 @@ def upper_bound(label: Array, factor: int) -> Array:
     label = _labels(label)
     if label.ndim != 2 or factor < 1:
         raise ValueError(
-            f"label has shape {label.shape} and factor is {factor}: give one label map (H, W) and a factor from 1 on"
+            f"label has shape {label.shape} and factor is {factor}: give one map (H, W) and a factor of at least 1"
         )
     first = [np.arange(0, n, factor) for n in label.shape]
     last = [np.minimum(f + factor, n) - 1 for f, n in zip(first, label.shape)]

@@ -72,9 +72,9 @@ def test_of_two_labelled_pixels_the_nearer_one():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="a factor from 1; got"):
+    with pytest.raises(ValueError, match="a factor of at least 1"):
         upper_bound(np.zeros((4, 4), int), 0)
-    with pytest.raises(ValueError, match=r"one label map \(H, W\)"):
+    with pytest.raises(ValueError, match=r"one map \(H, W\)"):
         upper_bound(np.zeros((1, 4, 4), int), 2)
     with pytest.raises(ValueError, match="must be integers"):
         upper_bound(np.zeros((4, 4)), 2)
