@@ -43,7 +43,7 @@ suppress_warnings = ["mystnb.unknown_mime_type"]  # widgets, beside the animatio
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
-autodoc_inherit_docstrings = False  # what a class inherits is told once, where it is defined
+autodoc_inherit_docstrings = False  # what a class inherits is documented once, where it is defined
 highlight_language = "none"
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False

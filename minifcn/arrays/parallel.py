@@ -41,7 +41,7 @@ class MPI:
     """The ranks of MPI_COMM_WORLD.
 
     MPI adds host arrays.  NCCL adds device arrays if every rank has its own GPU; otherwise they are copied to the host
-    and added there.  We have not run the path through NCCL on GPUs.
+    and added there.  The path through NCCL has never run on GPUs.
 
     After this, an uncaught exception ends the processes of all ranks; otherwise the others would wait for this one for
     ever.

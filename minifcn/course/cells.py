@@ -133,11 +133,12 @@ def read_text(path):
 
 
 def encodings(data):
-    """The encodings to try for the bytes of a text, the likeliest first.
+    """The encodings to try for the bytes of a text, the most likely first.
 
-    A byte order mark, or zero bytes among the first four, mean UTF-16 or UTF-32.  Otherwise the first to try is the one
-    that a line such as ``# -*- coding: cp949 -*-`` names (PEP 263), or UTF-8.  Editors on Windows write cp949 (Korean)
-    or cp1252 without such a line, or with a wrong one; ASCII, and so the code, is the same in all of them.
+    A byte order mark, or a zero among the first two bytes, means UTF-16 or UTF-32.  Otherwise the first is the encoding
+    that the file declares (PEP 263: ``# -*- coding: cp949 -*-``), or UTF-8.  UTF-8, cp949 (Korean) and cp1252 follow,
+    because editors on Windows write the last two without a declaration or with a wrong one.  All three encode ASCII
+    alike, so a wrong guess changes only characters that are not ASCII.
     """
     first = json.detect_encoding(data)
     if first in ("utf-8", "utf-8-sig"):

@@ -22,7 +22,7 @@ def grade(handed_in, known, chosen, folder, seed, timeout, workers):
     folder : Path
         Gets the pages and scores.csv.
     seed : int
-        Of the random inputs.
+        Seed of the random inputs.
     timeout : float
         Seconds for one answer.
     workers : int

@@ -28,7 +28,7 @@ ONE_AT_A_TIME = threading.RLock()  # for all examiners: they share minifcn's ran
 ANY_TEXT = {"AssertionError", "RecursionError"}  # their messages depend on the student or the stack: not compared
 DIRECT = {"call", "in_every_order"}  # probes that pass their arguments unchanged to the answer
 BLANK, GIVEN_UP = "not answered", "not tried, because two checks of this task ended the process"
-LEFT_OUT = 4  # so many cells that end the process are left out; one more loses the check
+LEFT_OUT = 4  # at most so many cells that end the process are left out; with one more, the check fails
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Examiner:
     ----------
     assignment : Assignment
     seed : int
-        Of the random inputs.  It is the same for the whole class, and students must not know it before they hand in.
+        Seed of the random inputs.  It is the same for the whole class, and students must not know it before they hand in.
     timeout : float
         Seconds for one answer.
     """

@@ -72,7 +72,7 @@ def upsampling(answer, factor, image, labels, seed):
     Parameters
     ----------
     factor : int
-        Of the upsampling, and the stride of the trunk below it.
+        The factor of the upsampling, and the stride of the trunk below it.
     image : array (N, 3, H, W)
     labels : array (N, H, W)
     seed : int

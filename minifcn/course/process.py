@@ -99,7 +99,7 @@ class Process:
     def _exchange(self, message, seconds=None):
         """Send `message` (unless None) and return the reply; kill the process if it takes longer than `seconds`.
 
-        Before its reply the process may call functions of the judge's any number of times.
+        Until it replies, the process may call the judge's functions any number of times.
         """
         late, seconds = threading.Event(), seconds or self.timeout
         timer = threading.Timer(seconds, lambda: (late.set(), self._kill()))
@@ -181,7 +181,7 @@ def _numbers(value):
 
 
 class Named:
-    """Stands for a function of the judge's in a message: the submission's process can only call it by name."""
+    """Placeholder in a message for one of the judge's functions: the submission's process can only call it by name."""
 
     def __init__(self, name):
         self.wire_name = name

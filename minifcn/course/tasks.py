@@ -47,7 +47,7 @@ class Case:
 
 
 def close_to(right, part=None, rtol=1e-6):
-    """A judge for a :class:`Case`: the result must be close to `right`; of a tuple, only item `part` counts."""
+    """A judge for a :class:`Case`: the result must be close to `right`; if it is a tuple, only its item `part`."""
 
     def judge(got):
         if part is not None and isinstance(got, tuple | list) and len(got) == len(right):

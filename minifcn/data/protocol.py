@@ -1,6 +1,6 @@
-"""What a data set is, for a type checker: an object of any class with these members; no base class is needed.
+"""Protocols that describe a data set to a type checker.  A data set needs no base class.
 
-Nothing here runs.  ``samples.require_dataset`` checks the object that is given, and says what is missing.
+At run time ``samples.require_dataset`` checks the object and names a missing member.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,8 @@ from ..arrays.types import Array
 class DataSet(Protocol):
     """Images with a label for each pixel.
 
-    An image is uint8 (H, W, 3) and a label uint8 (H, W), 255 for void; :func:`minifcn.data.samples.sample` says what
-    else is accepted.  `DetailedDataSet` has the optional members.
+    An image is uint8 (H, W, 3) and a label uint8 (H, W), 255 for void; :func:`minifcn.data.samples.sample` lists
+    the other accepted types.  `DetailedDataSet` has the optional members.
     """
 
     @property
@@ -35,7 +35,7 @@ class DataSet(Protocol):
 
 
 class DetailedDataSet(DataSet, Protocol):
-    """A data set with all optional members.  The library looks for each by itself, and none needs another."""
+    """A data set with all optional members.  The library checks for each separately; a data set may have any of them."""
 
     @property
     def sizes(self) -> Sequence[tuple[int, ...]]:
@@ -45,11 +45,11 @@ class DetailedDataSet(DataSet, Protocol):
         """{name: fingerprint} of the samples, in their order: see `minifcn.data.manifest`."""
 
     def window(self, i: int, top: int, left: int, height: int, width: int, /) -> tuple[Any, Any]:
-        """Image and label of a rectangle near sample `i`: augmentation shows it instead of padding."""
+        """Image and label of a rectangle near sample `i`: ``Augment`` uses it in place of the fill colour."""
 
     @property
     def split(self) -> str | None:
-        """The name of the split, for the results of a run."""
+        """The name of the split, which is written into the results of a run."""
 
     @property
     def floors(self) -> Sequence[Mapping[str, Any]]:

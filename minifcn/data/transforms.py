@@ -148,8 +148,9 @@ class Augment:
         rng : numpy.random.Generator
             The only source of random numbers.
         window : callable, optional
-            ``window(top, left, height, width) -> (image, label)``: that rectangle, relative to the image's top left
-            corner.  A data set that has the real surroundings of an image shows them in place of the fill colour.
+            ``window(top, left, height, width) -> (image, label)`` of a rectangle, relative to the top left corner of
+            the image.  It may lie outside the image, and the data set may shift it.  A data set that knows the real
+            surroundings of its images shows them in place of the fill colour.
 
         Returns
         -------

@@ -174,12 +174,12 @@ class AxisMap:
         return _reduced(self.jump, self.start, tuple(sees), None, everything)
 
     def seeing_everything(self, why):
-        """The same grid, whose cells depend on all of the root: no interval says what they see."""
+        """A copy that records that each cell depends on the whole root, so that no interval says what it sees."""
         return replace(self, sees=(), everything=self.everything or why)
 
 
 def nowhere(why):
-    """The map of what has no rows and columns of the root: it has no position, and depends on all of the root."""
+    """The map of a tensor without rows and columns of the root (after flattening, say): no position, sees everything."""
     return AxisMap(sees=(), fault=why, everything=why)
 
 

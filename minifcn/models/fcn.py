@@ -37,7 +37,7 @@ def _of_classifier(name):
 
 
 TRUNKS = {"mini": mini} | {name: _of_classifier(name) for name in CLASSIFIERS}
-"""What builds each trunk, by name: a function of ``pad`` and options such as ``width`` and ``in_channels``."""
+"""The builders of the trunks, {name: function}.  Each takes ``pad`` and options such as ``width`` and ``in_channels``."""
 
 
 class FCN(nn.Module):
@@ -208,7 +208,10 @@ def fcn_conv(trunk: Any, num_classes: int = 21, aux: bool = True, image_size: No
 def build_trunk(
     name: str, pad: int | None = None, streams: Sequence[str] | None = None, **options: Any
 ) -> Trunk | Streams:
-    """The trunk called `name`; from a classifier, the layers below its scores as a fully convolutional net.
+    """Build the trunk called `name`.
+
+    If `name` is a classifier, the trunk has its layers below the scores, and its fully connected layers become
+    convolutions.
 
     Parameters
     ----------
@@ -217,7 +220,8 @@ def build_trunk(
     pad : int, optional
         Padding of the first layer; None: the net's default.
     streams : sequence of str, optional
-        Suffixes of layer names.  Each suffix makes one trunk, which reads its part of the channels (late fusion, §5).
+        Build one trunk for each of these suffixes of layer names, for late fusion (§5).  The first reads the first
+        ``in_channels`` channels of the image, the second the next ones, and so on.
     **options
         Options of the trunk: ``width``, ``in_channels`` …
     """

@@ -69,6 +69,6 @@ def googlenet(num_classes: int = 1000, width: float = 1.0, dropout: float = 0.4,
         "loss3/classifier": nn.Linear(channels, num_classes),
     }  # fmt: skip
     taps = {4: "pool1/3x3_s2", 8: "pool2/3x3_s2", 16: "pool3/3x3_s2"}
-    # pad=20 is our choice: the authors never released their FCN-GoogLeNet
+    # no reference for pad=20: the authors never released their FCN-GoogLeNet
     classifier = Classifier(layers, 224, "pool5/7x7_s1", taps, in_channels, pad=20)
     return name_by_path(classifier, "/")  # inception_3a/1x1

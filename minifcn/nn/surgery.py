@@ -66,9 +66,9 @@ def convolutionalize(classifier: Sequential, input_size: Pair | None = None, cha
 
 
 def _convolutional(row, x, kernel):
-    """The convolutional version of `row`, and `x` and `kernel` after it.
+    """Convert the Sequential `row` to convolutions; return the new layers, and `x` and `kernel` behind them.
 
-    `x` is the input of the row, and `kernel` the size of the maps that `x` was flattened from, None if it was not.
+    `x` is the input of the first layer.  `kernel` is the size of the maps before the last Flatten, None without one.
     """
     layers = {}
     for name, layer in row.children():

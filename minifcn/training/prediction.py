@@ -49,7 +49,7 @@ def run_and_images(paths):
 
 
 def _is_model(path):
-    """Whether a path is a checkpoint or a run folder, even a damaged one, whose figures must not be labelled."""
+    """Whether a path is a checkpoint or a run folder, even a damaged one: its figures are no images to label."""
     if path.is_dir():
         return (path / "config.json").exists() or any(path.glob("*.safetensors"))
     return path.suffix.lower() == ".safetensors"

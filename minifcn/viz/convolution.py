@@ -19,7 +19,10 @@ OPERATIONS = ("conv2d", "conv_transpose2d", "max_pool2d")
 
 
 class ConvStepper(Stepper):
-    """One cell per step: forward, its window, the products and their sum; backward, what its gradient adds to others.
+    """Step through an operation, one cell per step.
+
+    A forward step shows the window of the cell, the products and their sum; a backward step shows what the gradient of
+    the cell adds to other cells.
 
     Parameters
     ----------
