@@ -63,7 +63,7 @@ class Examiner:
     ----------
     assignment : Assignment
     seed : int
-        Seed of the random inputs.  It is the same for the whole class, and students must not know it before they hand in.
+        Seed of the random inputs.  It is the same for the whole class.  Students must not know it before they hand in.
     timeout : float
         Seconds for one answer.
     """

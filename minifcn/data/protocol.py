@@ -35,7 +35,7 @@ class DataSet(Protocol):
 
 
 class DetailedDataSet(DataSet, Protocol):
-    """A data set with all optional members.  The library checks for each separately; a data set may have any of them."""
+    """A data set with all optional members.  Each is checked for separately, so any of them may be left out."""
 
     @property
     def sizes(self) -> Sequence[tuple[int, ...]]:

@@ -179,7 +179,7 @@ class AxisMap:
 
 
 def nowhere(why):
-    """The map of a tensor without rows and columns of the root (after flattening, say): no position, sees everything."""
+    """The map of a tensor without rows and columns of the root (after flattening, say): it has no position."""
     return AxisMap(sees=(), fault=why, everything=why)
 
 

@@ -37,7 +37,7 @@ def _of_classifier(name):
 
 
 TRUNKS = {"mini": mini} | {name: _of_classifier(name) for name in CLASSIFIERS}
-"""The builders of the trunks, {name: function}.  Each takes ``pad`` and options such as ``width`` and ``in_channels``."""
+"""The builders of the trunks by name.  Each takes ``pad`` and options such as ``width`` and ``in_channels``."""
 
 
 class FCN(nn.Module):

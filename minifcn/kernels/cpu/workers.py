@@ -31,7 +31,7 @@ def threads():
 
 @contextmanager
 def alone():
-    """Use one worker thread, and one thread in BLAS, inside a ``with`` block, to measure the speed-up of more threads."""
+    """Use one worker thread, and one thread in BLAS, inside a ``with`` block, to measure what more threads gain."""
     token, job = _limit.set(1), _Job(None, ())
     blas.single_thread.begin(job)
     try:
