@@ -19,9 +19,10 @@ def of_output(node, inputs, out):
     if node.located_by is None:
         leading = [x for x in inputs if x.shape[2:] == out.shape[2:]]
     leading = [x for x in leading if x.ndim == 4]
-    others = [x for x in inputs if not any(x is p for p in leading)]
+    # `_where`, not `where`, which would make each weight a root, though it is no image
+    others = [x for x in inputs if x._where and not any(x is p for p in leading)]
     roots = [root for x in leading for root in x.where]
-    roots += [root for x in others for root in x.where if root is not x._root]  # a weight is its own root, but no image
+    roots += [root for x in others for root in x._where if root is not x._root]
     placed = leading if out.ndim == 4 else []
     return {root: _on(root, node, placed, others) for root in dict.fromkeys(roots)}
 
