@@ -156,15 +156,17 @@ def gpu_available() -> bool:
 
 
 # One generator on the host serves initialisers and dropout, so that runs on the CPU and on a GPU draw the same numbers.
-_generator = np.random.default_rng()
+_generator: "np.random.Generator | None" = None  # made on first use: importing numpy.random takes 5 ms
 
 
-def manual_seed(seed: int) -> None:
+def manual_seed(seed: int | None) -> None:
     """Seed the random generator of initialisers and dropout."""
     global _generator
     _generator = np.random.default_rng(seed)
 
 
-def rng() -> np.random.Generator:
+def rng() -> "np.random.Generator":
     """The random generator of initialisers and dropout, a ``numpy.random.Generator`` on the host."""
-    return _generator
+    if _generator is None:
+        manual_seed(None)
+    return _generator  # type: ignore[return-value]

