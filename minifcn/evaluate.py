@@ -1,6 +1,7 @@
 """``python -m minifcn.evaluate RUN``: measure a trained network on a data set."""
 
 import sys
+from inspect import signature
 
 from .data import DATASETS, open_dataset
 from .errors import UserError
@@ -64,7 +65,7 @@ def run_split(folder, config, split, root):
     kept = Run(folder, config).splits if config else None
     names = {config.get("train_split"): "train", config.get("val_split"): "val"}
     samples = kept and kept.get(names.get(split))
-    if not samples:
+    if not samples or "samples" not in signature(DATASETS[config["dataset"]]).parameters:
         return None
     if root != config.get("root"):
         found = open_dataset(config["dataset"], None, root).manifest()

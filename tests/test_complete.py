@@ -5,6 +5,7 @@ message says which piece it lacks.
 """
 
 import re
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from definitions import definitions
 from mutants import MUTANTS
 from test_gradients import LABELS, OPERATIONS
+from tiny_run import write_scenes
 
 import minifcn as mf
 from minifcn import data, models
@@ -24,6 +26,15 @@ TESTS = Path(__file__).parent
 
 def kinds(cls):
     return {cls}.union(*map(kinds, cls.__subclasses__()))
+
+
+def test_every_operation_says_its_formula():
+    own = {f for f in kinds(mf.Function) if f.__module__.startswith("minifcn.ops") and "forward" in vars(f)}
+    assert not {f.__name__ for f in own if not f.formula}, "give the operation a formula"
+
+
+ROOTS = {"folder": lambda path: write_scenes(path / "scenes")}
+"""For each data set that reads a folder: a function that makes such a folder."""
 
 
 def operations():
@@ -88,14 +99,19 @@ def test_every_trunk_carries_an_fcn(name):
 
 @pytest.mark.earth
 @pytest.mark.parametrize("name", data.DATASETS)
-def test_every_data_set_keeps_the_contract(name, scenes):
-    splits = {split: data.open_dataset(name, split, scenes if name == "folder" else None) for split in ("train", "val")}
+def test_every_data_set_keeps_the_contract(name, tmp_path):
+    reads_a_folder = "root" in signature(data.DATASETS[name]).parameters
+    assert reads_a_folder == (name in ROOTS), f"enter {name!r} in ROOTS of tests/test_complete.py"
+    root = ROOTS[name](tmp_path) if reads_a_folder else None
+    splits = {split: data.open_dataset(name, split, root) for split in ("train", "val")}
     for d in splits.values():
         image, label = d[len(d) - 1]
         assert image.dtype == label.dtype == np.uint8 and image.shape == (*label.shape, 3)
         assert set(np.unique(label)) <= {*range(d.num_classes), 255}
         assert len(d.classes) == len(d.palette) == d.num_classes
         assert np.asarray(d.palette).shape == (d.num_classes, 3)
+        if hasattr(d, "sizes"):
+            assert tuple(d.sizes[len(d) - 1]) == label.shape
     assert splits["train"].classes == splits["val"].classes
     names = [set(d.manifest()) for d in splits.values() if hasattr(d, "manifest")]
     assert len(names) < 2 or not names[0] & names[1], "a sample is in both splits"

@@ -21,13 +21,14 @@ would take the cores from the other side.
 
 
 def in_turns(ways, rounds, wait=lambda: None):
-    """Measure functions alternately.
+    """Time several functions in turn: each round takes one sample of every function.
 
     Parameters
     ----------
     ways : sequence of callable
+        The functions, called without arguments.
     rounds : int
-        The number of samples of each way.  The order of the ways is reversed in every other round.
+        The number of samples of each function.  The order of the functions is reversed in every other round.
     wait : callable
         ``wait()`` waits until a device has finished.
 

@@ -137,7 +137,7 @@ class Augment:
                 raise UserError(f"augmentation {name} is {getattr(self, name)!r}; it must be finite and not negative")
 
     def __call__(
-        self, image: Array, label: Array, rng: "np.random.Generator", window: Callable | None = None
+        self, image: Array, label: Array, rng: np.random.Generator, window: Callable | None = None
     ) -> tuple[Array, Array]:
         """The image and label of one sample after a random change.
 

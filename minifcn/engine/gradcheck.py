@@ -51,9 +51,9 @@ def gradcheck(
     draws : int
         The number of random cotangents v, each with one random direction for each input.
     rtol : float
-        The allowed relative error of an element of the gradient.  Along a direction the errors of many elements add
-        like random numbers, so the allowed difference is `rtol` times the root of the summed squares of the terms of
-        ⟨∇φ, d⟩, plus the rounding error of φ.
+        The allowed relative error of an element of the gradient.  Along a direction d, in ⟨∇φ, d⟩ with
+        ``φ(x) = ⟨v, f(x)⟩``, independent errors partly cancel: allowed is `rtol` times the root of the sum of the
+        squared terms, plus the error of the numerical derivative, mainly the rounding of φ.
     elementwise : bool
         Whether to compare every element of every gradient instead of directions.  This is slower, but sees more.
     seed : int

@@ -1,7 +1,8 @@
 """Every kernel vectorised, in one source for NumPy and CuPy: the versions that the notebooks teach.
 
-Convolution is im2col and one matrix product; its two gradients are the transposed products.  Pooling and col2im loop
-over the taps of the window and treat all windows at once.  ``xp`` is the module that owns the input.
+Convolution is im2col and one matrix product; its two gradients are the transposed products.  Average pooling, all
+gradients of pooling, and col2im loop over the taps of the window and treat all windows at once; max pooling takes the
+maximum over a view of all windows.  ``xp`` is the module that owns the input.
 """
 
 from ..arrays import backend

@@ -27,7 +27,7 @@ class Classifier(nn.Sequential):
     head : str
         The first layer that is not part of the trunk.
     taps : dict of {int: str}
-        {stride: name} of the layers whose maps a skip can score.
+        {stride: name} of the layers from whose maps a skip can compute scores.
     in_channels : int
         Channels of the images.
     pad : int, optional

@@ -22,7 +22,8 @@ Initialiser = Callable[[Any], Array]
 class Conv2d(Module):
     """Convolution, ``ops.conv2d``: a weight (O, C/groups, kh, kw), He-initialised by default, and a bias, zero.
 
-    Parameters are those of :func:`minifcn.ops.conv2d`; `weight_init` is a function of the shape (``nn.init``).
+    `stride`, `padding`, `dilation` and `groups` are those of :func:`minifcn.ops.conv2d`; `weight_init` is a function of
+    the shape of the weight (``nn.init``).
     """
 
     def __init__(

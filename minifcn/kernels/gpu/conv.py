@@ -1,9 +1,12 @@
-"""Convolution on CuPy: windows gathered into columns by a CUDA kernel, then one 2-D matrix product for each band.
+"""Convolution on CuPy: a CUDA kernel gathers windows into columns, then each band is multiplied by the weights.
 
-A band is as many samples, or rows of one sample, as have columns that fit ``WORKSPACE``.  The products are 2-D because
-cuBLAS then takes a transposed matrix by a flag; for a stack of products CuPy would copy it first.  A sample of at least
-``WIDE`` cells shares no product, and its maps already are the matrix (channels, cells).  Smaller samples share a
-product, for which their maps are copied; that costs little beside the copying of their columns.
+A band is a number of whole samples, or of rows of one sample, whose columns together fit into ``WORKSPACE`` bytes.  It
+takes one 2-D matrix product if there is one group: cuBLAS can then read a transposed matrix if a flag is set, whereas
+CuPy would copy such a matrix in a stack of products.
+
+A sample of at least ``WIDE`` output cells has bands of its own.  If it is one band, its maps already are the matrix
+(channels, cells) of the product and are not copied.  Smaller samples are multiplied together.  Their maps are copied
+into one matrix for this, which costs little compared with writing their columns.
 """
 
 from math import prod

@@ -51,7 +51,7 @@ class Lovasz(Loss):
 
 
 def jaccard_gradient(errors: Array, truth: Array) -> Array:
-    """How much each pixel adds to the Jaccard loss if the pixels become wrong one by one, by decreasing error.
+    """How much the Jaccard loss grows at each pixel if pixels become wrong one by one, in order of decreasing error.
 
     Parameters
     ----------
