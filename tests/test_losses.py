@@ -58,6 +58,15 @@ def test_void_pixels_and_batches_without_labels_have_no_gradient(loss):
     assert value.item() == 0 and (scores.grad == 0).all()
 
 
+@pytest.mark.parametrize("loss", EACH, ids=lambda loss: loss.name)
+@pytest.mark.parametrize("weight", [None, [1.0, 2.0, 0.5]], ids=str)
+def test_float32_stays_float32(loss, weight):
+    scores = mf.Tensor(SCORES.astype(np.float32), requires_grad=True)
+    value = loss(scores, LABELS, weight)
+    value.backward()
+    assert value.dtype == scores.grad.dtype == np.float32
+
+
 @pytest.mark.parametrize("gamma", [0, 1, 2, 3.5])
 def test_focal_is_its_formula(gamma):
     weight = [1.0, 2.0, 0.5]

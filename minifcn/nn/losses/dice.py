@@ -42,7 +42,7 @@ class Dice(Loss):
         xp, y = backend.of(t.labels), t.one_hot(classes)  # (N, C, H, W)
         p = ops.softmax(scores) * t.counted[:, None].astype(y.dtype)
         pixels = y.sum(axis=(0, 2, 3))  # (C,)
-        share = class_shares(xp, pixels > 0, weight)
+        share = class_shares(xp, pixels > 0, weight).astype(y.dtype)
         overlap = 2 * (p * y).sum(axis=(0, 2, 3)) / (p.sum(axis=(0, 2, 3)) + xp.maximum(pixels, 1e-7))
         return (share * (1 - overlap)).sum()
 
