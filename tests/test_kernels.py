@@ -210,6 +210,7 @@ ALGORITHMS = {  # by name: a convolution that each is for
     "winograd": Convolution((3, 5, 23, 17), (6, 5, 3, 3), (1, 1), (1, 1), (1, 1), 1),
     "stationary": Convolution((2, 6, 9, 8), (40, 3, 5, 5), (1, 1), (1, 1), (1, 1), 2),
     "phases": Convolution((2, 6, 23, 17), (6, 1, 7, 5), (3, 2), (2, 1), (1, 1), 6),
+    "depthwise": Convolution((3, 40, 23, 17), (40, 1, 3, 5), (2, 1), (1, 3), (2, 1), 40),
 }
 
 
@@ -277,7 +278,8 @@ def test_algorithms_do_not_change_what_they_are_given_and_take_any_layout():
         ((8, 96, 8, 8), (96, 96, 3, 3), ((1, 1), (1, 1), (1, 1), 1), "channels_last"),  # conv5_2 of the small net
         ((1, 64, 55, 55), (64, 64, 3, 3), ((1, 1), (2, 2), (2, 2), 1), "banded"),  # dilated
         ((1, 64, 55, 55), (64, 64, 3, 3), ((2, 2), (1, 1), (1, 1), 1), "banded"),
-        ((1, 64, 55, 55), (64, 1, 3, 3), ((1, 1), (1, 1), (1, 1), 64), "banded"),
+        ((1, 64, 55, 55), (64, 1, 3, 3), ((1, 1), (1, 1), (1, 1), 64), "depthwise"),
+        ((1, 21, 55, 55), (21, 1, 3, 3), ((1, 1), (1, 1), (1, 1), 21), "banded"),  # too few channels
     ],
 )
 def test_the_cost_rule_chooses_as_the_docs_say_and_only_float32_takes_winograd(

@@ -134,6 +134,16 @@ def relu_grad(gy, y):
     return np.array([g if v != 0 else 0 for g, v in zip(gy.flat, y.flat)], gy.dtype).reshape(gy.shape)
 
 
+def relu6(x):
+    """y = min(max(x, 0), 6), elementwise."""
+    return np.array([min(max(v, 0), 6) for v in x.flat], x.dtype).reshape(x.shape)
+
+
+def relu6_grad(gy, y):
+    """gx = gy where y ≠ 0 and y ≠ 6, else 0.  y is relu6's output; where it is NaN the gradient passes."""
+    return np.array([g if v not in (0, 6) else 0 for g, v in zip(gy.flat, y.flat)], gy.dtype).reshape(gy.shape)
+
+
 def sgd(w, g, velocity, rate, decay, momentum, form):
     """One step of SGD in place, with g ← g + decay·w.
 

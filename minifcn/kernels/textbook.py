@@ -74,6 +74,15 @@ def relu_grad(gy, y):
     return backend.of(gy).where(y != 0, gy, gy.dtype.type(0))
 
 
+def relu6(x):
+    xp = backend.of(x)
+    return xp.minimum(xp.maximum(x, 0), 6)
+
+
+def relu6_grad(gy, y):
+    return backend.of(gy).where((y != 0) & (y != 6), gy, gy.dtype.type(0))
+
+
 def sgd(w, g, velocity, rate, decay, momentum, form):
     if decay:
         g = g + decay * w

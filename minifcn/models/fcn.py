@@ -13,6 +13,7 @@ from ..kernels import shapes_only
 from ..nn.module import evaluating
 from .alexnet import alexnet, alexnet_torchvision, caffenet
 from .classifier import Classifier, Streams, Trunk
+from .efficientnet import efficientnet_lite0
 from .googlenet import googlenet
 from .heads import ConvHead, SkipHead
 from .lenet import lenet, lenet_caffe
@@ -24,6 +25,7 @@ CLASSIFIERS: dict[str, Callable[..., Classifier]] = {
     f.__name__: f
     for f in (
         lenet, lenet_caffe, caffenet, alexnet, alexnet_torchvision, vgg11, vgg16, vgg19, googlenet, resnet18, resnet50,
+        efficientnet_lite0,
     )
 }  # fmt: skip
 """The classifiers by name: each can become the trunk of an FCN."""

@@ -12,7 +12,9 @@ from .layers import (
     Linear,
     LocalResponseNorm,
     MaxPool2d,
+    Pad,
     ReLU,
+    ReLU6,
     Scale,
 )
 from .module import Branches, Buffer, Module, Parameter, Residual, Sequential
@@ -20,8 +22,8 @@ from .summary import summary
 
 __all__ = [
     "AvgPool2d", "BatchNorm2d", "Branches", "Buffer", "Conv2d", "ConvTranspose2d", "Dropout", "Flatten",
-    "GlobalAvgPool2d", "Linear", "LocalResponseNorm", "MaxPool2d", "Module", "Parameter", "ReLU", "Residual", "Scale",
-    "Sequential", "init", "summary", "surgery",
+    "GlobalAvgPool2d", "Linear", "LocalResponseNorm", "MaxPool2d", "Module", "Pad", "Parameter", "ReLU", "ReLU6",
+    "Residual", "Scale", "Sequential", "init", "summary", "surgery",
 ]  # fmt: skip
 
 Module.summary = summary  # here, because summary.py imports module.py

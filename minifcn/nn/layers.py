@@ -132,6 +132,31 @@ class ReLU(Module):
         return ops.relu(x)
 
 
+class ReLU6(Module):
+    """min(max(0, x), 6), ``ops.relu6``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.relu6(x)
+
+
+class Pad(Module):
+    """Zeros around the maps, ``ops.pad``: (top, bottom, left, right), or one number for all sides.
+
+    A convolution pads both sides alike.  Before one, this layer makes TensorFlow's SAME padding, which has an odd total
+    at stride 2 and puts the larger half below and to the right.
+    """
+
+    def __init__(self, padding: int | tuple[int, int, int, int]) -> None:
+        self.options: dict[str, Any] = dict(padding=padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        padding = self.options["padding"]
+        return ops.pad(x, (padding,) * 4 if isinstance(padding, int) else padding)
+
+    def describe(self) -> str:
+        return f"{self.options['padding']}"
+
+
 class Dropout(Module):
     """Elementwise dropout, ``ops.dropout``, in training mode; the identity in evaluation mode."""
 

@@ -300,17 +300,21 @@ class Branches(Module):
 
 
 class Residual(Module):
-    """A residual block: ``y = max(0, F(x) + x)``, with ``downsample(x)`` in place of x if the shape changes."""
+    """A residual block: ``y = max(0, F(x) + x)``, with ``downsample(x)`` in place of x if the shape changes.
+
+    With ``relu=False`` it is ``y = F(x) + x``, the linear bottleneck of MobileNetV2.
+    """
 
     transparent = ("branch",)
 
-    def __init__(self, branch: Module, downsample: Module | None = None) -> None:
+    def __init__(self, branch: Module, downsample: Module | None = None, relu: bool = True) -> None:
         self.branch = _as_sequential(branch)
-        self.downsample = downsample
+        self.downsample, self.relu = downsample, relu
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
-        return ops.relu(self.branch(x) + shortcut)
+        y = self.branch(x) + shortcut
+        return ops.relu(y) if self.relu else y
 
 
 def _as_sequential(module):

@@ -5,7 +5,7 @@ This module collects them and gives Tensor its operators and methods (``a + b``,
 
 from ..engine.core import Tensor
 from . import numpy_protocol
-from .activation import dropout, leaky_relu, log_softmax, prelu, relu, sigmoid, softmax
+from .activation import dropout, leaky_relu, log_softmax, prelu, relu, relu6, sigmoid, softmax
 from .arithmetic import abs, add, div, exp, log, matmul, max, mean, min, mul, neg, pow, sub, sum
 from .conv import col2im, conv2d, conv_transpose2d, im2col
 from .interpolate import interpolate
@@ -18,7 +18,7 @@ __all__ = [
     "abs", "add", "avg_pool2d", "batch_norm", "col2im", "concat", "conv2d", "conv_transpose2d", "crop",
     "cross_entropy", "div", "dropout", "exp", "getitem", "im2col", "interpolate", "leaky_relu", "local_response_norm",
     "log", "log_softmax", "matmul", "max", "max_pool2d", "mean", "min", "mul", "neg", "pad", "pow", "prelu", "relu",
-    "reshape", "sigmoid", "softmax", "sub", "sum", "transpose",
+    "relu6", "reshape", "sigmoid", "softmax", "sub", "sum", "transpose",
 ]  # fmt: skip
 
 numpy_protocol.attach()

@@ -20,6 +20,19 @@ class ReLU(Elementwise):
         return K.relu_grad(gy, y)
 
 
+class ReLU6(Elementwise):
+    formula = "y = min(max(x, 0), 6)"
+
+    def forward(self, x):
+        y = K.relu6(x)
+        self.save(y)
+        return y
+
+    def backward(self, gy):
+        (y,) = self.saved
+        return K.relu6_grad(gy, y)
+
+
 class PReLU(Elementwise):
     formula = "y = x where x > 0, else a · x"
     located_by = 1
@@ -127,6 +140,11 @@ class Dropout(Function):
 def relu(x: Operand) -> Tensor:
     """max(x, 0).  The gradient at 0 is 0."""
     return ReLU.apply(x)
+
+
+def relu6(x: Operand) -> Tensor:
+    """min(max(x, 0), 6), of MobileNet (Howard et al. 2017).  The gradient at 0 and at 6 is 0."""
+    return ReLU6.apply(x)
 
 
 def leaky_relu(x: Operand, slope: float = 0.01) -> Tensor:

@@ -4,6 +4,7 @@ from functools import cache
 
 SOURCES = {  # name: inputs, outputs (the optimisers change theirs in place), the operation on each element
     "relu_grad": ("T gy, S y", "T gx", "gx = y != S(0) ? gy : T(0)"),
+    "relu6_grad": ("T gy, S y", "T gx", "gx = y != S(0) && y != S(6) ? gy : T(0)"),
     "batch_norm": (
         "T x, T mean, T var, T gamma, T beta, T eps",
         "T y",
@@ -44,6 +45,10 @@ def elementwise(name):
 
 def relu_grad(gy, y):
     return elementwise("relu_grad")(gy, y)
+
+
+def relu6_grad(gy, y):
+    return elementwise("relu6_grad")(gy, y)
 
 
 def sgd(w, g, velocity, rate, decay, momentum, form):

@@ -17,7 +17,7 @@ from ..products import product, summed_product
 BAND_BYTES = 1 << 20  # the columns of one band: about the size of a core's cache
 
 
-def applies(window):
+def applies(window, w_shape):
     """Whether the algorithm can compute such a convolution: it can compute any."""
     return True
 

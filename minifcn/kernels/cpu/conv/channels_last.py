@@ -17,7 +17,7 @@ from . import banded
 BAND_BYTES = 1 << 20  # the columns of one band
 
 
-def applies(window):
+def applies(window, w_shape):
     """Whether the algorithm can compute such a convolution: any without groups."""
     return window.groups == 1
 

@@ -8,6 +8,7 @@ unit is a multiply-add in a fast matrix product, about 0.02 ns on one core.  Mov
 - ``channels_last``  the same; copying is cheaper if a window's row has more numbers than a row of the output.
 - ``stationary``  the same, but reads the weights once instead of once for each band.
 - ``winograd``    2¼·C·O·n + 115·(C + O)·n + 1200·C·O: a quarter of the products; the transforms of tiles and kernels.
+- ``depthwise``   10·k²·C·n, for a small filter per channel and many channels: multiply-adds outside matrix products.
 - ``phases``      k²·C·O·n + 15·(s²·C + 2·⌈k/s⌉²·O)·n, for strides: no columns, but partial sums of the outputs.
 
 Examples: ``winograd`` is chosen for 64 channels at 128² cells.  It is not for three channels, because the transforms
@@ -24,12 +25,12 @@ from math import prod
 import numpy as np
 
 from ... import shapes
-from . import banded, channels_last, phases, pointwise, stationary, winograd
+from . import banded, channels_last, depthwise, phases, pointwise, stationary, winograd
 from .window import Window
 
 ALGORITHMS = dict(
     banded=banded, channels_last=channels_last, pointwise=pointwise, winograd=winograd, stationary=stationary,
-    phases=phases,
+    phases=phases, depthwise=depthwise,
 )  # fmt: skip
 TRANSFORM, KERNEL, COLUMN = 115, 1200, 15  # the cost of transforming a cell and a kernel, and of moving a number
 HEAVY = 1 << 20  # bytes of weights from which on it matters how often they are read
@@ -38,8 +39,8 @@ HEAVY = 1 << 20  # bytes of weights from which on it matters how often they are 
 def conv2d(x, w, stride, padding, dilation, groups, algorithm):
     window = Window(w.shape[2:], stride, padding, dilation, groups)
     if algorithm is not None:
-        algorithm = _applicable(algorithm, window)
-    elif phases.applies(window) and _few_outputs(w.shape, window):
+        algorithm = _applicable(algorithm, window, w.shape)
+    elif not depthwise.pays(w.shape, window) and phases.applies(window, w.shape) and _few_outputs(w.shape, window):
         algorithm = phases
     else:
         algorithm = _cheapest(w.shape, x.dtype, (len(x), *window.out_size(x.shape)), window)
@@ -49,10 +50,10 @@ def conv2d(x, w, stride, padding, dilation, groups, algorithm):
 def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups, algorithm):
     window = Window(w.shape[2:], stride, padding, dilation, groups)
     if algorithm is not None:
-        algorithm = _applicable(algorithm, window)
+        algorithm = _applicable(algorithm, window, w.shape)
     else:
         algorithm = _cheapest(w.shape, gy.dtype, (len(gy), *gy.shape[2:]), window)
-        if algorithm in (banded, channels_last) and phases.applies(window):
+        if algorithm in (banded, channels_last) and phases.applies(window, w.shape):
             algorithm = phases
     return algorithm.conv2d_grad_input(gy, w, x_shape, window)
 
@@ -60,27 +61,29 @@ def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups, algorit
 def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups, algorithm):
     window = Window(w_shape[2:], stride, padding, dilation, groups)
     if algorithm is not None:
-        algorithm = _applicable(algorithm, window)
+        algorithm = _applicable(algorithm, window, w_shape)
     else:
         algorithm = _cheapest(w_shape, gy.dtype, (len(gy), *gy.shape[2:]), window)
     return algorithm.conv2d_grad_weight(gy, x, w_shape, window)
 
 
-def _applicable(algorithm, window):
+def _applicable(algorithm, window, w_shape):
     """The algorithm that the caller named, or ``banded`` if it does not apply."""
-    return algorithm if algorithm.applies(window) else banded
+    return algorithm if algorithm.applies(window, w_shape) else banded
 
 
 def _cheapest(w_shape, dtype, out, window):
     """The cheapest algorithm for an output of (N, OH, OW) cells, of those that serve all three kernels."""
     (O, C), n = w_shape[:2], prod(out)
+    if depthwise.pays(w_shape, window):
+        return depthwise
     if O // window.groups > n and prod(w_shape) * dtype.itemsize > HEAVY:
         return stationary
-    if pointwise.applies(window):
+    if pointwise.applies(window, w_shape):
         return pointwise
     small = channels_last.pays(w_shape, out, window, dtype.itemsize)
     few = winograd.tiles(*out) < winograd.FEWEST
-    if winograd.applies(window) and dtype == np.float32 and not (small and few):
+    if winograd.applies(window, w_shape) and dtype == np.float32 and not (small and few):
         cost = C * O * (2.25 * n + KERNEL) + TRANSFORM * (C + O) * n
         if cost < 9 * C * n * (O + COLUMN):
             return winograd

@@ -15,7 +15,7 @@ from ..products import product
 from . import banded
 
 
-def applies(window):
+def applies(window, w_shape):
     """Whether the algorithm can compute such a convolution: strided, not dilated, without gaps between the windows."""
     if max(window.stride) == 1 or tuple(window.dilation) != (1, 1):
         return False

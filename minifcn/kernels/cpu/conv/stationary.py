@@ -12,7 +12,7 @@ from .. import workers
 from .banded import windows_of
 
 
-def applies(window):
+def applies(window, w_shape):
     """Whether the algorithm can compute such a convolution: it can compute any."""
     return True
 

@@ -24,6 +24,11 @@ class Window(NamedTuple):
         kernel_size, stride, padding, dilation, _ = self
         return reach(size, out_size, kernel_size, stride, padding, dilation)
 
+    @property
+    def taps(self):
+        """The number of cells of the kernel."""
+        return self.kernel_size[0] * self.kernel_size[1]
+
     def adjoint(self):
         """The window with which the input gradient is a convolution of gy with the flipped kernel.
 

@@ -58,7 +58,7 @@ AT = np.array([
 ])  # fmt: skip
 
 
-def applies(window):
+def applies(window, w_shape):
     """Whether the algorithm can compute such a convolution: 3×3, stride 1, no dilation or groups, padding ≤ 2."""
     is_dense_3x3 = (*window.kernel_size, *window.stride, *window.dilation, window.groups) == (3, 3, 1, 1, 1, 1, 1)
     return is_dense_3x3 and max(window.padding) <= 2
