@@ -418,7 +418,7 @@ def test_an_override_is_read_when_a_kernel_is_called_so_it_reaches_backward():
 
 
 def test_overrides_by_name_and_unknown_names():
-    own = ["auto", "banded", "channels_last", "pointwise", "winograd", "stationary", "phases", "depthwise"]
+    own = ["auto", "banded", "channels_last", "pointwise", "winograd", "stationary", "phases", "depthwise", "planes"]
     assert mf.kernels.implementations("conv2d") == [*own, "textbook", "reference"]
     assert mf.kernels.implementations("conv2d", "cupy") == ["cuda", "textbook", "reference"]
     with mf.override(conv2d="reference"):

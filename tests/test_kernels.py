@@ -13,7 +13,7 @@ from minifcn import kernels as K
 from minifcn import ops
 from minifcn.kernels import environment, shapes
 from minifcn.kernels.cpu import blas, norm, products, workers
-from minifcn.kernels.cpu.conv import banded, channels_last, choice, winograd
+from minifcn.kernels.cpu.conv import banded, channels_last, choice, depthwise, planes, winograd
 from minifcn.kernels.cpu.conv.window import Window
 
 # the clipped, the dropped and the lonely: cases random drawing may miss
@@ -211,6 +211,7 @@ ALGORITHMS = {  # by name: a convolution that each is for
     "stationary": Convolution((2, 6, 9, 8), (40, 3, 5, 5), (1, 1), (1, 1), (1, 1), 2),
     "phases": Convolution((2, 6, 23, 17), (6, 1, 7, 5), (3, 2), (2, 1), (1, 1), 6),
     "depthwise": Convolution((3, 40, 23, 17), (40, 1, 3, 5), (2, 1), (1, 3), (2, 1), 40),
+    "planes": Convolution((3, 40, 23, 17), (40, 1, 3, 5), (2, 1), (1, 3), (1, 1), 40),
 }
 
 
@@ -232,6 +233,8 @@ def test_every_algorithm_is_right_and_repeatable_for_any_number_of_threads_and_b
     monkeypatch.setattr(workers, "_queue", None)
     for module in (banded, channels_last, winograd):
         monkeypatch.setattr(module, "BAND_BYTES", room)
+    for module in (depthwise, planes):
+        monkeypatch.setattr(module, "BLOCK_BYTES", room)
     monkeypatch.setattr(winograd, "FEWEST", 3)
     monkeypatch.setattr(products, "SMALL", 7000)  # products in pieces
     for kernel, args in three_kernels(ALGORITHMS[name]).items():
@@ -278,7 +281,8 @@ def test_algorithms_do_not_change_what_they_are_given_and_take_any_layout():
         ((8, 96, 8, 8), (96, 96, 3, 3), ((1, 1), (1, 1), (1, 1), 1), "channels_last"),  # conv5_2 of the small net
         ((1, 64, 55, 55), (64, 64, 3, 3), ((1, 1), (2, 2), (2, 2), 1), "banded"),  # dilated
         ((1, 64, 55, 55), (64, 64, 3, 3), ((2, 2), (1, 1), (1, 1), 1), "banded"),
-        ((1, 64, 55, 55), (64, 1, 3, 3), ((1, 1), (1, 1), (1, 1), 64), "depthwise"),
+        ((1, 64, 55, 55), (64, 1, 3, 3), ((1, 1), (1, 1), (1, 1), 64), "planes"),
+        ((1, 64, 14, 14), (64, 1, 3, 3), ((1, 1), (1, 1), (1, 1), 64), "depthwise"),
         ((1, 21, 55, 55), (21, 1, 3, 3), ((1, 1), (1, 1), (1, 1), 21), "banded"),  # too few channels
     ],
 )

@@ -9,6 +9,7 @@ unit is a multiply-add in a fast matrix product, about 0.02 ns on one core.  Mov
 - ``stationary``  the same, but reads the weights once instead of once for each band.
 - ``winograd``    2¼·C·O·n + 115·(C + O)·n + 1200·C·O: a quarter of the products; the transforms of tiles and kernels.
 - ``depthwise``   10·k²·C·n, for a small filter per channel and many channels: multiply-adds outside matrix products.
+- ``planes``      the same convolutions on large maps, as one small product per channel.
 - ``phases``      k²·C·O·n + 15·(s²·C + 2·⌈k/s⌉²·O)·n, for strides: no columns, but partial sums of the outputs.
 
 Examples: ``winograd`` is chosen for 64 channels at 128² cells.  It is not for three channels, because the transforms
@@ -25,12 +26,12 @@ from math import prod
 import numpy as np
 
 from ... import shapes
-from . import banded, channels_last, depthwise, phases, pointwise, stationary, winograd
+from . import banded, channels_last, depthwise, phases, planes, pointwise, stationary, winograd
 from .window import Window
 
 ALGORITHMS = dict(
     banded=banded, channels_last=channels_last, pointwise=pointwise, winograd=winograd, stationary=stationary,
-    phases=phases, depthwise=depthwise,
+    phases=phases, depthwise=depthwise, planes=planes,
 )  # fmt: skip
 TRANSFORM, KERNEL, COLUMN = 115, 1200, 15  # the cost of transforming a cell and a kernel, and of moving a number
 HEAVY = 1 << 20  # bytes of weights from which on it matters how often they are read
@@ -76,7 +77,7 @@ def _cheapest(w_shape, dtype, out, window):
     """The cheapest algorithm for an output of (N, OH, OW) cells, of those that serve all three kernels."""
     (O, C), n = w_shape[:2], prod(out)
     if depthwise.pays(w_shape, window):
-        return depthwise
+        return planes if planes.pays(w_shape, out, window) else depthwise
     if O // window.groups > n and prod(w_shape) * dtype.itemsize > HEAVY:
         return stationary
     if pointwise.applies(window, w_shape):

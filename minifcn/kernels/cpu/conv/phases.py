@@ -22,7 +22,7 @@ def applies(window, w_shape):
     return all(k >= s for k, s in zip(window.kernel_size, window.stride))
 
 
-def _by_phase(w, stride, groups):
+def by_phase(w, stride, groups):
     """w padded with zeros to whole phases, as (G, O/G, C/G, U, sh, V, sw)."""
     O, Cg, kh, kw = w.shape
     (sh, sw), U, V = stride, -(-kh // stride[0]), -(-kw // stride[1])
@@ -35,7 +35,7 @@ def conv2d(x, w, window):
     (sh, sw), groups = window.stride, window.groups
     (N, C), O = x.shape[:2], w.shape[0] // groups
     OH, OW = window.out_size(x.shape)
-    kernel = _by_phase(w, window.stride, groups)
+    kernel = by_phase(w, window.stride, groups)
     U, V = kernel.shape[3], kernel.shape[5]
     kernel = kernel.transpose(0, 3, 5, 1, 2, 4, 6).reshape(groups, U * V * O, C // groups * sh * sw)
     rows, columns = OH + U - 1, OW + V - 1
@@ -65,7 +65,7 @@ def conv2d(x, w, window):
 def conv2d_grad_input(gy, w, x_shape, window):
     (sh, sw), (ph, pw), groups = window.stride, window.padding, window.groups
     (N, _, H, W), (O, Cg) = x_shape, (w.shape[0] // groups, w.shape[1])
-    kernel = _by_phase(w, window.stride, groups)
+    kernel = by_phase(w, window.stride, groups)
     U, V = kernel.shape[3], kernel.shape[5]  # taps of a phase
     kernel = kernel[:, :, :, ::-1, :, ::-1].transpose(0, 2, 4, 6, 1, 3, 5).reshape(groups, Cg * sh * sw, O * U * V)
     rows, columns = -(-(ph + H) // sh), -(-(pw + W) // sw)  # cells of a phase
