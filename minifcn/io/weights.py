@@ -39,7 +39,7 @@ OTHERS = {  # the first bytes of a file that is not read: what it is, and what t
     rb"\s*<": "it is a web page, not weights; download the file again",
     rb"version https://git-lfs": "it is a pointer of Git LFS, not the file itself; run git lfs pull",
     rb"\x1f\x8b|BZh|\xfd7zXZ": "it is compressed; unpack it",
-    rb".{257}ustar": "it is a tar archive, which PyTorch wrote before version 0.1.10; save it again with PyTorch 1.6 or later",
+    rb".{257}ustar": "it is a tar archive, as of PyTorch before 0.1.10; save it again with PyTorch 1.6 or later",
 }
 SUFFIXES = {  # what a file should be: for messages only
     ".safetensors": "a .safetensors file", ".npz": "a .npz file", ".npy": "a .npy file", ".pth": "a file of PyTorch",

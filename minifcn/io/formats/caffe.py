@@ -1,7 +1,7 @@
 """Caffe's ``.caffemodel`` files: the blobs of each layer, from the wire format.
 
-A blob is called by its part in the layer: ``conv1_1.weight``, ``conv1_1.bias``.  The three blobs of BatchNorm, sums over
-a number of batches and that number, become ``running_mean`` and ``running_var``.
+A blob is called by its part in the layer: ``conv1_1.weight``, ``conv1_1.bias``.  The three blobs of BatchNorm, two
+sums over a number of batches and that number, become ``running_mean`` and ``running_var``.
 """
 
 import math
@@ -44,7 +44,7 @@ def _layer(data, name_field, type_field, blobs_field):
 
 
 def _blob(blob):
-    """An array: its numbers single (5) or double (8), its shape as a list (7), or as four sizes (1 to 4) before 2014."""
+    """An array from its numbers, in the fields 5 or 8, and its shape, in the field 7 or, in old files, 1 to 4."""
     array = wire.numbers(blob[8], "<f8") if blob[8] else wire.numbers(blob[5], "<f4")
     if blob[7]:
         shape = wire.sizes([dims for part in blob[7] for dims in wire.message(part)[1]])

@@ -2,6 +2,7 @@
 
 import mmap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,10 +18,10 @@ class Unfit(ValueError):
     """A file cannot be read as weights.  The message continues the sentence ``FILE: ...``."""
 
 
-class Found(dict[str, Array]):
+class Found(dict[str, Any]):
     """The arrays of a file; every name occurs once."""
 
-    def add(self, name: str, array: Array) -> None:
+    def add(self, name: str, array: Any) -> None:
         if name in self:
             raise Unfit(f"two of its arrays have the name {name[:100]!r}; give another file")
         if len(self) == MOST:
@@ -36,7 +37,7 @@ def mapped(path: str | Path) -> mmap.mmap:
 
 def widened(bits: Array) -> Array:
     """bfloat16 numbers, given as uint16, in float32.  The 16 bits are the upper half of a float32."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
+    return (bits.astype(np.uint32, order="C") << 16).view(np.float32)
 
 
 def check_total(nbytes: int, size: int) -> None:

@@ -80,6 +80,8 @@ def _read(file, size):
 
     with h5py.File(file, "r") as opened:
         visit(opened, [])
+    if not found:
+        raise Unfit("it holds no arrays; give another file")
     return _caffe(found) if any(re.fullmatch(r"data/.+/\d+", name) for name in found) else _keras(found)
 
 

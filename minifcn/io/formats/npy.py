@@ -7,10 +7,10 @@ import warnings
 from collections.abc import Iterable
 from mmap import mmap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ...arrays.types import Array
 from . import zips
 from .common import Found, Unfit, mapped
 from .pickles import arrays, unpickle
@@ -44,7 +44,7 @@ def read_npz(path: str | Path, names: Iterable[str] | None = None) -> Found:
 
 
 def read_npy(path: str | Path) -> Found:
-    """The arrays of a dict in a ``.npy`` file: ``{layer: {name: array}}``, ``{layer: [weights, biases]}``, nested or flat.
+    """The arrays of a dict in a ``.npy`` file: ``{layer: {name: array}}`` or ``{layer: [weights, biases]}``.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def _pickled(data, start, path):
     return arrays(unpickle(data), os.path.getsize(path), parts=("weights", "biases"))
 
 
-def _header(data: bytes | mmap) -> tuple[tuple[int, ...], bool, "np.dtype[Array]", int]:
+def _header(data: bytes | mmap) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     """The shape, whether the order is Fortran's, the dtype, and where the numbers begin."""
     head = io.BytesIO(data[:HEAD])
     with warnings.catch_warnings():

@@ -17,10 +17,11 @@ from ...arrays.types import Array
 from .common import DEEPEST, MOST, Found, Unfit, check_total, widened
 
 INSTRUCTIONS = 1_000_000  # a network has some 30 for each tensor
-VALUE = frozenset(
-    "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE "
-    "SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8".split()
-)
+VALUES = {
+    "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING", "BINSTRING",
+    "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES",
+    "BINBYTES8", "BYTEARRAY8",
+}  # fmt: skip
 CONSTANT = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 KINDS = {
     "Float": "<f4", "Double": "<f8", "Half": "<f2", "BFloat16": "<u2", "Long": "<i8", "Int": "<i4", "Short": "<i2",
@@ -38,7 +39,7 @@ class Storage(NamedTuple):
 
     dtype: str
     key: str
-    count: int
+    length: int
 
     @property
     def kind(self) -> np.dtype[Any]:
@@ -62,7 +63,9 @@ class Tensor(NamedTuple):
         """The tensor, copied from the `numbers` of its storage."""
         steps = [self.storage.kind.itemsize * stride for stride in self.strides]
         view = np.lib.stride_tricks.as_strided(numbers[self.offset :], self.shape, steps)
-        return widened(view) if self.storage.dtype == "BFloat16" else view.astype(view.dtype.newbyteorder("="))
+        return (
+            widened(view) if self.storage.dtype == "BFloat16" else view.astype(view.dtype.newbyteorder("="), order="C")
+        )
 
 
 class Type:
@@ -97,7 +100,9 @@ class Packed:
         """The array, copied."""
         raw = self.raw.encode("latin1") if isinstance(self.raw, str) else self.raw
         flat = np.frombuffer(raw, np.dtype(self.kind.code).newbyteorder(self.kind.order))
-        return flat.reshape(self.shape, order="F" if self.fortran else "C").astype(flat.dtype.newbyteorder("="))
+        return flat.reshape(self.shape, order="F" if self.fortran else "C").astype(
+            flat.dtype.newbyteorder("="), order="C"
+        )
 
 
 def is_shape(value: Any) -> bool:
@@ -110,7 +115,7 @@ def _tensor(storage, offset, shape, strides, *_):
         raise Unfit("the parts of a tensor in it do not fit together; give another file")
     if len(shape) != len(strides):
         raise Unfit(f"a tensor in it has {len(shape)} sizes and {len(strides)} strides; give another file")
-    if math.prod(shape) and offset + sum((n - 1) * s for n, s in zip(shape, strides)) >= storage.count:
+    if math.prod(shape) and offset + sum((n - 1) * s for n, s in zip(shape, strides)) >= storage.length:
         raise Unfit("a tensor in it does not lie within its storage; give another file")
     return Tensor(storage, offset, shape, strides)
 
@@ -202,7 +207,7 @@ def unpickle(stream: Any, storage: Callable[[Any], Storage] | None = None) -> An
         if number > INSTRUCTIONS:
             raise Unfit(f"its pickle has more than {INSTRUCTIONS:,} instructions; save the state_dict alone")
         kind = instruction.name
-        if kind in VALUE:
+        if kind in VALUES:
             if isinstance(argument, int) and argument.bit_length() > 128:
                 raise Unfit("it holds an integer of more than 128 bits; give another file")
             stack.append(argument)
@@ -246,9 +251,9 @@ def unpickle(stream: Any, storage: Callable[[Any], Storage] | None = None) -> An
             case "MEMOIZE":
                 memo[len(memo)] = stack[-1]
             case "PUT" | "BINPUT" | "LONG_BINPUT":
-                memo[argument] = stack[-1]
+                memo[_of(int, argument)] = stack[-1]
             case "GET" | "BINGET" | "LONG_BINGET":
-                stack.append(memo[argument])
+                stack.append(memo[_of(int, argument)])
             case "GLOBAL":
                 stack.append(_name(argument))
             case "STACK_GLOBAL":
@@ -275,7 +280,7 @@ def _of(kind, value):
     return value
 
 
-def arrays(tree: Any, size: int, numbers: Callable[[Storage], Array] | None = None, parts: Any = ()) -> Found:
+def arrays(tree: Any, size: int, numbers: Any = None, parts: Any = ()) -> Found:
     """The arrays in the value of a pickle, without the usual wrappings and without the prefix ``module.``.
 
     Parameters
@@ -291,9 +296,12 @@ def arrays(tree: Any, size: int, numbers: Callable[[Storage], Array] | None = No
     for _ in WRAPPINGS:
         inner = [tree[key] for key in WRAPPINGS if isinstance(tree, dict) and isinstance(tree.get(key), dict)]
         tree = inner[0] if inner else tree
-    leaves, tensors, found = Found(), {}, {}
+    leaves, found = Found(), {}
+    tensors: dict[Storage, list[str]] = {}
     for name, leaf in _leaves(tree, parts):
         leaves.add(name, leaf)
+    if not leaves:
+        raise Unfit("it holds no arrays; give another file")
     if "" in leaves:
         raise Unfit("it holds one array without a name; save a dict of names and arrays")
     check_total(sum(leaf.nbytes for leaf in leaves.values()), size)

@@ -49,13 +49,14 @@ def read_zip(path: str | Path) -> Found:
 
 
 def read_legacy(path: str | Path) -> Found:
-    """The tensors of a file of PyTorch 0.1.10 to 1.5: five pickles, and then for each storage its count and numbers.
+    """The tensors of a file of PyTorch 0.1.10 to 1.5: five pickles, and then for each storage its length and numbers.
 
     Parameters
     ----------
     path : path-like
     """
-    data, storages = mapped(path), {}
+    data = mapped(path)
+    storages: dict[str, Storage] = {}
 
     def storage(persistent):
         found = _storage(persistent)
@@ -72,9 +73,9 @@ def read_legacy(path: str | Path) -> Found:
     for key in keys:
         kept = storages[key]
         starts[key] = at + 8
-        if int.from_bytes(data[at : at + 8], "little") != kept.count:
+        if int.from_bytes(data[at : at + 8], "little") != kept.length:
             raise Unfit(f"the size of its storage {key[:100]!r} is not that of the tensors; give another file")
-        at += 8 + kept.count * kept.kind.itemsize
+        at += 8 + kept.length * kept.kind.itemsize
         if at > len(data):
             raise Unfit("it is cut short; give another file")
     little = system.get("little_endian", True) is True
@@ -82,22 +83,22 @@ def read_legacy(path: str | Path) -> Found:
 
 
 def _storage(persistent):
-    """The `Storage` that a persistent id stands for: ("storage", type, key, device, count), without a view."""
+    """The `Storage` that a persistent id stands for: ("storage", type, key, device, length), without a view."""
     if not (isinstance(persistent, tuple) and len(persistent) in (5, 6) and persistent[0] == "storage"):
         raise Unfit("it refers to an object outside its pickle that is no storage; save the state_dict alone")
-    _, kind, key, _, count, *view = persistent
+    _, kind, key, _, length, *view = persistent
     dtype = kind.removeprefix("torch ").removesuffix("Storage") if isinstance(kind, Name) else None
-    if dtype not in KINDS or type(key) is not str or type(count) is not int or count < 0:
+    if dtype not in KINDS or type(key) is not str or type(length) is not int or length < 0:
         raise Unfit("the parts of a storage in it do not fit together; give another file")
     if view not in ([], [None]):
         raise Unfit("it holds a view of a storage, of an old PyTorch; save it again with PyTorch 1.6 or later")
-    return Storage(dtype, key, count)
+    return Storage(dtype, key, length)
 
 
 def _numbers(data, start, storage, little):
     kind = storage.kind if little else storage.kind.newbyteorder()
-    if len(data) - start < storage.count * kind.itemsize:
+    if len(data) - start < storage.length * kind.itemsize:
         raise Unfit(f"its storage {storage.key[:100]!r} is cut short; give another file")
-    if kind == bool:
-        return np.frombuffer(data, np.uint8, storage.count, start) != 0
-    return np.frombuffer(data, kind, storage.count, start)
+    if kind.kind == "b":
+        return np.frombuffer(data, np.uint8, storage.length, start) != 0
+    return np.frombuffer(data, kind, storage.length, start)

@@ -69,7 +69,7 @@ def varints(data: memoryview) -> Iterator[int]:
 
 def sizes(parts: list[memoryview]) -> list[int]:
     """The sizes of an array, of at most 32 dimensions."""
-    found = []
+    found: list[int] = []
     for part in parts:
         for size in varints(part):
             if size < 0 or len(found) == 32:
