@@ -14,7 +14,8 @@ from .resnet import resnet18, resnet50
 from .vgg import vgg11, vgg16, vgg19
 
 __all__ = [
-    "CLASSIFIERS", "FCN", "MODELS", "TRUNKS", "Classifier", "Donor", "SkipHead", "Trunk", "alexnet", "alexnet_torchvision",
-    "build", "build_trunk", "caffenet", "fcn", "fuse", "googlenet", "lenet", "lenet_caffe", "load", "recognise", "resnet18",
+    "CLASSIFIERS", "FCN", "MODELS", "TRUNKS", "Classifier", "SkipHead", "Trunk", "alexnet", "alexnet_torchvision",
+    "build", "build_trunk", "caffenet", "fcn", "fuse", "googlenet", "lenet", "lenet_caffe", "load", "resnet18",
     "resnet50", "torchvision_names", "vgg11", "vgg16", "vgg19", "with_reference_rates", *MODELS,
+    "Donor", "recognise",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 """Weights that others trained: recognise the layout of a file by its names and shapes, and translate it to minifcn's.
 
-torchvision numbers its layers; the numbers follow from the nets (`torchvision_names`).  Most other files have the layers
-of Caffe's nets, whose names minifcn uses, too, and each framework spells them in its own way (`SPELLINGS`).
+torchvision numbers its layers; the numbers follow from the nets (`torchvision_names`).  Most other files have the
+layers of Caffe's nets, whose names minifcn uses, too, and each framework spells them in its own way (`SPELLINGS`).
 """
 
 import re
@@ -95,7 +95,9 @@ def recognise(arrays: Mapping[str, Array]) -> Donor | None:
 
 def _kernels(arrays):
     """{name: size of the kernel} of the convolutions, without those that a file may lack."""
-    return {n: a.shape[2:] for n, a in arrays.items() if a.ndim == 4 and not n.startswith(("aux_classifier", "upscore"))}
+    return {
+        n: a.shape[2:] for n, a in arrays.items() if a.ndim == 4 and not n.startswith(("aux_classifier", "upscore"))
+    }
 
 
 @cache
@@ -171,16 +173,21 @@ def _caffe(arrays):
         if not found:
             continue
         net = max(found, key=lambda n: (len(found[n].keys() & ours), -len(found[n])))
-        if "alexnet" in net.replace("caffenet", "alexnet") and len(ours["conv1.weight"]) == ours["conv2.weight"].shape[1]:
+        if (
+            "alexnet" in net.replace("caffenet", "alexnet")
+            and len(ours["conv1.weight"]) == ours["conv2.weight"].shape[1]
+        ):
             return None  # minifcn's own alexnet_torchvision, which has no groups
-        if origin == "Caffe" and any("_bn." in n or (n.startswith("upscore") and a.shape[1] == 1 < len(a)) for n, a in arrays.items()):
+        if origin == "Caffe" and any(
+            "_bn." in n or (n.startswith("upscore") and a.shape[1] == 1 < len(a)) for n, a in arrays.items()
+        ):
             return Donor(net, "minifcn", ours, None)
         return Donor(net, origin, ours, _preprocessing(net, origin, ours))
     return None
 
 
 def _preprocessing(net, origin, arrays):
-    """What the published weights of a net expect; None for greys, depth, and NYUDv2's HHA, which has colour's layers."""
+    """What the published weights of a net expect; None for greys and for NYUDv2, where HHA and colour look alike."""
     if net.startswith("lenet") or "nyud" in net or len(arrays.get("score_fr.weight", ())) == 40:
         return None
     if "siftflow" in net:
@@ -211,7 +218,7 @@ def _name(match, origin, array):
 
 
 def _rearranged(name, array, bias, channels):
-    """An array with minifcn's axes.  `channels` is None, or, if channels are last, their number where fc6 reads them."""
+    """An array with minifcn's axes; `channels` is None, or, in files with channels last, the number that fc6 reads."""
     if name.endswith(".bias"):
         return array.reshape(-1)  # (1, 1, 1, O) in Caffe's first format
     if not name.endswith(".weight"):

@@ -164,7 +164,16 @@ def _two_heads(stride, num_classes=None, **options):
 
 @_named
 def fcn32s_nyud_rgbd(**options: Any) -> FCN:
-    """Early fusion for NYUDv2 (§5): RGB and depth in four channels; :func:`transplant` fills the weights of depth."""
+    """Early fusion for NYUDv2 (§5): RGB and depth in four channels.
+
+    ``mf.nn.surgery.transplant(vgg16, model, rename, widen="conv1_1_bgrd")``, where `rename` turns ``conv1_1`` into
+    ``conv1_1_bgrd``, starts the weights of depth at the mean of the colours'.
+
+    Parameters
+    ----------
+    **options
+        Options of :func:`minifcn.models.fcn`.
+    """
     return fcn("vgg16", stride=32, **dict(num_classes=40, in_channels=4, first="conv1_1_bgrd") | options)  # type: ignore[arg-type]
 
 

@@ -121,7 +121,7 @@ class HasState(Protocol):
 
 @dataclass
 class Transplant:
-    """The report of :func:`transplant`: for each outcome, {name of a tensor: its shape, and the reason if there is one}.
+    """The report of :func:`transplant`: for each outcome, {name of a tensor: its shape, and a reason if there is one}.
 
     Every tensor of the target is in `copied`, `reshaped`, `widened` or `left`.  Every array of the source is in one of
     the first three, by its name in the target, or in `dropped`, by its own.  ``str(report)`` has a line for each
@@ -193,8 +193,10 @@ def transplant(
         tensor = tensors[name]
         outcome = _outcome(tensor.shape, shape, bool(widen) and name == wide)
         if outcome is None or name not in left:
-            why = f"does not fit {tensor.shape}" if name in left else f"another array was copied into {name}"
+            why = f"does not fit {tensor.shape}" if outcome is None else f"another array was copied into {name}"
             report.dropped[theirs] = f"{shape}: {why}"
+            if name in left:
+                left[name] = f"{tensor.shape}: the source's is {shape}"
             continue
         getattr(report, outcome)[name] = f"{shape}" if outcome == "copied" else f"{shape} → {tensor.shape}"
         del left[name]
@@ -272,9 +274,9 @@ def _fold(convolution, norm):
 def fold_preprocessing(model: Module, new: Preprocessing, old: Preprocessing | None = None) -> None:
     """Change the first convolution so that the model takes images converted by `new`, and computes the same from them.
 
-    ``w ∗ ((x − m) · s) = (w · s/s') ∗ ((x − m') · s') + Σ w · (m' − m) · s``, and the channels are reversed if the orders
-    differ.  This holds where the kernel reads only the image.  Padding is zero after the conversion, so it has the
-    colour m before, and m' afterwards: where the kernel reads padding, the results differ unless the means are equal.
+    ``w ∗ ((x − m) · s) = (w · s/s') ∗ ((x − m') · s') + Σ w · (m' − m) · s``; the channels are reversed if the orders
+    differ.  This is exact only in the interior.  Padding is zero *after* the conversion, so it has the colour m before
+    and m' afterwards: where the kernel reads padding, the results differ, unless the means are equal.
 
     Parameters
     ----------
