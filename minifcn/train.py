@@ -37,6 +37,8 @@ def train(parts, run, resume, json=None):
     out = sys.stderr if json == "-" else sys.stdout
     for topic, line in (parts.header | dict(run=run.folder)).items():
         print(f"{topic:<11} {line}", file=out, flush=True)
+    if parts.start:
+        run.write("init.txt", parts.start)
     s, stopper = parts.settings, StopOnSignal()
     recorder = Recorder(run)  # before Progress in the list of callbacks: an error in printing must not prevent saving
     try:

@@ -64,8 +64,8 @@ def test_a_stage_starts_where_the_coarser_net_ended(scenes, tmp_path, capfd, ref
     assert train.main([*common, "--model", "fcn16s_mini", "--init", str(coarse), "--out", str(fine)]) == 0
     said = next(line for line in capfd.readouterr().out.splitlines() if line.startswith("start"))
     assert re.fullmatch(
-        r"start +.*32s: copied 47 conv1_1.weight, .* 43 more; kept 2 score_pool4.weight, score_pool4.bias; "
-        r"unused 1 upscore.weight",
+        r"start +.*32s: copied 47 conv1_1.weight, .* 43 more; dropped 1 upscore.weight; "
+        r"left 4 upscore2.weight, score_pool4.weight, score_pool4.bias, upscore16.weight; images: .*",
         said,
     )
     old, new = (weights_in(load_checkpoint(run / "last.safetensors")[0]) for run in (coarse, fine))
@@ -93,7 +93,7 @@ def test_a_start_brings_its_preprocessing_and_no_scores_of_other_classes(copy, f
     flags = ["--dataset", "folder", "--root", str(finished.parent / "scenes"), *TINY, "--lr", "0", "--init", str(copy)]
     assert train.main([*flags, "--out", str(tmp_path / "run")]) == 0
     said = next(line for line in capfd.readouterr().out.splitlines() if line.startswith("start"))
-    assert "kept 6 score_fr.weight" in said and "unused 6 score_fr.bias" in said
+    assert "dropped 9 score_fr.bias" in said and "left 9 score_fr.weight" in said
     model = mf.models.load(tmp_path / "run" / "last.safetensors")
     assert (model.preprocessing.order, model.preprocessing.fill) == ("BGR", (120, 110, 100))
     assert (model.conv1_1.weight.data == old["model.conv1_1.weight"]).all() and not model.score_fr.weight.data.any()

@@ -6,7 +6,8 @@ from strategies import normal
 
 import minifcn as mf
 from minifcn import nn
-from minifcn.nn.surgery import convolutionalize, fold_batchnorm, transplant
+from minifcn.data.transforms import CAFFE, Preprocessing
+from minifcn.nn.surgery import convolutionalize, fold_batchnorm, fold_preprocessing, transplant
 
 
 def randomised(model, seed=0):
@@ -94,6 +95,8 @@ def test_what_is_frozen_stays_frozen_and_layers_stay_in_their_modes():
     trunk = classifier.trunk()
     assert not trunk.fc6.weight.requires_grad and trunk.fc7.weight.requires_grad
     assert trunk.training and trunk.conv2_1_bn.training and not trunk.conv1_1_bn.training
+    fully = convolutionalize(classifier)
+    assert [m for m in fully.modules() if not m.training] == [classifier.conv1_1_bn]
 
 
 @pytest.mark.paper
@@ -102,10 +105,10 @@ def test_weights_move_by_name_and_the_report_says_what_became_of_each():
     donor = mf.models.vgg16(width=0.02, num_classes=5)
     receiver = mf.models.fcn8s_vgg16(width=0.02, num_classes=5)
     report = transplant(donor, receiver)
-    assert report.reshaped == ["fc6.weight", "fc7.weight"]
-    assert report.unused == ["fc8.weight", "fc8.bias"]
+    assert list(report.reshaped) == ["fc6.weight", "fc7.weight"]
+    assert list(report.dropped) == ["fc8.weight", "fc8.bias"]
     assert len(report.copied) == 26 + 2
-    assert [n for n in report.kept if "upscore" not in n] == [
+    assert [n for n in report.left if "upscore" not in n] == [
         "score_fr.weight", "score_fr.bias", "score_pool4.weight", "score_pool4.bias", "score_pool3.weight",
         "score_pool3.bias",
     ]  # fmt: skip
@@ -117,18 +120,78 @@ def test_weights_move_by_name_and_the_report_says_what_became_of_each():
 def test_early_fusion_starts_its_depth_filters_at_the_mean_of_the_colour_filters():
     mf.manual_seed(0)
     donor, receiver = mf.models.vgg16(width=0.02), mf.models.fcn32s_nyud_rgbd(width=0.02)
-    report = transplant(donor, receiver, rename=lambda n: n.replace("conv1_1.", "conv1_1_bgrd."))
-    assert report.widened == ["conv1_1_bgrd.weight"]
+    report = transplant(donor, receiver, lambda n: n.replace("conv1_1.", "conv1_1_bgrd."), widen="conv1_1_bgrd")
+    assert report.widened == {"conv1_1_bgrd.weight": "(1, 3, 3, 3) → (1, 4, 3, 3)"}
     w = receiver.conv1_1_bgrd.weight.data
     np.testing.assert_array_equal(w[:, :3], donor.conv1_1.weight.data)
     np.testing.assert_allclose(w[:, 3], w[:, :3].mean(axis=1), rtol=1e-6)
 
 
-def test_only_the_images_layer_is_widened():
-    narrow, wide = (nn.Sequential(conv1=nn.Conv2d(3, n, 3), conv2=nn.Conv2d(n, 5, 3)) for n in (4, 6))
-    report = transplant(narrow, wide)
-    assert (report.copied, report.widened) == (["conv2.bias"], [])
-    assert report.unused == ["conv1.weight", "conv1.bias", "conv2.weight"]
+def test_only_the_layer_that_is_asked_for_is_widened():
+    narrow, wide = (nn.Sequential(conv1=nn.Conv2d(n, 4, 3), conv2=nn.Conv2d(4, n, 3)) for n in (3, 5))
+    assert not transplant(narrow, wide).widened
+    assert list(transplant(narrow, wide, widen=True).widened) == ["conv1.weight"]
+    assert list(transplant(narrow, wide, widen="conv1").widened) == ["conv1.weight"]
+    assert not transplant(narrow, wide, widen="conv2").widened  # it has further outputs, not inputs
+    with pytest.raises(ValueError, match="widen is 'conv9': give the name of a convolution"):
+        transplant(narrow, wide, widen="conv9")
+
+
+def test_the_report_says_of_every_tensor_what_became_of_it_and_why():
+    donor = nn.Sequential(conv1=nn.Conv2d(3, 4, 3), fc=nn.Linear(8, 2), old=nn.Linear(2, 2, bias=False))
+    receiver = nn.Sequential(conv1=nn.Conv2d(5, 4, 3), fc=nn.Conv2d(2, 2, 2), new=nn.Scale(2, 1.0))
+    before = {name: array.copy() for name, array in receiver.state_dict().items()}
+    expected = [
+        "copied    conv1.bias (4,)", "copied    fc.bias (2,)", "reshaped  fc.weight (2, 8) → (2, 2, 2, 2)",
+        "dropped   conv1.weight (4, 3, 3, 3): does not fit (4, 5, 3, 3)",
+        "dropped   old.weight (2, 2): no tensor of that name",
+        "left      conv1.weight (4, 5, 3, 3): the source's is (4, 3, 3, 3)",
+        "left      new.weight (2,): nothing of that name in the source",
+    ]  # fmt: skip
+    assert transplant(donor, receiver, dry=True).lines() == expected
+    assert all((before[name] == array).all() for name, array in receiver.state_dict().items())
+    assert transplant(donor, receiver).lines() == expected
+    excluded = transplant(donor, receiver, {"fc.weight": "fc.weight", "old.weight": "fc.weight"}.get)
+    assert excluded.dropped["conv1.bias"] == "(4,): excluded"
+    again = transplant({"a": np.ones(2), "b": np.ones(2)}, receiver, lambda name: "new.weight")
+    assert again.dropped == {"b": "(2,): another array was copied into new.weight"}
+
+
+def test_weights_bring_their_preprocessing_if_the_first_kernel_is_theirs():
+    donor, receiver, other = (mf.models.fcn8s_mini(num_classes=2, width=w) for w in (0.1, 0.1, 0.2))
+    donor.preprocessing = CAFFE
+    transplant(donor, receiver)
+    transplant(donor, other)
+    assert receiver.preprocessing == CAFFE and other.preprocessing == Preprocessing()
+
+
+@pytest.mark.parametrize("new", [Preprocessing("RGB", (90.0, 10.0, 200.0), (0.5, 0.1, 0.2)), CAFFE, Preprocessing()])
+def test_a_preprocessing_is_folded_into_the_first_layer(new):
+    """The same scores of a raw image, in the interior; everywhere if the padding has the same colour."""
+    mf.manual_seed(0)
+    old = Preprocessing("BGR", (100.0, 110.0, 120.0), (0.01, 0.02, 0.03))
+    net = randomised(nn.Sequential(conv1=nn.Conv2d(3, 4, 3, padding=2), conv2=nn.Conv2d(4, 2, 1))).to(dtype="float64")
+    image = np.random.default_rng(0).integers(0, 256, (2, 9, 11, 3), np.uint8)
+    expected = net(old(image).astype(float)).numpy()
+    fold_preprocessing(net, new, old)
+    got = net(new(image).astype(float)).numpy()
+    np.testing.assert_allclose(got[:, :, 2:-2, 2:-2], expected[:, :, 2:-2, 2:-2], rtol=1e-4, atol=1e-4)
+    assert (
+        np.abs(got - expected).max() > 0.01
+    )  # the border reads padding, which was (100, 110, 120) and is another grey
+    fold_preprocessing(net, Preprocessing("RGB", new.mean[:: 1 if new.order == "RGB" else -1]), new)
+    same = net(Preprocessing("RGB", new.mean[:: 1 if new.order == "RGB" else -1])(image).astype(float)).numpy()
+    np.testing.assert_allclose(same, got, rtol=1e-4, atol=1e-4)
+
+
+def test_a_mean_needs_a_bias_to_be_folded_into():
+    model = mf.models.fcn8s_mini(num_classes=2, width=0.1)
+    with pytest.raises(ValueError, match=r"has no bias: fold_batchnorm gives it one, .* mean \(127.5, 127.5, 127.5\)"):
+        fold_preprocessing(model, CAFFE)
+    fold_preprocessing(model, Preprocessing("BGR"))
+    assert model.preprocessing.order == "BGR"
+    with pytest.raises(ValueError, match="reads 4 channels; a preprocessing is for three"):
+        fold_preprocessing(mf.models.fcn32s_nyud_rgbd(width=0.02), CAFFE)
 
 
 def test_one_donor_serves_both_streams():
@@ -181,3 +244,21 @@ def test_a_convolution_that_is_used_twice_keeps_its_norms():
     model = randomised(nn.Sequential(row=row, tied=tied)).eval().to(dtype="float64")
     x = normal((2, 3, 5, 5))
     np.testing.assert_allclose(fold_batchnorm(model)(x).numpy(), model(x).numpy(), rtol=1e-12)
+
+
+class Tied(nn.Module):
+    """The decoder has the encoder's weight, as in an autoencoder."""
+
+    def __init__(self):
+        self.encoder = nn.Sequential(conv=nn.Conv2d(3, 4, 3), bn=nn.BatchNorm2d(4))
+        self.decoder = nn.ConvTranspose2d(4, 3, 3)
+        self.decoder.weight = self.encoder.conv.weight
+
+    def forward(self, x):
+        return self.decoder(self.encoder(x))
+
+
+def test_a_folded_norm_does_not_change_another_layer_with_the_same_weight():
+    model = randomised(Tied()).eval().to(dtype="float64")
+    x = normal((2, 3, 7, 7))
+    np.testing.assert_allclose(fold_batchnorm(model)(x).numpy(), model(x).numpy(), rtol=1e-9)

@@ -150,7 +150,7 @@ def agree(ours, theirs, run_ours, run_theirs, x):
     names = torchvision_names(ours)
     state = {n: t.numpy() for n, t in theirs.state_dict().items() if "num_batches" not in n}
     report = transplant(state, ours, rename=names.get)
-    assert not report.unused and not report.kept, report
+    assert not report.dropped and not report.left, report
     with mf.no_grad(), torch.no_grad():
         for y, z in zip(run_ours(mf.Tensor(x)), run_theirs(torch.tensor(x)), strict=True):
             assert distance(y.numpy(), z.numpy()) < 1e-4

@@ -2,6 +2,7 @@
 
 from .alexnet import alexnet, alexnet_torchvision, caffenet
 from .classifier import Classifier, Trunk
+from .donors import Donor, recognise
 from .efficientnet import efficientnet_lite0
 from .fcn import CLASSIFIERS, FCN, TRUNKS, build_trunk, fcn, with_reference_rates
 from .googlenet import googlenet
@@ -15,6 +16,7 @@ from .vgg import vgg11, vgg16, vgg19
 
 __all__ = [
     "CLASSIFIERS", "FCN", "MODELS", "TRUNKS", "Classifier", "SkipHead", "Trunk", "alexnet", "alexnet_torchvision",
-    "build", "build_trunk", "caffenet", "efficientnet_lite0", "fcn", "fuse", "googlenet", "lenet", "lenet_caffe", "load",
-    "resnet18", "resnet50", "torchvision_names", "vgg11", "vgg16", "vgg19", "with_reference_rates", *MODELS,
+    "Donor", "build", "build_trunk", "caffenet", "efficientnet_lite0", "fcn", "fuse", "googlenet", "lenet", "lenet_caffe",
+    "load", "recognise", "resnet18", "resnet50", "torchvision_names", "vgg11", "vgg16", "vgg19", "with_reference_rates",
+    *MODELS,
 ]  # fmt: skip

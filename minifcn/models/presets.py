@@ -135,6 +135,30 @@ def fcn32s_googlenet(**options: Any) -> FCN:
 
 
 @_named
+def fcn32s_efficientnet_lite0(**options: Any) -> FCN:
+    """FCN-32s over EfficientNet-Lite0: 3.4 million parameters; ``--init imagenet`` starts from weights of ImageNet."""
+    return fcn("efficientnet_lite0", stride=32, **options)
+
+
+@_named
+def fcn16s_efficientnet_lite0(**options: Any) -> FCN:
+    """FCN-16s over EfficientNet-Lite0: fused with scores of block10."""
+    return fcn("efficientnet_lite0", stride=16, **options)
+
+
+@_named
+def fcn8s_efficientnet_lite0(**options: Any) -> FCN:
+    """FCN-8s over EfficientNet-Lite0: fused with scores of block10 and block4."""
+    return fcn("efficientnet_lite0", stride=8, **options)
+
+
+@_named
+def fcn4s_efficientnet_lite0(**options: Any) -> FCN:
+    """FCN-4s over EfficientNet-Lite0: fused down to scores of block2."""
+    return fcn("efficientnet_lite0", stride=4, **options)
+
+
+@_named
 def fcn_resnet50(**options: Any) -> FCN:
     """torchvision's FCN-ResNet-50: stages 3 and 4 dilated (stride 8), an auxiliary head, clamped interpolation."""
     return fcn_conv("resnet50", **dict(output_stride=8) | options)
@@ -164,7 +188,16 @@ def _two_heads(stride, num_classes=None, **options):
 
 @_named
 def fcn32s_nyud_rgbd(**options: Any) -> FCN:
-    """Early fusion for NYUDv2 (§5): RGB and depth in four channels; :func:`transplant` fills the weights of depth."""
+    """Early fusion for NYUDv2 (§5): RGB and depth in four channels.
+
+    ``mf.nn.surgery.transplant(vgg16, model, rename, widen="conv1_1_bgrd")``, where `rename` turns ``conv1_1`` into
+    ``conv1_1_bgrd``, starts the weights of depth at the mean of the colours'.
+
+    Parameters
+    ----------
+    **options
+        Options of :func:`minifcn.models.fcn`.
+    """
     return fcn("vgg16", stride=32, **dict(num_classes=40, in_channels=4, first="conv1_1_bgrd") | options)  # type: ignore[arg-type]
 
 

@@ -250,8 +250,11 @@ def require_module(model: object) -> None:
 
 
 def in_mode(module: Some, of: Module) -> Some:
-    """Set `module`, but not the modules inside it, to the training or evaluation mode of `of`, and return it."""
-    module.training = of.training
+    """Set `module`, but not the modules inside it, to the training or evaluation mode of `of`, and return it.
+
+    The mode is the one that ``train()`` or ``eval()`` set, not that of :func:`evaluating`, which ends with its block.
+    """
+    module._training = of._training
     return module
 
 

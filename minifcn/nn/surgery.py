@@ -1,12 +1,15 @@
 """Net surgery (§3.1): make a classifier fully convolutional, copy weights between nets, fold batch norm."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from ..arrays import backend
 from ..arrays.types import Array, Pair
+from ..data.transforms import Preprocessing
 from ..engine.core import Tensor, no_grad
 from ..errors import shown
 from ..kernels import shapes_only
@@ -14,7 +17,7 @@ from ..kernels.shapes import pair, stand_in
 from .layers import AvgPool2d, BatchNorm2d, Conv2d, Flatten, GlobalAvgPool2d, Linear
 from .module import Module, Parameter, Sequential, assign, evaluating, in_mode, is_row, modules_in
 
-__all__ = ["Transplant", "convolutionalize", "fold_batchnorm", "transplant"]
+__all__ = ["Transplant", "convolutionalize", "fold_batchnorm", "fold_preprocessing", "transplant"]
 
 
 def convolutionalize(classifier: Sequential, input_size: Pair | None = None, channels: int | None = None) -> Sequential:
@@ -109,77 +112,121 @@ def _as_convolution(name, linear, kernel, given):
     return in_mode(layer, linear)
 
 
+class HasState(Protocol):
+    """Anything with named arrays: a Module, or a file whose layout was recognised (`minifcn.models.Donor`)."""
+
+    def state_dict(self) -> dict[str, Array]:
+        """{name: array}."""
+
+
 @dataclass
 class Transplant:
-    """The report of :func:`transplant`: for each outcome, the names of the arrays."""
+    """The report of :func:`transplant`: for each outcome, {name of a tensor: its shape, and a reason if there is one}.
 
-    copied: list = field(default_factory=list)
-    reshaped: list = field(default_factory=list)  # copied with another shape, from a Linear to a convolution
-    widened: list = field(default_factory=list)  # additional input channels have the mean over the source's channels
-    kept: list = field(default_factory=list)  # arrays of the target that did not change
-    unused: list = field(default_factory=list)  # arrays of the source that were not copied
+    Every tensor of the target is in `copied`, `reshaped`, `widened` or `left`.  Every array of the source is in one of
+    the first three, by its name in the target, or in `dropped`, by its own.  ``str(report)`` has a line for each
+    outcome, `lines` one for each tensor.
+    """
+
+    copied: dict[str, str] = field(default_factory=dict)
+    reshaped: dict[str, str] = field(default_factory=dict)  # copied with another shape, from a Linear to a convolution
+    widened: dict[str, str] = field(default_factory=dict)  # additional input channels have the mean over the source's
+    dropped: dict[str, str] = field(default_factory=dict)  # arrays of the source that were not copied
+    left: dict[str, str] = field(default_factory=dict)  # tensors of the target that did not change
+
+    def lines(self) -> list[str]:
+        """For each tensor: the outcome, the name, the shape, the reason."""
+        return [shown(f"{what:<9} {name} {why}") for what, told in vars(self).items() for name, why in told.items()]
 
     def __str__(self) -> str:
-        rows = [(what, names) for what, names in vars(self).items() if names]
+        rows = [(what, list(told)) for what, told in vars(self).items() if told]
         return shown("\n".join(f"{what:<9} {len(names):>4}  {_few(names)}" for what, names in rows))
 
 
 def transplant(
-    source: Module | Mapping[str, Array], target: Module, rename: Callable[[str], str | None] | None = None
-) -> Transplant:
+    source: HasState | Mapping[str, Array], target: Module, rename: Callable[[str], str | None] | None = None,
+    widen: bool | str = False, dry: bool = False,
+) -> Transplant:  # fmt: skip
     """Copy the arrays of `source` into the tensors of `target` with the same names, as far as they fit.
 
     A finer net starts from a coarser one this way (§4.2).  The rules are those of the reference code: an array of the
     same shape is copied; one of the same number of elements is copied in C order (a fully connected layer into a
-    convolution).  If only the number of input channels is larger in the first convolution of `target`, each additional
-    channel gets the mean over the source's channels (RGB into RGBD, §5); this applies to no other layer, because only
-    the image can have additional channels.  All other tensors of `target` are unchanged, and listed in the report.
+    convolution).  All other tensors of `target` are unchanged.  The report lists every tensor of both.
+
+    If the first kernel of `target` is copied, and both have a ``preprocessing``, `target` takes the source's, because
+    the kernel expects images that were converted this way.
 
     Parameters
     ----------
-    source : Module or dict of {str: array}
+    source : Module, Donor or dict of {str: array}
     target : Module
         Changed in place.
     rename : callable, optional
         ``rename(name in source) -> name in target``, or None for an array that must not be copied.
+    widen : bool or str
+        The convolution that may read more channels than the source's: its name, or True for the first one of `target`.
+        Each additional channel gets the mean over the source's channels (RGB into RGBD, §5).
+    dry : bool
+        Only report; change nothing.
 
     Returns
     -------
     Transplant
+
+    Raises
+    ------
+    ValueError
+        If `widen` is not the name of a convolution of `target`.
     """
-    arrays = source.state_dict() if isinstance(source, Module) else dict(source)
+    arrays = source if isinstance(source, Mapping) else source.state_dict()
     tensors, report = dict(target.named_tensors()), Transplant()
-    first = next((name for name, tensor in tensors.items() if tensor.ndim == 4), None)  # it reads the image
-    for source_name, array in arrays.items():
-        name = rename(source_name) if rename else source_name
-        tensor = tensors.get(name)  # type: ignore[arg-type]
-        if tensor is None:
-            report.unused.append(source_name)
+    kernels = [name for name, tensor in tensors.items() if tensor.ndim == 4]
+    wide = kernels[0] if widen is True and kernels else f"{widen}.weight"
+    if widen and wide not in kernels:
+        raise ValueError(f"widen is {widen!r}: give the name of a convolution of the target, or True for the first one")
+    left = {name: f"{tensor.shape}: nothing of that name in the source" for name, tensor in tensors.items()}
+    for theirs, array in arrays.items():
+        name, shape = rename(theirs) if rename else theirs, tuple(array.shape)
+        if name is None or name not in tensors:
+            report.dropped[theirs] = f"{shape}: {'excluded' if name is None else 'no tensor of that name'}"
             continue
-        values = backend.of(tensor.data).asarray(array, dtype=tensor.dtype)
-        if tensor.shape == values.shape:
-            report.copied.append(name)
-        elif tensor.size == values.size:
-            values = values.reshape(tensor.shape)
-            report.reshaped.append(name)
-        elif name == first and _reads_more_channels(tensor.shape, values.shape):
-            extra = tensor.shape[1] - values.shape[1]
-            mean = values.mean(axis=1, keepdims=True)
-            values = backend.of(tensor.data).concatenate([values, *[mean] * extra], axis=1)
-            report.widened.append(name)
-        else:
-            report.unused.append(source_name)
+        tensor = tensors[name]
+        outcome = _outcome(tensor.shape, shape, bool(widen) and name == wide)
+        if outcome is None or name not in left:
+            why = f"does not fit {tensor.shape}" if outcome is None else f"another array was copied into {name}"
+            report.dropped[theirs] = f"{shape}: {why}"
+            if name in left:
+                left[name] = f"{tensor.shape}: the source's is {shape}"
             continue
-        assign(tensor, values)
-    changed = {*report.copied, *report.reshaped, *report.widened}
-    report.kept = [name for name in tensors if name not in changed]
+        getattr(report, outcome)[name] = f"{shape}" if outcome == "copied" else f"{shape} → {tensor.shape}"
+        del left[name]
+        if not dry:
+            assign(tensor, _fitted(array, tensor))
+    report.left = left
+    preprocessing = getattr(source, "preprocessing", None)
+    if not dry and kernels and kernels[0] in report.copied and preprocessing and hasattr(target, "preprocessing"):
+        target.preprocessing = preprocessing
     return report
 
 
-def _reads_more_channels(target, source):
-    """Whether two weight shapes (O, C, kh, kw) differ only in C, which is larger in `target`."""
-    same = target[:1] + target[2:] == source[:1] + source[2:]
-    return len(target) == len(source) == 4 and same and target[1] > source[1]
+def _outcome(target, source, widen):
+    """What becomes of an array of shape `source` in a tensor of shape `target`: a list of a Transplant, or None."""
+    if target == source:
+        return "copied"
+    if math.prod(target) == math.prod(source):
+        return "reshaped"
+    same = len(target) == len(source) == 4 and target[:1] + target[2:] == source[:1] + source[2:]
+    return "widened" if widen and same and target[1] > source[1] else None
+
+
+def _fitted(array, tensor):
+    """An array in the shape of a tensor, with further input channels if the tensor has more elements."""
+    xp = backend.of(tensor.data)
+    array = xp.asarray(array, dtype=tensor.dtype)
+    if array.size < tensor.size:
+        mean = array.mean(axis=1, keepdims=True)
+        array = xp.concatenate([array, *[mean] * (tensor.shape[1] - array.shape[1])], axis=1)
+    return array.reshape(tensor.shape)
 
 
 def fold_batchnorm(model: Module) -> Module:
@@ -190,7 +237,7 @@ def fold_batchnorm(model: Module) -> Module:
 
     A batch norm is merged if it directly follows a convolution in a Sequential.  An empty Sequential takes its place
     and name, so that a head can still read the map after it; the convolution's output before normalisation no longer
-    exists.  A convolution whose weight is used in several places is not changed, because its batch norms may differ.
+    exists.  A convolution that is used in several places is not changed, because its batch norms may differ.
 
     Parameters
     ----------
@@ -204,11 +251,11 @@ def fold_batchnorm(model: Module) -> Module:
     """
     model = deepcopy(model).eval()
     held = list({id(m): m for m in _held(model)}.values())
-    uses = Counter(id(m.weight) for holder in held for _, m in _inner(holder) if isinstance(m, Conv2d))
+    uses = Counter(id(m) for holder in held for _, m in _inner(holder))
     for row in filter(is_row, held):
         before = None
         for name, layer in _inner(row):
-            alone = isinstance(before, Conv2d) and uses[id(before.weight)] == 1
+            alone = isinstance(before, Conv2d) and uses[id(before)] == 1
             if isinstance(layer, BatchNorm2d) and alone:
                 _fold(before, layer)
                 setattr(row, name, Sequential())
@@ -219,8 +266,49 @@ def fold_batchnorm(model: Module) -> Module:
 def _fold(convolution, norm):
     factor = norm.weight.data / (norm.running_var.data + norm.eps) ** 0.5  # (O,)
     bias = 0 if convolution.bias is None else convolution.bias.data
-    convolution.weight.data = convolution.weight.data * factor[:, None, None, None]
+    # a new Parameter: another layer, such as a transposed convolution, may share the old one
+    convolution.weight = Parameter(convolution.weight.data * factor[:, None, None, None])
     convolution.bias = Parameter(norm.bias.data + (bias - norm.running_mean.data) * factor)
+
+
+def fold_preprocessing(model: Module, new: Preprocessing, old: Preprocessing | None = None) -> None:
+    """Change the first convolution so that the model takes images converted by `new`, and computes the same from them.
+
+    ``w ∗ ((x − m) · s) = (w · s/s') ∗ ((x − m') · s') + Σ w · (m' − m) · s``; the channels are reversed if the orders
+    differ.  This is exact only in the interior.  Padding is zero *after* the conversion, so it has the colour m before
+    and m' afterwards: where the kernel reads padding, the results differ, unless the means are equal.
+
+    Parameters
+    ----------
+    model : Module
+        Changed in place; its attribute ``preprocessing`` becomes `new`.
+    new : Preprocessing
+    old : Preprocessing, optional
+        The conversion that the weights expect; None: the model's ``preprocessing``.
+
+    Raises
+    ------
+    ValueError
+        If the first convolution does not read three channels; if the means differ, and it has no bias.
+    """
+    old = model.preprocessing if old is None else old
+    convolution = next(m for m in model.modules() if isinstance(m, Conv2d))
+    w, b = convolution.weight, convolution.bias
+    if (w.shape[1], getattr(model, "in_channels", 3)) != (3, 3):
+        raise ValueError(f"the first convolution reads {w.shape[1]} channels; a preprocessing is for three")
+    xp, turn = backend.of(w.data), -1 if new.order != old.order else 1
+    s, m, s2, m2 = (xp.asarray(v) for v in (old.scale, old.mean, new.scale[::turn], new.mean[::turn]))  # old's order
+    shift = (w.data.sum(axis=(2, 3)) * ((m2 - m) * s)).sum(axis=1)
+    if b is not None:
+        assign(b, b.data + shift)
+    elif shift.any():
+        raise ValueError(
+            "the means differ, and the first convolution has no bias: fold_batchnorm gives it one, or give "
+            f"a preprocessing with the mean {old.mean}"
+        )
+    assign(w, (w.data * (s / s2)[:, None, None])[:, ::turn])
+    if hasattr(model, "preprocessing"):
+        model.preprocessing = new
 
 
 def _inner(module):

@@ -51,6 +51,7 @@ class Parts:
     loss: Loss
     weight: object  # (C,) class weights, or None
     header: dict  # the description of the run: {topic: one line}
+    start: str = ""  # what became of each tensor of --init
 
     @property
     def config(self):
@@ -81,11 +82,11 @@ def assemble(settings, run=None):
     if run:
         run.require_same_data(train_data, val_data)
     s.pad, model = network(s, train_data, val_data)
-    start = None
+    start, outcomes = None, ""
     if run and run.last.is_file():
         take_preprocessing(model, load_record(run.last))
     elif s.init:
-        start = initialise(s, model)
+        start, outcomes = initialise(s, model)
     if s.jitter is None:
         s.jitter = suitable_jitter(train_data)
     train, val = loaders(s, model.preprocessing.fill, train_data, val_data)
@@ -99,7 +100,7 @@ def assemble(settings, run=None):
     lines = header(s, model, optimizer, train, val, weight, pixels)
     if start:
         lines["start"] = f"{s.init}: {start}"
-    return Parts(s, model, train, val, optimizer, loss, weight, lines)
+    return Parts(s, model, train, val, optimizer, loss, weight, lines, outcomes)
 
 
 def splits(s):
@@ -149,10 +150,16 @@ def network(s, data, val):
 
 
 def initialise(s, model):
-    """Copy the weights of a run or a file into the model by name (§4.2: 16s from 32s); return a summary in one line.
+    """Copy the weights of a run or a file into the model by name (§4.2: 16s from 32s).
 
-    The preprocessing of a run is copied, too, because its weights were learned with it.  The score layers are copied
-    only if the classes are the same.  Fixed interpolation weights are never copied.
+    Names and axes of other frameworks are translated (`minifcn.models.recognise`).  The preprocessing is copied, too,
+    because the weights were learned with it.  The score layers are copied only if the classes are the same, or, for a
+    file without names of classes, as many.  Fixed interpolation weights are never copied.
+
+    Returns
+    -------
+    str, str
+        A summary in one line, and the outcome of each tensor in one line each.
 
     Raises
     ------
@@ -163,24 +170,39 @@ def initialise(s, model):
     path, _ = find_checkpoint(s.init)
     arrays, record = load_start(path)
     take_preprocessing(model, record)
-    fixed = {name for name, p in model.named_parameters() if not p.requires_grad}
-    scores = {name for head in model.heads.values() for name in head.state_dict()}
+    donor = None if record else models.recognise(arrays)
     classes = list(record.get("classes") or model.classes)
     known = classes == list(model.classes)
     if not known and sorted(classes) == sorted(model.classes):
         require_same_names(classes, model.classes, f"--init {s.init} was trained", "the data have")
-    arrays = {name: array for name, array in arrays.items() if name not in fixed}
-    done = transplant(arrays, model, lambda name: name if known or name not in scores else None)
-    done.kept = [name for name in done.kept if name not in fixed]
+    excluded = {name for name, p in model.named_parameters() if not p.requires_grad}
+    if not known:
+        excluded |= {name for head in model.heads.values() for name in head.state_dict()}
+    done = transplant(donor or arrays, model, lambda name: None if name in excluded else name)
     kernels = {name for name, array in model.trunk.state_dict().items() if array.ndim == 4}
-    found = len(kernels.difference(done.kept))
+    found = len(kernels.difference(done.left))
     if 2 * found < len(kernels):
         raise UserError(
             f"--init {s.init} has only {found} of the {len(kernels)} kernels of {s.model}'s trunk by name and size: "
-            "give a net with the same trunk and --width"
+            f"give a net with the same trunk and --width (python -m minifcn.weights lists what is in the file)"
         )
-    note = "" if known else f"; it has other classes ({', '.join(classes)}), so scores are learned from zero"
-    return "; ".join(" ".join(row.split()) for row in str(done).splitlines()) + note
+    if "preprocessing" not in record and (donor is None or donor.preprocessing is None):
+        print(
+            f"note        --init {s.init} does not say how images were converted for its weights: if not by "
+            f"{_conversion(model)}, they give poor scores",
+            file=sys.stderr,
+        )
+    summary = "; ".join(" ".join(row.split()) for row in str(done).splitlines()) + f"; images: {_conversion(model)}"
+    if not known:
+        summary += f"; it has other classes ({', '.join(classes)}), so scores are learned from zero"
+    return f"{donor}: {summary}" if donor else summary, "\n".join(done.lines()) + "\n"
+
+
+def _conversion(model):
+    """The model's preprocessing as a formula."""
+    p = model.preprocessing
+    mean, scale = (", ".join(f"{v:.4g}" for v in values) for values in (p.mean, p.scale))
+    return f"({p.order} − ({mean})) · ({scale})"
 
 
 def take_preprocessing(model, record):

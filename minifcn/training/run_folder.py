@@ -3,7 +3,8 @@
 ``runs/NAME/{config.json, splits.json, log.csv, last.safetensors, best.safetensors, metrics.json, curves.png,
 samples.png, confusion.png, report.html}``.  ``last`` holds the complete state for an exact continuation: weights,
 optimiser, position in the data, random state, log.  ``best`` holds the weights of the epoch with the best mean IU on
-the validation split.  ``splits`` lists the samples of both splits (`minifcn.data.manifest`).
+the validation split.  ``splits`` lists the samples of both splits (`minifcn.data.manifest`).  A run that began with
+``--init`` has ``init.txt``, too: what became of each tensor.
 """
 
 import csv
@@ -29,7 +30,7 @@ from .loop import EMPTY, Callback, Diverged
 FIELDS = ("epoch", "loss", "val_loss", "pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu", "lr", "seconds")
 FILES = (
     "config.json", "splits.json", "log.csv", "last.safetensors", "best.safetensors", "metrics.json", "curves.png",
-    "samples.png", "confusion.png", "report.html",
+    "samples.png", "confusion.png", "report.html", "init.txt",
 )  # fmt: skip
 LEFTOVERS = re.compile(rf"lock|({'|'.join(map(re.escape, FILES))})\.partial|\.tmp\w{{6}}")
 """The names of files that a killed process leaves in the folder; ``.tmp`` files are safetensors' while it writes."""
