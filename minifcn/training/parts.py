@@ -27,6 +27,7 @@ from ..io import load_record
 from ..kernels import shapes_only
 from ..kernels.cpu import blas, workers
 from ..kernels.shapes import stand_in
+from ..models.efficientnet import imagenet_file
 from ..models.store import load_start
 from ..nn import optim
 from ..nn.losses import LOSSES, Loss
@@ -37,6 +38,7 @@ from .run_folder import find_checkpoint
 
 PLACES = ("config", "resume", "out", "json")  # flags that name files and folders to read or write; no settings of a run
 PATHS = ("root", "init")  # settings that are paths
+IMAGENET = "imagenet"  # the value of --init for the weights of an installed package
 
 
 @dataclass
@@ -57,7 +59,8 @@ class Parts:
     def config(self):
         """The settings that repeat this run.  Paths are absolute, so it can be repeated from any folder."""
         config = {name: value for name, value in vars(self.settings).items() if name not in PLACES}
-        return config | {name: config[name] and os.path.abspath(config[name]) for name in PATHS}
+        paths = {name: config[name] for name in PATHS if config[name] and config[name] != IMAGENET}
+        return config | {name: os.path.abspath(path) for name, path in paths.items()}
 
     @property
     def folder(self):
@@ -167,7 +170,7 @@ def initialise(s, model):
         If fewer than half of the trunk's kernels are found by name and size, because the model would start almost from
         zero.  Or if the classes are the model's in another order, because each score would get another meaning.
     """
-    path, _ = find_checkpoint(s.init)
+    path = imagenet_file() if s.init == IMAGENET else find_checkpoint(s.init)[0]
     arrays, record = load_start(path)
     take_preprocessing(model, record)
     donor = None if record else models.recognise(arrays)
