@@ -16,7 +16,7 @@ from .vgg import vgg11, vgg16, vgg19
 
 __all__ = [
     "CLASSIFIERS", "FCN", "MODELS", "TRUNKS", "Classifier", "SkipHead", "Trunk", "alexnet", "alexnet_torchvision",
-    "Donor", "build", "build_trunk", "caffenet", "efficientnet_lite0", "fcn", "fuse", "googlenet", "lenet", "lenet_caffe",
-    "load", "recognise", "resnet18", "resnet50", "torchvision_names", "vgg11", "vgg16", "vgg19", "with_reference_rates",
-    *MODELS,
+    "Donor", "build", "build_trunk", "caffenet", "efficientnet_lite0", "fcn", "fuse", "googlenet", "lenet",
+    "lenet_caffe", "load", "recognise", "resnet18", "resnet50", "torchvision_names", "vgg11", "vgg16", "vgg19",
+    "with_reference_rates", *MODELS,
 ]  # fmt: skip

@@ -1,6 +1,6 @@
 """Module, a function with parameters that can contain other modules; Parameter, a tensor that an optimiser updates."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from itertools import chain
@@ -227,7 +227,7 @@ def assign(tensor: Tensor, values: Array) -> None:
 
 
 @contextmanager
-def evaluating(model: Module) -> Iterator[None]:
+def evaluating(model: Module, but: Iterable[Module] = ()) -> Iterator[None]:
     """Run the block with `model` in evaluation mode, in this thread or asyncio task only.
 
     The model object is not changed, so other threads can train it or evaluate it at the same time.
@@ -235,8 +235,10 @@ def evaluating(model: Module) -> Iterator[None]:
     Parameters
     ----------
     model : Module
+    but : iterable of Module
+        Modules inside it that stay in their mode.
     """
-    token = _evaluated.set(_evaluated.get().union(map(id, model.modules())))
+    token = _evaluated.set(_evaluated.get().union(map(id, model.modules())).difference(map(id, but)))
     try:
         yield
     finally:

@@ -13,10 +13,14 @@ from ..data.protocol import DataSet
 from ..data.samples import called
 from ..engine.core import Tensor, no_grad
 from ..errors import UserError
+from ..nn import BatchNorm2d
 from ..nn.losses import CrossEntropy, Loss
 from ..nn.losses.loss import divisor
 from ..nn.module import Module, evaluating
+from ..nn.statistics import estimate_statistics
 from .metrics import ConfusionMatrix
+
+SEEN = 100  # images from which batch norm's statistics are estimated
 
 
 def as_loader(data: Loader | DataSet, **options: Any) -> Loader:
@@ -32,6 +36,35 @@ def require_same_classes(model: Module, data: Any) -> None:
     if names is not None and hasattr(data, "classes"):
         remedy = "restore the old names or, to use the new ones, set model.classes in Python"
         require_same_names(names, data.classes, "the model was trained", f"{called(data)} has", remedy)
+
+
+def estimate_norms(model: Module, data: DataSet) -> None:
+    """Set batch norm's running statistics to those of up to `SEEN` images of `data`, evenly spaced, as they are.
+
+    Under ``mpiexec``, every rank computes the same.
+    """
+    if not any(isinstance(m, BatchNorm2d) and not m.frozen for m in model.modules()):
+        return
+    device = backend.device(model.parameters()[0].data)
+    batches = Loader(EvenlySpaced(data, SEEN), 8).alike(parallel.ALONE)
+    model.train()
+    estimate_statistics(model, (Tensor(backend.to_device(model.preprocessing(x), device)) for _, x, _ in batches))
+
+
+class EvenlySpaced:
+    """Up to `count` samples of a data set, evenly spaced."""
+
+    def __init__(self, data: DataSet, count: int) -> None:
+        self.data, self.indices = data, np.unique(np.linspace(0, len(data) - 1, count).astype(int)).tolist()
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, i: int) -> Any:
+        return self.data[self.indices[i]]
+
+    def __repr__(self) -> str:
+        return repr(self.data)
 
 
 def scores_of(confusion: ConfusionMatrix) -> dict[str, float]:

@@ -34,7 +34,7 @@ from ..nn.optim import (
     require_learnable,
     step_factor,
 )
-from .evaluation import as_loader, evaluate, require_same_classes, scores_of
+from .evaluation import as_loader, estimate_norms, evaluate, require_same_classes, scores_of
 
 
 @dataclass
@@ -373,6 +373,8 @@ def finish_epoch(t: Training, weight: Values | None = None) -> None:
         epoch=t.epoch + 1, loss=sums["loss"] / max(sums["pixels"], 1), lr=t.optimizer.lr,
         seconds=round(sums["seconds"], 3),
     )  # fmt: skip
+    if t.val is not None or t.epoch + 1 == t.epochs:
+        estimate_norms(t.model, t.train.dataset)
     if t.val is not None:
         confusion, val_loss = evaluate(t.model, t.val, weight, loss=t.criterion)
         row |= dict(val_loss=val_loss, **scores_of(confusion))
