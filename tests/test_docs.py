@@ -26,12 +26,12 @@ EXAMPLES = {path: count for path, count in COUNTS.items() if count}
 
 
 def claims():
-    """The rows of the claims table: claim, where, code, test, notebook."""
+    """The rows of the claims table: claim, source, code, test, notebook."""
     return table("| claim ")
 
 
 def table(head):
-    """The rows of the table of docs/paper.md whose head starts so, as lists of cells."""
+    """The rows of the table in docs/paper.md whose first line starts with `head`, as lists of cells."""
     _, _, after = (ROOT / "docs/paper.md").read_text(encoding="utf-8").partition("\n" + head)
     rows = after.partition("\n\n")[0].splitlines()[2:]
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
