@@ -75,7 +75,7 @@ collected = dict.fromkeys(LADDER, 0)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Skip what cannot run, with the reason in the summary; where MINIFCN_REQUIRE names it, that is a failure."""
+    """Skip tests that cannot run here, with the reason; if MINIFCN_REQUIRE names their mark, fail instead."""
     for mark in collected:
         collected[mark] = sum(item.get_closest_marker(mark) is not None for item in items)
     required = os.environ.get("MINIFCN_REQUIRE", "").split()

@@ -73,7 +73,7 @@ def test_what_a_run_says_before_it_starts_and_after(scenes, tmp_path, capfd):
     rows = [line.split() for line in out.splitlines() if re.match(r" +\d+ +\d", line)]
     assert [row[0] for row in rows] == ["1", "2"] and all(len(row) == 8 for row in rows)
     assert "this run" in out and "IU by class: class 0" in out and "report.html" in out
-    assert err == ""  # no bar where nobody sees it move
+    assert err == ""  # no progress bar, because standard error is not a terminal
 
 
 def test_a_root_alone_means_a_folder(scenes, tmp_path, capfd):

@@ -60,13 +60,13 @@ def test_backward_takes_an_order_of_nodes_and_says_when_it_is_none():
 
 
 def where_they_part(y):
-    """The node where the long way and the short one part."""
+    """The node at which the long path and the short path part."""
     return y.creator.inputs[1].creator
 
 
 @pytest.mark.parametrize("depth", [1, 18, 60])
 def test_each_node_is_visited_once(depth):
-    """A ladder of diamonds has 2^depth paths; walking every path would not come back."""
+    """A ladder of diamonds has 2^depth paths; a walk along every path would take for ever."""
     x = leaf()
     visits = []
 
@@ -418,8 +418,8 @@ def test_an_override_is_read_when_a_kernel_is_called_so_it_reaches_backward():
 
 
 def test_overrides_by_name_and_unknown_names():
-    own = ["auto", "banded", "channels_last", "pointwise", "winograd", "stationary", "phases"]
-    assert mf.kernels.implementations("conv2d") == [*own, "textbook", "reference"]
+    fast = ["auto", "banded", "channels_last", "pointwise", "winograd", "stationary", "phases"]
+    assert mf.kernels.implementations("conv2d") == [*fast, "textbook", "reference"]
     assert mf.kernels.implementations("conv2d", "cupy") == ["cuda", "textbook", "reference"]
     with mf.override(conv2d="reference"):
         assert mf.kernels.conv2d_grad_weight.choose(np.ones(1)).__module__.endswith("reference")

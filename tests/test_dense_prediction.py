@@ -123,7 +123,7 @@ def test_refusals_of_rarefaction_name_the_layer(layer, said):
 
 @pytest.mark.parametrize("name", ["googlenet", "resnet18"])
 def test_blocks_with_several_paths_are_rarefied_along_each(name):
-    """Every f-th output of the rarefied net is the net's own; padding is rarefied along, so at the border too."""
+    """Every f-th output of the rarefied net equals an output of the net, also at the border: padding is scaled, too."""
     mf.manual_seed(0)
     trunk = mf.models.CLASSIFIERS[name](num_classes=1, width=0.05).trunk(pad=3).eval()
     x = normal((1, 3, 125, 125), dtype=np.float32)  # a size at which no pooling window is clipped

@@ -39,7 +39,7 @@ def test_a_sample_keeps_the_contract():
     assert set(np.unique(label)) <= {*range(7), 255}
     with pytest.raises(IndexError):
         d[len(d)]
-    image[:], label[:] = 0, 0  # a sample is the caller's own
+    image[:], label[:] = 0, 0  # the caller may change a sample without changing the data set
     assert d[0][0].any() and d[0][1].any()
 
 

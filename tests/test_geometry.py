@@ -276,7 +276,7 @@ def test_an_inner_tensor_can_be_marked():
     y = conv(inner, 5)
     assert one(receptive_field(y, inner).size) == 5
     assert one(receptive_field(y, x).size) == 12
-    skip = conv(inner, 1).mark()  # it lies where `inner` does, and yet is another tensor
+    skip = conv(inner, 1).mark()  # another tensor, with the position of `inner`
     both = skip + conv(inner, 3, p=1)
     assert one(receptive_field(both, skip).size) == 1 and one(receptive_field(both, inner).size) == 3
 
@@ -332,9 +332,10 @@ LAYERS = st.tuples(
 
 @given(st.lists(LAYERS, min_size=1, max_size=4))
 def test_the_derived_field_is_the_one_the_gradient_reaches(layers):
-    """Positive weights, average pooling: the gradient of one unit is non-zero exactly where the unit looks.
+    """Positive weights and average pooling: the gradient of a unit is non-zero exactly in the derived field.
 
-    In the interior, that is: near the border an inner layer's padding hides what an endless grid would see.
+    Only units in the interior are compared: near the border the padding of an inner layer makes the gradient zero in
+    parts of the field.
     """
     x = mf.Tensor(np.ones((1, 1, 90, 1)), requires_grad=True)
 
@@ -360,16 +361,16 @@ def test_the_derived_field_is_the_one_the_gradient_reaches(layers):
 
 
 def _layer(x, kind, k, s, p, d):
-    """One layer along h of a picture one column wide; the identity where it does not fit."""
+    """One layer along h of an image one column wide; the image itself if the layer does not fit."""
     kernel = (k, 1)
-    where = dict(stride=(s, 1), padding=(min(p, k // 2), 0), dilation=(d, 1))
+    options = dict(stride=(s, 1), padding=(min(p, k // 2), 0), dilation=(d, 1))
     if kind == "up":
-        return ops.conv_transpose2d(x, np.ones((1, 1, *kernel)), **where)
+        return ops.conv_transpose2d(x, np.ones((1, 1, *kernel)), **options)
     if x.shape[2] < d * (k - 1) + 1:
         return x
     if kind == "pool":
-        return ops.avg_pool2d(x, kernel, **where)
-    return ops.conv2d(x, np.ones((1, 1, *kernel)), **where)
+        return ops.avg_pool2d(x, kernel, **options)
+    return ops.conv2d(x, np.ones((1, 1, *kernel)), **options)
 
 
 def real_arithmetic():
@@ -416,7 +417,7 @@ def test_fields_of_networks_with_several_paths_are_those_the_gradient_reaches(no
 
 
 def _node(outputs, kind, kernel, stride, pads, dilation, concatenate):
-    """One more tensor on top of the last; that one again where nothing would fit."""
+    """A new tensor computed from the last one; the last one itself if no layer fits."""
     x = outputs[-1]
     if min(x.shape[2:]) < 12:
         return x
@@ -426,7 +427,7 @@ def _node(outputs, kind, kernel, stride, pads, dilation, concatenate):
     if kind == "pool":
         return ops.avg_pool2d(x, kernel, stride, [min(p, k // 2) for p, k in zip(padding, kernel)], ceil_mode=True)
     if kind == "up":
-        kernel = [max(k, s) for k, s in zip(kernel, stride)]  # or some cells would see nothing
+        kernel = [max(k, s) for k, s in zip(kernel, stride)]  # with a smaller kernel some cells would see nothing
         return ops.conv_transpose2d(x, np.ones((x.shape[1], 1, *kernel)), stride=stride, padding=padding)
     if kind == "pad":
         return ops.pad(x, pads)
@@ -444,7 +445,7 @@ def _sum_of_windows(x, kernel, stride, padding, dilation):
 
 
 def _joined(a, b, concatenate):
-    """Two paths over the extent they share; the first alone where they do not align."""
+    """Two paths, cropped to their common extent and joined; the first alone if they cannot be aligned."""
     try:
         offset = crop_offset(a, b)
     except mf.GeometryError:
@@ -563,7 +564,7 @@ def test_a_receptive_field_prints_plain_numbers():
 
 
 class Doubled(mf.Function):
-    """Nearest-neighbour upsampling by two, which says nothing of where its output lies."""
+    """Nearest-neighbour upsampling by two that does not define the position of its output."""
 
     def forward(self, x):
         return x.repeat(2, axis=2).repeat(2, axis=3)

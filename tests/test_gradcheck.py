@@ -278,7 +278,7 @@ def test_functions_that_do_not_change_and_rounding_inside_are_no_error():
         mf.gradcheck(lambda x: Given(lambda x: 0 * x + 1, lambda gy, x: gy)(x), X)
     with np.errstate(all="ignore"), pytest.raises(mf.GradcheckError, match="not finite at a step"):
         mf.gradcheck(ops.log, np.array([1e-9, 1.0]))
-    assert mf.gradcheck(lambda x: ops.exp(x[0]) * x[1], np.array([1.0, 1e6]))  # each moves by its own size
+    assert mf.gradcheck(lambda x: ops.exp(x[0]) * x[1], np.array([1.0, 1e6]))  # each x moves by a share of its size
 
 
 def test_one_wrong_sum_of_repeated_operands_among_many_is_noticed():

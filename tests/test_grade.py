@@ -230,12 +230,12 @@ def test_what_goes_wrong_in_a_cell_is_said_of_its_own_task(a2, examiner):
 
 def test_a_cell_that_ends_the_process_is_named_whoever_found_it(a2, examiner):
     sources = handed_in(a2, "# Task 2.4\nimport os\nos._exit(0)", task="2.4")
-    first, own = examiner.grade(sources, ["2.1", "2.4"])
-    assert first.points == 4 and own.points == 0
+    first, ending = examiner.grade(sources, ["2.1", "2.4"])
+    assert first.points == 4 and ending.points == 0
     (note,) = first.notes
     assert not first.says and "exit code 0" in note and "# Task 2.4" in note
-    (own,) = examiner.grade(sources, ["2.4"])
-    assert "exit code 0" in own.says[0] and not own.notes
+    (ending,) = examiner.grade(sources, ["2.4"])
+    assert "exit code 0" in ending.says[0] and not ending.notes
 
 
 def test_damage_to_inputs_is_said_by_what_the_student_sees(examiner, a2):

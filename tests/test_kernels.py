@@ -173,7 +173,7 @@ def conform_first(kernel, *args):
 
 
 def conform_grad(kernel, gy, *args):
-    """Each implementation's gradient, from what its own forward saved."""
+    """The gradients of all implementations agree; each gets what the forward pass of the same implementation saved."""
     forward, grad = K.KERNELS[kernel], K.KERNELS[kernel + "_grad"]
     expected = grad.everywhere["reference"](gy, forward.everywhere["reference"](*args)[1])
     for name, implementation in others(kernel + "_grad"):
@@ -324,9 +324,9 @@ def test_batch_norm_keeps_its_digits_where_the_mean_is_far_from_zero(mean):
     gamma, beta = normal(3, 3), normal(3, 4)
     x = x.astype(np.float32)
     exact, saved = K.batch_norm.textbook(x.astype(np.float64), gamma, beta, 1e-5)
-    y, own = norm.batch_norm(x, gamma.astype(np.float32), beta.astype(np.float32), 1e-5)
+    y, saved = norm.batch_norm(x, gamma.astype(np.float32), beta.astype(np.float32), 1e-5)
     np.testing.assert_allclose(y, exact, atol=2e-6 * max(mean, 3))
-    grads = norm.batch_norm_grad(gy.astype(np.float32), own)
+    grads = norm.batch_norm_grad(gy.astype(np.float32), saved)
     for got, expected in zip(grads, K.batch_norm_grad.textbook(gy, saved)):
         np.testing.assert_allclose(got, expected, atol=1e-5 * max(mean, 3))
 
@@ -407,10 +407,10 @@ def test_an_error_in_one_item_reaches_the_caller_and_leaves_the_workers_fit(erro
 def test_several_python_threads_may_compute_at_once():
     from concurrent.futures import ThreadPoolExecutor
 
-    (x, w, *where) = three_kernels(ALGORITHMS["winograd"])["conv2d"]
-    expected = K.conv2d.implementations("numpy")["winograd"](x, w, *where)
+    (x, w, *options) = three_kernels(ALGORITHMS["winograd"])["conv2d"]
+    expected = K.conv2d.implementations("numpy")["winograd"](x, w, *options)
     with ThreadPoolExecutor(4) as callers:
-        results = callers.map(lambda _: K.conv2d.implementations("numpy")["winograd"](x, w, *where), range(40))
+        results = callers.map(lambda _: K.conv2d.implementations("numpy")["winograd"](x, w, *options), range(40))
     assert all(y.tobytes() == expected.tobytes() for y in results)
 
 
@@ -488,9 +488,9 @@ def test_a_forked_child_can_compute():
 
 def test_an_empty_batch_goes_through():
     w = normal((3, 2, 3, 3))
-    where = dict(stride=2, dilation=2)
-    assert ops.conv2d(np.zeros((0, 2, 9, 9)), w, **where).shape == (0, 3, 3, 3)
-    assert ops.conv_transpose2d(np.zeros((0, 3, 4, 4)), w, **where).shape == (0, 2, 11, 11)
+    options = dict(stride=2, dilation=2)
+    assert ops.conv2d(np.zeros((0, 2, 9, 9)), w, **options).shape == (0, 3, 3, 3)
+    assert ops.conv_transpose2d(np.zeros((0, 3, 4, 4)), w, **options).shape == (0, 2, 11, 11)
     assert ops.im2col(np.zeros((0, 2, 9, 9)), np.int64(3)).shape == (0, 18, 49)
     for name, c in ALGORITHMS.items():
         for kernel, (first, second, *rest) in three_kernels(Convolution((0, *c.x[1:]), c.w, *c.parameters)).items():

@@ -67,7 +67,7 @@ def test_all_void_is_zero_with_zero_gradients(reduction):
 
 def test_infinite_scores_at_void_locations_do_not_matter():
     scores = SCORES.copy()
-    scores[0, 1, :, 0] = np.inf  # where the labels are void
+    scores[0, 1, :, 0] = np.inf  # the labels of these locations are void
     s = mf.Tensor(scores, requires_grad=True)
     with np.errstate(invalid="ignore"):
         loss = ops.cross_entropy(s, LABELS)

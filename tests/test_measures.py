@@ -73,7 +73,7 @@ def test_ranks_share_the_same_batches(monkeypatch, size):
 
     expected = {first: labels for first, _, labels in batches(loading.parallel.ALONE)}
     assert sum(map(len, expected.values())) == 11 and len(expected) < 11
-    found = [batch for own in Threads(size).run(batches) for batch in own]
+    found = [batch for batches_of_rank in Threads(size).run(batches) for batch in batches_of_rank]
     assert sorted(first for first, *_ in found) == sorted(expected)
     for first, images, labels in found:
         assert (labels == expected[first]).all() and images.shape == (*labels.shape, 3)

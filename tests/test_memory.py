@@ -30,11 +30,11 @@ def address(array):
 
 def test_a_block_is_used_again_once_nothing_looks_into_it():
     first = buffers.empty(SIZE, np.uint8)
-    where = address(first)
+    block = address(first)
     second = buffers.empty(SIZE, np.uint8)
-    assert address(second) != where
+    assert address(second) != block
     del first
-    assert address(buffers.empty(SIZE[::-1], np.int8)) == where
+    assert address(buffers.empty(SIZE[::-1], np.int8)) == block
 
 
 @pytest.mark.parametrize(
@@ -44,13 +44,13 @@ def test_a_block_is_used_again_once_nothing_looks_into_it():
 )
 def test_any_view_keeps_its_block(look):
     array = buffers.empty(SIZE, np.uint8)
-    where = address(array)
+    block = address(array)
     view = look(array)
     del array
-    assert address(buffers.empty(SIZE, np.uint8)) != where
+    assert address(buffers.empty(SIZE, np.uint8)) != block
     del view
     gc.collect()
-    assert address(buffers.empty(SIZE, np.uint8)) == where
+    assert address(buffers.empty(SIZE, np.uint8)) == block
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

@@ -107,7 +107,7 @@ def test_an_infinite_gradient_reaches_the_maximum_alone(kernel):
 
 
 def test_gradients_of_powers_at_their_edges():
-    """Values of PyTorch: 0 where the exponent is 0, NaN for the exponent of a negative base."""
+    """PyTorch's values: da is 0 if the exponent is 0, and db is NaN if the base is negative."""
     a = mf.Tensor(np.array([0.0, INF, 0.0, 0.0, -2.0]), requires_grad=True)
     b = mf.Tensor(np.array([0.0, 0.0, 1.0, 2.0, 3.0]), requires_grad=True)
     with np.errstate(invalid="ignore"):
@@ -268,12 +268,12 @@ def test_output_padding_below_the_dilation(stride, padding):
         p, q = (s * a - m + d * b for s, a, m, d, b in zip(stride, (i, j), padding, dilation, (u, v)))
         if 0 <= p < size[0] and 0 <= q < size[1]:
             expected[0, 0, p, q] += w[c, 0, u, v] * x[0, c, i, j]
-    where = dict(stride=stride, padding=padding, dilation=dilation, output_padding=extra)
+    options = dict(stride=stride, padding=padding, dilation=dilation, output_padding=extra)
     for kernel in ("auto", "textbook", "reference", "banded", "phases"):
         with mf.override(conv2d_grad_input=kernel, conv2d=kernel):
-            np.testing.assert_allclose(ops.conv_transpose2d(x, w, **where).numpy(), expected, atol=1e-12)
-            assert mf.gradcheck(lambda *t: ops.conv_transpose2d(*t, **where), x, w, normal(1, 3), draws=1)
+            np.testing.assert_allclose(ops.conv_transpose2d(x, w, **options).numpy(), expected, atol=1e-12)
+            assert mf.gradcheck(lambda *t: ops.conv_transpose2d(*t, **options), x, w, normal(1, 3), draws=1)
     with mf.shapes_only():
-        assert ops.conv_transpose2d(x, w, **where).shape == expected.shape
+        assert ops.conv_transpose2d(x, w, **options).shape == expected.shape
     with pytest.raises(mf.GeometryError, match="smaller than the stride"):
-        ops.conv_transpose2d(x, w, **where | dict(output_padding=(3, 0)))
+        ops.conv_transpose2d(x, w, **options | dict(output_padding=(3, 0)))

@@ -1,4 +1,4 @@
-"""Optimisers: pieces of arrays give what whole arrays give, and an optimiser of one's own is given whole arrays."""
+"""Optimisers: updating arrays in pieces gives the same result, and a user's optimiser gets whole arrays."""
 
 import numpy as np
 import pytest
@@ -96,7 +96,7 @@ def test_adam_goes_on_from_its_saved_steps_and_from_those_of_older_checkpoints()
             adam.step()
         return np.concatenate([p.data, q.data])
 
-    for forget in (False, True):  # where all have taken the optimiser's steps, nothing is lost
+    for forget in (False, True):  # without saved steps: exact if every parameter took part in all of the optimiser's
         assert after(True, forget).tobytes() == after(False, forget).tobytes()
 
 

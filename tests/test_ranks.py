@@ -215,7 +215,7 @@ def test_alone_there_is_no_mpi(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     code = "import sys, minifcn.train as t; t.parallel.world(); print('mpi4py' in sys.modules, t.parallel.world().size)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False 1\n"
-    assert predict.main(["/nowhere.png"]) == 2  # its own complaint, not that of ranks
+    assert predict.main(["/nowhere.png"]) == 2  # the error of predict, not one about ranks
 
 
 def test_the_parts_of_a_batch_are_even_and_all_of_it():
@@ -269,18 +269,18 @@ def test_batch_norm_of_parts_is_that_of_the_batch(monkeypatch, name, size, mean)
 
     def one_rank(rank):
         part = parallel.Part.of(len(x), rank)
-        own = slice(part.first, part.last)
-        y, saved = forward(x[own], gamma, beta, 1e-3, rank.all_reduce)
-        return y, saved, grad(gy[own], saved, rank.all_reduce)
+        rows = slice(part.first, part.last)
+        y, saved = forward(x[rows], gamma, beta, 1e-3, rank.all_reduce)
+        return y, saved, grad(gy[rows], saved, rank.all_reduce)
 
     ys, saveds, grads = zip(*Threads(size).run(one_rank))
     np.testing.assert_allclose(np.concatenate(ys), y, rtol=1e-10, atol=1e-10)
-    for own in saveds:
-        np.testing.assert_allclose(own[0], saved[0], rtol=1e-12)
-        np.testing.assert_allclose(own[1], saved[1], rtol=1e-12)
-        assert own[-1] == x.size / 3
+    for kept in saveds:
+        np.testing.assert_allclose(kept[0], saved[0], rtol=1e-12)
+        np.testing.assert_allclose(kept[1], saved[1], rtol=1e-12)
+        assert kept[-1] == x.size / 3
     np.testing.assert_allclose(np.concatenate([g[0] for g in grads]), gx, rtol=1e-10, atol=1e-10)
-    for k, whole in enumerate(sums, 1):  # those of a rank's own pixels: they are added up with all other gradients
+    for k, whole in enumerate(sums, 1):  # each rank has sums over its pixels; training adds them with other gradients
         np.testing.assert_allclose(sum(g[k] for g in grads), whole, rtol=1e-10, atol=1e-10)
 
 
@@ -290,9 +290,9 @@ def test_batch_norm_of_parts_keeps_its_digits_where_the_mean_is_far_from_zero(me
     gamma, beta = normal(3, 3), normal(3, 4)
     exact, saved = K.batch_norm.textbook(x.astype(np.float64), gamma, beta, 1e-5)
     total = parallel.ALONE.all_reduce
-    y, own = norm.sync_batch_norm(x, gamma.astype(np.float32), beta.astype(np.float32), 1e-5, total)
+    y, saved_sync = norm.sync_batch_norm(x, gamma.astype(np.float32), beta.astype(np.float32), 1e-5, total)
     np.testing.assert_allclose(y, exact, atol=2e-6 * max(mean, 3))
-    grads = norm.sync_batch_norm_grad(gy.astype(np.float32), own, total)
+    grads = norm.sync_batch_norm_grad(gy.astype(np.float32), saved_sync, total)
     for got, expected in zip(grads, K.batch_norm_grad.textbook(gy, saved)):
         np.testing.assert_allclose(got, expected, atol=1e-5 * max(mean, 3))
 
@@ -306,10 +306,10 @@ def test_the_gradient_of_synchronised_batch_norm():
 
 
 @pytest.mark.parametrize(
-    ("own", "parents", "ranks", "threads"), [(8, 8, 2, 4), (8, 8, 3, 2), (4, 8, 2, 4), (2, 2, 9, 1)]
+    ("cores", "parents", "ranks", "threads"), [(8, 8, 2, 4), (8, 8, 3, 2), (4, 8, 2, 4), (2, 2, 9, 1)]
 )
-def test_ranks_share_the_cores_unless_the_launcher_has_shared_them(monkeypatch, own, parents, ranks, threads):
+def test_ranks_share_the_cores_unless_the_launcher_has_shared_them(monkeypatch, cores, parents, ranks, threads):
     monkeypatch.delenv("MINIFCN_THREADS", raising=False)
     monkeypatch.setenv("MPI_LOCALNRANKS", str(ranks))
-    monkeypatch.setattr(environment, "cores", lambda process=0: parents if process else own)
+    monkeypatch.setattr(environment, "cores", lambda process=0: parents if process else cores)
     assert environment.threads.__wrapped__() == threads

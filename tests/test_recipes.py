@@ -48,8 +48,8 @@ def test_every_setting_of_a_recipe_is_a_flag_of_train():
 
 
 def test_a_recipe_gives_way_to_a_file_and_a_file_to_the_command_line(tmp_path):
-    (tmp_path / "own.json").write_text('{"momentum": 0.5, "lr": 1e-7}')
-    args = ["--recipe", "heavy", "--model", "fcn32s_vgg16", "--config", str(tmp_path / "own.json"), "--lr", "1e-8"]
+    (tmp_path / "settings.json").write_text('{"momentum": 0.5, "lr": 1e-7}')
+    args = ["--recipe", "heavy", "--model", "fcn32s_vgg16", "--config", str(tmp_path / "settings.json"), "--lr", "1e-8"]
     settings, _ = train.settings(args)
     assert (settings.lr, settings.momentum, settings.batch_size, settings.mirror) == (1e-8, 0.5, 1, False)
 

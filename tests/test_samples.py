@@ -1,4 +1,4 @@
-"""The door for samples: what a user's own data set may answer, what that becomes, and what is refused."""
+"""Checks of the samples of a user's data set: what is accepted, how it is converted, and what is refused."""
 
 import re
 

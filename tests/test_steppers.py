@@ -17,16 +17,16 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_all_steps_of_a_convolution_make_its_output_and_its_gradients(case):
-    (operation, size, kernel), where = CASES[case]
+    (operation, size, kernel), options = CASES[case]
     x, w = normal(size, 1), normal(kernel, 2)
     tensors = [mf.Tensor(a[None, None], requires_grad=True) for a in (x, w)]
-    y = getattr(ops, operation)(*tensors, **where)
+    y = getattr(ops, operation)(*tensors, **options)
     gy = normal(y.shape[2:], 3)
     y.backward(gy[None, None])
 
-    forward = viz.ConvStepper(x, w, operation, **where)
+    forward = viz.ConvStepper(x, w, operation, **options)
     np.testing.assert_allclose(forward.so_far(len(forward) - 1)["y"], y.data[0, 0], atol=1e-12)
-    backward = viz.ConvStepper(x, w, operation, "backward", gy=gy, **where)
+    backward = viz.ConvStepper(x, w, operation, "backward", gy=gy, **options)
     made = backward.so_far(len(backward) - 1)
     np.testing.assert_allclose(made["gx"], tensors[0].grad[0, 0], atol=1e-12)
     np.testing.assert_allclose(made["gw"], tensors[1].grad[0, 0], atol=1e-12)

@@ -136,10 +136,10 @@ def test_one_donor_serves_both_streams():
     donor, receiver = mf.models.vgg16(width=0.02), mf.models.fcn32s_nyud_late(width=0.02)
     for suffix in ("color", "hha"):
         transplant(donor, receiver, rename=lambda n, s=suffix: n.replace(".", s + ".", 1))
-    own = receiver.state_dict()
+    state = receiver.state_dict()
     for layer in ("conv1_1", "conv5_3"):
-        np.testing.assert_array_equal(own[f"{layer}color.weight"], own[f"{layer}hha.weight"])
-    assert {"score_frcolor.weight", "score_frhha.weight"} <= own.keys()
+        np.testing.assert_array_equal(state[f"{layer}color.weight"], state[f"{layer}hha.weight"])
+    assert {"score_frcolor.weight", "score_frhha.weight"} <= state.keys()
 
 
 def over_a_norm():

@@ -204,7 +204,7 @@ def test_in_a_forked_child_the_limit_of_the_parents_jobs_is_gone():
 
 
 def test_a_library_whose_limit_belongs_to_the_thread_is_limited_in_every_thread(monkeypatch):
-    """OpenBLAS on OpenMP: each thread has a number of threads of its own."""
+    """OpenBLAS built on OpenMP has a separate number of threads for each thread that calls it."""
     number = threading.local()
 
     class PerThread:

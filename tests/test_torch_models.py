@@ -142,8 +142,8 @@ def distance(a, b):
 def agree(ours, theirs, run_ours, run_theirs, x):
     """All outputs in float32 to 1e-4, and in float64 to 1e-9 with the image's gradient and every parameter's.
 
-    In float32 gradients cannot be compared so: where two libraries round differently, one of millions of units may fall
-    on the other side of its kink.
+    Gradients are not compared in float32: the two libraries round differently, so one of millions of units may be on
+    the other side of its kink (of ReLU or a maximum), which changes the gradient.
     """
     import torch
 
@@ -185,8 +185,8 @@ def test_resnet50_in_training():
     ours, theirs = mf.models.resnet50().train(), spread(torch_resnet50()).train()
     agree(ours, theirs, lambda x: [ours(x)], lambda x: [theirs(x)], normal((4, 3, 96, 96), 1, np.float32))
     after = {n: t.numpy() for n, t in theirs.named_buffers() if "num_batches" not in n}
-    own = ours.state_dict()
-    assert all(distance(own[n], b) < 1e-9 for n, b in after.items())
+    state = ours.state_dict()
+    assert all(distance(state[n], b) < 1e-9 for n, b in after.items())
 
 
 def test_fcn_resnet50_with_its_auxiliary_head():

@@ -223,7 +223,12 @@ def test_a_diverging_run_says_why_and_keeps_what_was_good(plain, folder, tmp_pat
     out = tmp_path / "run"
     assert run(folder, out, "--lr 1e6 --jitter 0 --no-batch-norm") == 2
     err = capsys.readouterr().err
-    assert err.count("\n") == 1 and "the loss became" in err and "try --lr" in err and "no weights yet" in err
+    assert (
+        err.count("\n") == 1
+        and "the loss became" in err
+        and "try a learning rate (--lr)" in err
+        and "no weights yet" in err
+    )
 
     assert run(folder, tmp_path / "good", "--jitter 0", epochs=1) == 0
     before = (tmp_path / "good/last.safetensors").read_bytes()

@@ -86,7 +86,7 @@ def test_jitter_moves_every_pixel_alike_and_fills_the_rest(sample):
     moved = set()
     for image, label in outcomes(Augment(mirror=False, jitter=5, fill=(1, 2, 3)), sample):
         y, x = np.nonzero(label != 255)
-        moves = (image[y, x, :2] // 10).astype(int) - np.stack([y, x], 1)  # where a pixel is from, less where it is
+        moves = (image[y, x, :2] // 10).astype(int) - np.stack([y, x], 1)  # old position minus new position
         assert (moves == moves[0]).all() and abs(moves[0]).max() <= 5
         np.testing.assert_array_equal(label[y, x], sample[1][tuple((np.stack([y, x], 1) + moves[0]).T)])
         assert (image[label == 255] == (1, 2, 3)).all()
@@ -108,9 +108,9 @@ def test_zoom_keeps_size_and_ids_and_moves_image_and_label_alike(sample):
         known = label != 255
         inner = known & np.roll(known, 2, (0, 1)) & np.roll(known, -2, (0, 1))  # bilinear mixes the fill in at the edge
         inner[:2] = inner[-2:] = inner[:, :2] = inner[:, -2:] = False
-        place = np.clip(image[inner, :2] / 10, 0, 23)  # bilinear: where this pixel is from
-        off_edge = (abs((place + 0.5) % 6 - 3) < 2).all(1)  # away from where the label changes
-        expected = sample[1][tuple(place.round().astype(int).T)]
+        source = np.clip(image[inner, :2] / 10, 0, 23)  # the pixel's position before the zoom, interpolated
+        off_edge = (abs((source + 0.5) % 6 - 3) < 2).all(1)  # not next to another label
+        expected = sample[1][tuple(source.round().astype(int).T)]
         assert (label[inner][off_edge] == expected[off_edge]).mean() > 0.97  # centres fall to whole pixels
         sizes.append(known.mean())
     assert min(sizes) < 0.4 and sizes.count(1.0) > 5

@@ -1,6 +1,6 @@
-"""A user's program with type hints: an operation, a net, a data set and a loss of one's own, and a training.
+"""A user's program with type hints: it defines an operation, a net, a data set and a loss, and trains the net.
 
-``tests/test_types.py`` runs it, and has mypy check it.
+``tests/test_types.py`` runs it and checks it with mypy.
 """
 
 import numpy as np

@@ -46,9 +46,9 @@ class Lab:
         settings = dict(experiment=name, seeds=seeds, short=short, **constants or {})
         kept = self.recall("settings")
         if kept not in (None, settings):
-            raise UserError(f"{folder} holds an experiment with other settings ({kept}); give another --out")
+            raise UserError(f"{folder} holds an experiment with other settings ({kept}); give another folder (--out)")
         if kept is None and self.folder.exists() and any(self.folder.iterdir()):
-            raise UserError(f"{folder} holds files but no experiment; give another --out")
+            raise UserError(f"{folder} holds files but no experiment; give another folder (--out)")
         self.folder.mkdir(parents=True, exist_ok=True)
         self.keep("settings", settings)
 

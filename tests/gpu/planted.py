@@ -66,8 +66,8 @@ def col2im(xp, cols):
 def col2im_on_the_host(xp, cols):
     cols = cols.reshape(2, 3, 4, 3, 4)
     x = np.zeros(X.shape, cols.dtype)
-    for tap, where in enumerate(textbook.tap_slices((2, 2), (1, 1), (1, 1), (3, 4))):
-        x[where] += cols[:, :, tap]
+    for tap, cells in enumerate(textbook.tap_slices((2, 2), (1, 1), (1, 1), (3, 4))):
+        x[cells] += cols[:, :, tap]
     return x
 
 

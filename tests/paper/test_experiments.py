@@ -68,7 +68,7 @@ def test_an_interrupted_training_goes_on_and_a_finished_one_is_left(tmp_path, mo
 
 def test_another_experiments_folder_is_refused(tmp_path, refused):
     lab.Lab(tmp_path / "lab", "skips", 3)
-    refused(main, "sampling", "--out", tmp_path / "lab", match="other settings .*give another --out")
+    refused(main, "sampling", "--out", tmp_path / "lab", match="other settings .*give another folder .--out")
     lab.Lab(tmp_path / "longer", "skips", 3, constants=dict(epochs={"32s": 99}))
     refused(main, "skips", "--out", tmp_path / "longer", match="other settings .*99")
     (tmp_path / "mine").mkdir()

@@ -15,9 +15,9 @@ pytestmark = pytest.mark.paper
 
 
 def coefficients(momentum, batch, examples):
-    """How much of each example's gradient is in the last step, the most recent first, by SGD itself.
+    """The coefficient of each example's gradient in SGD's last step, the most recent example first.
 
-    Example t has the loss w[t], so its gradient, wherever w is, is 1 in a place of its own.
+    Example t has the loss w[t], so its gradient is 1 for element t and 0 elsewhere, whatever the value of w.
     """
     w = nn.Parameter(np.zeros(examples))
     sgd = SGD([w], lr=0.25, momentum=momentum)
@@ -36,7 +36,10 @@ def test_the_jth_most_recent_example_has_coefficient_p_to_the_j_over_k(momentum,
 
 
 def test_a_large_batch_is_a_heavy_momentum():
-    """0.9 with 20 images ↔ 0.99475 with one, "≈ 0.99"; 0.99^20 = 0.8179: equal but for the floor in p^⌊j/k⌋."""
+    """Momentum 0.9 with 20 images matches 0.99475 with one (0.99 in the paper), and 0.99 with one 0.8179 with 20.
+
+    Coefficients are p^⌊j/k⌋, so they agree at the start of each batch and differ within it because of the floor.
+    """
     heavy = equivalent_momentum(0.9, 20, 1)
     assert heavy == pytest.approx(0.99475, abs=5e-6)
     assert equivalent_momentum(0.99, 1, 20) == pytest.approx(0.8179, abs=5e-5)
@@ -59,7 +62,7 @@ def test_the_total_mass_of_the_coefficients(momentum, batch, mass):
 
 @pytest.mark.parametrize("curvature, exact", [(0.0, True), (1.0, False)])
 def test_the_equivalence_is_not_exact_because_the_weights_move(curvature, exact):
-    """Old gradients were taken at old weights: where the loss is curved, coefficients do not tell the step."""
+    """Old gradients were computed at old weights, so if the loss is curved, they differ from the newest gradient."""
     w = nn.Parameter(np.ones(1))
     sgd = SGD([w], lr=0.01, momentum=0.9)
     for _ in range(20):
@@ -67,9 +70,9 @@ def test_the_equivalence_is_not_exact_because_the_weights_move(curvature, exact)
         (w * w * (curvature / 2) + w * (1 - curvature)).sum().backward()
         gradient = w.grad[0]
         sgd.step()
-    told = 0.01 * gradient * (0.9 ** np.arange(20)).sum()
-    assert (abs(before - w.data[0] - told) < 1e-10) == exact
-    assert exact or abs(before - w.data[0]) > 2 * told
+    expected = 0.01 * gradient * (0.9 ** np.arange(20)).sum()  # the step if all 20 gradients equalled the last one
+    assert (abs(before - w.data[0] - expected) < 1e-10) == exact
+    assert exact or abs(before - w.data[0]) > 2 * expected
 
 
 PER_PIXEL = 500 * 375

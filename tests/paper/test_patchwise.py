@@ -23,7 +23,7 @@ def test_every_output_of_the_whole_image_is_its_own_patch(h, w, n, batch):
 
 
 def test_a_net_that_pads_agrees_only_at_its_own_input_size():
-    """The caveat that goes unsaid: a window sees zeros where the whole image has pixels."""
+    """A condition that the paper does not state: padding surrounds a patch with zeros, not with the image's pixels."""
     net = valid_net(padding=1)
     field = field_of(net, scene())
     r = field.size[0] - 2 * field.padding[0]
@@ -80,7 +80,7 @@ def test_multiply_adds_of_one_image_and_of_its_hundred_patches(name):
     net = network(table)
     whole, patches = macs(net, 500)
     assert (whole, patches) == (by_formula(table, 500).sum(), 100 * by_formula(table, size).sum())
-    assert patches == macs(net, 500, size=size)[1]  # the classifier's own input size is what one output sees
+    assert patches == macs(net, 500, size=size)[1]  # the classifier's input size is the field of one output
     assert patches / 100e9 == pytest.approx(one, abs=5e-4)
     assert whole / 1e9 == pytest.approx(large, abs=5e-3)
     assert patches / whole == pytest.approx(ratio, abs=5e-3)
@@ -117,5 +117,5 @@ def test_on_a_padded_or_clipped_border_patches_are_filled_with_zeros():
     x = normal((1, 2, 7, 8)) + 5
     y, whole = patchwise(net, x), net(x).numpy()
     assert y.shape == whole.shape == (1, 3, 3, 3)
-    np.testing.assert_allclose(y, whole)  # the clipped maximum is that with zeros, where all is positive
+    np.testing.assert_allclose(y, whole)  # all pixels are positive, so zeros do not change a maximum
     assert np.abs(patchwise(net, x - 10) - net(x - 10).numpy())[:, :, -1].max() > 0.1

@@ -138,7 +138,7 @@ def test_the_end_points_of_tf_slim(layers, published):
 
 
 def bottleneck(x, stride=1, dilation=1, project=False):
-    """1×1, 3×3, 1×1 beside a shortcut; a unit lies where it lay, whichever way it is reached."""
+    """1×1, 3×3 and 1×1 beside a shortcut; both paths give a unit the same position."""
     y = window(window(window(x, 1), 3, stride, dilation, dilation), 1)
     return y + (window(x, 1, stride) if project else pool(x, 1, stride))
 

@@ -38,7 +38,7 @@ def nets(draw, line=False):
 
 
 def stitched_by_padding(net, x):
-    """The paper's own form: shift right and down by padding, ``Y[f·o − s] = N(pad(x, s))[o]`` for what fits."""
+    """The paper's form: padding shifts the image right and down, and ``Y[f·o − s] = N(pad(x, s))[o]``."""
     field = field_of(net, x)
     f = tuple(map(int, field.jump))
     sizes = [n - r + 1 for n, r in zip(x.shape[2:], field.size)]

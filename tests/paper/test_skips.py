@@ -1,4 +1,4 @@
-"""What and where (§4.2): skips score concatenated maps, start as two-step upsampling, and add gradients."""
+"""Skips (§4.2) equal a score of concatenated maps, start as upsampling in two steps, and add gradients."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def up(x, f):
 
 
 def delta(dimensions):
-    """One cell of 1 amid zeros; along one axis the other is constant, and stays so."""
+    """A map of zeros with one cell of 1; with `dimensions` = 1, a column of ones."""
     x = np.zeros((1, 1, 9, 9))
     x[..., slice(None) if dimensions == 1 else 4, 4] = 1
     return x

@@ -1,7 +1,7 @@
 """The loss is a sum over locations, so whole images, patches and samples of patches have the same gradients (§3, §3.4).
 
-Every identity holds for the loss and for each parameter's gradient to 1e-9 in float64, and is broken where the paper's
-argument has a condition: padding inside the net, statistics over the batch, masks that are not shared.
+Every identity holds for the loss and for each parameter's gradient to 1e-9 in float64.  Further tests show that it
+fails without a condition of the paper's argument: no padding inside the net, no statistics of the batch, shared masks.
 """
 
 from itertools import product
@@ -43,7 +43,7 @@ def minibatch(net, x, labels, **options):
 
 
 def masks(shape, keep):
-    """Every mask over `shape`, and its probability when each location is kept with its own probability `keep`."""
+    """Every mask over `shape` and its probability; `keep` is the probability of each location to be kept."""
     keep = np.broadcast_to(keep, shape)
     for bits in product((False, True), repeat=keep.size):
         mask = np.array(bits).reshape(shape)
@@ -89,7 +89,7 @@ def test_a_mean_loss_needs_its_factor_on_both_sides():
 
 
 def test_padding_inside_the_net_breaks_the_equality_with_patches():
-    """A patch sees zeros where the whole image has pixels; masks see the same image, and still add up."""
+    """Padding surrounds a patch with zeros, not with the pixels of the image; masks of the whole image still add up."""
     net, x = valid_net(padding=1), scene()
     labels = labels_like(net(x))
     field = field_of(net, x)

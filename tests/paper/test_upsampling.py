@@ -67,20 +67,20 @@ def to_fine(a):
 @given(a=convolutions())
 def test_four_ways_to_compute_a_transposed_convolution(way, a):
     """`a` is the convolution A that leads from the fine grid to the coarse one; all compute Aᵀ."""
-    where = a.stride, a.padding, a.dilation
+    options = a.stride, a.padding, a.dilation
     w = normal((a.w[0], a.x[1], *a.w[2:]), 2)
     x = normal(a.y, 1)
     y = ops.conv_transpose2d(x, w, None, a.stride, a.padding, to_fine(a), 1, a.dilation).numpy()
     assert y.shape == a.x
-    np.testing.assert_allclose(way(x, w, a.x, *where), y, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(way(x, w, a.x, *options), y, rtol=1e-10, atol=1e-12)
 
 
 @given(a=convolutions())
 def test_forward_and_backward_are_exchanged(a):
     """``⟨A y, x⟩ = ⟨y, Aᵀ x⟩``; each one's gradient is the other's forward pass."""
-    where = dict(stride=a.stride, padding=a.padding, dilation=a.dilation, groups=a.groups)
+    options = dict(stride=a.stride, padding=a.padding, dilation=a.dilation, groups=a.groups)
     y, x, w = mf.Tensor(normal(a.x, 1), requires_grad=True), mf.Tensor(normal(a.y, 2), requires_grad=True), normal(a.w)
-    down, up = ops.conv2d(y, w, **where), ops.conv_transpose2d(x, w, output_padding=to_fine(a), **where)
+    down, up = ops.conv2d(y, w, **options), ops.conv_transpose2d(x, w, output_padding=to_fine(a), **options)
     assert (down.numpy() * x.data).sum() == pytest.approx((y.data * up.numpy()).sum(), rel=1e-10, abs=1e-10)
     down.backward(x.data)
     up.backward(y.data)
@@ -142,7 +142,7 @@ def test_weights_add_up_to_one_everywhere_inside_and_fade_at_the_border(f):
 
 @pytest.mark.parametrize("f", [2, 3, 4, 8])
 def test_an_affine_ramp_is_reproduced_inside(f):
-    """Output i lies at (i + ½)/f − ½ of the input: there the ramp has exactly its own value."""
+    """Output i lies at (i + ½)/f − ½ of the input, and has exactly the ramp's value at that position."""
     p, k = -(-(f - 1) // 2), 2 * f - f % 2
     y = upsampled(3 * np.arange(7.0)[None] + 2, k, f, p)[0]
     place = (np.arange(7 * f) + 0.5) / f - 0.5
