@@ -1,4 +1,4 @@
-"""The plan of the house: imports go downwards, nothing heavy is imported early, files stay readable."""
+"""The structure of the package: imports go downwards, heavy packages are imported late, files are short."""
 
 import ast
 import os
@@ -51,7 +51,7 @@ def test_there_are_fifteen_folders_and_beside_them_thin_commands():
 
 
 def folder_imports():
-    """{folder or file of the package: the other ones that it imports from}."""
+    """{folder or file of the package: the other folders and files that it imports from}."""
     grimp = pytest.importorskip("grimp", reason="pip install 'minifcn[test]'")
     graph = grimp.build_graph("minifcn", cache_dir=None)
     found = {}
@@ -119,7 +119,7 @@ def test_every_file_says_what_it_is_for_and_every_public_function_has_a_docstrin
         tree = ast.parse(path.read_text())
         assert ast.get_docstring(tree), path
         if path.parent.name == "kernels" and path.stem in ("textbook", "shapes"):
-            continue  # the contract of a kernel stands once, in reference.py
+            continue  # reference.py documents the contract of each kernel
         if path.parent.name in ("cpu", "conv", "gpu"):
             continue
         for node in tree.body:

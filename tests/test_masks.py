@@ -1,4 +1,4 @@
-"""Folders as people have them: masks that editors wrote, files that lie about, names and encodings."""
+"""Folders of users: masks written by image editors, stray files, unusual names and encodings."""
 
 import os
 import unicodedata
@@ -15,7 +15,7 @@ from minifcn.errors import Note, UserError
 
 
 def put(root, name="a", values=(0, 1), mask=None, image=".png", suffix=".png", size=(6, 8), **options):
-    """A picture and its mask; `values` fill the mask in turn, unless it is given."""
+    """Write an image and its mask; unless `mask` is given, `values` fill it in turn."""
     mask = np.resize(np.array(values), size).astype(np.uint8) if mask is None else mask
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True, exist_ok=True)

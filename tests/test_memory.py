@@ -1,4 +1,4 @@
-"""Memory that is used again is never memory that somebody still sees."""
+"""Blocks of memory are reused only if no array uses them any more."""
 
 import gc
 import multiprocessing
@@ -106,7 +106,7 @@ def test_an_interrupt_anywhere_leaves_the_lock_free():
 def test_what_nobody_needs_is_given_back(monkeypatch):
     monkeypatch.setattr(buffers, "SPARE", 0)
     monkeypatch.setattr(buffers, "_peak", 0)
-    for rows in range(1, 9):  # one at a time, each of another size
+    for rows in range(1, 9):  # one after the other, each of another size
         buffers.empty((rows, buffers.LEAST), np.uint8)
     assert buffers.held() <= 8 * buffers.LEAST
     buffers.release()
@@ -122,7 +122,7 @@ def test_a_fresh_array_is_its_own_and_a_view_is_not():
 
 
 def test_two_leaves_never_share_the_memory_of_their_gradients():
-    shape = (1, 1, 600, 600)  # over a megabyte: in a block
+    shape = (1, 1, 600, 600)  # more than a megabyte, so it gets a block
     a, b = (mf.Tensor(np.ones(shape, np.float32), requires_grad=True) for _ in range(2))
     (ops.relu(a) + ops.relu(b) + a + b).backward(np.ones(shape, np.float32))
     assert not np.shares_memory(a.grad, b.grad)

@@ -70,7 +70,7 @@ def test_schedules_stay_real_and_do_not_rise_again_past_the_end():
 
 
 def test_adam_corrects_the_bias_by_the_steps_of_each_parameter():
-    """A first gradient moves a weight by lr, whenever it comes: m̂/√v̂ is 1.  (By the optimiser's steps: 0.0048.)"""
+    """The first gradient of a weight moves it by lr in any step; a correction by the optimiser's steps gives less."""
     late, early = (mf.Tensor(np.zeros(3), requires_grad=True) for _ in range(2))
     adam = optim.Adam([early, late], lr=0.01)
     for _ in range(9):
@@ -120,7 +120,7 @@ def test_what_is_no_list_of_parameters_is_refused(params, error, said):
     for optimizer in (optim.SGD, optim.Adam):
         with pytest.raises(error, match=said):
             optimizer(params(*parameters()), lr=0.1)
-    optim.SGD((p for p in parameters()), lr=0.1)  # a generator will do
+    optim.SGD((p for p in parameters()), lr=0.1)  # a generator is accepted
 
 
 @pytest.mark.parametrize(

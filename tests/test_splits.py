@@ -1,4 +1,4 @@
-"""A run keeps to the pictures and classes that it began with, and says what changed."""
+"""A run uses the images and classes that it began with, and an error names what has changed."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Steppers and explorers: what they show is what the library computes; their widgets change with their controls."""
+"""Steppers and explorers show what the library computes, and their widgets follow their controls."""
 
 import numpy as np
 import pytest
@@ -138,14 +138,14 @@ def test_live_training_can_be_stopped_and_leaves_a_model_that_can_be_used():
     def stepped(t):
         started(t)
         if len(live.losses) == 5:
-            live.stop()  # what the button does
+            live.stop()  # as the button does
 
     live.stepped = stepped
     t = live.start().wait()
     assert t.step == 5 and len(live.losses) == 5 and t.epoch < 500
     assert model.predict(val[0][0]).shape == (24, 32)
     assert live.png()[:4] == b"\x89PNG"
-    page = live._repr_mimebundle_()["text/html"]  # it is over: a page without a kernel can step through it
+    page = live._repr_mimebundle_()["text/html"]  # after the end, a page without a kernel can step through it
     assert page.count("data:image/png;base64") == 2 and "http" not in page
 
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.torch
 
 
 def both(ours, theirs, *arrays, rtol=1e-10):
-    """Forward values and all gradients agree, for one random cotangent."""
+    """Assert that forward values and all gradients agree, for one random cotangent."""
     import torch
 
     a = [mf.Tensor(x.copy(), requires_grad=True) for x in arrays]

@@ -76,7 +76,7 @@ class Squared(mf.losses.Loss):
 
 
 class Losses(Callback):
-    """What is to be done after each epoch."""
+    """A callback: it collects the loss after each epoch."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []

@@ -381,7 +381,7 @@ def run(function, xp, arrays):
 
 
 def found(bug, xp):
-    """How the wrong function shows, on arrays of a library, that it is wrong; None if it does not show."""
+    """The way in which a library reveals the wrong function (error, value or transfers); None if it does not."""
     expected = run(bug.right, xp, bug.arrays)
     try:
         got = run(bug.wrong, xp, bug.arrays)
