@@ -1,4 +1,4 @@
-"""Kernels that students write in CUDA C++: called like the library's own, on a GPU or compiled for the CPU.
+"""Kernels that students write in CUDA C++: called like the library's kernels, on a GPU or compiled for the CPU.
 
 A student's kernel runs as native code, which no Python audit hook can restrict.  So the grader compiles it in a
 separate process with resource limits (``python -m minifcn.course.cuda SOURCE LIBRARY``).  Another process, which runs

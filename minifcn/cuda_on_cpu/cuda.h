@@ -48,7 +48,7 @@ struct dim3 {
 
 #ifdef __SANITIZE_THREAD__
 #include <thread>
-#define __shared__ static thread_local  // each block runs on a host thread of its own
+#define __shared__ static thread_local  // each block runs in a separate host thread
 #define TSAN(...) __VA_ARGS__
 extern "C" {
 void* __tsan_get_current_fiber(void);
