@@ -1,7 +1,7 @@
 """The judge: draws inputs, has the submission's process compute with them, compares the results, and gives points.
 
-Each task gets a new process, because a submission may damage the process it runs in.  That process receives the cells of
-the submission and, for each case, input arrays; it returns arrays.  The right results are computed here, with the
+Each task gets a new process, because a submission may damage the process it runs in.  That process receives the cells
+of the submission and, for each case, input arrays; it returns arrays.  The right results are computed here, with the
 library's answer, and never leave this process: a submission cannot find them.
 """
 
