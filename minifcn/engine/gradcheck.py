@@ -170,7 +170,7 @@ class _Problem:
             if not bool(backend.of(array).isfinite(array).all()):
                 raise GradcheckError(f"the {what} is not finite everywhere: choose another point")
         if not _same(y1, self.value):
-            raise GradcheckError("the function has another value for inputs that require no gradient")
+            raise GradcheckError("the function gives another value if its inputs require no gradient")
         xp = backend.of(v)
         return [xp.zeros_like(a) if g is None else g for a, g in zip(self.arrays, g1)]
 

@@ -130,7 +130,9 @@ def targets(scores: Any, labels: Any, weight: Any = None, ignore_index: int = 25
     labels, mask = _given("labels", labels), None if mask is None else _given("mask", mask)
     for name, given in (("labels", labels), ("mask", mask)):
         if given is not None and given.shape != expected:
-            raise ValueError(f"{name} of shape {given.shape} for scores of shape {array.shape}: expected {expected}")
+            raise ValueError(
+                f"{name} of shape {given.shape} cannot be used with scores of shape {array.shape}: expected {expected}"
+            )
     if labels.dtype.kind not in "iu":
         raise ValueError(f"labels must be integers, got {labels.dtype}")
 

@@ -36,7 +36,7 @@ def test_the_jth_most_recent_example_has_coefficient_p_to_the_j_over_k(momentum,
 
 
 def test_a_large_batch_is_a_heavy_momentum():
-    """Momentum 0.9 with 20 images matches 0.99475 with one (0.99 in the paper), and 0.99 with one 0.8179 with 20.
+    """Momentum 0.9 with 20 images corresponds to 0.99475 with one image, and 0.99 with one image to 0.8179 with 20.
 
     Coefficients are p^⌊j/k⌋, so they agree at the start of each batch and differ within it because of the floor.
     """
