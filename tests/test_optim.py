@@ -70,7 +70,7 @@ def test_schedules_stay_real_and_do_not_rise_again_past_the_end():
 
 
 def test_adam_corrects_the_bias_by_the_steps_of_each_parameter():
-    """The first gradient of a weight moves it by lr in any step; a correction by the optimiser's steps gives less."""
+    """A weight that gets its first gradient in step 10 still moves by lr, because its bias correction has t = 1."""
     late, early = (mf.Tensor(np.zeros(3), requires_grad=True) for _ in range(2))
     adam = optim.Adam([early, late], lr=0.01)
     for _ in range(9):

@@ -67,7 +67,7 @@ def owner(array):
 
 
 def checksum(array):
-    """The CRC-32 of 4093 sums: sum k adds every 4093rd 8-byte word from word k on.  Edits that keep all sums are missed."""
+    """A CRC-32 of 4093 sums: sum k adds every 4093rd 8-byte word, from word k on.  Equal sums hide an edit."""
     data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     whole = len(data) // (8 * PERIOD) * (8 * PERIOD)
     sums = data[:whole].view(np.uint64).reshape(-1, PERIOD).sum(axis=0)  # one pass; overflow wraps

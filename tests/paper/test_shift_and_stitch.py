@@ -143,7 +143,7 @@ def test_with_padding_inside_the_two_agree_away_from_the_border_only():
     assert stitched.shape == dense.shape
     field = field_of(net, x)
     last = field.padding[0]
-    first = last + int(field.jump[0]) - 1  # with up to f − 1 pixels cropped before the padding
+    first = last + int(field.jump[0]) - 1  # shifting has cropped up to f − 1 pixels there
     inside = np.s_[:, :, first:-last, first:-last]
     np.testing.assert_allclose(stitched[inside], dense[inside], rtol=1e-10)
     assert np.abs(stitched - dense)[:, :, first - 1].max() > 1e-3
