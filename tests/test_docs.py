@@ -182,8 +182,8 @@ def test_what_the_reference_shows_says_what_it_does_and_what_it_takes():
             assert not section or set(inspect.signature(public).parameters) <= set(named), name
         for key, member in vars(public).items() if inspect.isclass(public) else ():
             if not key.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):
-                told = inspect.getdoc(getattr(public, key)) or re.search(rf"\b{key}\b", text or "")
-                assert told or hasattr(public, "formula"), f"{name}.{key}"
+                documented = inspect.getdoc(getattr(public, key)) or re.search(rf"\b{key}\b", text or "")
+                assert documented or hasattr(public, "formula"), f"{name}.{key}"
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *(ROOT / "docs").glob("*.md")], ids=lambda page: page.stem)

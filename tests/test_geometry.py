@@ -158,12 +158,12 @@ def test_misaligned_paths_are_told_with_both_names_and_both_maps():
         y = up + cropped
     for _ in range(50):
         y = conv(y, 1) + 1
-    told = (
+    message = (
         r"^upscore2 and score_pool4c meet in fuse_pool4 .* along w of image \(500×500\), "
         r"cell i of upscore2 lies at 16·i − 23/2, cell i of score_pool4c at 16·i − 55/2$"
     )
     for question in (receptive_field, fields_by_phase, crop_offset, lambda y, x: region(y, x, (0, 0))):
-        with pytest.raises(mf.GeometryError, match=told):
+        with pytest.raises(mf.GeometryError, match=message):
             question(y, x)
 
 

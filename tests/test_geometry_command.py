@@ -106,12 +106,12 @@ def test_misaligned_layers_are_told_in_the_table(capfd, monkeypatch):
             return self.a(x) + mf.ops.crop(self.b(x), offset=(0, 0), size=(30, 30))
 
     monkeypatch.setitem(command.MODELS, "net", Net)
-    told = "a and Crop meet in Add and do not coincide"
+    message = "a and Crop meet in Add and do not coincide"
     assert command.main(["net", "--input", "32", "--layer", "Add"]) == 2
-    assert told in capfd.readouterr().err
+    assert message in capfd.readouterr().err
     found, said = answer("net", "--input", "32", capfd=capfd)  # the last layer with a field is drawn
     assert found["picture"]["layer"] == "Crop" and found["field_by_phase"] is None
-    assert f"note: Add: {told}" in said and re.search(r"^Add +sum +30$", said, re.M)
+    assert f"note: Add: {message}" in said and re.search(r"^Add +sum +30$", said, re.M)
 
 
 def test_a_field_that_repeats_too_late_is_no_reason_to_show_nothing(capfd):

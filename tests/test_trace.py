@@ -127,14 +127,14 @@ def test_an_arrow_past_boxes_of_its_own_column_goes_around_them():
 
 
 def test_an_operation_explains_itself_with_this_calls_numbers(run):
-    told = run[0]["upscore2"].explain()
-    assert told.symbols["k"] == (4, 4) and told.symbols["s"] == (2, 2) and told.symbols["C"] == 3
-    assert told.facts["a unit sees of image"] == "all of it"  # because of the statistics of the batch
+    explanation = run[0]["upscore2"].explain()
+    assert explanation.symbols["k"] == (4, 4) and explanation.symbols["s"] == (2, 2) and explanation.symbols["C"] == 3
+    assert explanation.facts["a unit sees of image"] == "all of it"  # because of the statistics of the batch
     with mf.trace() as t, nn.module.evaluating(run[1]):
         run[1](mf.Tensor(normal((2, 3, 40, 32), 1, np.float32), name="image"))
     assert "246 rows" in t["upscore2"].explain().facts["a unit sees of image"]
-    assert "row 1/2·i − 3/4" in told.facts["row i of the output"]
-    assert "s = 2" in str(told) and r"\mathsf T" in told._repr_markdown_()
+    assert "row 1/2·i − 3/4" in explanation.facts["row i of the output"]
+    assert "s = 2" in str(explanation) and r"\mathsf T" in explanation._repr_markdown_()
     node = ops.conv2d(np.ones((1, 1, 5, 5)), np.ones((1, 1, 3, 3)), stride=2, padding=1)
     assert "Conv2d" in str(node) or node.shape == (1, 1, 3, 3)
 

@@ -16,7 +16,7 @@ from ..io import atomic
 from ..kernels.cpu import blas, workers
 from ..training.metrics import ConfusionMatrix, boundary_band
 
-BAND = 3  # pixels on either side of a border between two classes, where a finer net should be better
+BAND = 3  # pixels on either side of a border between two classes; there a finer net should be better
 
 
 class Lab:

@@ -92,7 +92,7 @@ def maximum(a, b):
 
 
 def test_max_fusion_switches_gradients_and_sum_fusion_does_not():
-    """Max fusion "made learning difficult": where one stream has the maximum, the other learns nothing."""
+    """Max fusion "made learning difficult": at each location only the stream with the maximum gets a gradient."""
     a, b, gy = (normal((1, 1, 5, 6), seed) for seed in range(3))
     for ga, gb, wins in ((*gradients(maximum, a, b, gy), a > b), (*gradients(maximum, a, b + 1, gy), a > b + 1)):
         np.testing.assert_array_equal(ga, np.where(wins, gy, 0))
