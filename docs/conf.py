@@ -1,7 +1,7 @@
 """How the documentation is built: ``python -m sphinx -W docs site``.
 
-The notebooks are shown as they were executed: ``MINIFCN_EXECUTED=docs/notebooks pytest -m notebooks`` puts them where
-this finds them; without it the site has no notebooks.  The site asks nobody: MathJax and all scripts are in it.
+The site shows executed notebooks, which ``MINIFCN_EXECUTED=docs/notebooks pytest -m notebooks`` writes; without them it
+has no notebooks.  The site loads nothing from other servers: MathJax and all scripts are part of it.
 """
 
 import re
@@ -43,7 +43,7 @@ suppress_warnings = ["mystnb.unknown_mime_type"]  # widgets, beside the animatio
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
-autodoc_inherit_docstrings = False  # what a class inherits is documented once, where it is defined
+autodoc_inherit_docstrings = False  # inherited members are documented only at the class that defines them
 highlight_language = "none"
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False

@@ -21,7 +21,7 @@ settings.load_profile("minifcn")
 
 
 def pytest_configure():
-    """The tests of Ctrl-C send SIGINT, which a process started in the background (``pytest &``, some CI) ignores."""
+    """Restore Python's handler of SIGINT, which a background process (``pytest &``) ignores: some tests send it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -77,7 +77,7 @@ collected = dict.fromkeys(LADDER, 0)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Skip what cannot run, with the reason in the summary; where MINIFCN_REQUIRE names it, that is a failure."""
+    """Skip tests that cannot run here, with the reason; if MINIFCN_REQUIRE names their mark, fail instead."""
     for mark in collected:
         collected[mark] = sum(item.get_closest_marker(mark) is not None for item in items)
     required = os.environ.get("MINIFCN_REQUIRE", "").split()
@@ -92,7 +92,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Which levels of the GPU's ladder (docs/gpu.md) ran, and why another did not."""
+    """Print which levels of GPU tests (docs/gpu.md) ran, and why the others did not."""
     for mark, level in LADDER.items():
         results = {
             name: sum(mark in getattr(report, "keywords", ()) for report in terminalreporter.stats.get(name, []))
@@ -121,7 +121,7 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def copy(finished, tmp_path):
-    """A copy of the finished run, to be spoilt."""
+    """A copy of the finished run that a test may damage."""
     folder = tmp_path / "copy"
     folder.mkdir()
     for file in finished.iterdir():
@@ -131,7 +131,7 @@ def copy(finished, tmp_path):
 
 @pytest.fixture
 def refused(capfd):
-    """Run a command that must say one sentence, matching a pattern, and exit with 2."""
+    """A function that runs a command, and asserts exit code 2 and one sentence that matches a pattern."""
 
     def refused(main, *argv, match):
         capfd.readouterr()

@@ -26,7 +26,7 @@ RANKS = parallel.world()
 
 
 class Scenes(Shapes):
-    """Eleven scenes of two sizes, of which the first are void for the most part and one is altogether."""
+    """Eleven scenes of two sizes; the first six are partly void, and scene 2 is entirely void."""
 
     def __init__(self):
         super().__init__(length=11, size=(32, 48), num_classes=3)
@@ -48,7 +48,7 @@ SETTINGS = {
     "dropout": dict(dropout=0.5),
     "sampled": dict(sampling=0.5, reduction="valid"),
     "adam": dict(optimizer=optim.Adam, reduction="valid"),
-    "batches of 2": dict(batch_size=2, batch_norm=True),  # of three ranks, some have nothing
+    "batches of 2": dict(batch_size=2, batch_norm=True),  # with three ranks, some have no image
 }
 
 
@@ -60,7 +60,7 @@ def wide(model):
 
 
 def net(batch_norm, dropout):
-    """A small FCN in float64, whose loss has kinks nowhere near."""
+    """A small FCN in float64, whose loss has no kink near these weights."""
     layers = [nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.BatchNorm2d(6) if batch_norm else nn.ReLU()]
     layers += [nn.Dropout(dropout), nn.Conv2d(6, 5, 3, padding=1), nn.ReLU(), nn.ConvTranspose2d(5, 3, 2, stride=2)]
     model = nn.Sequential(*layers)
@@ -69,7 +69,7 @@ def net(batch_norm, dropout):
 
 
 def steps(reduction="sum", accumulate=1, batch_norm=False, dropout=0.0, optimizer=optim.SGD, batch_size=5, **options):
-    """Losses and changes of the weights, at each batch of two epochs, and what these give on the validation."""
+    """The loss and the change of the weights at each batch of two epochs; the confusion matrix and loss afterwards."""
     backend.manual_seed(0)
     model, losses, weights = net(batch_norm, dropout), [], []
     data = Loader(Scenes(), batch_size, shuffle=True, augment=Augment(jitter=4))
@@ -92,7 +92,7 @@ def steps(reduction="sum", accumulate=1, batch_norm=False, dropout=0.0, optimize
 
 
 def equal(out):
-    """Every setting's steps, into an .npz."""
+    """Write the results of :func:`steps` for all settings to an .npz file."""
     arrays = {}
     for name, options in SETTINGS.items():
         arrays |= {f"{name}: {what}": value for what, value in steps(**options).items()}
@@ -101,7 +101,7 @@ def equal(out):
 
 
 def earth(out):
-    """The losses of the first steps of ``minifcn.train`` as it is, but in float64, into ``out/losses.npy``."""
+    """Run ``minifcn.train`` in float64, stop after ten steps, and write their losses to ``out/losses.npy``."""
     losses, network = [], parts.network
 
     def stepped(self, t):
@@ -119,7 +119,7 @@ def earth(out):
 
 
 def pieces():
-    """The parts by themselves."""
+    """Test the communication, the checks before training and the number of threads on all ranks."""
     n, mine = RANKS.size, RANKS.rank
     assert RANKS.all_reduce(np.full(3, mine + 1.0)).tolist() == [n * (n + 1) / 2] * 3
 
@@ -137,7 +137,7 @@ def pieces():
     except UserError as error:
         assert str(error) == f"ü of {n - 1}"
     else:
-        raise AssertionError("an error of one rank is one of all")
+        raise AssertionError("the error of one rank did not become an error of all ranks")
 
     backend.manual_seed(mine)
     try:
@@ -148,7 +148,7 @@ def pieces():
         raise AssertionError("different weights were not noticed")
 
     backend.manual_seed(0)
-    x = ops.dropout(Tensor(np.ones((2, 3))), 0.5)  # outside a shared batch, nobody asks anybody
+    x = ops.dropout(Tensor(np.ones((2, 3))), 0.5)  # outside a shared batch, ranks do not communicate
     assert x.shape == (2, 3)
 
     blas = [b["num_threads"] for b in threadpool_info() if b["user_api"] == "blas"]
@@ -159,7 +159,7 @@ def pieces():
 
 
 def training(trouble, rank, step, *argv):
-    """``minifcn.train``, with a trouble on one rank after some step; ranks that write betray themselves."""
+    """Run ``minifcn.train`` with a failure on one rank after a step; ranks other than 0 report any file they write."""
     mine = RANKS.rank == int(rank)
     out = str(Path(argv[argv.index("--out" if "--out" in argv else "--resume") + 1]).resolve())
 
@@ -184,7 +184,7 @@ def training(trouble, rank, step, *argv):
 
 
 def fail(t):
-    raise RuntimeError("something nobody foresaw")
+    raise RuntimeError("something unforeseen")
 
 
 def refuse(t):
@@ -192,7 +192,7 @@ def refuse(t):
 
 
 def spoil(t):
-    """The next image cannot be had."""
+    """Make reading the next batch fail."""
 
     def broken(epoch, indices):
         raise UserError("image 7 is damaged")

@@ -1,4 +1,4 @@
-"""Generators for property tests: ugly shapes, and inputs away from kinks."""
+"""Generators for property tests: irregular shapes, and inputs away from kinks."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ def normal(shape, seed=0, dtype=np.float64):
 
 
 def distinct(shape, seed=0):
-    """No two values closer than 0.1: no ties for a maximum, nothing within 0.05 of zero."""
+    """Values that differ by at least 0.1 and are at least 0.05 from zero: no ties for a maximum, no kink of ReLU."""
     n = int(np.prod(shape))
     return (np.random.default_rng(seed).permutation(n) - n // 2 + 0.5).reshape(shape) / 10
 
@@ -45,7 +45,7 @@ def _pairs(low, high):
 
 @st.composite
 def convolutions(draw):
-    """H ≠ W, even, odd and 1×1 kernels, strides beyond the kernel, padding, dilation, groups, N = 1, C = 1."""
+    """Also H ≠ W, even and 1×1 kernels, strides larger than the kernel, padding, dilation, groups, N = 1, C = 1."""
     groups = draw(st.integers(1, 3))
     channels, outputs = groups * draw(st.integers(1, 2)), groups * draw(st.integers(1, 2))
     kernel, stride, dilation = draw(_pairs(1, 4)), draw(_pairs(1, 5)), draw(_pairs(1, 3))
@@ -64,7 +64,7 @@ def convolutions(draw):
 
 @st.composite
 def three_by_three(draw):
-    """What Winograd's algorithm is for: 3×3, stride 1, dense, padded by 0 … 2; all remainders of the tiles of 4."""
+    """Convolutions for Winograd's algorithm: 3×3, stride 1, one group, padding 0 … 2; sizes of all remainders mod 4."""
     padding = draw(_pairs(0, 2))
     size = tuple(max(1, 3 - 2 * p) + draw(st.integers(0, 9)) for p in padding)
     channels, outputs = draw(st.integers(1, 4)), draw(st.integers(1, 4))
@@ -75,7 +75,7 @@ def three_by_three(draw):
 
 @st.composite
 def strided(draw):
-    """Kernels of at least their stride, as upsampling layers have: all phases, groups, cells beyond the last window."""
+    """Kernels at least as large as the stride, as in upsampling layers; groups, and cells after the last window."""
     groups, stride = draw(st.integers(1, 3)), draw(_pairs(1, 4))
     kernel = tuple(s + draw(st.integers(0, 5)) for s in stride)
     channels, outputs, padding = groups * draw(st.integers(1, 2)), groups * draw(st.integers(1, 2)), draw(_pairs(0, 3))
@@ -103,7 +103,7 @@ class Pooling:
 
 @st.composite
 def poolings(draw):
-    """Overlapping and gapped windows, padding up to half a window, dilation, leftovers, clipped last windows."""
+    """Windows that overlap or leave gaps; padding up to half a window; dilation; left-over cells; clipped windows."""
     kernel, stride, dilation = draw(_pairs(1, 4)), draw(_pairs(1, 4)), draw(_pairs(1, 2))
     extents = [d * (k - 1) + 1 for d, k in zip(dilation, kernel)]
     padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)

@@ -1,4 +1,4 @@
-"""The bench measures what it says, and PyTorch's side computes the same; no test asserts a time."""
+"""The benchmarks measure what they claim, and PyTorch computes the same; no test asserts a time."""
 
 import json
 
@@ -16,7 +16,7 @@ def test_a_case_gives_a_line_a_row_and_a_picture(tmp_path, capsys):
     printed, results = capsys.readouterr().out, json.loads(out.read_text())
     assert "mini5_2" in printed and "GFLOP/s" in printed and results["machine"]["blas"] in printed
     kernel, size = results["rows"]
-    assert kernel["ms"] > 0 and kernel["gflops"] > 0 and "ratio" not in kernel  # nothing to compare with
+    assert kernel["ms"] > 0 and kernel["gflops"] > 0 and "ratio" not in kernel  # no PyTorch to compare with
     assert size["ratio_least"] <= size["ratio"] <= size["ratio_most"]
     assert results["machine"]["sgemm_gflops"] > 1
     assert picture.read_bytes().startswith(b"\x89PNG")

@@ -1,4 +1,4 @@
-"""The commands as a user meets them: what they write and print; a mistake costs one sentence and no work."""
+"""The commands: what they write and print, and one sentence, before any work, for a user's mistake."""
 
 import csv
 import json
@@ -73,7 +73,7 @@ def test_what_a_run_says_before_it_starts_and_after(scenes, tmp_path, capfd):
     rows = [line.split() for line in out.splitlines() if re.match(r" +\d+ +\d", line)]
     assert [row[0] for row in rows] == ["1", "2"] and all(len(row) == 8 for row in rows)
     assert "this run" in out and "IU by class: class 0" in out and "report.html" in out
-    assert err == ""  # no bar where nobody sees it move
+    assert err == ""  # no progress bar, because standard error is not a terminal
 
 
 def test_a_root_alone_means_a_folder(scenes, tmp_path, capfd):
@@ -179,7 +179,7 @@ def test_every_key_of_a_config_is_a_flag(finished):
 
 
 def test_an_occupied_folder_is_refused_before_any_work(tmp_path, refused, monkeypatch):
-    monkeypatch.setattr("minifcn.training.parts.splits", None)  # would raise, were it called
+    monkeypatch.setattr("minifcn.training.parts.splits", None)  # fails if it is called
     (tmp_path / "note.txt").write_text("mine", encoding="utf-8")
     refused(train.main, "--dataset", "shapes", "--out", tmp_path, match="not empty: .*--resume")
     refused(train.main, "--dataset", "shapes", "--out", tmp_path / "note.txt", match="is a file")
@@ -270,7 +270,7 @@ def test_bad_data_is_named_before_anything_is_made(scenes, tmp_path, refused, da
 
 
 def test_bad_data_in_the_middle_is_named_and_what_was_done_is_kept(scenes, tmp_path, refused, monkeypatch):
-    """A file that changes after the data set was opened."""
+    """A file that is damaged after the data set was opened."""
     (scenes / "classes.txt").write_text("a\nb\nc\n", encoding="utf-8")
     mask, create = (scenes / "masks/3.png").read_bytes(), train.Run.create
 
@@ -343,7 +343,7 @@ def test_a_damaged_run_is_not_continued_and_not_touched(copy, refused, ruin, mes
 
 @pytest.mark.cli
 def test_a_killed_process_goes_on_bit_by_bit(scenes, tmp_path, finished):
-    """SIGKILL, which nothing can catch, in the middle of the second epoch."""
+    """SIGKILL, which cannot be caught, in the middle of the second epoch."""
     code = """
 import os, signal, sys
 from minifcn import train

@@ -1,4 +1,4 @@
-"""Consoles, shells and streams that are not what a developer has: nothing that is printed ends a command."""
+"""Unusual consoles, shells and streams: no output can make a command fail."""
 
 import os
 import subprocess
@@ -27,13 +27,15 @@ def shell(command, console="", cwd=None, **more):
     """Run a shell's command line, with ``python`` for this interpreter, under one of CONSOLES."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG", "PYTHONIO", "PYTHONUTF8"))}
     environment |= dict(LANG="C.UTF-8", PYTHON=sys.executable) | CONSOLES.get(console, {}) | more
-    line = 'python() { "$PYTHON" "$@"; }; ' + command  # a function, for an interpreter in a folder with a blank
+    line = (
+        'python() { "$PYTHON" "$@"; }; ' + command
+    )  # a function, because the path of the interpreter may contain a blank
     return subprocess.run(["bash", "-c", line], capture_output=True, timeout=120, cwd=cwd, env=environment)
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A folder of pictures, files and classes with names that no narrow console can show."""
+    """A folder with images, files and classes whose names a console in cp949 or ASCII cannot show."""
     root = tmp_path_factory.mktemp("world") / "그림 é"
     scenes = write_scenes(root / "dåta")
     (scenes / "classes.txt").write_text("하늘\nécole ∑\n$5 × x_y$\n", encoding="utf-8")
@@ -152,12 +154,12 @@ def test_streams_that_are_closed_or_full(redirection, code, world, tmp_path):
         assert done.stderr.count(b"\n") == 1 and b"No space left" in done.stderr
     for command in ("train --help", "train --dataset moon"):
         done = shell(f"python -m minifcn.{command} {redirection}", cwd=world)
-        codes = (2,) if "moon" in command else (0, code)  # argparse gives up a help text that cannot be written
+        codes = (2,) if "moon" in command else (0, code)  # argparse fails if its help text cannot be written
         assert done.returncode in codes and b"Exception" not in done.stderr, done.stderr
 
 
 def test_a_closed_stream_is_no_file_of_the_run(world, tmp_path):
-    """What goes to descriptor 1 or 2 by its number must not end up in a checkpoint."""
+    """With stdout and stderr closed, no file may get descriptor 1 or 2, or printed text would be written into it."""
     code = (
         "import os, sys; from minifcn import train\n"
         "train.Recorder.stepped = lambda self, t: (os.write(1, b'x'), os.write(2, b'x'))\n"

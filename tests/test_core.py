@@ -1,4 +1,4 @@
-"""The engine: order, accumulation, freeing, refusals, and what nodes and tensors know of themselves."""
+"""The engine: order of backward, accumulation, freeing, errors, and the attributes of nodes and tensors."""
 
 import gc
 import weakref
@@ -24,13 +24,13 @@ def test_a_chain_of_ten_thousand_nodes_goes_back_and_is_collected():
     y.backward()
     assert x.grad == 1
     z = x
-    for _ in range(50_000):  # never walked back: the collector must take it apart without recursion
+    for _ in range(50_000):  # without backward(): deleting this graph must not exceed the recursion limit
         z = z + 1.0
     del z
 
 
 def test_b_is_a_plus_a_c_is_b_plus_b():
-    """The example that breaks a naive recursion: b must wait for both of its uses."""
+    """An example in which a naive recursion is wrong: b must have both of its gradients before it passes them on."""
     a = leaf()
     b = a + a
     c = b + b
@@ -60,13 +60,13 @@ def test_backward_takes_an_order_of_nodes_and_says_when_it_is_none():
 
 
 def where_they_part(y):
-    """The node where the long way and the short one part."""
+    """The node at which the long path and the short path part."""
     return y.creator.inputs[1].creator
 
 
 @pytest.mark.parametrize("depth", [1, 18, 60])
 def test_each_node_is_visited_once(depth):
-    """A ladder of diamonds has 2^depth paths; walking every path would not come back."""
+    """A ladder of diamonds has 2^depth paths; a walk along every path would take for ever."""
     x = leaf()
     visits = []
 
@@ -157,7 +157,7 @@ def test_a_node_works_by_hand_before_and_after_a_call():
 def test_a_float32_leaf_keeps_a_float32_gradient_beside_other_operands():
     a = mf.Tensor(np.ones(3, np.float32), requires_grad=True)
     y = a * np.arange(3)
-    assert y.dtype == np.float32  # integer arrays take the tensor's type
+    assert y.dtype == np.float32  # an integer array is converted to the tensor's dtype
     (y * np.ones(3)).backward(np.ones(3))
     assert a.grad.dtype == np.float32
 
@@ -250,7 +250,9 @@ def test_an_edit_anywhere_in_what_a_user_gave_is_noticed():
             given = rng.standard_normal(size)
             x = mf.Tensor(given, requires_grad=True)
             y = x * x
-            given[place] = np.nextafter(given[place], 9)  # the last bit, and not through the tensor
+            given[place] = np.nextafter(
+                given[place], 9
+            )  # change the last bit of the user's array, not through the tensor
             with pytest.raises(RuntimeError, match="changed in place"):
                 y.backward(np.ones(size))
 
@@ -289,7 +291,7 @@ def test_results_are_read_only_until_the_graph_is_walked_or_gone():
     kept.backward()
     for t in (y, z, kept):
         t.data[...] = 0
-    values = ops.exp(x).data  # no tensor holds the graph any more
+    values = ops.exp(x).data  # no tensor refers to the graph any more
     values[...] = 0
     with mf.no_grad():
         ops.exp(x).data[...] = 0
@@ -365,7 +367,7 @@ def test_numbers_take_the_tensors_dtype_and_lists_become_float32():
     for y in (2 * x, x * np.array(2.0), x + np.float64(1), x / 3, 1 - x, x**2):
         assert y.dtype == np.float32
     assert mf.Tensor([1, 2]).dtype == np.float32
-    assert (np.ones(3) + mf.Tensor(np.ones(3))).shape == (3,)  # NumPy leaves the operator to the tensor
+    assert (np.ones(3) + mf.Tensor(np.ones(3))).shape == (3,)  # NumPy lets the tensor compute the operator
 
 
 def test_the_order_of_creation_does_not_leak_between_graphs():
@@ -418,8 +420,8 @@ def test_an_override_is_read_when_a_kernel_is_called_so_it_reaches_backward():
 
 
 def test_overrides_by_name_and_unknown_names():
-    own = ["auto", "banded", "channels_last", "pointwise", "winograd", "stationary", "phases", "depthwise", "planes"]
-    assert mf.kernels.implementations("conv2d") == [*own, "textbook", "reference"]
+    fast = ["auto", "banded", "channels_last", "pointwise", "winograd", "stationary", "phases", "depthwise", "planes"]
+    assert mf.kernels.implementations("conv2d") == [*fast, "textbook", "reference"]
     assert mf.kernels.implementations("conv2d", "cupy") == ["cuda", "textbook", "reference"]
     with mf.override(conv2d="reference"):
         assert mf.kernels.conv2d_grad_weight.choose(np.ones(1)).__module__.endswith("reference")

@@ -1,4 +1,4 @@
-"""CUDA kernels of students: compiled and run apart, confined, and watched."""
+"""CUDA kernels of students: they are compiled and run in a separate process, which may do nothing else."""
 
 import re
 import subprocess
@@ -89,7 +89,7 @@ def test_a_compilers_error_is_one_line_of_feedback(assignment, source):
 
 @pytest.mark.host
 def test_native_code_computes_and_does_nothing_else(assignment, source, tmp_path):
-    """While it is loaded, and while it runs, it can start nothing and write no file; its answer still counts."""
+    """Neither while it is loaded nor while it runs can it start a process or write a file; its result still counts."""
     mark = tmp_path / "mark"
     early = f'static int early = system("touch {mark}");'
     late = f'if (e == 0) system("touch {mark}"), fork();'

@@ -1,4 +1,4 @@
-"""The other ways to a dense output: what they take, give back and refuse (the identities: tests/paper)."""
+"""Other ways to compute a dense output: arguments, results and errors (tests/paper tests the identities)."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def test_a_net_of_stride_one_is_dense_already():
 
 
 def test_branches_inside_are_no_obstacle_to_stitching():
-    """Any net whose outputs have a place can be stitched, Sequential or not."""
+    """Every net whose outputs have a position can be stitched, also if it is no Sequential."""
     inner = nn.Branches(nn.Conv2d(3, 2, 1), nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU()))
     x = normal((1, 2, 12, 12), dtype=np.float32)
     model = nn.Sequential(net(), nn.Conv2d(4, 3, 1), inner)
@@ -64,7 +64,7 @@ def test_branches_inside_are_no_obstacle_to_stitching():
 
 
 def test_a_caffenet_of_a_tenth_of_its_width_rarefied_and_cut_up():
-    """The real thing: overlapping ceil-mode pools, groups, local response norms, fc6 as a 6×6 kernel."""
+    """A network of the paper: overlapping ceil-mode poolings, groups, local response norms, fc6 as a 6×6 kernel."""
     mf.manual_seed(0)
     classifier = nn.surgery.convolutionalize(mf.models.caffenet(width=0.1, num_classes=5).eval())
     x = normal((1, 3, 227, 259), dtype=np.float32)
@@ -123,7 +123,7 @@ def test_refusals_of_rarefaction_name_the_layer(layer, said):
 
 @pytest.mark.parametrize("name", ["googlenet", "resnet18"])
 def test_blocks_with_several_paths_are_rarefied_along_each(name):
-    """Every f-th output of the rarefied net is the net's own; padding is rarefied along, so at the border too."""
+    """Every f-th output of the rarefied net equals an output of the net, also at the border: padding is scaled, too."""
     mf.manual_seed(0)
     trunk = mf.models.CLASSIFIERS[name](num_classes=1, width=0.05).trunk(pad=3).eval()
     x = normal((1, 3, 125, 125), dtype=np.float32)  # a size at which no pooling window is clipped

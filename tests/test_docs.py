@@ -1,4 +1,4 @@
-"""The documents: what they name exists, and what they say is still so."""
+"""The pages: code, tests and numbers that they mention exist, and their examples give the results that they state."""
 
 import ast
 import doctest
@@ -26,12 +26,12 @@ EXAMPLES = {path: count for path, count in COUNTS.items() if count}
 
 
 def claims():
-    """The rows of the claims table: claim, where, code, test, notebook."""
+    """The rows of the claims table: claim, source, code, test, notebook."""
     return table("| claim ")
 
 
 def table(head):
-    """The rows of the table of docs/paper.md whose head starts so, as lists of cells."""
+    """The rows of the table in docs/paper.md whose first line starts with `head`, as lists of cells."""
     _, _, after = (ROOT / "docs/paper.md").read_text(encoding="utf-8").partition("\n" + head)
     rows = after.partition("\n\n")[0].splitlines()[2:]
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
@@ -93,7 +93,7 @@ def test_the_table_of_networks_is_what_the_networks_are():
 
 
 def test_the_page_of_benchmarks_shows_the_numbers_that_were_measured():
-    """The committed results, printed by today's code, stand on the page; their picture is beside them."""
+    """The page shows the committed results as the current code prints them, with their figure."""
     from minifcn.bench.__main__ import line
 
     page = (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8")
@@ -107,7 +107,7 @@ def test_the_page_of_benchmarks_shows_the_numbers_that_were_measured():
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_page_of_experiments_shows_the_numbers_that_were_measured(name):
-    """The committed results, summed up by today's code, are what the page prints; their picture is beside them."""
+    """The page shows the summary that the current code makes of the committed results, with their figure."""
     page = (ROOT / "docs/experiments.md").read_text(encoding="utf-8")
     results = json.loads((ROOT / f"docs/experiments/{name}.json").read_text(encoding="utf-8"))
     assert all(line.strip() in page for line in EXPERIMENTS[name].summary(results))
@@ -146,7 +146,7 @@ def test_the_examples_in_the_docstrings_give_what_they_say(path):
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_public_name_is_on_a_page_of_the_reference(package):
-    """By the name that a user types, or in a module that is shown whole."""
+    """Listed under the name that a user types, or in a module whose members are all shown."""
     module = importlib.import_module(package)
     for name in module.__all__:
         public = getattr(module, name)
@@ -156,7 +156,7 @@ def test_every_public_name_is_on_a_page_of_the_reference(package):
 
 
 def shown():
-    """(name, function or class) of all there is on the pages of the reference."""
+    """(name, function or class) of everything on the pages of the reference."""
     for name in MODULES:
         for key, value in vars(importlib.import_module(name)).items():
             if not key.startswith("_") and getattr(value, "__module__", None) == name:
@@ -167,12 +167,12 @@ def shown():
 
 
 def test_what_the_reference_shows_says_what_it_does_and_what_it_takes():
-    """A function has a section on its parameters unless one paragraph says it all; of a class, all methods are told."""
+    """A function with several paragraphs lists its parameters; every method of a class is documented."""
     names = dict(shown())
     assert len(names) > 250
     for name, public in names.items():
         if ".kernels.shapes." in name:
-            continue  # the contract of a kernel stands once, in reference.py
+            continue  # reference.py documents the contract of each kernel
         text = inspect.getdoc(public)
         assert text or hasattr(public, "formula"), name
         if inspect.isfunction(public) and inspect.signature(public).parameters and ".kernels.reference." not in name:
@@ -182,8 +182,8 @@ def test_what_the_reference_shows_says_what_it_does_and_what_it_takes():
             assert not section or set(inspect.signature(public).parameters) <= set(named), name
         for key, member in vars(public).items() if inspect.isclass(public) else ():
             if not key.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):
-                told = inspect.getdoc(getattr(public, key)) or re.search(rf"\b{key}\b", text or "")
-                assert told or hasattr(public, "formula"), f"{name}.{key}"
+                documented = inspect.getdoc(getattr(public, key)) or re.search(rf"\b{key}\b", text or "")
+                assert documented or hasattr(public, "formula"), f"{name}.{key}"
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *(ROOT / "docs").glob("*.md")], ids=lambda page: page.stem)

@@ -1,4 +1,4 @@
-"""The Earth data set: its splits are fixed, its maps coincide, and no split sees another's pixels."""
+"""The Earth data set: its splits are fixed, its maps coincide, and no pixel is in two splits."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_a_sample_keeps_the_contract():
     assert set(np.unique(label)) <= {*range(7), 255}
     with pytest.raises(IndexError):
         d[len(d)]
-    image[:], label[:] = 0, 0  # a sample is the caller's own
+    image[:], label[:] = 0, 0  # the caller may change a sample without changing the data set
     assert d[0][0].any() and d[0][1].any()
 
 
@@ -72,7 +72,7 @@ def test_places_lie_where_they_should(place, latitude, longitude, name):
 
 
 def test_coastlines_of_image_and_mask_coincide():
-    """Blue is water: the agreement is best at no displacement, of all up to three pixels each way."""
+    """Water is blue: blue pixels and water labels agree best without a displacement, of all up to three pixels."""
     image, label = earth._maps()
     y, x = slice(700, 1700), slice(2500, 4500)  # Africa, the Mediterranean, Arabia, India
     blue = image[y, x, 2] > image[y, x, 0].astype(int) + 10

@@ -1,4 +1,4 @@
-"""evaluate and predict as a user meets them."""
+"""The commands evaluate and predict."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""fit in any hand: a second run, a run that was broken off, what cannot learn; rates and jitter that suit the data."""
+"""fit called twice, after an interrupted run, and with what cannot learn; default rates and jitter for the data."""
 
 import json
 import warnings
@@ -50,7 +50,7 @@ def broken_off(error):
 def test_a_second_fit_begins_at_the_rate_that_was_given(make):
     model, data = net(), Loader(Shapes(length=4, **OPTIONS), 2)
     optimizer = make(model.parameters(), 1e-6)
-    for rate in (1e-6, 1e-6, 3e-7):  # the last is the user's wish
+    for rate in (1e-6, 1e-6, 3e-7):  # the last is a rate that the user sets
         optimizer.lr, rates = rate, Rates()
         fit(model, data, None, optimizer, 2, schedule=poly, callbacks=[rates])
         assert rates.seen == pytest.approx([rate * (1 - k / 4) ** 0.9 for k in range(4)], rel=1e-12, abs=0)
@@ -59,7 +59,7 @@ def test_a_second_fit_begins_at_the_rate_that_was_given(make):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("oh"), UserError("no image")])
 def test_after_a_run_that_was_broken_off_the_next_one_is_whole(error):
-    """Whole epochs, and the rate that was given."""
+    """The next run has complete epochs and the learning rate that the user gave."""
     model, data = net(), Loader(Shapes(length=8, **OPTIONS), 2, shuffle=True)
     optimizer = SGD(model.parameters(), 1e-6)
     with pytest.raises(type(error)):
@@ -129,20 +129,20 @@ def test_one_loader_for_both_keeps_its_place():
     assert data.state_dict() == {"epoch": 2, "batch": 0} and t.step == 4
     whole = evaluate(model, data.dataset)
     next(iter(data))
-    half = evaluate(model, data)  # in the middle of an epoch, and with images that training drops
+    half = evaluate(model, data)  # `data` is in the middle of an epoch, and training drops its last image
     assert half[0].matrix.sum() == whole[0].matrix.sum() and half[1] == whole[1] == t.rows[-1]["val_loss"]
 
 
 @pytest.mark.parametrize("reduction", ["sum", "valid", "batch"])
 def test_the_default_rate_suits_every_reduction(reduction):
-    """It learns with each: the loss falls by a tenth in three epochs; 1e-7 of a mean would not move it."""
+    """With each reduction the loss falls by a tenth in three epochs; a rate that ignores the reduction fails this."""
     model = net(batch_norm=True)
     rows = fit(model, Shapes(length=24, **OPTIONS), epochs=3, reduction=reduction).rows
     assert rows[-1]["loss"] < 0.9 * rows[0]["loss"]
 
 
 class Sized:
-    """Scenes of given sizes, all labelled or a share."""
+    """Scenes of given sizes; `share` is the labelled share of each, from the top."""
 
     num_classes, classes, palette = 3, ("a", "b", "c"), voc_colour_map(3)
 
@@ -160,7 +160,7 @@ class Sized:
 
 
 def test_the_default_rate_is_that_of_a_typical_batch():
-    """0.007 / N of a mean: with N the pixels of most batches, wherever one huge picture stands."""
+    """0.007 / N, where N is the number of pixels of a typical batch: a single huge image does not change it."""
     alike = default_rate(Loader(Sized([(48, 48)] * 20), 8))
     assert alike == pytest.approx(0.007 / (8 * 48 * 48))
     for place in (0, 7, 20):
@@ -172,7 +172,7 @@ def test_the_default_rate_is_that_of_a_typical_batch():
     assert default_rate(Loader(Sized([(48, 48)] * 20), 8), accumulate=4) == pytest.approx(alike / 4)
     assert default_rate(Loader(Sized([(48, 48)] * 3), 8)) == pytest.approx(0.007 / (3 * 48 * 48))
     assert default_rate(Loader(Sized([(48, 48)] * 20, share=0.25), 8)) == pytest.approx(4 * alike)
-    half = typical_pixels([10] * 50 + [1000] * 50, 16)  # two kinds: most batches have both
+    half = typical_pixels([10] * 50 + [1000] * 50, 16)  # two sizes; most batches have images of both
     assert half == pytest.approx(16 * 505, rel=0.1)
 
 
@@ -187,7 +187,7 @@ def write(root, sizes, void=()):
 
 
 def begun(root, out, *flags):
-    """The settings that a run of one epoch decided on."""
+    """Run one epoch, and return the settings that it saved."""
     argv = ["--root", str(root), "--width", "0.1", "--epochs", "1", "--out", str(out), *flags]
     assert train.main(argv) == 0
     return json.loads((out / "config.json").read_text(encoding="utf-8"))
@@ -197,7 +197,7 @@ def test_the_commands_rate_does_not_depend_on_which_picture_comes_first(tmp_path
     monkeypatch.setattr(train, "illustrate", lambda *_: None)
     monkeypatch.setattr(train, "result_lines", lambda metrics: ())
     rates = []
-    for place in (1, 24):  # both in the training split: every fifth is not
+    for place in (1, 24):  # both are in the training split; every fifth image is in the other
         sizes = [(24, 24)] * 24
         sizes.insert(place, (192, 192))
         config = begun(write(tmp_path / f"data{place}", sizes), tmp_path / f"run{place}")
@@ -216,7 +216,7 @@ def test_the_default_jitter_leaves_most_of_a_small_picture(scenes, tmp_path, mon
     assert suitable_jitter(Shapes(length=5, size=(28, 28))) == 7
     assert suitable_jitter(Shapes(length=5, size=(600, 300))) == 64
     assert suitable_jitter(Shapes(length=5, size=(1, 1))) == 0
-    assert suitable_jitter(Sized([(400, 400)] * 30 + [(8, 8)])) == 64  # one tiny picture does not decide
+    assert suitable_jitter(Sized([(400, 400)] * 30 + [(8, 8)])) == 64  # one tiny image does not change it
     assert suitable_jitter(Folder(scenes)) == 6
     monkeypatch.setattr(train, "illustrate", lambda *_: None)
     monkeypatch.setattr(train, "result_lines", lambda metrics: ())

@@ -1,4 +1,4 @@
-"""Folder, images and masks: what is read, what is refused and how; and how a data set is opened by its name."""
+"""Folder, images and masks: what is read and what is refused; opening a data set by its name."""
 
 import subprocess
 import sys
@@ -36,7 +36,7 @@ def test_folder_with_split_folders(tmp_path):
     write_pair(tmp_path / "val", "b", mask=np.full((6, 8), 4, np.uint8))
     train, val = Folder(tmp_path, "train"), Folder(tmp_path, "val")
     assert len(train) == len(val) == 1 and len(Folder(tmp_path)) == 2
-    assert train.num_classes == val.num_classes == 5  # counted over both splits
+    assert train.num_classes == val.num_classes == 5  # the number of classes in both splits together
     with pytest.raises(UserError, match="choose one of train, val"):
         Folder(tmp_path, "test")
 
@@ -99,7 +99,7 @@ def test_folders_without_use_are_refused_with_advice(tmp_path):
     (tmp_path / "images").mkdir()
     with pytest.raises(UserError, match="no images"):
         Folder(tmp_path)
-    for values in (255, (0, 255)):  # only void; a foreground saved as white
+    for values in (255, (0, 255)):  # only void; or a foreground that was saved as white
         write_pair(tmp_path, "a", mask=np.resize(np.array(values, np.uint8), (6, 8)))
         with pytest.raises(UserError, match="255 means void"):
             Folder(tmp_path)

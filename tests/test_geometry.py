@@ -1,4 +1,4 @@
-"""Where tensors lie: sizes, receptive fields and crops derived from live operations, against the published numbers."""
+"""Positions of tensors: sizes, receptive fields and crops derived from operations equal the published numbers."""
 
 from contextlib import ExitStack
 from fractions import Fraction
@@ -105,7 +105,7 @@ def test_fcn_vgg16_padded_by_100(h, n):
 
 
 def test_after_upsampling_what_a_pixel_sees_depends_on_its_phase():
-    """FCN-32s: 436 pixels for all; 16s: 436 and 468 half and half; 8s: 468 for three quarters (reference §2.4)."""
+    """All pixels of FCN-32s see 436 pixels; half of 16s see 436 and half 468; three quarters of 8s see 468 (§2.4)."""
     x = image(500)
     pool3, pool4, score = vgg(x, 100)
     fuse4 = deconv(score, 4, 2)
@@ -145,7 +145,7 @@ def test_caffes_own_examples_of_composition():
 
 
 def test_misaligned_paths_are_told_with_both_names_and_both_maps():
-    """The skip of FCN-16s, cropped by a hand that is one cell off; nothing but names is kept, and no graph."""
+    """The skip of FCN-16s with a crop that is wrong by one cell.  Positions keep names, but no graph."""
     x = image(500)
     _, pool4, score = vgg(x, 100)
     with scope("upscore2"):
@@ -158,12 +158,12 @@ def test_misaligned_paths_are_told_with_both_names_and_both_maps():
         y = up + cropped
     for _ in range(50):
         y = conv(y, 1) + 1
-    told = (
+    message = (
         r"^upscore2 and score_pool4c meet in fuse_pool4 .* along w of image \(500×500\), "
         r"cell i of upscore2 lies at 16·i − 23/2, cell i of score_pool4c at 16·i − 55/2$"
     )
     for question in (receptive_field, fields_by_phase, crop_offset, lambda y, x: region(y, x, (0, 0))):
-        with pytest.raises(mf.GeometryError, match=told):
+        with pytest.raises(mf.GeometryError, match=message):
             question(y, x)
 
 
@@ -220,7 +220,7 @@ def test_positions_do_not_grow_with_constants_or_irregular_sizes():
     for _ in range(50):
         y = y + np.zeros((1, 1, 27, 27))
     assert len(y.where) == 1
-    for size in (53, 107, 211, 423):  # each to an odd size: what cells see would repeat after millions
+    for size in (53, 107, 211, 423):  # odd sizes, so the pattern of fields would repeat only after millions of cells
         y = conv(ops.interpolate(y, (size, size)), 3)
     assert crop_offset(ops.pad(y, (1, 1, 1, 1)), y) == (1, 1)
     with pytest.raises(mf.GeometryError, match="not stored"):
@@ -265,7 +265,7 @@ def test_the_region_that_a_unit_sees():
             region(y, x, unit)
     far = ops.pad(x, (5, 0, 0, 7))
     assert region(far, x, (0, 36)) == (0, 0, 30, 30) and region(far, x, (0, 36), clip=False) == (-5, -4, 36, 37)
-    gaps = deconv(x, 1, 3)  # its taps leave two cells out of three without anything to see
+    gaps = deconv(x, 1, 3)  # stride 3 with a kernel of 1: two of three cells see nothing
     assert fields_by_phase(gaps, x) == ((1, 0, 0), (1, 0, 0))
     assert region(gaps, x, (7, 6)).size == (0, 1)
 
@@ -276,7 +276,7 @@ def test_an_inner_tensor_can_be_marked():
     y = conv(inner, 5)
     assert one(receptive_field(y, inner).size) == 5
     assert one(receptive_field(y, x).size) == 12
-    skip = conv(inner, 1).mark()  # it lies where `inner` does, and yet is another tensor
+    skip = conv(inner, 1).mark()  # another tensor, with the position of `inner`
     both = skip + conv(inner, 3, p=1)
     assert one(receptive_field(both, skip).size) == 1 and one(receptive_field(both, inner).size) == 3
 
@@ -288,7 +288,7 @@ def test_what_two_paths_see_is_what_either_sees(wide_first):
     a, b = (b, a) if wide_first else (a, b)
     for y in (a + b, ops.concat([a, b])):
         assert one(receptive_field(y, x).size) == 7
-    up = deconv(pool(x, 4, 4), 4, 4)  # four pixels see alike: the window that they lie in
+    up = deconv(pool(x, 4, 4), 4, 4)  # four neighbouring pixels see the same window
     near = conv(x, 3, p=1)
     assert fields_by_phase(near + up if wide_first else up + near, x) == ((5, 4, 4, 5),) * 2
 
@@ -332,9 +332,10 @@ LAYERS = st.tuples(
 
 @given(st.lists(LAYERS, min_size=1, max_size=4))
 def test_the_derived_field_is_the_one_the_gradient_reaches(layers):
-    """Positive weights, average pooling: the gradient of one unit is non-zero exactly where the unit looks.
+    """Positive weights and average pooling: the gradient of a unit is non-zero exactly in the derived field.
 
-    In the interior, that is: near the border an inner layer's padding hides what an endless grid would see.
+    Only units in the interior are compared: near the border the padding of an inner layer makes the gradient zero in
+    parts of the field.
     """
     x = mf.Tensor(np.ones((1, 1, 90, 1)), requires_grad=True)
 
@@ -360,16 +361,16 @@ def test_the_derived_field_is_the_one_the_gradient_reaches(layers):
 
 
 def _layer(x, kind, k, s, p, d):
-    """One layer along h of a picture one column wide; the identity where it does not fit."""
+    """One layer along h of an image one column wide; the image itself if the layer does not fit."""
     kernel = (k, 1)
-    where = dict(stride=(s, 1), padding=(min(p, k // 2), 0), dilation=(d, 1))
+    options = dict(stride=(s, 1), padding=(min(p, k // 2), 0), dilation=(d, 1))
     if kind == "up":
-        return ops.conv_transpose2d(x, np.ones((1, 1, *kernel)), **where)
+        return ops.conv_transpose2d(x, np.ones((1, 1, *kernel)), **options)
     if x.shape[2] < d * (k - 1) + 1:
         return x
     if kind == "pool":
-        return ops.avg_pool2d(x, kernel, **where)
-    return ops.conv2d(x, np.ones((1, 1, *kernel)), **where)
+        return ops.avg_pool2d(x, kernel, **options)
+    return ops.conv2d(x, np.ones((1, 1, *kernel)), **options)
 
 
 def real_arithmetic():
@@ -384,18 +385,18 @@ NODES = st.tuples(
     st.sampled_from(["conv", "pool", "up", "pad", "crop", "block", "skip"]),
     st.tuples(st.integers(1, 4), st.integers(1, 4)),  # kernel
     st.tuples(st.integers(1, 2), st.integers(1, 2)),  # stride
-    st.tuples(*[st.integers(0, 2)] * 4),  # top, bottom, left, right; how much wider a block's second kernel is
+    st.tuples(*[st.integers(0, 2)] * 4),  # padding top, bottom, left, right; a block's second kernel is wider by these
     st.integers(1, 2),  # dilation
-    st.booleans(),  # whether paths are concatenated, or added
+    st.booleans(),  # whether paths are concatenated or added
 )
 
 
 @settings(max_examples=100)
 @given(st.lists(NODES, min_size=2, max_size=7))
 def test_fields_of_networks_with_several_paths_are_those_the_gradient_reaches(nodes):
-    """As above, in two dimensions: blocks, skips, sums, concatenations, dilation, uneven padding, upsampling, crops.
+    """The same in two dimensions: blocks, skips, sums, concatenations, dilation, uneven padding, upsampling, crops.
 
-    A unit never reaches beyond its derived region; and reaches all of it unless some inner map ends within.
+    Outside the derived region the gradient is zero.  Inside it is non-zero everywhere, unless an inner map ends in it.
     """
     x = mf.Tensor(np.ones((1, 1, 48, 52)), requires_grad=True)
     outputs = [x]
@@ -416,7 +417,7 @@ def test_fields_of_networks_with_several_paths_are_those_the_gradient_reaches(no
 
 
 def _node(outputs, kind, kernel, stride, pads, dilation, concatenate):
-    """One more tensor on top of the last; that one again where nothing would fit."""
+    """A new tensor computed from the last one; the last one itself if no layer fits."""
     x = outputs[-1]
     if min(x.shape[2:]) < 12:
         return x
@@ -426,7 +427,7 @@ def _node(outputs, kind, kernel, stride, pads, dilation, concatenate):
     if kind == "pool":
         return ops.avg_pool2d(x, kernel, stride, [min(p, k // 2) for p, k in zip(padding, kernel)], ceil_mode=True)
     if kind == "up":
-        kernel = [max(k, s) for k, s in zip(kernel, stride)]  # or some cells would see nothing
+        kernel = [max(k, s) for k, s in zip(kernel, stride)]  # with a smaller kernel some cells would see nothing
         return ops.conv_transpose2d(x, np.ones((x.shape[1], 1, *kernel)), stride=stride, padding=padding)
     if kind == "pad":
         return ops.pad(x, pads)
@@ -444,7 +445,7 @@ def _sum_of_windows(x, kernel, stride, padding, dilation):
 
 
 def _joined(a, b, concatenate):
-    """Two paths over the extent they share; the first alone where they do not align."""
+    """Two paths, cropped to their common extent and joined; the first alone if they cannot be aligned."""
     try:
         offset = crop_offset(a, b)
     except mf.GeometryError:
@@ -458,7 +459,7 @@ def _joined(a, b, concatenate):
 
 
 def _holds(t, x, seen):
-    """Whether every unit of an inner map that a region could depend on is there: those beyond its ends see further."""
+    """Whether an inner map covers a region: a unit beyond either end of the map would see pixels outside the region."""
     (place,) = (maps for root, maps in t.where.items() if root in x.where)
     return all(
         m.interval(-1)[0] < first and m.interval(n)[1] >= end
@@ -467,7 +468,7 @@ def _holds(t, x, seen):
 
 
 def test_the_effective_field_of_one_convolution_is_its_kernel():
-    """∂y/∂x of a linear layer is its weights: absolute, averaged over the batch, summed over input channels."""
+    """For a linear layer ∂y/∂x is the kernel; absolute values are averaged over the batch and summed over channels."""
     w = np.random.default_rng(0).normal(size=(3, 2, 3, 5))
     images = np.random.default_rng(1).normal(size=(4, 2, 9, 11))
     with real_arithmetic():
@@ -510,7 +511,7 @@ def test_the_extent_of_a_field():
 
 
 def test_minimal_padding_finds_the_least_that_fits():
-    """A 7×7 layer at stride 4 over a small picture: without padding nothing is left of it."""
+    """A 7×7 layer on a map of stride 4: without padding, a small image is too small for it."""
 
     class Net(mf.nn.Module):
         def __init__(self, pad):
@@ -539,7 +540,7 @@ def test_minimal_padding_finds_the_least_that_fits():
     with pytest.raises(mf.GeometryError, match=r"no padding up to 2 .*wide first layer"):
         minimal_padding(only_wide, 8, largest=2)
     tried = []
-    with pytest.raises(ValueError, match="no such net"):  # a mistake of the caller's, and no question of padding
+    with pytest.raises(ValueError, match="no such net"):  # an error that has nothing to do with padding
         minimal_padding(lambda pad: tried.append(pad) or build("no such net"), 8)
     assert tried == [0]
 
@@ -563,7 +564,7 @@ def test_a_receptive_field_prints_plain_numbers():
 
 
 class Doubled(mf.Function):
-    """Nearest-neighbour upsampling by two, which says nothing of where its output lies."""
+    """Nearest-neighbour upsampling by two that does not define the position of its output."""
 
     def forward(self, x):
         return x.repeat(2, axis=2).repeat(2, axis=3)

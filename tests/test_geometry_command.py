@@ -1,4 +1,4 @@
-"""The command that shows a model's geometry: table, crops, phases and picture; mistakes cost a sentence."""
+"""The command that shows a model's geometry: table, crops, phases and picture; one sentence for an error."""
 
 import json
 import re
@@ -68,7 +68,7 @@ def test_the_table_and_where_the_picture_goes(capfd, here):
     ("name", "field", "jump", "cells"), [("lenet", 32, 4, 118), ("caffenet", 355, 32, 10), ("googlenet", 907, 32, 9)]
 )
 def test_a_classifier_is_shown_as_the_filter_it_is(name, field, jump, cells, capfd):
-    """LeNet-5 (32, 4); CaffeNet (355, 32), 500 → 10×10 (§4.1); GoogLeNet with its 7×7 pooling 907 (Table 1), 15 → 9."""
+    """Field and stride of LeNet-5 (32, 4), CaffeNet (355, 32; 500 gives 10×10, §4.1) and GoogLeNet (907, Table 1)."""
     found, _ = answer(name, capfd=capfd)
     last = found["layers"][-1]
     assert (last["field"], last["jump"]) == ([field] * 2, [jump] * 2)
@@ -95,7 +95,7 @@ def test_mistakes_cost_a_sentence(argv, match, refused, here):
 
 
 def test_misaligned_layers_are_told_in_the_table(capfd, monkeypatch):
-    """Positions that cannot be are no reason to show nothing."""
+    """If some layers have no valid position, the command still shows the others."""
 
     class Net(mf.nn.Module):
         def __init__(self):
@@ -106,12 +106,12 @@ def test_misaligned_layers_are_told_in_the_table(capfd, monkeypatch):
             return self.a(x) + mf.ops.crop(self.b(x), offset=(0, 0), size=(30, 30))
 
     monkeypatch.setitem(command.MODELS, "net", Net)
-    told = "a and Crop meet in Add and do not coincide"
+    message = "a and Crop meet in Add and do not coincide"
     assert command.main(["net", "--input", "32", "--layer", "Add"]) == 2
-    assert told in capfd.readouterr().err
+    assert message in capfd.readouterr().err
     found, said = answer("net", "--input", "32", capfd=capfd)  # the last layer with a field is drawn
     assert found["picture"]["layer"] == "Crop" and found["field_by_phase"] is None
-    assert f"note: Add: {told}" in said and re.search(r"^Add +sum +30$", said, re.M)
+    assert f"note: Add: {message}" in said and re.search(r"^Add +sum +30$", said, re.M)
 
 
 def test_a_field_that_repeats_too_late_is_no_reason_to_show_nothing(capfd):

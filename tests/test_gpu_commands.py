@@ -1,4 +1,4 @@
-"""The commands about GPUs on a computer without one: one sentence, exit code 2, nothing left behind."""
+"""The commands for GPUs on a computer without a GPU: one sentence, exit code 2, no files left."""
 
 import pytest
 
@@ -44,7 +44,7 @@ def test_the_emulations_libraries_and_packages_come_first(monkeypatch):
     assert settings["PYTHONPATH"].split(":") == [str(install.site()), "mine"]
     assert settings["LD_LIBRARY_PATH"].startswith(str(install.libraries()))
     before = settings["CUPY_CACHE_DIR"]
-    monkeypatch.setenv("MINIFCN_CUDA_CXXFLAGS", "-mfma")  # other flags, other kernels
+    monkeypatch.setenv("MINIFCN_CUDA_CXXFLAGS", "-mfma")  # other compiler flags make other kernels
     assert cuda_on_cpu.settings()["CUPY_CACHE_DIR"] != before
 
 

@@ -1,4 +1,4 @@
-"""The checker itself: what it refuses, what it notices besides values, what its messages say."""
+"""gradcheck: what it refuses, what it notices besides wrong values, and its messages."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from minifcn import ops
 
 
 class Scaled(mf.Function):
-    """y = 2x with a gradient of our choosing."""
+    """y = 2x with any given gradient."""
 
     def __init__(self, gradient=lambda gy: 2 * gy):
         self.gradient = gradient
@@ -102,7 +102,7 @@ def test_chance_in_the_gradient_alone_is_noticed():
 
 
 def test_an_operand_found_by_identity_is_noticed():
-    """The gradient of a − a, dispatched by comparing operands, is a well-known wrong 2."""
+    """A backward that compares operands to choose a gradient gives 2 for a − a instead of 0."""
 
     class Sub(mf.Function):
         def forward(self, a, b):
@@ -178,7 +178,7 @@ def test_the_numerical_gradient_is_that_of_backward():
 
 
 class Given(mf.Function):
-    """A forward and a backward of our choosing."""
+    """A function with a given forward and a given backward."""
 
     def __init__(self, value, gradient):
         self.value, self.gradient = value, gradient
@@ -235,7 +235,7 @@ def test_a_slope_that_the_value_hides_at_small_steps_is_still_compared(n, elemen
 
 @pytest.mark.parametrize("elementwise", [False, True])
 def test_a_kink_is_seen_where_central_differences_agree_with_the_gradient(elementwise):
-    """At a tie max's shared gradient is the mean of the slopes on both sides, and so is the central difference."""
+    """At a tie the gradient of max is the mean of the slopes on both sides, and so is the central difference."""
     one_of_many = normal(30, 4)
     one_of_many[7, 1] = one_of_many[7, 3] = 5.0
     for x in (np.ones((1, 3)), np.array([[1.0, 1.0, 0.0], [2.0, 5.0, 3.0]]), one_of_many):
@@ -278,7 +278,7 @@ def test_functions_that_do_not_change_and_rounding_inside_are_no_error():
         mf.gradcheck(lambda x: Given(lambda x: 0 * x + 1, lambda gy, x: gy)(x), X)
     with np.errstate(all="ignore"), pytest.raises(mf.GradcheckError, match="not finite at a step"):
         mf.gradcheck(ops.log, np.array([1e-9, 1.0]))
-    assert mf.gradcheck(lambda x: ops.exp(x[0]) * x[1], np.array([1.0, 1e6]))  # each moves by its own size
+    assert mf.gradcheck(lambda x: ops.exp(x[0]) * x[1], np.array([1.0, 1e6]))  # each x moves by a share of its size
 
 
 def test_one_wrong_sum_of_repeated_operands_among_many_is_noticed():

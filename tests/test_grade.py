@@ -1,4 +1,4 @@
-"""The grader: what it gives for right, wrong and hostile submissions, and that these cannot reach it."""
+"""The grader: the points for right, wrong and hostile submissions, and that a submission cannot change its result."""
 
 import csv
 import json
@@ -159,7 +159,7 @@ REPLIES = (
 
 @pytest.mark.parametrize("reply", REPLIES, ids=range(len(REPLIES)))
 def test_a_reply_of_the_submissions_own_making_scores_nothing(a2, examiner, reply):
-    """Written into the pipe, past all that sends answers."""
+    """The submission writes its reply into the pipe itself, and then ends the process."""
     text = f"""# Task 2.1
 import os
 
@@ -230,12 +230,12 @@ def test_what_goes_wrong_in_a_cell_is_said_of_its_own_task(a2, examiner):
 
 def test_a_cell_that_ends_the_process_is_named_whoever_found_it(a2, examiner):
     sources = handed_in(a2, "# Task 2.4\nimport os\nos._exit(0)", task="2.4")
-    first, own = examiner.grade(sources, ["2.1", "2.4"])
-    assert first.points == 4 and own.points == 0
+    first, ending = examiner.grade(sources, ["2.1", "2.4"])
+    assert first.points == 4 and ending.points == 0
     (note,) = first.notes
     assert not first.says and "exit code 0" in note and "# Task 2.4" in note
-    (own,) = examiner.grade(sources, ["2.4"])
-    assert "exit code 0" in own.says[0] and not own.notes
+    (ending,) = examiner.grade(sources, ["2.4"])
+    assert "exit code 0" in ending.says[0] and not ending.notes
 
 
 def test_damage_to_inputs_is_said_by_what_the_student_sees(examiner, a2):
@@ -247,7 +247,7 @@ def test_damage_to_inputs_is_said_by_what_the_student_sees(examiner, a2):
 
 
 def test_several_submissions_at_a_time_get_what_each_would_alone():
-    """The seed of random weights is one for the whole process: drawing takes turns."""
+    """All threads of the process share one random generator for weights, so only one thread at a time may draw."""
     known = [a for a in tasks.assignments() if a.name[:2] in ("a1", "a2", "a4", "a5")]
     examiners = [judge.Examiner(a, seed=5) for a in known]
     numbers = {"1.1", "1.2", "2.1", "2.2", "4.1", "5.4"}
@@ -274,7 +274,7 @@ process.Process(order, 100)
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as grader:
         child = Path(f"/proc/{int(grader.stdout.readline())}")
         deadline = time.monotonic() + 30
-        while int(child.joinpath("stat").read_text().split()[13]) < 300:  # hundredths of a second: its loop runs
+        while int(child.joinpath("stat").read_text().split()[13]) < 300:  # 3 seconds of CPU time, so its loop runs
             assert time.monotonic() < deadline
             time.sleep(0.1)
         grader.kill()
@@ -348,8 +348,10 @@ def test_a_class_is_graded_whatever_is_in_it(tmp_path, capsys, a2):
     (room / "eve_a2_convolution.ipynb").write_text(
         json.dumps({"cells": strange, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
     )
-    (room / "fay_a2_convolution.py").symlink_to(a2.source)  # a link to the solution: not followed
-    (room / "ann_a2_convolution.py").write_text("raise ValueError('\\ud800\\x1b[2J')")  # a page of ann's name
+    (room / "fay_a2_convolution.py").symlink_to(a2.source)  # a link to the solution, which the grader does not follow
+    (room / "ann_a2_convolution.py").write_text(
+        "raise ValueError('\\ud800\\x1b[2J')"
+    )  # its page would have the name of ann's
     (room / f"{'x' * 240}_a2.py").write_text("# %%\n# Task 2.1\ndef im2col(): pass")
     args = [str(room), "--task", "2.1,2.3", "--out", str(out), "--json", str(table), "--seed", "3"]
     assert grade.main(args) == 0
@@ -368,11 +370,11 @@ def test_a_class_is_graded_whatever_is_in_it(tmp_path, capsys, a2):
     capsys.readouterr()
     assert grade.main([str(room / "ann"), "--task", "2.1", "--out", str(out)]) == 0
     assert "✓  plain windows (1 of 1)" in capsys.readouterr().out
-    assert len(scores(out)) == 8  # the others' rows stay
+    assert len(scores(out)) == 8  # the rows of the other students stay
 
 
 def test_a_file_graded_again_keeps_its_page_and_its_row(tmp_path, monkeypatch, a2):
-    """Two students of one name, in two sections; then one of them again, by another path."""
+    """Two students with the same name in two sections; then one of them is graded again, with another path."""
     text = a2.source.read_text(encoding="utf-8")
     for section, source in (("one", text), ("two", text.replace("+= cols", "= cols"))):
         (tmp_path / "class" / section / "ann").mkdir(parents=True)
@@ -505,7 +507,7 @@ KINDS = ("mistakes", "cheats", "styles")
 
 
 def test_the_grader_is_tried_by_enough():
-    """``python -m minifcn.course trial`` hands them all in; here two of each kind."""
+    """``python -m minifcn.course trial`` grades all trial submissions; this test grades two of each kind."""
     variants = {kind: [v for a in tasks.assignments() for t in a.tasks for v in getattr(t, kind)] for kind in KINDS}
     assert len(variants["mistakes"]) + len(variants["cheats"]) >= 60
     assert len(variants["styles"]) >= 10

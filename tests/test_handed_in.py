@@ -1,4 +1,4 @@
-"""What students hand in, as editors, notebooks and mail programs make it: right answers get their points, and no file
+"""Submissions as editors, notebooks and mail programs write them: right answers get their points, and no file
 stops the grading of another."""
 
 import csv

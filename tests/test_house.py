@@ -1,4 +1,4 @@
-"""The plan of the house: imports go downwards, nothing heavy is imported early, files stay readable."""
+"""The structure of the package: imports go downwards, heavy packages are imported late, files are short."""
 
 import ast
 import os
@@ -51,7 +51,7 @@ def test_there_are_fifteen_folders_and_beside_them_thin_commands():
 
 
 def folder_imports():
-    """{folder or file of the package: the other ones that it imports from}."""
+    """{folder or file of the package: the other folders and files that it imports from}."""
     grimp = pytest.importorskip("grimp", reason="pip install 'minifcn[test]'")
     graph = grimp.build_graph("minifcn", cache_dir=None)
     found = {}
@@ -86,7 +86,7 @@ def test_no_import_goes_in_a_circle():
 
 
 def test_a_folder_of_the_same_name_does_not_hide_the_package(tmp_path):
-    """Whoever starts Python or Jupyter in the folder that holds the clone has a folder ``minifcn`` there."""
+    """Python or Jupyter started in the parent folder of the clone finds a folder ``minifcn``, which is no package."""
     (tmp_path / "minifcn").mkdir()
     result = run(sys.executable, "-c", "import minifcn; print(minifcn.Tensor)", cwd=tmp_path)
     assert result.returncode == 0, f"{result.stderr} (an old installation? pip install -e . again)"
@@ -94,7 +94,7 @@ def test_a_folder_of_the_same_name_does_not_hide_the_package(tmp_path):
 
 def test_operations_name_no_array_library():
     for path in sorted((PACKAGE / "ops").glob("*.py")):
-        if path.name == "numpy_protocol.py":  # what NumPy's own functions do with a Tensor
+        if path.name == "numpy_protocol.py":  # it defines what NumPy's functions do with a Tensor
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
@@ -104,8 +104,8 @@ def test_operations_name_no_array_library():
 
 def test_cupy_is_named_in_its_room_only():
     for path in PACKAGE.rglob("*.py"):
-        own_rooms = {"backend.py", "gpu", "cuda_on_cpu"}
-        if not own_rooms & set(path.parts):
+        allowed = {"backend.py", "gpu", "cuda_on_cpu"}
+        if not allowed & set(path.parts):
             assert not re.search(r"^\s*(import|from) cupy\b", path.read_text(), re.M), path
 
 
@@ -119,7 +119,7 @@ def test_every_file_says_what_it_is_for_and_every_public_function_has_a_docstrin
         tree = ast.parse(path.read_text())
         assert ast.get_docstring(tree), path
         if path.parent.name == "kernels" and path.stem in ("textbook", "shapes"):
-            continue  # the contract of a kernel stands once, in reference.py
+            continue  # reference.py documents the contract of each kernel
         if path.parent.name in ("cpu", "conv", "gpu"):
             continue
         for node in tree.body:
@@ -129,7 +129,7 @@ def test_every_file_says_what_it_is_for_and_every_public_function_has_a_docstrin
 
 
 def test_importing_is_quick_and_lazy(tmp_path):
-    # in terms of NumPy's own import, because machines differ; with compiled files, as for users from the second time on
+    # Compared with the import of NumPy, because machines differ; the first run compiles the files and is not counted.
     code = """
 import sys, time
 start = time.process_time()
@@ -146,7 +146,7 @@ print((time.process_time() - start) / its, *sys.modules)"""
 
 def test_nothing_runs_what_a_file_says():
     forbidden = {"eval", "exec", "compile", "os.system", "pickle.load", "pickle.loads"}
-    for path in set(PACKAGE.rglob("*.py")) - {PACKAGE / "course" / "child.py"}:  # where a submission runs
+    for path in set(PACKAGE.rglob("*.py")) - {PACKAGE / "course" / "child.py"}:  # child.py must run submissions
         text = path.read_text()
         assert "allow_pickle=True" not in text and "shell=True" not in text, path
         for node in ast.walk(ast.parse(text)):

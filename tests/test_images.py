@@ -1,4 +1,4 @@
-"""Pictures and masks as programs write them: depths, ranges, orientations, formats, and what is no file."""
+"""Images and masks as programs write them: depths, ranges, orientations, formats; and paths that are no file."""
 
 import os
 import struct
@@ -13,7 +13,7 @@ from minifcn.errors import UserError
 
 
 def png(path, values, bits, colour=0):
-    """A PNG written by hand: `bits` a value, colour type 0 grey, 2 RGB, 3 palette."""
+    """The bytes of a PNG with `bits` per value; colour type 0 is grey, 2 RGB and 3 palette."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -39,7 +39,7 @@ def png(path, values, bits, colour=0):
 
 
 def tiff(path, data, width, height, bits, photometric=1):
-    """A TIFF written by hand: grey, one strip, uncompressed."""
+    """The bytes of a TIFF: grey, one strip, uncompressed."""
     tags = [
         (256, width), (257, height), (258, bits), (259, 1), (262, photometric), (273, 122), (277, 1), (278, height),
         (279, len(data)),

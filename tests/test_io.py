@@ -1,4 +1,4 @@
-"""Checkpoints and weight files: what was written comes back exactly, and nothing is ever half written."""
+"""Checkpoints and weight files: arrays are read back exactly, and no file is ever left half written."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def test_a_crash_while_writing_leaves_what_was_there(tmp_path, monkeypatch):
         save_checkpoint(path, ARRAYS, {"epoch": 2})
     assert (tmp_path / "c.safetensors.partial").read_bytes() == b"half a file"
     assert load_checkpoint(path)[1] == {"epoch": 1}
-    save_checkpoint(path, ARRAYS, {"epoch": 3})  # what the crash left is in nobody's way
+    save_checkpoint(path, ARRAYS, {"epoch": 3})  # files that the crash left do not prevent saving
     assert load_checkpoint(path)[1] == {"epoch": 3} and len(list(tmp_path.iterdir())) == 1
 
 
@@ -208,7 +208,7 @@ def saved_model(path, change=None, weights=None):
 
 
 def test_one_flipped_bit_anywhere_is_noticed(tmp_path):
-    """Each bit of the header and of the record, and a sample of those of the weights."""
+    """Every bit of the header and of the record is flipped, and a sample of the bits of the weights."""
     path = tmp_path / "c.safetensors"
     record = {"classes": ["sea", "land"], "palette": [[0, 0, 255], [0, 128, 0]], "n": 12.5}
     save_checkpoint(path, ARRAYS, record)
@@ -222,7 +222,7 @@ def test_one_flipped_bit_anywhere_is_noticed(tmp_path):
         except UserError as error:
             assert str(error).startswith(f"{path}: ")
             continue
-        assert got == record and arrays.keys() == ARRAYS.keys()  # the name of the checksum itself was hit
+        assert got == record and arrays.keys() == ARRAYS.keys()  # the flipped bit is in the name of the checksum
         assert all(arrays[k].tobytes() == np.ascontiguousarray(a).tobytes() for k, a in ARRAYS.items())
         assert arrays["a"].dtype == np.float32 and arrays["a"].shape == (2, 3)
 
@@ -268,7 +268,7 @@ PLACES = [
 
 @pytest.mark.parametrize("place", PLACES, ids=lambda p: "/".join(map(str, p)))
 def test_wrong_types_in_a_record_are_one_sentence(tmp_path, place):
-    """Every value of WRONG at every place, in a file whose checksum is right."""
+    """Every value of WRONG in every field of the record, in a file whose checksum is right."""
     path = tmp_path / "c.safetensors"
     for value in [*WRONG, "missing"]:
         record = record_of({})
@@ -290,7 +290,7 @@ def test_wrong_types_in_a_record_are_one_sentence(tmp_path, place):
 
 
 def raw(kind, shape, data):
-    """A safetensors file of one array, by its published format."""
+    """The bytes of a safetensors file with one array, written by the published format."""
     header = json.dumps({"w": {"dtype": kind, "shape": shape, "data_offsets": [0, len(data)]}}).encode()
     return len(header).to_bytes(8, "little") + header + data
 

@@ -1,4 +1,4 @@
-"""Conformance: every implementation of every kernel equals the reference loops, over ugly shapes."""
+"""Conformance: every implementation of every kernel equals the reference loops, for irregular shapes."""
 
 import os
 
@@ -16,7 +16,7 @@ from minifcn.kernels.cpu import blas, norm, products, workers
 from minifcn.kernels.cpu.conv import banded, channels_last, choice, depthwise, planes, winograd
 from minifcn.kernels.cpu.conv.window import Window
 
-# the clipped, the dropped and the lonely: cases random drawing may miss
+# special cases that random drawing may miss
 STRIDE_BEYOND_KERNEL = Convolution((1, 1, 7, 9), (1, 1, 2, 1), (5, 3), (0, 0), (1, 1), 1)
 ALL_PADDING = Convolution((2, 2, 1, 1), (2, 1, 3, 4), (1, 2), (3, 3), (1, 1), 2)
 CEIL_CLIPS = Pooling((1, 1, 5, 6), (2, 3), (2, 2), (0, 0), (1, 1), True)
@@ -24,7 +24,7 @@ CEIL_DROPS = Pooling((1, 1, 4, 4), (2, 2), (3, 3), (1, 1), (1, 1), True)
 
 
 def others(kernel):
-    """Every implementation but the definition itself."""
+    """Every implementation except the reference."""
     table = K.KERNELS[kernel].implementations("numpy")
     return [(name, f) for name, f in table.items() if name != "reference"]
 
@@ -74,7 +74,7 @@ def test_max_pooling_equals_the_loops_also_where_everything_is_negative(p, negat
         x = x - x.max() - 1
     window = (p.kernel, p.stride, p.padding, p.dilation, p.ceil_mode)
     y, index = conform("max_pool2d", x, *window)
-    assert np.isfinite(y).all() or p.dilation != (1, 1)  # only a dilated window can miss the image altogether
+    assert np.isfinite(y).all() or p.dilation != (1, 1)  # only a dilated window can lie entirely in the padding
     assert index.dtype == np.uint8
     conform("max_pool2d_grad", normal(y.shape, 2), index, p.x, *window)
 
@@ -173,7 +173,7 @@ def conform_first(kernel, *args):
 
 
 def conform_grad(kernel, gy, *args):
-    """Each implementation's gradient, from what its own forward saved."""
+    """The gradients of all implementations agree; each gets what the forward pass of the same implementation saved."""
     forward, grad = K.KERNELS[kernel], K.KERNELS[kernel + "_grad"]
     expected = grad.everywhere["reference"](gy, forward.everywhere["reference"](*args)[1])
     for name, implementation in others(kernel + "_grad"):
@@ -203,7 +203,7 @@ def test_sizes_are_caffes_and_pytorchs():
     assert shapes.deconv_size(16, 64, 32, 0) == 544
 
 
-ALGORITHMS = {  # by name: a convolution that each is for
+ALGORITHMS = {  # for each algorithm, a convolution that it can compute
     "banded": Convolution((2, 4, 23, 17), (6, 2, 3, 3), (2, 2), (1, 1), (1, 1), 2),
     "channels_last": Convolution((7, 5, 9, 8), (6, 5, 3, 3), (1, 2), (2, 1), (2, 1), 1),
     "pointwise": Convolution((3, 40, 23, 17), (30, 40, 1, 1), (1, 1), (0, 0), (1, 1), 1),
@@ -225,7 +225,7 @@ def three_kernels(c, dtype=np.float64):
     }
 
 
-@pytest.mark.parametrize("room", [700, 20000])  # a few rows a band; a few small samples
+@pytest.mark.parametrize("room", [700, 20000])  # bytes of a band: a few rows, or a few small samples
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_algorithm_is_right_and_repeatable_for_any_number_of_threads_and_bands(monkeypatch, threads, name, room):
@@ -236,7 +236,7 @@ def test_every_algorithm_is_right_and_repeatable_for_any_number_of_threads_and_b
     for module in (depthwise, planes):
         monkeypatch.setattr(module, "BLOCK_BYTES", room)
     monkeypatch.setattr(winograd, "FEWEST", 3)
-    monkeypatch.setattr(products, "SMALL", 7000)  # products in pieces
+    monkeypatch.setattr(products, "SMALL", 7000)  # so that products are cut into pieces
     for kernel, args in three_kernels(ALGORITHMS[name]).items():
         expected = K.KERNELS[kernel].textbook(*args)
         implementation = K.KERNELS[kernel].implementations("numpy")[name]
@@ -289,7 +289,9 @@ def test_algorithms_do_not_change_what_they_are_given_and_take_any_layout():
 def test_the_cost_rule_chooses_as_the_docs_say_and_only_float32_takes_winograd(
     monkeypatch, x, w, parameters, algorithm
 ):
-    monkeypatch.setattr(environment, "threads", lambda: 2)  # with more of them than samples, small maps go otherwise
+    monkeypatch.setattr(
+        environment, "threads", lambda: 2
+    )  # with more threads than samples, small maps are divided in another way
     (_, _, *cells), window = Convolution(x, w, *parameters).y, Window(w[2:], *parameters)
     assert choice._cheapest(w, np.dtype("f4"), (x[0], *cells), window).__name__.endswith(algorithm)
     exact = choice._cheapest(w, np.dtype("f8"), (x[0], *cells), window).__name__
@@ -330,15 +332,15 @@ def test_batch_norm_keeps_its_digits_where_the_mean_is_far_from_zero(mean):
     gamma, beta = normal(3, 3), normal(3, 4)
     x = x.astype(np.float32)
     exact, saved = K.batch_norm.textbook(x.astype(np.float64), gamma, beta, 1e-5)
-    y, own = norm.batch_norm(x, gamma.astype(np.float32), beta.astype(np.float32), 1e-5)
+    y, saved = norm.batch_norm(x, gamma.astype(np.float32), beta.astype(np.float32), 1e-5)
     np.testing.assert_allclose(y, exact, atol=2e-6 * max(mean, 3))
-    grads = norm.batch_norm_grad(gy.astype(np.float32), own)
+    grads = norm.batch_norm_grad(gy.astype(np.float32), saved)
     for got, expected in zip(grads, K.batch_norm_grad.textbook(gy, saved)):
         np.testing.assert_allclose(got, expected, atol=1e-5 * max(mean, 3))
 
 
 def test_the_workspace_of_a_convolution_is_bounded():
-    """The columns of this image would take 59 MB; a worker's band takes 2."""
+    """The columns of this image would take 59 MB; the band of a worker thread takes 2 MB."""
     import tracemalloc
 
     x, w = normal((1, 16, 320, 320), dtype=np.float32), normal((8, 16, 3, 3), dtype=np.float32)
@@ -381,7 +383,7 @@ def test_blas_stays_limited_until_the_last_of_several_users_has_left():
 
 def test_a_job_that_was_interrupted_between_two_steps_does_not_hold_blas_for_ever():
     limit, before = blas.SingleThread(), blas.libraries()[0].get()
-    limit.begin(workers._Job(None, [1]))  # nobody ends it, nobody has it
+    limit.begin(workers._Job(None, [1]))  # this job is never ended, and no variable holds it
     last = workers._Job(None, [1])
     limit.begin(last)
     limit.end(last)
@@ -413,10 +415,10 @@ def test_an_error_in_one_item_reaches_the_caller_and_leaves_the_workers_fit(erro
 def test_several_python_threads_may_compute_at_once():
     from concurrent.futures import ThreadPoolExecutor
 
-    (x, w, *where) = three_kernels(ALGORITHMS["winograd"])["conv2d"]
-    expected = K.conv2d.implementations("numpy")["winograd"](x, w, *where)
+    (x, w, *options) = three_kernels(ALGORITHMS["winograd"])["conv2d"]
+    expected = K.conv2d.implementations("numpy")["winograd"](x, w, *options)
     with ThreadPoolExecutor(4) as callers:
-        results = callers.map(lambda _: K.conv2d.implementations("numpy")["winograd"](x, w, *where), range(40))
+        results = callers.map(lambda _: K.conv2d.implementations("numpy")["winograd"](x, w, *options), range(40))
     assert all(y.tobytes() == expected.tobytes() for y in results)
 
 
@@ -494,14 +496,14 @@ def test_a_forked_child_can_compute():
 
 def test_an_empty_batch_goes_through():
     w = normal((3, 2, 3, 3))
-    where = dict(stride=2, dilation=2)
-    assert ops.conv2d(np.zeros((0, 2, 9, 9)), w, **where).shape == (0, 3, 3, 3)
-    assert ops.conv_transpose2d(np.zeros((0, 3, 4, 4)), w, **where).shape == (0, 2, 11, 11)
+    options = dict(stride=2, dilation=2)
+    assert ops.conv2d(np.zeros((0, 2, 9, 9)), w, **options).shape == (0, 3, 3, 3)
+    assert ops.conv_transpose2d(np.zeros((0, 3, 4, 4)), w, **options).shape == (0, 2, 11, 11)
     assert ops.im2col(np.zeros((0, 2, 9, 9)), np.int64(3)).shape == (0, 18, 49)
     for name, c in ALGORITHMS.items():
         for kernel, (first, second, *rest) in three_kernels(Convolution((0, *c.x[1:]), c.w, *c.parameters)).items():
             assert K.KERNELS[kernel].implementations("numpy")[name](first, second, *rest).dtype == np.float64
-    with pytest.warns(RuntimeWarning):  # of the mean of nothing
+    with pytest.warns(RuntimeWarning):  # NumPy warns of the mean of an empty array
         y, _ = K.batch_norm(np.zeros((0, 3, 4, 4), np.float32), *np.ones((2, 3), np.float32), 1e-5)
     assert y.shape == (0, 3, 4, 4)
 
@@ -518,7 +520,7 @@ def test_operands_of_two_dtypes_are_computed_in_the_wider(name, dtypes):
 
 
 def test_winograd_sees_a_little_outside_its_cells_and_float64_does_not():
-    """Its rounding spreads over a tile of 4×4: said in winograd.py, and why fields are looked at in float64."""
+    """Winograd's rounding errors spread over a tile of 4×4, so receptive fields are measured in float64."""
     seen = {}
     for dtype in (np.float32, np.float64):
         w = normal((64, 64, 3, 3), 1, dtype)

@@ -1,4 +1,4 @@
-"""Loader: which batches come, in which order, also after a break; and that its thread behaves."""
+"""Loader: the batches and their order, also after an interruption, and its worker thread."""
 
 import json
 import threading
@@ -12,7 +12,7 @@ from minifcn.errors import UserError
 
 
 class Numbers:
-    """Image i is filled with i, of the size given for it."""
+    """A data set in which image i is filled with i and has a given size."""
 
     def __init__(self, sizes):
         self.sizes = sizes
@@ -81,7 +81,7 @@ def test_an_augmented_image_depends_on_seed_epoch_and_index_only():
         return [{image.tobytes() for images, _ in loader for image in images} for _ in range(2)]
 
     first, second = images(0, 1, False)
-    assert images(0, 4, True) == [first, second]  # neither order nor batch matters
+    assert images(0, 4, True) == [first, second]  # the same images with another order and batch size
     assert len(first & second) < 3 and len(first & images(1, 1, False)[0]) < 3
 
 

@@ -1,4 +1,4 @@
-"""The spatial loss: what is counted, how it is reduced, and that its gradients add."""
+"""The spatial loss: which pixels count, its reductions, and that its gradients add up."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ MASK = np.random.default_rng(1).random((2, 4, 5)) < 0.6
 
 
 def per_location(weight=(1, 1, 1), mask=None):
-    """ℓ' written out with NumPy, independently of the kernels."""
+    """The loss of each location, computed with NumPy independently of the kernels."""
     shifted = SCORES - SCORES.max(axis=1, keepdims=True)
     log_prob = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     loss = np.zeros(LABELS.shape)
@@ -41,7 +41,7 @@ def test_each_reduction_is_a_rescaling_of_the_same_map(weight, mask):
 
 
 def test_gradients_of_locations_add_up_to_the_gradient_of_the_whole():
-    """∇Σℓ' = Σ∇ℓ': §3's sum, location by location through the mask."""
+    """∇Σℓ' = Σ∇ℓ' (§3): a mask selects the locations one by one."""
 
     def gradient(mask=None):
         s = mf.Tensor(SCORES, requires_grad=True)
@@ -67,7 +67,7 @@ def test_all_void_is_zero_with_zero_gradients(reduction):
 
 def test_infinite_scores_at_void_locations_do_not_matter():
     scores = SCORES.copy()
-    scores[0, 1, :, 0] = np.inf  # where the labels are void
+    scores[0, 1, :, 0] = np.inf  # the labels of these locations are void
     s = mf.Tensor(scores, requires_grad=True)
     with np.errstate(invalid="ignore"):
         loss = ops.cross_entropy(s, LABELS)
@@ -85,7 +85,7 @@ def test_large_scores_neither_overflow_nor_vanish():
 
 
 def test_half_precision_is_reduced_in_float32():
-    """570,848 (§1.9 of the reference: ln 21 over 500×375) does not fit into float16."""
+    """The first loss of the paper's training, 570,848 = 187,500 · ln 21, is too large for float16."""
     scores = mf.Tensor(np.zeros((1, 21, 375, 500), np.float16), requires_grad=True)
     loss = ops.cross_entropy(scores, np.zeros((1, 375, 500), np.uint8))
     loss.backward()

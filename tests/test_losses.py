@@ -1,4 +1,4 @@
-"""Losses as objects: their values from their definitions, their gradients, and what training does with them."""
+"""Loss objects: their values by definition, their gradients, and training with them."""
 
 from itertools import product
 
@@ -25,7 +25,7 @@ def probabilities(scores):
 
 
 def pixels(scores=SCORES, labels=LABELS):
-    """[(probabilities, class)] of every labelled pixel."""
+    """A list with (probabilities, class) of every labelled pixel."""
     p = probabilities(scores)
     return [(p[n, :, i, j], labels[n, i, j]) for n, i, j in np.ndindex(labels.shape) if labels[n, i, j] != 255]
 
@@ -36,7 +36,7 @@ def sure(predicted, classes=2):
 
 
 def jaccard(mistakes, truth):
-    """1 − |Y∖M| / |Y ∪ M| for the sets of numbers of mistaken pixels and of the class's pixels."""
+    """The Jaccard loss 1 − |Y∖M| / |Y ∪ M|, where M is the set of wrong pixels and Y that of the class's pixels."""
     return 1 - len(truth - mistakes) / len(truth | mistakes)
 
 
@@ -121,7 +121,7 @@ def test_lovasz_is_the_integral_of_the_jaccard_loss_over_thresholds():
 
 @pytest.mark.parametrize("loss", EACH, ids=lambda loss: loss.name)
 def test_what_a_loss_says_of_its_parts_is_true(loss):
-    """`adds`: the sum over the images is the loss of the batch."""
+    """`adds` is True exactly if the sum of the losses of the images is the loss of the batch."""
     whole = loss(SCORES, LABELS).item()
     parts = sum(loss(SCORES[i : i + 1], LABELS[i : i + 1]).item() for i in range(2))
     assert (abs(whole - parts) < 1e-9) == loss.adds

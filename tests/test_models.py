@@ -1,4 +1,4 @@
-"""The networks: heads, streams, scales, options; what a name builds, and what is refused."""
+"""The networks: heads, streams, scales and options; building a network by name; refused options."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from minifcn.training.loop import losses_of
 
 @pytest.mark.parametrize("name", mf.models.MODELS)
 def test_every_named_net_gives_scores_of_the_image_and_a_gradient_to_every_parameter(name):
-    """At a fiftieth of the width: forward with all heads, the sum of their losses, backward."""
+    """Forward with all heads, the sum of their losses and backward, with a fiftieth of the width."""
     mf.manual_seed(0)
     model = mf.models.build(name, width=0.02)
     model.train()
@@ -34,7 +34,7 @@ def test_every_named_net_gives_scores_of_the_image_and_a_gradient_to_every_param
 
 @pytest.mark.paper
 def test_a_two_headed_net_adds_the_losses_of_its_heads():
-    """Shared trunk, a head each; the trunk's gradient is the sum of what either loss alone gives it (§5)."""
+    """Two heads on a shared trunk: the trunk's gradient is the sum of the gradients of the two losses (§5)."""
     mf.manual_seed(0)
     model = mf.models.fcn16s_siftflow(width=0.02, image_size=40).to(dtype="float64").eval()
     names = [n for n in model.state_dict() if n.startswith(("score", "up")) and n.endswith("weight")]
@@ -69,7 +69,7 @@ def test_the_auxiliary_loss_counts_half_and_is_for_training_only():
 
 @pytest.mark.paper
 def test_late_fusion_is_the_mean_of_two_nets_scores():
-    """Each stream on three channels of its own; coefficients 0.5 and 0.5 before upsampling (§5)."""
+    """Each stream reads three of the six channels; the scores are averaged before upsampling (§5)."""
     mf.manual_seed(0)
     late = mf.models.fcn16s_nyud_late(width=0.02, num_classes=5, pad=97).to(dtype="float64").eval()
     state = late.state_dict()
@@ -89,19 +89,22 @@ def test_late_fusion_is_the_mean_of_two_nets_scores():
 
 @pytest.mark.paper
 def test_scales_of_at_once_training_are_frozen_and_applied_before_the_score():
-    """0.01 on pool4, 0.0001 on pool3: as in a net whose score weights are that much smaller (PAMI)."""
+    """Factors 0.01 on pool4 and 0.0001 on pool3 (PAMI) equal score weights that are smaller by these factors."""
     mf.manual_seed(0)
     scaled = mf.models.fcn8s_atonce_vgg16(width=0.02, image_size=40).to(dtype="float64").eval()
     plain = mf.models.fcn8s_vgg16(width=0.02, image_size=40).to(dtype="float64").eval()
-    own = scaled.state_dict()
-    assert set(own["scale_pool4.weight"]) == {np.float64(np.float32(0.01))} and len(own["scale_pool4.weight"]) == 10
-    assert set(own["scale_pool3.weight"]) == {np.float64(np.float32(0.0001))}
+    scaled_state = scaled.state_dict()
+    assert (
+        set(scaled_state["scale_pool4.weight"]) == {np.float64(np.float32(0.01))}
+        and len(scaled_state["scale_pool4.weight"]) == 10
+    )
+    assert set(scaled_state["scale_pool3.weight"]) == {np.float64(np.float32(0.0001))}
     assert not scaled.scale_pool4.weight.requires_grad
-    for n, a in own.items():
+    for n, a in scaled_state.items():
         if n.startswith("score"):
             a[...] = normal(a.shape, 5)
-    state = {n: a for n, a in own.items() if not n.startswith("scale")}
-    for pool, factor in (("pool4", own["scale_pool4.weight"]), ("pool3", own["scale_pool3.weight"])):
+    state = {n: a for n, a in scaled_state.items() if not n.startswith("scale")}
+    for pool, factor in (("pool4", scaled_state["scale_pool4.weight"]), ("pool3", scaled_state["scale_pool3.weight"])):
         state[f"score_{pool}.weight"] = state[f"score_{pool}.weight"] * factor[:, None, None]
     plain.load_state_dict(state)
     x = normal((1, 3, 40, 40), 1)
@@ -110,7 +113,10 @@ def test_scales_of_at_once_training_are_frozen_and_applied_before_the_score():
 
 @pytest.mark.paper
 def test_rates_are_those_of_the_reference_nets():
-    """Biases ×2 and undecayed; in FCN-AlexNet only the score's; interpolation frozen, or learned but for the last."""
+    """Biases have twice the rate and no decay (in FCN-AlexNet only that of the score layer).
+
+    Interpolation layers are frozen; with `learn_upsampling`, all but the last are learned.
+    """
     with mf.shapes_only():
         vgg, alexnet = (
             dict(mf.models.fcn8s_vgg16().named_parameters()),
@@ -175,7 +181,7 @@ def test_a_named_net_remembers_how_it_was_built_and_any_other_says_so_when_it_is
 def test_late_fusion_refuses_channels_that_no_stream_reads():
     model = mf.models.fcn32s_nyud_late(width=0.02, image_size=(60, 40))
     assert model.trunk.trunks["hha"].conv1_1.options["padding"] == 81
-    assert model.summary(60)[-1]["output"] == (1, 40, 60, 60)  # of its own six channels
+    assert model.summary(60)[-1]["output"] == (1, 40, 60, 60)  # an image of the net's six channels
     with pytest.raises(ValueError, match=r"read 3 \+ 3 channels of the image, which has 7"):
         model(np.zeros((1, 7, 60, 40), np.float32))
 
@@ -198,7 +204,7 @@ def test_an_fcn_over_any_classifier_takes_any_size_its_padding_allows():
 
 
 def test_the_least_padding_is_found_for_any_number_of_channels():
-    """At 81 the crop of FCN-32s is at 0 (it is the padding less 81), and 40 pixels give fc6 its 7 cells."""
+    """FCN-32s crops at the padding minus 81, so 81 is the least; with it, 40 pixels give fc6 the 7 cells it needs."""
     model = mf.models.fcn32s_nyud_rgbd(width=0.02, image_size=(60, 40))
     assert model.conv1_1_bgrd.options["padding"] == 81
     assert model(np.zeros((1, 4, 60, 40), np.float32)).shape == (1, 40, 60, 40)

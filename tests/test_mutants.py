@@ -1,4 +1,4 @@
-"""The checks are themselves tested: every sabotaged operation is caught by its check, every true one passes it."""
+"""The checks are tested, too: each catches every sabotaged operation and passes the right one."""
 
 from pathlib import Path
 

@@ -22,7 +22,7 @@ NAME = "a2_convolution"
 
 
 def nbgrader(room, *args):
-    # as in an activated environment: nbgrader calls its own tools by their names
+    # PATH as in an activated environment, because nbgrader starts other programs of the environment by name
     env = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     command = [sys.executable, "-m", "nbgrader", *args]
     run = subprocess.run(command, cwd=room, env=env, capture_output=True, text=True, timeout=500)

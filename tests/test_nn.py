@@ -1,4 +1,4 @@
-"""Modules, initialisers, optimisers, and the networks built of them."""
+"""Modules, initialisers, optimisers, and networks."""
 
 import numpy as np
 import pytest
@@ -95,7 +95,7 @@ def test_shapes_only_leaves_running_statistics_alone():
 
 
 def test_batch_norm_breaks_the_independence_of_images():
-    """The caveat of §3.4's equivalence: in training, one image's output depends on the others of its batch."""
+    """A condition of §3.4's equivalence: in training, the output of an image depends on the others in its batch."""
     layer, rng = nn.BatchNorm2d(1), np.random.default_rng(0)
     a, b = rng.standard_normal((2, 1, 1, 4, 4)).astype(np.float32)
     assert not np.allclose(layer(np.concatenate([a, b]))[:1].numpy(), layer(a).numpy(), atol=1e-3)
@@ -117,7 +117,7 @@ def test_bilinear_filters_are_the_tabulated_ones(k):
 
 @pytest.mark.parametrize("factor", [2, 3, 4, 8, 32])
 def test_a_bilinear_deconvolution_interpolates_each_channel_by_itself(factor):
-    """Kernel 2f − f mod 2, padding ⌈(f − 1)/2⌉: f·n cells, equal to half-pixel interpolation away from the border."""
+    """With kernel 2f − f mod 2 and padding ⌈(f − 1)/2⌉ it equals bilinear interpolation, except at the border."""
     k, p = 2 * factor - factor % 2, -(-(factor - 1) // 2)
     x = np.random.default_rng(0).standard_normal((1, 3, 6, 7))
     expected = ops.interpolate(x, (6 * factor, 7 * factor)).numpy()
@@ -172,7 +172,7 @@ def test_multipliers_freeze_and_spare_from_decay():
 
 
 def test_decay_and_rate_multipliers_scale_and_so_does_the_step():
-    """λ·decay_mult·w and lr·lr_mult, in every optimiser; scale divides accumulated means."""
+    """All optimisers decay by λ·decay_mult·w and learn with lr·lr_mult; `scale` multiplies the gradients."""
     plain, slow = nn.Parameter(np.ones(1)), nn.Parameter(np.ones(1), lr_mult=0.5, decay_mult=0.25)
     for optimizer in (
         mf.optim.SGD([plain, slow], 0.1, 0.0, weight_decay=0.4),
@@ -254,7 +254,7 @@ def test_an_fcn_overfits_one_picture():
         ops.cross_entropy(model(model.preprocessing(image)), label[None], reduction="valid").backward()
         sgd.step()
     known = label != 255
-    model.train()  # the statistics of this very picture
+    model.train()  # so that batch norm uses the statistics of this image
     scores = model(model.preprocessing(image)).numpy()
     assert (scores[0].argmax(0) == label)[known].mean() > 0.99
 
@@ -272,7 +272,7 @@ def test_models_by_name_and_their_mistakes():
 
 
 def test_a_layer_that_is_shown_as_a_models_own_is_replaced_where_it_is_held():
-    """New scores for new classes, the first surgery anyone tries: what runs is what is named and what is saved."""
+    """Replacing a score layer by attribute: forward, named_parameters and state_dict all use the new layer."""
     mf.manual_seed(0)
     model = mf.models.fcn8s_mini(num_classes=4, width=0.1).eval()
     for name in ("score_fr", "conv1_1"):

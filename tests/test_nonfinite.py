@@ -1,4 +1,4 @@
-"""Numbers at the edge: infinite and NaN, sums that overflow half precision, empty batches, vectors, odd geometries.
+"""Special numbers and shapes: infinity, NaN, overflow of half precision, empty batches, vectors, odd geometries.
 
 The expected values are those of the definition, or of PyTorch.
 """
@@ -21,7 +21,7 @@ def gradient(fn, x, gy=None):
     return t.grad
 
 
-# --- what a cell does not look at must not reach it ---
+# --- an infinite or NaN cell must not change cells that do not depend on it ---
 
 
 @pytest.mark.parametrize("value", [INF, -INF, NAN])
@@ -31,12 +31,12 @@ def test_interpolation_spreads_a_cell_over_those_that_look_at_it(value):
     x[0, 0, 3, 5] = value
     y = ops.interpolate(x, (16, 16)).numpy()
     touched = np.zeros((16, 16), bool)
-    touched[5:9, 9:13] = True  # those whose centre is less than a cell from (3, 5): 16 of 256, as in PyTorch
+    touched[5:9, 9:13] = True  # cells whose centre is less than one cell away from (3, 5), as in PyTorch
     assert (np.isnan(y[0, 0, touched]) if np.isnan(value) else y[0, 0, touched] == value).all()
     np.testing.assert_allclose(y[0, 0, ~touched], expected[0, 0, ~touched], rtol=1e-12)
 
     gy = normal((1, 1, 16, 16), 2)
-    gy[0, 0, 7, 2] = value  # centre (3.25, 0.75): it looks at rows 3, 4 and columns 0, 1
+    gy[0, 0, 7, 2] = value  # its centre is (3.25, 0.75), so it depends on rows 3, 4 and columns 0, 1
     got = ~np.isfinite(gradient(lambda t: ops.interpolate(t, (16, 16)), normal((1, 1, 8, 8)), gy)[0, 0])
     assert np.argwhere(got).tolist() == [[3, 0], [3, 1], [4, 0], [4, 1]]
 
@@ -81,7 +81,7 @@ POOLS = ["taps", "textbook", "reference"]
 
 @pytest.mark.parametrize("kernel", POOLS)
 def test_max_pooling_passes_a_nan_on_and_its_gradient_to_the_last(kernel):
-    """As PyTorch's CPU and CUDA kernels do."""
+    """PyTorch's CPU and CUDA kernels do the same."""
     x = normal((2, 3, 6, 7))
     x[0, 1, 2, 3] = x[0, 1, 3, 2] = x[1, 2, 0, 0] = NAN
     x[1, 0] = -INF
@@ -90,7 +90,9 @@ def test_max_pooling_passes_a_nan_on_and_its_gradient_to_the_last(kernel):
     assert np.isnan(y).sum() == 4 and np.isnan(y[0, 1]).sum() == 3 and np.isnan(y[1, 2, 0, 0])
     # window (1, 1) begins at (1, 1): (2, 3) is its tap 5, (3, 2) its tap 7
     assert index[0, 1, 1, 1] == 7 and index[1, 2, 0, 0] == 4
-    assert index[1, 0, 0, 0] == 4 and index[1, 0, 1, 1] == 0  # −∞ everywhere: the first cell that is on the image
+    assert (
+        index[1, 0, 0, 0] == 4 and index[1, 0, 1, 1] == 0
+    )  # all are −∞: the index of the first cell of the image in the window
     want, at = K.KERNELS["max_pool2d"].implementations("numpy")["reference"](x, (3, 3), (2, 2), (1, 1), (1, 1), False)
     np.testing.assert_array_equal(y, want)
     np.testing.assert_array_equal(index, at)
@@ -107,7 +109,7 @@ def test_an_infinite_gradient_reaches_the_maximum_alone(kernel):
 
 
 def test_gradients_of_powers_at_their_edges():
-    """Values of PyTorch: 0 where the exponent is 0, NaN for the exponent of a negative base."""
+    """PyTorch's values: da is 0 if the exponent is 0, and db is NaN if the base is negative."""
     a = mf.Tensor(np.array([0.0, INF, 0.0, 0.0, -2.0]), requires_grad=True)
     b = mf.Tensor(np.array([0.0, 0.0, 1.0, 2.0, 3.0]), requires_grad=True)
     with np.errstate(invalid="ignore"):
@@ -244,7 +246,7 @@ def test_a_window_that_misses_the_image_is_refused(shape, window):
         ops.max_pool2d(x, **window)
     with pytest.raises(mf.GeometryError, match="has none of its cells on the"):
         ops.avg_pool2d(x, **window, count_include_pad=False)
-    assert np.isfinite(ops.avg_pool2d(x, **window).numpy()).all()  # the padding is part of what it averages
+    assert np.isfinite(ops.avg_pool2d(x, **window).numpy()).all()  # the average includes the padding
     with pytest.raises(mf.GeometryError, match="has none"), mf.shapes_only():
         ops.max_pool2d(x, **window)
 
@@ -258,7 +260,7 @@ def test_padding_of_more_than_half_a_window_is_refused():
 @pytest.mark.parametrize("stride", [(1, 1), (2, 1), (3, 2)])
 @pytest.mark.parametrize("padding", [(0, 0), (1, 2)])
 def test_output_padding_below_the_dilation(stride, padding):
-    """Cell (i, u) of y's definition: y[s·i − p + d·u] += w[u] x[i], on s(n − 1) + d(k − 1) + 1 − 2p + o cells."""
+    """y[s·i − p + d·u] += w[u] x[i] for all i and u; y has s(n − 1) + d(k − 1) + 1 − 2p + o cells."""
     dilation, extra = (3, 4), (2, 3)
     x, w = normal((1, 2, 3, 4), 1), normal((2, 1, 3, 2), 2)
     size = [s * (n - 1) + d * (k - 1) + 1 - 2 * p + o
@@ -268,12 +270,12 @@ def test_output_padding_below_the_dilation(stride, padding):
         p, q = (s * a - m + d * b for s, a, m, d, b in zip(stride, (i, j), padding, dilation, (u, v)))
         if 0 <= p < size[0] and 0 <= q < size[1]:
             expected[0, 0, p, q] += w[c, 0, u, v] * x[0, c, i, j]
-    where = dict(stride=stride, padding=padding, dilation=dilation, output_padding=extra)
+    options = dict(stride=stride, padding=padding, dilation=dilation, output_padding=extra)
     for kernel in ("auto", "textbook", "reference", "banded", "phases"):
         with mf.override(conv2d_grad_input=kernel, conv2d=kernel):
-            np.testing.assert_allclose(ops.conv_transpose2d(x, w, **where).numpy(), expected, atol=1e-12)
-            assert mf.gradcheck(lambda *t: ops.conv_transpose2d(*t, **where), x, w, normal(1, 3), draws=1)
+            np.testing.assert_allclose(ops.conv_transpose2d(x, w, **options).numpy(), expected, atol=1e-12)
+            assert mf.gradcheck(lambda *t: ops.conv_transpose2d(*t, **options), x, w, normal(1, 3), draws=1)
     with mf.shapes_only():
-        assert ops.conv_transpose2d(x, w, **where).shape == expected.shape
+        assert ops.conv_transpose2d(x, w, **options).shape == expected.shape
     with pytest.raises(mf.GeometryError, match="smaller than the stride"):
-        ops.conv_transpose2d(x, w, **where | dict(output_padding=(3, 0)))
+        ops.conv_transpose2d(x, w, **options | dict(output_padding=(3, 0)))

@@ -1,6 +1,6 @@
-"""The notebooks: each committed without outputs, each runs top to bottom, with its assertions, in less than a minute.
+"""Every notebook is committed without outputs, and runs from top to bottom in less than a minute.
 
-``MINIFCN_EXECUTED=DIR`` keeps what was executed; the documentation shows that.
+With ``MINIFCN_EXECUTED=DIR`` the executed notebooks are saved there, for the documentation.
 """
 
 import os

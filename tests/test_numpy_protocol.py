@@ -1,4 +1,4 @@
-"""A Tensor beside NumPy: each answer is NumPy's own, or one sentence; none is silently another."""
+"""A Tensor in NumPy's functions and operators: the result equals NumPy's, or an error explains; it is never wrong."""
 
 import copy
 import math
@@ -169,7 +169,7 @@ def test_the_loss_takes_lists_and_tensors_for_labels_and_says_what_else_it_wants
     for given in (labels, mf.Tensor(np.array(labels)), np.array(labels)):
         assert ops.cross_entropy(scores, given).item() == pytest.approx(2 * math.log(2))
     for wrong in (lambda s, y: 0, 3, None):
-        with pytest.raises(TypeError, match=r"labels: got a .*integers"):
+        with pytest.raises(TypeError, match=r"labels is a .*integers"):
             ops.cross_entropy(scores, wrong)
 
 

@@ -1,4 +1,4 @@
-"""Optimisers: pieces of arrays give what whole arrays give, and an optimiser of one's own is given whole arrays."""
+"""Optimisers: updating arrays in pieces gives the same result, and a user's optimiser gets whole arrays."""
 
 import numpy as np
 import pytest
@@ -70,7 +70,7 @@ def test_schedules_stay_real_and_do_not_rise_again_past_the_end():
 
 
 def test_adam_corrects_the_bias_by_the_steps_of_each_parameter():
-    """A first gradient moves a weight by lr, whenever it comes: m̂/√v̂ is 1.  (By the optimiser's steps: 0.0048.)"""
+    """A weight that gets its first gradient in step 10 still moves by lr, because its bias correction has t = 1."""
     late, early = (mf.Tensor(np.zeros(3), requires_grad=True) for _ in range(2))
     adam = optim.Adam([early, late], lr=0.01)
     for _ in range(9):
@@ -96,7 +96,7 @@ def test_adam_goes_on_from_its_saved_steps_and_from_those_of_older_checkpoints()
             adam.step()
         return np.concatenate([p.data, q.data])
 
-    for forget in (False, True):  # where all have taken the optimiser's steps, nothing is lost
+    for forget in (False, True):  # without saved steps: exact if every parameter took part in all of the optimiser's
         assert after(True, forget).tobytes() == after(False, forget).tobytes()
 
 
@@ -120,7 +120,7 @@ def test_what_is_no_list_of_parameters_is_refused(params, error, said):
     for optimizer in (optim.SGD, optim.Adam):
         with pytest.raises(error, match=said):
             optimizer(params(*parameters()), lr=0.1)
-    optim.SGD((p for p in parameters()), lr=0.1)  # a generator will do
+    optim.SGD((p for p in parameters()), lr=0.1)  # a generator is accepted
 
 
 @pytest.mark.parametrize(

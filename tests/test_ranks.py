@@ -1,4 +1,4 @@
-"""Several ranks: they train as one does, and none waits for ever for another that is gone."""
+"""Several ranks: they take the steps of one process, and no rank waits for ever for one that has ended."""
 
 import csv
 import re
@@ -27,7 +27,7 @@ mpi = pytest.mark.mpi
 
 
 def launch(ranks, *argv, through=("-m", "mpi4py")):
-    """Run a program on some ranks; nothing of ours takes so long that it would not be waiting for ever."""
+    """Run a program on several ranks, for at most 60 seconds: a program that takes longer waits for ever."""
     command = [mpiexec(), "-n", str(ranks), sys.executable, *through, *map(str, argv)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
@@ -37,7 +37,7 @@ def training(ranks, trouble, rank, step, *argv, **options):
 
 
 def sentences(err):
-    """What was said on stderr, but for what MPI itself adds."""
+    """The lines on standard error, without those that MPI adds."""
     return [line for line in err.splitlines() if line and not line.startswith(("note", "Abort(", "stopping", "["))]
 
 
@@ -49,7 +49,7 @@ def log(folder):
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory):
-    """What one rank has."""
+    """The results of ``rank_program.py equal`` on one rank."""
     file = tmp_path_factory.mktemp("one") / "steps.npz"
     assert launch(1, PROGRAM, "equal", file).returncode == 0
     return np.load(file)
@@ -62,7 +62,7 @@ def flags(scenes):
 
 @pytest.fixture
 def plain_run(flags, tmp_path):
-    """The run of one process."""
+    """The run folder of a training in one process."""
     assert train.main([*map(str, flags), "--out", str(tmp_path / "alone")]) == 0
     return tmp_path / "alone"
 
@@ -70,7 +70,7 @@ def plain_run(flags, tmp_path):
 @mpi
 @pytest.mark.parametrize("ranks", [2, 3, 4])
 def test_the_steps_of_several_ranks_are_those_of_one(one, tmp_path, ranks):
-    """Eleven images in batches of 5, 5 and 1: parts differ in size, and of the last some ranks have none."""
+    """Eleven images in batches of 5, 5 and 1: parts differ in size, and in the last batch some ranks have no image."""
     result = launch(ranks, PROGRAM, "equal", tmp_path / "steps.npz")
     assert result.returncode == 0, result.stderr
     got = np.load(tmp_path / "steps.npz")
@@ -104,7 +104,7 @@ def test_the_command_gives_the_log_of_one_process_and_only_rank_0_writes(flags, 
 @mpi
 @pytest.mark.earth
 def test_the_default_training_takes_the_steps_of_one_process(tmp_path):
-    """Dropout, augmentation and batch norm are on.  In float32 rounding grows with every step: in one process, too."""
+    """Dropout, augmentation and batch norm are on.  The comparison is in float64, because float32 rounds too much."""
     for ranks in (1, 2):
         result = launch(ranks, PROGRAM, "earth", tmp_path / str(ranks))
         assert result.returncode == 0, result.stderr
@@ -147,7 +147,7 @@ def test_an_image_that_one_rank_cannot_have_costs_no_step(flags, tmp_path):
     (sentence,) = sentences(result.stderr)
     assert re.match(r"error: image 7 is damaged; continue with: .*--resume", sentence) and "alone" not in sentence
     state = load_checkpoint(tmp_path / "run/last.safetensors")[1]["state"]
-    assert 1 <= state["step"] < 8 and state["epoch"] == 0  # what was read ahead is used
+    assert 1 <= state["step"] < 8 and state["epoch"] == 0  # batches read before the damaged image are used
 
 
 @mpi
@@ -158,7 +158,7 @@ def test_an_image_that_one_rank_cannot_have_costs_no_step(flags, tmp_path):
         (["--epochs", "0"], "error: argument --epochs"),
         (["--root", "/nowhere"], "error: there is no folder /nowhere"),
         (["--json", "/nowhere/x.json"], "error: argument --json"),
-        (["--out", PROGRAM.parent], "error: .* is not empty"),  # which rank 0 alone looks at
+        (["--out", PROGRAM.parent], "error: .* is not empty"),  # only rank 0 looks at this folder
     ],
 )
 def test_what_a_user_gets_wrong_is_one_sentence_of_all_ranks(flags, tmp_path, more, sentence):
@@ -179,7 +179,7 @@ def test_weights_that_one_rank_has_spoilt_are_everybodys_end(flags, tmp_path):
 @mpi
 @pytest.mark.parametrize(("before", "after"), [(2, 3), (3, 1), (1, 2)])
 def test_a_run_goes_on_with_another_number_of_ranks(flags, plain_run, tmp_path, before, after):
-    """One rank is asked to stop, in the middle of the second epoch: all do, after the same step."""
+    """One rank gets a signal to stop in the middle of the second epoch; all ranks stop after the same step."""
     out = tmp_path / "run"
     result = training(before, "interrupt", before - 1, 4, *flags, "--dropout", 0.3, "--out", out)
     assert result.returncode == 130 and "stopped at step 4 of" in result.stdout, result.stderr
@@ -215,7 +215,7 @@ def test_alone_there_is_no_mpi(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     code = "import sys, minifcn.train as t; t.parallel.world(); print('mpi4py' in sys.modules, t.parallel.world().size)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False 1\n"
-    assert predict.main(["/nowhere.png"]) == 2  # its own complaint, not that of ranks
+    assert predict.main(["/nowhere.png"]) == 2  # the error of predict, not one about ranks
 
 
 def test_the_parts_of_a_batch_are_even_and_all_of_it():
@@ -227,7 +227,7 @@ def test_the_parts_of_a_batch_are_even_and_all_of_it():
 
 
 class Threads:
-    """Ranks that are threads of this process: ``run(f)`` calls ``f(rank)`` for each, and gives the results."""
+    """Ranks that are threads of this process: ``run(f)`` calls ``f(rank)`` for each and returns the results."""
 
     class Rank:
         def __init__(self, all_, rank, size):
@@ -269,18 +269,18 @@ def test_batch_norm_of_parts_is_that_of_the_batch(monkeypatch, name, size, mean)
 
     def one_rank(rank):
         part = parallel.Part.of(len(x), rank)
-        own = slice(part.first, part.last)
-        y, saved = forward(x[own], gamma, beta, 1e-3, rank.all_reduce)
-        return y, saved, grad(gy[own], saved, rank.all_reduce)
+        rows = slice(part.first, part.last)
+        y, saved = forward(x[rows], gamma, beta, 1e-3, rank.all_reduce)
+        return y, saved, grad(gy[rows], saved, rank.all_reduce)
 
     ys, saveds, grads = zip(*Threads(size).run(one_rank))
     np.testing.assert_allclose(np.concatenate(ys), y, rtol=1e-10, atol=1e-10)
-    for own in saveds:
-        np.testing.assert_allclose(own[0], saved[0], rtol=1e-12)
-        np.testing.assert_allclose(own[1], saved[1], rtol=1e-12)
-        assert own[-1] == x.size / 3
+    for kept in saveds:
+        np.testing.assert_allclose(kept[0], saved[0], rtol=1e-12)
+        np.testing.assert_allclose(kept[1], saved[1], rtol=1e-12)
+        assert kept[-1] == x.size / 3
     np.testing.assert_allclose(np.concatenate([g[0] for g in grads]), gx, rtol=1e-10, atol=1e-10)
-    for k, whole in enumerate(sums, 1):  # those of a rank's own pixels: they are added up with all other gradients
+    for k, whole in enumerate(sums, 1):  # each rank has sums over its pixels; training adds them with other gradients
         np.testing.assert_allclose(sum(g[k] for g in grads), whole, rtol=1e-10, atol=1e-10)
 
 
@@ -290,9 +290,9 @@ def test_batch_norm_of_parts_keeps_its_digits_where_the_mean_is_far_from_zero(me
     gamma, beta = normal(3, 3), normal(3, 4)
     exact, saved = K.batch_norm.textbook(x.astype(np.float64), gamma, beta, 1e-5)
     total = parallel.ALONE.all_reduce
-    y, own = norm.sync_batch_norm(x, gamma.astype(np.float32), beta.astype(np.float32), 1e-5, total)
+    y, saved_sync = norm.sync_batch_norm(x, gamma.astype(np.float32), beta.astype(np.float32), 1e-5, total)
     np.testing.assert_allclose(y, exact, atol=2e-6 * max(mean, 3))
-    grads = norm.sync_batch_norm_grad(gy.astype(np.float32), own, total)
+    grads = norm.sync_batch_norm_grad(gy.astype(np.float32), saved_sync, total)
     for got, expected in zip(grads, K.batch_norm_grad.textbook(gy, saved)):
         np.testing.assert_allclose(got, expected, atol=1e-5 * max(mean, 3))
 
@@ -306,10 +306,10 @@ def test_the_gradient_of_synchronised_batch_norm():
 
 
 @pytest.mark.parametrize(
-    ("own", "parents", "ranks", "threads"), [(8, 8, 2, 4), (8, 8, 3, 2), (4, 8, 2, 4), (2, 2, 9, 1)]
+    ("cores", "parents", "ranks", "threads"), [(8, 8, 2, 4), (8, 8, 3, 2), (4, 8, 2, 4), (2, 2, 9, 1)]
 )
-def test_ranks_share_the_cores_unless_the_launcher_has_shared_them(monkeypatch, own, parents, ranks, threads):
+def test_ranks_share_the_cores_unless_the_launcher_has_shared_them(monkeypatch, cores, parents, ranks, threads):
     monkeypatch.delenv("MINIFCN_THREADS", raising=False)
     monkeypatch.setenv("MPI_LOCALNRANKS", str(ranks))
-    monkeypatch.setattr(environment, "cores", lambda process=0: parents if process else own)
+    monkeypatch.setattr(environment, "cores", lambda process=0: parents if process else cores)
     assert environment.threads.__wrapped__() == threads

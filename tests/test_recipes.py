@@ -1,4 +1,4 @@
-"""Ways to train: the paper's recipes, staged starts, a sampled loss, an auxiliary head; from the command line."""
+"""Training from the command line: the paper's recipes, staged training, a sampled loss, an auxiliary head."""
 
 import json
 import re
@@ -48,8 +48,8 @@ def test_every_setting_of_a_recipe_is_a_flag_of_train():
 
 
 def test_a_recipe_gives_way_to_a_file_and_a_file_to_the_command_line(tmp_path):
-    (tmp_path / "own.json").write_text('{"momentum": 0.5, "lr": 1e-7}')
-    args = ["--recipe", "heavy", "--model", "fcn32s_vgg16", "--config", str(tmp_path / "own.json"), "--lr", "1e-8"]
+    (tmp_path / "settings.json").write_text('{"momentum": 0.5, "lr": 1e-7}')
+    args = ["--recipe", "heavy", "--model", "fcn32s_vgg16", "--config", str(tmp_path / "settings.json"), "--lr", "1e-8"]
     settings, _ = train.settings(args)
     assert (settings.lr, settings.momentum, settings.batch_size, settings.mirror) == (1e-8, 0.5, 1, False)
 
@@ -74,14 +74,14 @@ def test_a_stage_starts_where_the_coarser_net_ended(scenes, tmp_path, capfd, ref
     assert not new["score_pool4.weight"].any()
     assert json.loads((fine / "config.json").read_text())["init"] == str(coarse)
 
-    (coarse / "last.safetensors").unlink()  # what was started may go on without what it started from
+    (coarse / "last.safetensors").unlink()  # a run can be resumed without the run that it started from
     assert train.main(["--resume", str(fine), "--epochs", "3"]) == 0
     refused(train.main, *common, "--init", tmp_path / "none", "--out", tmp_path / "x", match="none")
     assert not (tmp_path / "x").exists()
 
 
 def other_classes(run, names):
-    """The checkpoint of a run, as if its data set had called its classes something else, and its net seen greys."""
+    """Change the class names and the preprocessing in the checkpoint of a run, and return its arrays."""
     arrays, record = load_checkpoint(run / "last.safetensors")
     record |= dict(classes=names, preprocessing=dict(order="BGR", mean=[100.0, 110.0, 120.0], scale=[1.0, 1.0, 1.0]))
     save_checkpoint(run / "last.safetensors", arrays, record)
@@ -98,7 +98,7 @@ def test_a_start_brings_its_preprocessing_and_no_scores_of_other_classes(copy, f
     assert (model.preprocessing.order, model.preprocessing.fill) == ("BGR", (120, 110, 100))
     assert (model.conv1_1.weight.data == old["model.conv1_1.weight"]).all() and not model.score_fr.weight.data.any()
 
-    (copy / "last.safetensors").unlink()  # resumed, a run keeps the preprocessing it took over
+    (copy / "last.safetensors").unlink()  # a resumed run keeps the preprocessing that it took over
     assert train.main(["--resume", str(tmp_path / "run"), "--epochs", "3"]) == 0
     assert mf.models.load(tmp_path / "run" / "last.safetensors").preprocessing == model.preprocessing
 
@@ -109,7 +109,7 @@ def test_a_start_from_another_width_is_none(finished, tmp_path, refused):
 
 
 def test_a_file_of_weights_is_a_start_too(scenes, tmp_path, refused):
-    """A classifier's, say: fully connected weights are reshaped; a file in which nothing fits is refused."""
+    """The weights of a classifier: fully connected ones are reshaped.  A file in which nothing fits is refused."""
     mf.manual_seed(1)
     classifier = mf.models.vgg16(num_classes=3, width=0.02)
     np.savez(tmp_path / "vgg16.npz", **classifier.state_dict())
@@ -152,9 +152,9 @@ def test_sampling_and_padding_from_the_command_line(scenes, tmp_path, capfd):
 
 
 def test_the_least_padding_suits_every_image(tmp_path):
-    """24 rows, in the last image alone, need 86: fc6 wants 7 cells of ⌈(24 + 2·86 − 2)/32⌉, at 85 it has 6."""
+    """Only the last image has 24 rows.  It needs a padding of 86: fc6 needs 7 cells, and with 85 the map has 6."""
     write_scenes(tmp_path / "scenes")
-    for i in range(9):  # not the last one, which is validated on
+    for i in range(9):  # not the last image, which is in the validation split
         for kind in ("images", "masks"):
             file = tmp_path / f"scenes/{kind}/{i}.png"
             with Image.open(file) as picture:
@@ -173,7 +173,7 @@ def test_torchvisions_net_trains_with_its_auxiliary_head(scenes, tmp_path):
         == 0
     )
     arrays = weights_in(load_checkpoint(tmp_path / "run" / "last.safetensors")[0])
-    assert arrays["aux_classifier.4.bias"].all()  # it was zero
+    assert arrays["aux_classifier.4.bias"].all()  # it started at zero
 
 
 def test_a_second_head_that_diverges_ends_the_training():

@@ -1,4 +1,4 @@
-"""The door for samples: what a user's own data set may answer, what that becomes, and what is refused."""
+"""Checks of the samples of a user's data set: what is accepted, how it is converted, and what is refused."""
 
 import re
 
@@ -13,7 +13,7 @@ from minifcn.errors import UserError
 
 
 class One:
-    """A data set of two samples, the second of which is given."""
+    """A data set of two samples: a black image, and the given image and label."""
 
     num_classes = 3
 
@@ -97,7 +97,7 @@ LABELS = {
 
 @pytest.mark.parametrize(("given", "expected"), LABELS.values(), ids=LABELS.keys())
 def test_a_label_with_one_meaning_is_converted(given, expected):
-    if expected is None:  # the ids, not the colours that a palette shows
+    if expected is None:  # the class ids, not the colours of the palette
         given.putdata(LABEL.ravel().tolist())
         expected = LABEL
     label = sample(One(IMAGE, given), 1)[1]

@@ -1,4 +1,4 @@
-"""Shapes: what is drawn, and that its colours do not give it away."""
+"""Shapes: what is drawn, and that colours do not reveal the class."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def test_every_class_occurs_and_no_object_touches_the_background():
 
 
 def test_colour_does_not_tell_one_shape_from_another():
-    """The commonest class of each of 64 colours, learnt from one split, is hardly right in the other."""
+    """A classifier by colour alone (the commonest class of each of 64 colours) is hardly better than a constant one."""
     counts = {}
     for split in ("train", "val"):
         scenes = list(Shapes(split, length=200, size=(48, 64)))
@@ -43,7 +43,7 @@ def test_colour_does_not_tell_one_shape_from_another():
         colours = np.stack([image for image, _ in scenes])[objects] // 64 @ np.array([16, 4, 1])
         counts[split] = np.histogram2d(colours, labels[objects], (np.arange(65), np.arange(1, 7)))[0]
     right = counts["val"][np.arange(64), counts["train"].argmax(1)].sum()
-    assert right < 1.2 * counts["val"].sum(0).max()  # what always guessing the commonest shape achieves
+    assert right < 1.2 * counts["val"].sum(0).max()  # compared with always guessing the commonest shape
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The kernels' times, for pytest-benchmark: ``pytest -m speed``.  Not run by default; nothing is asserted of them."""
+"""Times of the kernels with pytest-benchmark: ``pytest -m speed``.  Not run by default; no time is asserted."""
 
 import pytest
 

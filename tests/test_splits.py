@@ -1,4 +1,4 @@
-"""A run keeps to the pictures and classes that it began with, and says what changed."""
+"""A run uses the images and classes that it began with, and an error names what has changed."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def base(trained, tmp_path):
-    """A copy of both, to be changed; the run says where its data are."""
+    """A copy of the data and the run that a test may change; the copied run points to the copied data."""
     shutil.copytree(trained, tmp_path / "base")
     config = json.loads((tmp_path / "base/run/config.json").read_text(encoding="utf-8"))
     config["root"] = str(tmp_path / "base/data")
@@ -63,7 +63,7 @@ def test_a_run_names_its_pictures_and_classes(trained):
 
 @pytest.mark.parametrize("change", [lambda d: add(d, "00"), lambda d: remove(d, "1"), lambda d: add(d, "3")])
 def test_evaluate_keeps_to_the_pictures_that_the_run_was_validated_on(trained, base, tmp_path, change):
-    """One name more or less reassigns every fifth: the run's own are measured all the same."""
+    """One file more or less changes which files are every fifth, yet evaluate uses the validation images of the run."""
     change(base / "data")
     expected = json.loads((trained / "run/metrics.json").read_text(encoding="utf-8"))
     del expected["header"]
@@ -76,7 +76,8 @@ def test_evaluate_finds_the_runs_pictures_where_they_were_moved_to(trained, base
     add(base / "data", "00")
     shutil.move(base / "data", base / "moved")
     assert measured(base / "run", tmp_path, "--root", base / "moved") == expected
-    write_scenes(base / "other", count=5, num_classes=3)  # the same names, and the same pictures: the run's own again
+    # Other images with the same names are not the run's, so evaluate uses this folder's validation split: one of five.
+    write_scenes(base / "other", count=5, num_classes=3)
     for i in range(5):
         add(base / "other", i, 10 * i)
     (base / "other/classes.txt").write_text("\n".join(NAMES), encoding="utf-8")

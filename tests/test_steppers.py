@@ -1,4 +1,4 @@
-"""Steppers and explorers: what they show is what the library computes; their widgets change with their controls."""
+"""Steppers and explorers show what the library computes, and their widgets follow their controls."""
 
 import numpy as np
 import pytest
@@ -17,16 +17,16 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_all_steps_of_a_convolution_make_its_output_and_its_gradients(case):
-    (operation, size, kernel), where = CASES[case]
+    (operation, size, kernel), options = CASES[case]
     x, w = normal(size, 1), normal(kernel, 2)
     tensors = [mf.Tensor(a[None, None], requires_grad=True) for a in (x, w)]
-    y = getattr(ops, operation)(*tensors, **where)
+    y = getattr(ops, operation)(*tensors, **options)
     gy = normal(y.shape[2:], 3)
     y.backward(gy[None, None])
 
-    forward = viz.ConvStepper(x, w, operation, **where)
+    forward = viz.ConvStepper(x, w, operation, **options)
     np.testing.assert_allclose(forward.so_far(len(forward) - 1)["y"], y.data[0, 0], atol=1e-12)
-    backward = viz.ConvStepper(x, w, operation, "backward", gy=gy, **where)
+    backward = viz.ConvStepper(x, w, operation, "backward", gy=gy, **options)
     made = backward.so_far(len(backward) - 1)
     np.testing.assert_allclose(made["gx"], tensors[0].grad[0, 0], atol=1e-12)
     np.testing.assert_allclose(made["gw"], tensors[1].grad[0, 0], atol=1e-12)
@@ -138,14 +138,14 @@ def test_live_training_can_be_stopped_and_leaves_a_model_that_can_be_used():
     def stepped(t):
         started(t)
         if len(live.losses) == 5:
-            live.stop()  # what the button does
+            live.stop()  # as the button does
 
     live.stepped = stepped
     t = live.start().wait()
     assert t.step == 5 and len(live.losses) == 5 and t.epoch < 500
     assert model.predict(val[0][0]).shape == (24, 32)
     assert live.png()[:4] == b"\x89PNG"
-    page = live._repr_mimebundle_()["text/html"]  # it is over: a page without a kernel can step through it
+    page = live._repr_mimebundle_()["text/html"]  # after the end, a page without a kernel can step through it
     assert page.count("data:image/png;base64") == 2 and "http" not in page
 
 

@@ -1,4 +1,4 @@
-"""Net surgery: classifiers that became convolutional, weights that moved, batch norm that was folded."""
+"""Net surgery: making classifiers convolutional, transplanting weights, folding batch norm."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from minifcn.nn.surgery import convolutionalize, fold_batchnorm, fold_preprocess
 
 
 def randomised(model, seed=0):
-    """Every parameter and statistic away from its plain start."""
+    """Give every parameter and statistic of a model a random value."""
     rng = np.random.default_rng(seed)
     for name, array in model.state_dict().items():
         low, high = (0.5, 1.5) if "var" in name else (-0.5, 0.5)
@@ -47,7 +47,7 @@ def test_surgery_shares_arrays_and_keeps_names_modes_and_rates():
 
 @pytest.mark.paper
 def test_tensorflows_flattening_needs_a_transposition():
-    """(h, w, C) instead of (C, h, w): W.reshape(O, h, w, C).transpose(0, 3, 1, 2) is the kernel (reference §1.2)."""
+    """TensorFlow flattens (h, w, C), not (C, h, w), so the kernel is W.reshape(O, h, w, C).transpose(0, 3, 1, 2)."""
     x, w = normal((1, 3, 4, 5)), normal((6, 4 * 5 * 3), 1)
     expected = w @ x[0].transpose(1, 2, 0).ravel()
     kernel = w.reshape(6, 4, 5, 3).transpose(0, 3, 1, 2).copy()
@@ -199,14 +199,14 @@ def test_one_donor_serves_both_streams():
     donor, receiver = mf.models.vgg16(width=0.02), mf.models.fcn32s_nyud_late(width=0.02)
     for suffix in ("color", "hha"):
         transplant(donor, receiver, rename=lambda n, s=suffix: n.replace(".", s + ".", 1))
-    own = receiver.state_dict()
+    state = receiver.state_dict()
     for layer in ("conv1_1", "conv5_3"):
-        np.testing.assert_array_equal(own[f"{layer}color.weight"], own[f"{layer}hha.weight"])
-    assert {"score_frcolor.weight", "score_frhha.weight"} <= own.keys()
+        np.testing.assert_array_equal(state[f"{layer}color.weight"], state[f"{layer}hha.weight"])
+    assert {"score_frcolor.weight", "score_frhha.weight"} <= state.keys()
 
 
 def over_a_norm():
-    """An FCN whose top and whose skip are maps that a batch norm made."""
+    """An FCN in which the last map of the trunk and the map of the skip are outputs of batch norm."""
     layers = {}
     for i in range(1, 3):
         layers |= {f"conv{i}": nn.Conv2d(1 + 2 * i, 5, 3, padding=1), f"pool{i}": nn.MaxPool2d(2)}

@@ -1,4 +1,4 @@
-"""Any thread computes as the main thread does: the same bits, as fast, with no gradient lost and no hang at a fork."""
+"""Every thread computes the same bits as the main thread, as fast; no gradient is lost, and a fork does not hang."""
 
 import asyncio
 import multiprocessing
@@ -61,7 +61,7 @@ def gradients(model, picture):
 
 @pytest.mark.parametrize("run", RUNNERS.values(), ids=RUNNERS)
 def test_blas_is_limited_from_any_thread_and_put_back(run):
-    in_thread(lambda: workers.run(lambda i: i, [0]))  # some other thread was the first to set the limit
+    in_thread(lambda: workers.run(lambda i: i, [0]))  # another thread sets the limit first
     before = blas_threads()
     assert all(n == 1 for seen in run(lambda: workers.run(lambda _: blas_threads(), range(4))) for n in seen)
     assert blas_threads() == before
@@ -98,10 +98,10 @@ def test_a_second_thread_is_as_fast_as_the_main_thread(model, picture):
         return time.perf_counter() - start[1]
 
     here, there = [], []
-    for _ in range(15):  # in turn: a slow moment of the machine meets both
+    for _ in range(15):  # take turns, so that a slow moment of the machine affects both
         here.append(seconds())
         there.append(in_thread(seconds))
-    # as it was broken, a thread took ten to a hundred times as long; the bound leaves room for a busy machine
+    # With the bug that this test found, a thread took 10 to 100 times as long; the bound allows for a busy machine.
     assert np.median(there) < 3 * np.median(here)
 
 
@@ -204,7 +204,7 @@ def test_in_a_forked_child_the_limit_of_the_parents_jobs_is_gone():
 
 
 def test_a_library_whose_limit_belongs_to_the_thread_is_limited_in_every_thread(monkeypatch):
-    """OpenBLAS on OpenMP: each thread has a number of threads of its own."""
+    """OpenBLAS built on OpenMP has a separate number of threads for each thread that calls it."""
     number = threading.local()
 
     class PerThread:

@@ -1,4 +1,4 @@
-"""PyTorch as oracle: the same forward values and gradients, over the same ugly shapes.  Skipped where it is absent."""
+"""Forward values and gradients equal PyTorch's, for irregular shapes; skipped if PyTorch is not installed."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.torch
 
 
 def both(ours, theirs, *arrays, rtol=1e-10):
-    """Forward values and all gradients agree, for one random cotangent."""
+    """Assert that forward values and all gradients agree, for one random cotangent."""
     import torch
 
     a = [mf.Tensor(x.copy(), requires_grad=True) for x in arrays]
@@ -33,9 +33,9 @@ def test_convolution(c):
     import torch.nn.functional as F
 
     stride, padding, dilation, groups = c.parameters
-    where = dict(stride=stride, padding=padding, dilation=dilation, groups=groups)
+    options = dict(stride=stride, padding=padding, dilation=dilation, groups=groups)
     arrays = normal(c.x, 1), normal(c.w, 2), normal(c.w[0], 3)
-    both(lambda *t: ops.conv2d(*t, **where), lambda *t: F.conv2d(*t, **where), *arrays)
+    both(lambda *t: ops.conv2d(*t, **options), lambda *t: F.conv2d(*t, **options), *arrays)
 
 
 @given(convolutions(), st.data())
@@ -47,20 +47,20 @@ def test_transposed_convolution(c, data):
     sizes = zip(c.y[2:], c.w[2:], stride, padding, dilation, extra)
     if min(s * (n - 1) + d * (k - 1) + 1 - 2 * p + e for n, k, s, p, d, e in sizes) < 1:
         return
-    where = dict(stride=stride, padding=padding, dilation=dilation, groups=groups, output_padding=extra)
+    options = dict(stride=stride, padding=padding, dilation=dilation, groups=groups, output_padding=extra)
     arrays = normal(c.y, 1), normal(c.w, 2), normal(c.x[1], 3)
-    both(lambda *t: ops.conv_transpose2d(*t, **where), lambda *t: F.conv_transpose2d(*t, **where), *arrays)
+    both(lambda *t: ops.conv_transpose2d(*t, **options), lambda *t: F.conv_transpose2d(*t, **options), *arrays)
 
 
 @given(poolings())
 def test_max_pooling(p):
     import torch.nn.functional as F
 
-    where = dict(stride=p.stride, padding=p.padding, dilation=p.dilation, ceil_mode=p.ceil_mode)
+    options = dict(stride=p.stride, padding=p.padding, dilation=p.dilation, ceil_mode=p.ceil_mode)
     x = distinct(p.x)
     y, _ = K.max_pool2d(x, p.kernel, p.stride, p.padding, p.dilation, p.ceil_mode)
     if np.isfinite(y).all():  # no window misses the image altogether
-        both(lambda t: ops.max_pool2d(t, p.kernel, **where), lambda t: F.max_pool2d(t, p.kernel, **where), x)
+        both(lambda t: ops.max_pool2d(t, p.kernel, **options), lambda t: F.max_pool2d(t, p.kernel, **options), x)
 
 
 @given(poolings(), st.booleans())
@@ -69,8 +69,8 @@ def test_average_pooling(p, count_include_pad):
 
     if p.dilation != (1, 1) or any(q > k // 2 for q, k in zip(p.padding, p.kernel)):
         return
-    where = dict(stride=p.stride, padding=p.padding, ceil_mode=p.ceil_mode, count_include_pad=count_include_pad)
-    both(lambda t: ops.avg_pool2d(t, p.kernel, **where), lambda t: F.avg_pool2d(t, p.kernel, **where), normal(p.x))
+    options = dict(stride=p.stride, padding=p.padding, ceil_mode=p.ceil_mode, count_include_pad=count_include_pad)
+    both(lambda t: ops.avg_pool2d(t, p.kernel, **options), lambda t: F.avg_pool2d(t, p.kernel, **options), normal(p.x))
 
 
 @pytest.mark.parametrize("size", [(10, 14), (3, 4), (11, 5), (1, 1)])

@@ -1,4 +1,4 @@
-"""PyTorch as oracle of whole networks: modules under torchvision's names, the same weights, the same numbers."""
+"""Whole networks equal PyTorch's: modules with torchvision's names and the same weights give the same numbers."""
 
 import numpy as np
 import pytest
@@ -50,7 +50,7 @@ def _classifier(features, layers):
 
 
 def torch_resnet50(dilate=(False, False, False), top=True):
-    """torchvision's, written out: the stride on the 3×3, the first block of a dilated stage as dilated as before."""
+    """torchvision's ResNet-50: a block's 3×3 has the stride; a stage's first block keeps the dilation before it."""
     from torch import nn
 
     class Bottleneck(nn.Module):
@@ -120,7 +120,7 @@ def torch_fcn_resnet50():
 
 
 def spread(model):
-    """Random weights that keep the scale of the maps, and running statistics that are not the plain 0 and 1."""
+    """Set random weights that keep the scale of the maps, and running statistics other than 0 and 1."""
     import torch
 
     torch.manual_seed(0)
@@ -140,10 +140,10 @@ def distance(a, b):
 
 
 def agree(ours, theirs, run_ours, run_theirs, x):
-    """All outputs in float32 to 1e-4, and in float64 to 1e-9 with the image's gradient and every parameter's.
+    """Assert that outputs agree to 1e-4 in float32, and outputs and all gradients to 1e-9 in float64.
 
-    In float32 gradients cannot be compared so: where two libraries round differently, one of millions of units may fall
-    on the other side of its kink.
+    Gradients are not compared in float32: the two libraries round differently, so one of millions of units may be on
+    the other side of its kink (of ReLU or a maximum), which changes the gradient.
     """
     import torch
 
@@ -185,8 +185,8 @@ def test_resnet50_in_training():
     ours, theirs = mf.models.resnet50().train(), spread(torch_resnet50()).train()
     agree(ours, theirs, lambda x: [ours(x)], lambda x: [theirs(x)], normal((4, 3, 96, 96), 1, np.float32))
     after = {n: t.numpy() for n, t in theirs.named_buffers() if "num_batches" not in n}
-    own = ours.state_dict()
-    assert all(distance(own[n], b) < 1e-9 for n, b in after.items())
+    state = ours.state_dict()
+    assert all(distance(state[n], b) < 1e-9 for n, b in after.items())
 
 
 def test_fcn_resnet50_with_its_auxiliary_head():

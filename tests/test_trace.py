@@ -1,4 +1,4 @@
-"""The record of a run: what it holds is what was computed, and what it says of itself is true."""
+"""The trace of a run: it holds what was computed, and the facts that it states are true."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -36,7 +36,7 @@ def test_every_operation_is_there_with_its_arrays_and_its_gradients(run):
     assert t["pool1"].y.shape == t["pool1"].gy.shape
     orders = [step.order for step in t]
     assert sorted(orders) == list(range(1, len(t) + 1)) and orders == orders[::-1][::-1]
-    assert orders[-1] == 1  # the loss is the first to send its gradient back
+    assert orders[-1] == 1  # the backward pass begins with the loss
     assert all(step.seconds > 0 and step.backward_seconds > 0 for step in t)
 
 
@@ -70,7 +70,7 @@ def test_names_that_come_twice_are_numbered_and_a_wrong_one_is_answered_by_those
 
 
 def test_the_ledger_is_what_a_run_holds():
-    """Four numbers at a time: relu keeps its output; the product keeps both its operands."""
+    """With arrays of four numbers: relu keeps its output, and the product keeps both operands."""
     x, w = mf.Tensor(np.ones(4, np.float32), requires_grad=True), mf.Tensor(np.ones(4, np.float32), requires_grad=True)
     with mf.trace() as t:
         ops.sum(ops.relu(x) * w).backward()
@@ -127,14 +127,14 @@ def test_an_arrow_past_boxes_of_its_own_column_goes_around_them():
 
 
 def test_an_operation_explains_itself_with_this_calls_numbers(run):
-    told = run[0]["upscore2"].explain()
-    assert told.symbols["k"] == (4, 4) and told.symbols["s"] == (2, 2) and told.symbols["C"] == 3
-    assert told.facts["a unit sees of image"] == "all of it"  # by way of the batch's statistics
+    explanation = run[0]["upscore2"].explain()
+    assert explanation.symbols["k"] == (4, 4) and explanation.symbols["s"] == (2, 2) and explanation.symbols["C"] == 3
+    assert explanation.facts["a unit sees of image"] == "all of it"  # because of the statistics of the batch
     with mf.trace() as t, nn.module.evaluating(run[1]):
         run[1](mf.Tensor(normal((2, 3, 40, 32), 1, np.float32), name="image"))
     assert "246 rows" in t["upscore2"].explain().facts["a unit sees of image"]
-    assert "row 1/2·i − 3/4" in told.facts["row i of the output"]
-    assert "s = 2" in str(told) and r"\mathsf T" in told._repr_markdown_()
+    assert "row 1/2·i − 3/4" in explanation.facts["row i of the output"]
+    assert "s = 2" in str(explanation) and r"\mathsf T" in explanation._repr_markdown_()
     node = ops.conv2d(np.ones((1, 1, 5, 5)), np.ones((1, 1, 3, 3)), stride=2, padding=1)
     assert "Conv2d" in str(node) or node.shape == (1, 1, 3, 3)
 

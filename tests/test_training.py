@@ -1,4 +1,4 @@
-"""fit: a run that was stopped, at whatever moment, goes on as if nothing had happened; what is counted is right."""
+"""fit: a run that was stopped at any moment continues exactly as if it had not been; its counts are right."""
 
 import csv
 import json
@@ -27,18 +27,18 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def plain(monkeypatch):
-    """No pictures at the end: they take longer than the training."""
+    """Draw no figures at the end of a run: they take longer than the training."""
     monkeypatch.setattr(train, "illustrate", lambda *_: None)
     monkeypatch.setattr(train, "result_lines", lambda metrics: ())
 
 
 class Killed(BaseException):
-    """Stands for a process that ends at once."""
+    """Raised in place of SIGKILL: the run ends at once and saves nothing more."""
 
 
 @pytest.fixture
 def at(monkeypatch):
-    """Do something at the n-th call of a moment: ``at("stepped", 6, action)``."""
+    """A function; ``at("stepped", 6, action)`` runs an action after the 6th call of Recorder.stepped."""
 
     def at(moment, n, action):
         calls = iter(range(1, 1000))
@@ -62,7 +62,7 @@ def ctrl_c():
     signal.raise_signal(signal.SIGINT)
 
 
-# every source of chance, and every piece of state
+# Between them, these two runs use every source of randomness and every kind of saved state.
 SGD_RUN = "--zoom 0.2 --jitter 4 --dropout 0.5 --schedule poly --momentum 0.9"
 ADAM_RUN = "--optimizer adam --accumulate 3 --schedule step --reduction valid"
 
@@ -73,7 +73,7 @@ def run(root, out, flags, epochs=2):
 
 
 def contents(out):
-    """Everything that a run leaves: weights, state, log; but for the seconds it took."""
+    """All that a run saves: the log, the weights, the state and the best weights, without the times."""
     with open(out / "log.csv", encoding="utf-8", newline="") as file:
         log = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
     arrays, record = load_checkpoint(out / "last.safetensors")
@@ -85,7 +85,7 @@ def contents(out):
 
 @pytest.fixture(scope="session")
 def whole(folder, tmp_path_factory):
-    """Runs of two epochs, not interrupted."""
+    """A function of flags that returns the contents of an uninterrupted run of two epochs."""
     made = {}
 
     def whole(flags):
@@ -104,7 +104,7 @@ def whole(folder, tmp_path_factory):
         ("stepped", 2, kill),  # nothing saved yet
         ("stepped", 6, kill),  # in the middle of the second epoch
         ("epoch_trained", 2, kill),  # before the second epoch's validation
-        ("epoch_ended", 2, kill),  # after everything
+        ("epoch_ended", 2, kill),  # after the last epoch
         ("stepped", 2, ctrl_c),
         ("stepped", 4, ctrl_c),  # with the last batch of an epoch
         ("stepped", 6, ctrl_c),
@@ -152,7 +152,7 @@ def test_a_second_ctrl_c_stops_at_once_and_keeps_the_last_epoch(plain, folder, t
 
 
 def test_a_signal_that_is_ignored_stays_ignored(plain, folder, tmp_path, at, monkeypatch):
-    """A job in the background, or under nohup, is not ended by a Ctrl-C in its terminal."""
+    """Ctrl-C in the terminal must not end a job that was started with nohup or in the background."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         at("stepped", 2, ctrl_c)
@@ -223,7 +223,12 @@ def test_a_diverging_run_says_why_and_keeps_what_was_good(plain, folder, tmp_pat
     out = tmp_path / "run"
     assert run(folder, out, "--lr 1e6 --jitter 0 --no-batch-norm") == 2
     err = capsys.readouterr().err
-    assert err.count("\n") == 1 and "the loss became" in err and "try --lr" in err and "no weights yet" in err
+    assert (
+        err.count("\n") == 1
+        and "the loss became" in err
+        and "try a learning rate (--lr)" in err
+        and "no weights yet" in err
+    )
 
     assert run(folder, tmp_path / "good", "--jitter 0", epochs=1) == 0
     before = (tmp_path / "good/last.safetensors").read_bytes()
@@ -251,7 +256,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
 
 
 class Spoilt(Shapes):
-    """Scenes of which one, from some epoch on, cannot be had, or has a label too many."""
+    """Scenes; in the second epoch the fifth read fails, or has a label that is no class."""
 
     reads = 0
 
@@ -292,7 +297,7 @@ def test_an_error_in_the_data_costs_no_step_that_was_done(tmp_path, trouble, mes
 
 
 def test_the_schedule_and_the_books(tmp_path):
-    """The learning rate of every step, and a logged loss that is what the model's scores say."""
+    """The learning rate of every step is right, and the logged loss is the loss of the model's scores."""
     rates = []
 
     class Watch(Callback):

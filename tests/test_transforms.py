@@ -1,4 +1,4 @@
-"""Preprocessing and Augment: image and label change alike, and nothing changes unasked."""
+"""Preprocessing and Augment: image and label change in the same way, and only as requested."""
 
 import json
 
@@ -12,7 +12,7 @@ from minifcn.errors import UserError
 
 @pytest.fixture
 def sample():
-    """An image whose red and green give each pixel's place, and a label with the same pattern."""
+    """An image whose red and green channels are the position of each pixel, and a label with the same pattern."""
     y, x = np.mgrid[:24, :24].astype(np.uint8)
     return np.stack([y * 10, x * 10, y ^ x], -1), 15 * (y // 6 * 4 + x // 6)
 
@@ -86,7 +86,7 @@ def test_jitter_moves_every_pixel_alike_and_fills_the_rest(sample):
     moved = set()
     for image, label in outcomes(Augment(mirror=False, jitter=5, fill=(1, 2, 3)), sample):
         y, x = np.nonzero(label != 255)
-        moves = (image[y, x, :2] // 10).astype(int) - np.stack([y, x], 1)  # where a pixel is from, less where it is
+        moves = (image[y, x, :2] // 10).astype(int) - np.stack([y, x], 1)  # old position minus new position
         assert (moves == moves[0]).all() and abs(moves[0]).max() <= 5
         np.testing.assert_array_equal(label[y, x], sample[1][tuple((np.stack([y, x], 1) + moves[0]).T)])
         assert (image[label == 255] == (1, 2, 3)).all()
@@ -106,18 +106,22 @@ def test_zoom_keeps_size_and_ids_and_moves_image_and_label_alike(sample):
         assert image.shape == sample[0].shape and label.shape == sample[1].shape
         assert set(np.unique(label)) <= {*np.unique(sample[1]), 255}
         known = label != 255
-        inner = known & np.roll(known, 2, (0, 1)) & np.roll(known, -2, (0, 1))  # bilinear mixes the fill in at the edge
+        inner = (
+            known & np.roll(known, 2, (0, 1)) & np.roll(known, -2, (0, 1))
+        )  # at the edge, interpolation mixes in the fill colour
         inner[:2] = inner[-2:] = inner[:, :2] = inner[:, -2:] = False
-        place = np.clip(image[inner, :2] / 10, 0, 23)  # bilinear: where this pixel is from
-        off_edge = (abs((place + 0.5) % 6 - 3) < 2).all(1)  # away from where the label changes
-        expected = sample[1][tuple(place.round().astype(int).T)]
-        assert (label[inner][off_edge] == expected[off_edge]).mean() > 0.97  # centres fall to whole pixels
+        source = np.clip(image[inner, :2] / 10, 0, 23)  # the pixel's position before the zoom, interpolated
+        off_edge = (abs((source + 0.5) % 6 - 3) < 2).all(1)  # not next to another label
+        expected = sample[1][tuple(source.round().astype(int).T)]
+        assert (
+            label[inner][off_edge] == expected[off_edge]
+        ).mean() > 0.97  # not 1, because label positions are rounded to whole pixels
         sizes.append(known.mean())
     assert min(sizes) < 0.4 and sizes.count(1.0) > 5
 
 
 def test_a_window_takes_the_place_of_the_fill(sample):
-    """A data set that knows the surroundings is asked for the rectangle that jitter and zoom chose."""
+    """If the data set has window(), Augment asks it for the rectangle that jitter and zoom have chosen."""
     asked = []
 
     def window(top, left, height, width):

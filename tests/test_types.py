@@ -47,16 +47,16 @@ class Operation(Function):
 
 
 def public_names():
-    """{dotted name: public object} of what can be reached through ``__all__``, and of the modules beside."""
+    """{dotted name: public object} of all that ``__all__`` makes reachable, and of the modules in `BESIDE`."""
     found, waiting = {}, {"mf": mf} | {f"mf.{name}": import_module(f"minifcn.{name}") for name in BESIDE}
     while waiting:
         path, module = waiting.popitem()
-        own = getattr(module, "__all__", None) or [
+        names = getattr(module, "__all__", None) or [
             name
             for name, value in vars(module).items()
             if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
         ]
-        for name in own:
+        for name in names:
             value = getattr(module, name)
             if isinstance(value, ModuleType):
                 waiting[f"{path}.{name}"] = value
@@ -66,7 +66,7 @@ def public_names():
 
 
 def functions_of(path, value):
-    """(dotted name, function) of a function, or of the methods that a class of the package has."""
+    """(dotted name, function) of a function, or of each method of a class."""
     if inspect.isfunction(value):
         yield path, value
     if not inspect.isclass(value):
@@ -84,7 +84,7 @@ def functions_of(path, value):
 
 
 def written_here(function):
-    """Whether a function stands in a file of the package; what ``dataclass`` writes does not."""
+    """Whether a function is defined in a file of the package; the methods that ``dataclass`` makes are not."""
     return Path(inspect.unwrap(function).__code__.co_filename).is_relative_to(ROOT / "minifcn")
 
 
@@ -123,11 +123,11 @@ def test_every_public_function_and_method_has_hints():
 def test_the_methods_that_are_attached_to_tensor_are_declared():
     in_core = ast.parse((ROOT / "minifcn/engine/core.py").read_text(encoding="utf-8"))
     (tensor,) = [node for node in in_core.body if isinstance(node, ast.ClassDef) and node.name == "Tensor"]
-    own = {node.name for node in tensor.body if isinstance(node, ast.FunctionDef)}
+    in_source = {node.name for node in tensor.body if isinstance(node, ast.FunctionDef)}
     refusals = {"__setitem__", "__getattr__"}  # a type checker refuses what they refuse
     there = {name for name, value in vars(mf.Tensor).items() if callable(value) or isinstance(value, property)}
     slots, hidden = set(mf.Tensor.__slots__), {"__array__"}  # hidden: see operators.pyi
-    assert there - own - slots - refusals - hidden - set(mf.Tensor.__annotations__) == attached()
+    assert there - in_source - slots - refusals - hidden - set(mf.Tensor.__annotations__) == attached()
 
 
 def test_the_typed_program_runs(capsys):

@@ -1,4 +1,4 @@
-"""The pictures and the page of a run: exact colours, nothing cut or overlapping, a page that stands alone."""
+"""Figures and the report of a run: exact colours, no cut or overlapping text, a page without other files."""
 
 import base64
 import csv
@@ -48,7 +48,7 @@ def texts(figure):
 
 
 def assert_whole(figure):
-    """Everything drawn lies on the canvas, and no two pieces of text overlap."""
+    """Assert that everything drawn lies on the canvas, and that no two texts overlap."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.text import Text
 
@@ -57,7 +57,7 @@ def assert_whole(figure):
     renderer = canvas.get_renderer()
     drawn, page = figure.get_tightbbox(renderer), figure.get_size_inches()
     assert drawn.x0 >= 0 and drawn.y0 >= 0 and drawn.x1 <= page[0] and drawn.y1 <= page[1]
-    # Slanted names are left out: their boxes overlap where their letters do not.
+    # Slanted texts are left out, because their boxes can overlap although their letters do not.
     level = [text for text in figure.findobj(Text) if text.get_text() and text.get_rotation() in (0, 90)]
     boxes = [text.get_window_extent(renderer) for text in level if text.get_visible()]
     for k, box in enumerate(boxes):
@@ -195,7 +195,7 @@ def test_figures_leave_matplotlib_as_it_was():
 
 
 def test_styled_puts_back_its_own_settings_and_leaves_others():
-    """A notebook's first figure makes matplotlib interactive; if that were undone, no later figure would be shown."""
+    """The first figure in a notebook makes matplotlib interactive; undoing this would hide all later figures."""
     matplotlib = pytest.importorskip("matplotlib")
     with matplotlib.rc_context({"interactive": False, "font.size": 5.0}):
         with viz.styled():
@@ -212,7 +212,7 @@ def test_a_missing_matplotlib_is_named(monkeypatch):
 
 @pytest.fixture
 def run(tmp_path):
-    """A complete run folder whose every name tries to be markup."""
+    """A complete run folder in which every name contains HTML."""
     run = tmp_path / "first & last"
     run.mkdir()
     evil = "<script>alert(1)</script>"
@@ -247,12 +247,12 @@ def test_report_stands_alone(run):
 def test_report_shows_the_final_scores(run):
     page = write_report(run).read_text(encoding="utf-8")
     assert "65.4 %" in page and "1,234,567 labelled pixels" in page and "effective step 1e-10" in page
-    assert "this run" in page and "41.0" in page  # beside its floor
+    assert "this run" in page and "41.0" in page  # beside the score of a constant prediction
     assert page.count("–") == 2  # the class without pixels
 
 
 def test_report_of_an_interrupted_run(run):
-    """The last epoch logged stands in for the final scores; a file cut off in writing counts as missing."""
+    """The last logged epoch replaces the final scores; a file that is cut off counts as missing."""
     (run / "metrics.json").unlink()
     (run / "curves.png").unlink()
     page = write_report(run).read_text(encoding="utf-8")

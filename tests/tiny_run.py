@@ -9,7 +9,7 @@ TINY = ["--width", "0.1", "--batch-size", "3", "--jitter", "4", "--epochs", "2"]
 
 
 def write_scenes(root, count=10, num_classes=3):
-    """Scenes of shapes as a user's own folder: every fifth of ten is for validation."""
+    """Write scenes of shapes as a user's data folder; every fifth image is for validation."""
     for name in ("images", "masks"):
         (root / name).mkdir(parents=True)
     for i, (image, label) in enumerate(Shapes(length=count, size=(24, 32), num_classes=num_classes)):

@@ -1,6 +1,6 @@
-"""A user's program with type hints: an operation, a net, a data set and a loss of one's own, and a training.
+"""A user's program with type hints: it defines an operation, a net, a data set and a loss, and trains the net.
 
-``tests/test_types.py`` runs it, and has mypy check it.
+``tests/test_types.py`` runs it and checks it with mypy.
 """
 
 import numpy as np
@@ -76,7 +76,7 @@ class Squared(mf.losses.Loss):
 
 
 class Losses(Callback):
-    """What is to be done after each epoch."""
+    """A callback: it collects the loss after each epoch."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []

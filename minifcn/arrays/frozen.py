@@ -67,7 +67,7 @@ def owner(array):
 
 
 def checksum(array):
-    """A checksum; it misses only edits that leave every sum over each 4093rd 8-byte word the same."""
+    """A CRC-32 of 4093 sums: sum k adds every 4093rd 8-byte word, from word k on.  Equal sums hide an edit."""
     data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     whole = len(data) // (8 * PERIOD) * (8 * PERIOD)
     sums = data[:whole].view(np.uint64).reshape(-1, PERIOD).sum(axis=0)  # one pass; overflow wraps

@@ -1,6 +1,6 @@
 """The names of types in signatures: an array, a shape, a pair of numbers.
 
-CuPy has no type hints, so to a type checker a CuPy array is ``Any`` and fits where an ``Array`` is expected.
+CuPy has no type hints, so for a type checker a CuPy array is ``Any``, which it accepts in place of an ``Array``.
 """
 
 from collections.abc import Sequence

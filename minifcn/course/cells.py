@@ -101,7 +101,7 @@ def read_module(path):
         raise UserError("reading assignments needs jupytext: pip install 'minifcn[course]'") from None
     text = read_text(path)
     # Remove two kinds of comment lines at the top: jupytext fails on an encoding line, and it parses a header between
-    # `# ---` lines as YAML, where a value that refers to itself makes it loop for ever.
+    # `# ---` lines as YAML, in which a value that refers to itself makes it loop for ever.
     head = re.match(r"(?:[ \t\f]*#(?! %%).*\n)*", text)[0]
     text = re.sub(r"(?m)^[ \t\f]*#.*(?:---|coding[:=]).*$", "#", head) + text[len(head) :]
     if text.count("# %%") > CELLS:

@@ -1,4 +1,4 @@
-"""Kernels that students write in CUDA C++: called like the library's own, on a GPU or compiled for the CPU.
+"""Kernels that students write in CUDA C++: called like the library's kernels, on a GPU or compiled for the CPU.
 
 A student's kernel runs as native code, which no Python audit hook can restrict.  So the grader compiles it in a
 separate process with resource limits (``python -m minifcn.course.cuda SOURCE LIBRARY``).  Another process, which runs
@@ -180,7 +180,7 @@ def check(name, source):
     plain = re.sub(r"//[^\n]*|/\*.*?\*/", "", source.replace("\\\n", ""), flags=re.S)
     if FILES.search(plain):
         raise CompileError(
-            "a kernel may not contain #include, ## or asm: a GPU has neither files nor C's library, remove them"
+            "a kernel may not contain #include, ## or asm, because a GPU has neither files nor C's library: remove them"
         )
     if name not in KERNEL.findall(plain) or not re.search(r'extern\s+"C"', plain):
         raise CompileError(f'the source defines no extern "C" __global__ void {name}(...)')

@@ -61,7 +61,7 @@ def refusing(name, why="is what this task asks you to write: call your own funct
 
 
 def forbid(names):
-    """Remove the library's own answers from this process; nothing restores them.
+    """Remove the library's answers from this process; nothing restores them.
 
     Other kernels keep only their textbook version: the other versions may contain the computation that is asked for.
 
@@ -98,7 +98,7 @@ def resolve(path):
     path = path if "." in path else f"kernels.{path}"
     found = minifcn
     for part in path.split("."):
-        # the module, even where its package also holds a function of that name
+        # the module, even if its package also has a function with the name of the module
         found = sys.modules.get(f"{getattr(found, '__name__', '')}.{part}") or getattr(found, part)
     return found
 

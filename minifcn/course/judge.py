@@ -1,8 +1,8 @@
 """The judge: draws inputs, has the submission's process compute with them, compares the results, and gives points.
 
-Each task gets a new process, because a submission may damage its own.  The process receives the submission's cells
-and, case by case, input arrays; it returns arrays.  The right results are computed here, with the library's own answer,
-and never leave this process: a submission cannot find them.
+Each task gets a new process, because a submission may damage the process it runs in.  That process receives the cells
+of the submission and, for each case, input arrays; it returns arrays.  The right results are computed here, with the
+library's answer, and never leave this process: a submission cannot find them.
 """
 
 import tempfile
@@ -220,12 +220,12 @@ class Examiner:
         return difference(reply["value"], self._value(task, check, number, case), case.rtol) or (None,)
 
     def _value(self, task, check, number, case):
-        """The right result: the probe called with the library's own answer."""
+        """The right result: the probe called with the library's answer."""
         key = task.number, check.title, number
         with ONE_AT_A_TIME:
             if key not in self._right:
                 right = resolve(task.library) if isinstance(task.library, str) else task.library
-                right = None if case.probe == "network" else right  # None: the network keeps its own kernel
+                right = None if case.probe == "network" else right  # None: the network keeps the library's kernel
                 self._right[key] = getattr(probes, case.probe)(right, *_copies(list(case.args)))
             return self._right[key]
 

@@ -32,7 +32,7 @@ def network(answer, replaces, image, labels, seed):
     Parameters
     ----------
     answer : callable or None
-        None keeps the library's own.
+        None keeps the library's kernel or operation.
     replaces : str
         The name of the kernel or operation.
     image : array (N, 3, H, W)
@@ -265,5 +265,5 @@ def network_backward(answer, image, labels, seed):
 
 
 def in_every_order(answer, *args):
-    """Call a kernel in CUDA C++ with its threads in several orders; the library's own kernel once."""
+    """Call a kernel in CUDA C++ with its threads in several orders; the library's kernel once."""
     return getattr(answer, "in_every_order", answer)(*args)

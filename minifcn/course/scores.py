@@ -30,7 +30,7 @@ class Scores:
                 with open(self.path, newline="", encoding="utf-8") as file:
                     self.rows = {row["file"]: row for row in csv.DictReader(file)}
             except (KeyError, ValueError, csv.Error):
-                raise UserError(f"{self.path} is not a table of the grader: give another --out") from None
+                raise UserError(f"{self.path} is not a table of the grader: give another folder (--out)") from None
 
     def page_for(self, one):
         """The name of a submission's page: the name it had before, or one that no other file has."""

@@ -32,7 +32,7 @@ class Case:
         The name of a function of ``probes.py``.
     judge : callable, optional
         ``judge(result) -> None or a sentence`` on what is wrong.  By default the result must be close to the probe's
-        result with the library's own answer.
+        result with the library's answer.
     raises : bool or str
         Whether the answer must raise an error, as a student's test must for a wrong kernel; or the error's name.
     rtol : float
@@ -129,7 +129,7 @@ class Task:
         The names that the student must define.
     checks : list of Check
     library : str or callable, optional
-        The path of the library's own answer (see ``guard.resolve``).  Results are compared with its results, and it
+        The path of the library's answer (see ``guard.resolve``).  Results are compared with its results, and it
         replaces this task's answer while the other tasks are judged.  A callable is only compared with.
     forbidden : tuple of str
         Functions of the library that raise an error while the task is judged.

@@ -1,7 +1,7 @@
 // CUDA C++ for a host compiler: the built-ins of a kernel, and a launch that runs the threads one after the other.
 //
-// If a kernel has barriers, each thread of a block has its own stack and runs to the next barrier, where it switches to the
-// next thread.  The order of blocks and threads can be reversed or shuffled: a kernel whose result depends on it is wrong.
+// If a kernel has barriers, each thread of a block has its own stack and runs to the next barrier; there the next
+// thread runs.  The order of blocks and threads can be reversed or shuffled: a kernel whose result depends on it is wrong.
 // With -fsanitize=thread every thread is a fiber of ThreadSanitizer, which then reports unordered accesses to one address,
 // within a block and between blocks.
 //
@@ -48,7 +48,7 @@ struct dim3 {
 
 #ifdef __SANITIZE_THREAD__
 #include <thread>
-#define __shared__ static thread_local  // each block runs on a host thread of its own
+#define __shared__ static thread_local  // each block runs in a separate host thread
 #define TSAN(...) __VA_ARGS__
 extern "C" {
 void* __tsan_get_current_fiber(void);

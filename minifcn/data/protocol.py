@@ -45,7 +45,7 @@ class DetailedDataSet(DataSet, Protocol):
         """{name: fingerprint} of the samples, in their order: see `minifcn.data.manifest`."""
 
     def window(self, i: int, top: int, left: int, height: int, width: int, /) -> tuple[Any, Any]:
-        """Image and label of a rectangle near sample `i`: ``Augment`` uses it in place of the fill colour."""
+        """Image and label of a rectangle near sample `i`, which ``Augment`` shows instead of a fill colour."""
 
     @property
     def split(self) -> str | None:

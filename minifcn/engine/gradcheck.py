@@ -170,7 +170,7 @@ class _Problem:
             if not bool(backend.of(array).isfinite(array).all()):
                 raise GradcheckError(f"the {what} is not finite everywhere: choose another point")
         if not _same(y1, self.value):
-            raise GradcheckError("the function has another value for inputs that require no gradient")
+            raise GradcheckError("the function gives another value if its inputs require no gradient")
         xp = backend.of(v)
         return [xp.zeros_like(a) if g is None else g for a, g in zip(self.arrays, g1)]
 
@@ -190,7 +190,7 @@ class _Problem:
         noise = 8 * EPS * _norm(v * self.value * (moved | ~moved.any())) / h
         return _Slope(h, (4 * fine - coarse) / 3, noise, fourth, abs(coarse - fine))
 
-    def compare(self, where, i, v, direction, gradient, rtol, closer=CLOSER):
+    def compare(self, checked, i, v, direction, gradient, rtol, closer=CLOSER):
         """(analytic, numeric, step) if backward() and the differences disagree along a direction, None if they agree.
 
         Steps are tried until one gives the derivative to `rtol`.  Smaller steps avoid a kink nearby.  Larger steps, up
@@ -212,17 +212,17 @@ class _Problem:
             if best is None or (not clear and error + slope.kink < best[1] + best[0].kink):
                 best, clear = (slope, error, scale), error + slope.kink <= rtol * scale
         if best is None:
-            raise GradcheckError(f"{where}: the function is not finite at a step of {STEP:g}: choose another point")
+            raise GradcheckError(f"{checked}: the function is not finite at a step of {STEP:g}: choose another point")
         slope, error, scale = best
         allowed, off = rtol * scale + error, abs(analytic - slope.value)
         if slope.kink > KINK * scale + 10 * slope.noise or allowed < off <= allowed + slope.kink:
-            raise _refusal(where, tried, scale)
+            raise _refusal(checked, tried, scale)
         if size <= 16 * EPS * _norm(v * self.value) / max(reach, 1) and abs(slope.value) <= error:
             return None  # the change of φ is not above its rounding error at any step
         if error > HIDDEN * rtol * scale:
             raise GradcheckError(
-                f"{where}: cannot be checked here: the value is so large that the rounding error of its differences is "
-                f"{error:.1g}, for a derivative of {scale:.1g}"
+                f"{checked}: cannot be checked here: the value is so large that the rounding error of its differences "
+                f"is {error:.1g}, for a derivative of {scale:.1g}"
             )
         return None if off <= allowed else (analytic, slope.value, slope.step)
 
@@ -231,12 +231,12 @@ class _Problem:
         d = rng.standard_normal(x.shape)
         d = np.where(d < 0, -1, 1) * np.maximum(abs(d), 0.1)  # every element moves, some only a little
         d = backend.of(x).asarray(d / max(np.linalg.norm(d), 1)) * _sizes(x)
-        where = f"input {i}, shape {x.shape}, along a random direction"
-        if wrong := self.compare(where, i, v, d, gradient, rtol):
+        checked = f"input {i}, shape {x.shape}, along a random direction"
+        if wrong := self.compare(checked, i, v, d, gradient, rtol):
             named = None
             with suppress(GradcheckError):  # a single element may be too small to compare
                 _, named = self.compare_element(i, v, gradient, self.suspect(i, v, gradient, d), rtol)
-            raise GradcheckError(named or _verdict(where, *wrong))
+            raise GradcheckError(named or _verdict(checked, *wrong))
 
     def suspect(self, i, v, gradient, direction):
         """The element that causes the error along a direction, found by keeping the half with the larger error."""
@@ -255,16 +255,16 @@ class _Problem:
         return tuple(int(k) for k in np.unravel_index(part[0], shape))
 
     def compare_element(self, i, v, gradient, index, rtol):
-        """The error of one element and a sentence about it; (0, None) if it is right."""
+        """The error of an element's gradient and a sentence about it; (0, None) if the gradient is right."""
         x = self.arrays[i]
         d = backend.of(x).zeros_like(x)
         d[index] = size = max(1.0, abs(float(x[index])))
-        where = f"input {i}, shape {x.shape}, element {index}"
-        wrong = self.compare(where, i, v, d, gradient, rtol, closer=())
+        checked = f"input {i}, shape {x.shape}, element {index}"
+        wrong = self.compare(checked, i, v, d, gradient, rtol, closer=())
         if wrong is None:
             return 0.0, None
         analytic, numeric, step = wrong
-        return abs(analytic - numeric), _verdict(where, analytic / size, numeric / size, step)
+        return abs(analytic - numeric), _verdict(checked, analytic / size, numeric / size, step)
 
     def compare_elements(self, i, v, gradient, rtol):
         verdicts = (self.compare_element(i, v, gradient, index, rtol) for index in np.ndindex(self.arrays[i].shape))
@@ -314,7 +314,7 @@ def _sizes(x):
     return backend.of(x).maximum(abs(x), 1.0)
 
 
-def _refusal(where, tried, scale):
+def _refusal(checked, tried, scale):
     """The error if no step gives the derivative, because of rounding or a kink.
 
     The fourth difference of a kink grows with the step; that of rounding does not.
@@ -322,18 +322,18 @@ def _refusal(where, tried, scale):
     near, *farther = sorted(tried, key=lambda slope: slope.step)
     if farther and farther[0].kink * farther[0].step < 8 * near.kink * near.step:
         return GradcheckError(
-            f"{where}: cannot be checked here: the differences are only rounding ({tried[0].kink:.1g})"
+            f"{checked}: cannot be checked here: the differences are only rounding ({tried[0].kink:.1g})"
         )
     return GradcheckError(
-        f"{where}: the function has a kink here: within a step of {tried[0].step:g} its slope changes by "
+        f"{checked}: the function has a kink here: within a step of {tried[0].step:g} its slope changes by "
         f"{tried[0].kink:.3g}, for a derivative of {scale:.3g}, so no numerical gradient exists: choose inputs away "
         "from ties and from zero"
     )
 
 
-def _verdict(where, analytic, numeric, step):
+def _verdict(checked, analytic, numeric, step):
     return (
-        f"{where}: backward() gives {analytic:.10g}, differences give {numeric:.10g} "
+        f"{checked}: backward() gives {analytic:.10g}, differences give {numeric:.10g} "
         f"(off by {abs(analytic - numeric):.3g}), at steps {step:g} and {step / 2:g}, which agree with each other"
     )
 

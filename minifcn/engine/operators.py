@@ -1,7 +1,7 @@
-"""Where a type checker finds Tensor's operators and methods: in ``operators.pyi``.
+"""For type checkers: ``operators.pyi`` beside this file declares the operators and methods of Tensor.
 
-``ops`` attaches them when the package is imported, because the operations stand above the engine.  At run time
-`Attached`, the base of Tensor, is ``object``, and `Operand`, what an operation takes, is ``Any``.
+``ops`` attaches them when the package is imported, because the engine must not import the operations.  At run time
+`Attached`, the base class of Tensor, is ``object``, and `Operand`, the type of an operation's arguments, is ``Any``.
 """
 
 from typing import Any

@@ -19,7 +19,7 @@ def of_output(node, inputs, out):
     if node.located_by is None:
         leading = [x for x in inputs if x.shape[2:] == out.shape[2:]]
     leading = [x for x in leading if x.ndim == 4]
-    # `_where`, not `where`, which would make each weight a root, though it is no image
+    # `_where`, not the property `where`, which would make every weight a root
     others = [x for x in inputs if x._where and not any(x is p for p in leading)]
     roots = [root for x in leading for root in x.where]
     roots += [root for x in others for root in x._where if root is not x._root]

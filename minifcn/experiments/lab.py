@@ -16,7 +16,7 @@ from ..io import atomic
 from ..kernels.cpu import blas, workers
 from ..training.metrics import ConfusionMatrix, boundary_band
 
-BAND = 3  # pixels on either side of a border between two classes, where a finer net should be better
+BAND = 3  # pixels on either side of a border between two classes; there a finer net should be better
 
 
 class Lab:
@@ -46,9 +46,9 @@ class Lab:
         settings = dict(experiment=name, seeds=seeds, short=short, **constants or {})
         kept = self.recall("settings")
         if kept not in (None, settings):
-            raise UserError(f"{folder} holds an experiment with other settings ({kept}); give another --out")
+            raise UserError(f"{folder} holds an experiment with other settings ({kept}); give another folder (--out)")
         if kept is None and self.folder.exists() and any(self.folder.iterdir()):
-            raise UserError(f"{folder} holds files but no experiment; give another --out")
+            raise UserError(f"{folder} holds files but no experiment; give another folder (--out)")
         self.folder.mkdir(parents=True, exist_ok=True)
         self.keep("settings", settings)
 

@@ -101,7 +101,7 @@ def rarefy(model: nn.Module) -> nn.Sequential:
         If there is any other layer; the message names it and says what to do.
     """
     if not is_row(model):
-        raise TypeError(f"rarefy takes an nn.Sequential, not {type(model).__name__}, whose layers it does not know")
+        raise TypeError(f"rarefy takes an nn.Sequential, not {type(model).__name__}, whose layers it cannot list")
     return _rarefied(model, (1, 1))[0]
 
 

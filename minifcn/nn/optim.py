@@ -1,6 +1,6 @@
 """Optimisers and learning-rate schedules.
 
-Each parameter has two factors of its own: ``lr_mult`` on the learning rate, and ``decay_mult`` on the weight decay.
+Each parameter has two factors: ``lr_mult`` for the learning rate, and ``decay_mult`` for the weight decay.
 """
 
 from collections.abc import Callable, Iterable

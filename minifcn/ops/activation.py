@@ -1,4 +1,4 @@
-"""Nonlinearities of single numbers (for softmax: of vectors along an axis), and dropout."""
+"""Activation functions of each element, softmax along an axis, and dropout."""
 
 from .. import kernels as K
 from ..arrays import backend, parallel

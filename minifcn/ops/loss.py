@@ -130,7 +130,9 @@ def targets(scores: Any, labels: Any, weight: Any = None, ignore_index: int = 25
     labels, mask = _given("labels", labels), None if mask is None else _given("mask", mask)
     for name, given in (("labels", labels), ("mask", mask)):
         if given is not None and given.shape != expected:
-            raise ValueError(f"{name} of shape {given.shape} for scores of shape {array.shape}: expected {expected}")
+            raise ValueError(
+                f"{name} of shape {given.shape} cannot be used with scores of shape {array.shape}: expected {expected}"
+            )
     if labels.dtype.kind not in "iu":
         raise ValueError(f"labels must be integers, got {labels.dtype}")
 
@@ -152,12 +154,13 @@ def targets(scores: Any, labels: Any, weight: Any = None, ignore_index: int = 25
 
 
 def _given(name, values):
-    """The array of labels or of a mask, which may be given as an array, a list or a tensor."""
+    """The array of labels or of a mask, which can be an array, a list or a tensor; `name` is "labels" or "mask"."""
     values = values.data if isinstance(values, Tensor) else values
     if isinstance(values, list | tuple):
         values = backend.asnumpy(values)
     if not backend.is_array(values):
-        raise TypeError(f"{name}: got a {type(values).__name__}; give an array of integers (N, H, W)")
+        numbers = "bool" if name == "mask" else "integers"
+        raise TypeError(f"{name} is a {type(values).__name__}; give an array of {numbers} (N, H, W)")
     return values
 
 

@@ -59,7 +59,7 @@ class Training:
     rows: list = field(default_factory=list)  # the log: one dict per epoch
     stopping: bool = False  # a callback sets it to stop the run at the next state that can be resumed exactly
     clock: float = 0.0  # when the last batch ended
-    trouble: str = ""  # the message of the error in the data set that ended the run
+    trouble: str = ""  # the message of the error in the data set that stopped the run
     ranks: Any = parallel.ALONE  # the ranks that train this model together
 
     @property
@@ -274,7 +274,8 @@ def train_epoch(
     if t.trained and not t.running["pixels"]:
         raise UserError(
             f"not one pixel counted in epoch {t.epoch + 1}, because every label of {called(t.train.dataset)} is void "
-            f"({VOID}) or became void by jitter or sampling: label some pixels, or lower --jitter"
+            f"({VOID}) or became void by jitter or sampling: label some pixels, or reduce the jitter of "
+            "mf.data.Augment (--jitter)"
         )
     if t.trained:
         tell("epoch_trained")
@@ -399,8 +400,8 @@ class Diverged(UserError):
         if factor > 1 and t.base_lr * factor > 0.05:
             cause = (
                 f"a learning rate meant for a mean loss: with reduction '{t.reduction}', {t.base_lr:g} is like "
-                f"{t.base_lr * factor:g} for a mean; try --lr {0.01 / factor:.1g}"
+                f"{t.base_lr * factor:g} for a mean; try a learning rate (--lr) of about {0.01 / factor:.1g}"
             )
         else:
-            cause = f"a learning rate that is too large ({t.base_lr:g}); try a tenth of it"
+            cause = f"a learning rate (--lr) that is too large ({t.base_lr:g}); try a tenth of it"
         super().__init__(f"{what} (epoch {t.epoch + 1}, effective step {step:.2g}); the likely cause is {cause}")

@@ -86,17 +86,23 @@ def targets_for(images, out, overwrite=False):
         if other != path:
             raise UserError(
                 f"{other} and {path} would both be written as {path.stem}-labels.png: label them in separate calls, "
-                "with different --out"
+                "with different folders for the results (--out)"
             )
         targets[path] = [out / f"{path.stem}-{kind}.png" for kind in ("labels", "overlay")]
     inputs = {path.resolve(): path for path in images}
     for target in (target for pair in targets.values() for target in pair if os.path.lexists(target)):
         if target.resolve() in inputs:
-            raise UserError(f"{target} is one of the input images, and a result would overwrite it: give another --out")
+            raise UserError(
+                f"{target} is one of the input images, and a result would overwrite it: give another folder (--out)"
+            )
         if target.exists() and not target.is_file():
-            raise UserError(f"{target} is not a regular file, so a result cannot replace it: give another --out")
+            raise UserError(
+                f"{target} is not a regular file, so a result cannot replace it: give another folder (--out)"
+            )
         if not overwrite:
-            raise UserError(f"{target} already exists: give another --out, or --overwrite to replace existing results")
+            raise UserError(
+                f"{target} already exists: give another folder (--out), or replace existing results (--overwrite)"
+            )
     return targets
 
 

@@ -65,7 +65,7 @@ class Run:
                 require_vacant(folder)  # again: another process may have used the folder before the lock was taken
             run.write_json("config.json", config)
         except OSError as error:
-            raise UserError(f"{folder} cannot be written ({error.strerror}): give another --out") from None
+            raise UserError(f"{folder} cannot be written ({error.strerror}): give another folder (--out)") from None
         return run
 
     @classmethod
@@ -206,7 +206,7 @@ class Run:
             ) from None
         if t.epoch > t.epochs:
             raise UserError(
-                f"{self.folder} already has {t.epoch} epochs; give a larger number than --epochs {t.epochs}"
+                f"{self.folder} already has {t.epoch} epochs; give a larger number of epochs (--epochs) than {t.epochs}"
             )
 
 
@@ -238,9 +238,9 @@ def require_vacant(folder):
     """Raise UserError if a folder has other files than those of `LEFTOVERS`, or if the path is a file."""
     folder = Path(folder)
     if folder.is_dir() and not all(LEFTOVERS.fullmatch(file.name) for file in folder.iterdir()):
-        raise UserError(f"{folder} is not empty: give another --out, or resume the run in it with --resume {folder}")
+        raise UserError(f"{folder} is not empty: give another folder (--out), or resume its run with --resume {folder}")
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file, not a folder: give another --out")
+        raise UserError(f"{folder} is a file, not a folder: give another path (--out)")
 
 
 def find_checkpoint(path, weights="last"):

@@ -155,7 +155,7 @@ def _draw_side(axes, w, rows, colours, unit, count):
 
 
 def _thinned(layers):
-    """About `MOST` layers at most: the first, the last, those where the jump changes, and some others, evenly."""
+    """At most about `MOST` layers: the first, the last, those at which the jump changes, and evenly chosen others."""
     if len(layers) <= MOST:
         return list(layers)
     changes = {k for k in range(1, len(layers)) if layers[k]["jump"] != layers[k - 1]["jump"]} | {0, len(layers) - 1}

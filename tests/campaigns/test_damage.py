@@ -1,4 +1,4 @@
-"""Damaged bytes in every kind of file that minifcn reads: it loads, or an error of one sentence says why not."""
+"""Damaged bytes in every kind of file that minifcn reads: the file is read, or one sentence says why it cannot be."""
 
 import io
 import json

@@ -58,6 +58,6 @@ def test_endurance():
 
 
 def test_a_leak_is_seen():
-    """The sabotage: each step keeps 800 KB, in all more than the free memory that earlier tests may have left."""
+    """The sabotage: each step keeps 800 KB.  Together this exceeds the free memory that earlier tests may have left."""
     kept = []
     assert trained(300, lambda: kept.append(np.ones(100_000)))[0] > GROWTH

@@ -42,7 +42,7 @@ def check_on(run, only=None):
     arrays, record = load_checkpoint(run / "last.safetensors")
     fields = [("config", path) for path in places(config)] + [("record", path) for path in places(record)]
     fields = [("config", only)] if only else fields
-    pairs = [(where, path, value) for value in VALUES for where, path in fields]
+    pairs = [(file, path, value) for value in VALUES for file, path in fields]
     commands = {
         "resume": lambda: command(train.main, "--resume", run),
         "evaluate": lambda: command(evaluate.main, run),
@@ -50,18 +50,18 @@ def check_on(run, only=None):
     }
 
     def check(number, rng):
-        where, path, value = pairs[number * 7919 % len(pairs)]
+        file, path, value = pairs[number * 7919 % len(pairs)]
         if path[-1] in GROWS and isinstance(value, int | float) and value > 3:
             return 1
-        (run / "config.json").write_text(json.dumps(put(config, path, value) if where == "config" else config))
+        (run / "config.json").write_text(json.dumps(put(config, path, value) if file == "config" else config))
         (run / "last.safetensors").write_bytes(last)
-        if where == "record":
+        if file == "record":
             save_checkpoint(run / "last.safetensors", arrays, put(record, path, value))
         name = str(rng.choice(list(commands)))
         try:
             commands[name]()
         except Exception as error:
-            raise AssertionError(f"{name} with {where} {path} = {str(value)[:40]!r}: {error!r}") from error
+            raise AssertionError(f"{name} with {file} {path} = {str(value)[:40]!r}: {error!r}") from error
         return 1
 
     return check

@@ -66,8 +66,8 @@ def col2im(xp, cols):
 def col2im_on_the_host(xp, cols):
     cols = cols.reshape(2, 3, 4, 3, 4)
     x = np.zeros(X.shape, cols.dtype)
-    for tap, where in enumerate(textbook.tap_slices((2, 2), (1, 1), (1, 1), (3, 4))):
-        x[where] += cols[:, :, tap]
+    for tap, cells in enumerate(textbook.tap_slices((2, 2), (1, 1), (1, 1), (3, 4))):
+        x[cells] += cols[:, :, tap]
     return x
 
 
@@ -381,7 +381,7 @@ def run(function, xp, arrays):
 
 
 def found(bug, xp):
-    """How the wrong function shows, on arrays of a library, that it is wrong; None if it does not show."""
+    """The way in which a library reveals the wrong function (error, value or transfers); None if it does not."""
     expected = run(bug.right, xp, bug.arrays)
     try:
         got = run(bug.wrong, xp, bug.arrays)

@@ -54,14 +54,17 @@ def _transferred(direction, value):
     return value
 
 
-def _host(value, where):
-    """The arguments for NumPy: device arrays are unwrapped at any depth, host arrays are refused."""
+def _host(value, call):
+    """The arguments for NumPy: device arrays are unwrapped at any depth, host arrays are refused.
+
+    `call` is the name of the called function, for messages.
+    """
     if isinstance(value, ndarray):
         return value._values
     if isinstance(value, np.ndarray):
-        raise TypeError(f"{where}: Unsupported type {type(value)}: a host array among device arrays")
+        raise TypeError(f"{call}: Unsupported type {type(value)}: a host array among device arrays")
     if isinstance(value, tuple | list):
-        return type(value)(_host(v, where) for v in value)
+        return type(value)(_host(v, call) for v in value)
     return value
 
 
@@ -74,28 +77,28 @@ def _device(value):
     return value
 
 
-def _require_call(where, parameters, args, options):
+def _require_call(call, parameters, args, options):
     """Refuse arguments for which CuPy's function has no parameter, and arguments of a wrong kind."""
     names = parameters.split()
     star = next((i for i, name in enumerate(names) if name[0] == "*"), len(names))
     if "**kwargs" not in names and (unknown := options.keys() - set(names)):
-        raise TypeError(f"{where}() got an unexpected keyword argument {unknown.pop()!r}; CuPy's takes ({parameters})")
+        raise TypeError(f"{call}() got an unexpected keyword argument {unknown.pop()!r}; CuPy's takes ({parameters})")
     if len(args) > len(names) and star == len(names):
-        raise TypeError(f"{where}() takes {len(names)} arguments, got {len(args)}; CuPy's takes ({parameters})")
+        raise TypeError(f"{call}() takes {len(names)} arguments, got {len(args)}; CuPy's takes ({parameters})")
     for name, value in (*((names[min(i, star)], v) for i, v in enumerate(args)), *options.items()):
         name = name.lstrip("*")
         if name in OPERANDS and value is not None:
-            _require_operand(where, value)
+            _require_operand(call, value)
         elif name in SEQUENCES:
             for v in value:
-                _require_operand(where, v)
+                _require_operand(call, v)
         elif name in INTEGERS and any(isinstance(v, ndarray) for v in np.atleast_1d(np.array(value, object)).flat):
-            raise TypeError(f"{where}: 'ndarray' object cannot be interpreted as an integer")
+            raise TypeError(f"{call}: 'ndarray' object cannot be interpreted as an integer")
 
 
-def _require_operand(where, value):
+def _require_operand(call, value):
     if not isinstance(value, (ndarray, *SCALARS)):
-        raise TypeError(f"{where}: Unsupported type {type(value)}")
+        raise TypeError(f"{call}: Unsupported type {type(value)}")
 
 
 class Flags:
@@ -111,7 +114,7 @@ class Flags:
 
 
 class ndarray:
-    """A device array; no subclass of NumPy's, so that NumPy's own methods cannot be reached by accident."""
+    """A device array.  It is no subclass of numpy.ndarray, so that no method of NumPy works on it by accident."""
 
     __slots__ = ("_values",)
     __hash__ = None
@@ -385,14 +388,14 @@ def _function(name):
     parameters = API["functions"][name]
 
     def function(*args, **options):
-        where = f"xp.{name}"
-        _require_call(where, parameters, args, options)
+        call = f"xp.{name}"
+        _require_call(call, parameters, args, options)
         if name == "einsum" and options.keys() - {"optimize", "dtype"}:
             raise TypeError(f"Did not understand the following kwargs: {list(options)}")
         if name in ("nonzero", "flatnonzero", "argwhere", "unique") or (name == "where" and len(args) == 1):
             _transferred("down", ())  # the shape depends on the number of results: CuPy waits for it
-        options = {k: _host(v, where) for k, v in options.items()}
-        result = getattr(np, name)(*_host(args, where), **options)
+        options = {k: _host(v, call) for k, v in options.items()}
+        result = getattr(np, name)(*_host(args, call), **options)
         return _device(np.bool_(result) if name in ("allclose", "array_equal") else result)
 
     return function

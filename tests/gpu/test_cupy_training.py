@@ -61,7 +61,7 @@ def test_three_orders_of_blocks_and_threads_give_the_same_losses():
 
 
 def test_a_step_stays_within_its_budget_and_its_memory():
-    """The numbers of launches and copies of one step include CuPy's own reductions and copies."""
+    """The numbers of launches and copies of one step include those that CuPy itself makes, as for a reduction."""
     import cupy
 
     from minifcn.cuda_on_cpu import counters

@@ -49,8 +49,8 @@ def agree(got, expected, rtol):
 def test_forward_backward_and_step_of_a_whole_net_equal_the_hosts(name, device):
     """In float64, because some gradients before a normalisation are zero except for rounding errors."""
     results = []
-    for put, where in ((lambda a: a, "cpu"), (device.put, "cuda")):
-        model = net(dropout=0.0).to(where, dtype="float64")
+    for put, target in ((lambda a: a, "cpu"), (device.put, "cuda")):
+        model = net(dropout=0.0).to(target, dtype="float64")
         optimizer = OPTIMISERS[name](model.parameters())
         labels = np.random.default_rng(0).choice([0, 1, 2, 255], (2, 21, 26)).astype(np.uint8)
         loss = mf.ops.cross_entropy(model(put(normal((2, 3, 21, 26), 1))), put(labels))
@@ -87,9 +87,9 @@ def test_an_optimiser_made_before_the_model_moved_says_so(xp):
         optimizer.step()
 
 
-def trained(where, epochs=2, callbacks=(), resume=None, **options):
+def trained(target, epochs=2, callbacks=(), resume=None, **options):
     """Train a few steps with dropout; the loss of each step, and the training."""
-    model, losses = net().to(where), []
+    model, losses = net().to(target), []
 
     class Losses(Callback):
         def stepped(self, t):

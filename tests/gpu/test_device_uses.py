@@ -14,16 +14,16 @@ from minifcn.kernels.shapes import stand_in
 
 def test_train_resume_evaluate_and_predict_give_what_they_give_on_the_host(xp, tmp_path, capfd):
     scenes, measures = write_scenes(tmp_path / "scenes"), {}
-    for where in ("cpu", "cuda"):
-        run = tmp_path / where
-        flags = ["--dataset", "folder", "--root", str(scenes), *TINY, "--device", where, "--out", str(run)]
+    for target in ("cpu", "cuda"):
+        run = tmp_path / target
+        flags = ["--dataset", "folder", "--root", str(scenes), *TINY, "--device", target, "--out", str(run)]
         assert train.main(flags) == 0
         assert train.main(["--resume", str(run), "--epochs", "3"]) == 0
         capfd.readouterr()
-        assert evaluate.main([str(run), "--device", where, "--json", "-"]) == 0
-        measures[where] = json.loads(capfd.readouterr().out)
+        assert evaluate.main([str(run), "--device", target, "--json", "-"]) == 0
+        measures[target] = json.loads(capfd.readouterr().out)
         picture = str(scenes / "images/0.png")
-        assert predict.main([str(run), picture, "--device", where, "--out", str(tmp_path / f"{where}-out")]) == 0
+        assert predict.main([str(run), picture, "--device", target, "--out", str(tmp_path / f"{target}-out")]) == 0
         assert (run / "report.html").is_file()
     assert measures["cuda"].keys() == measures["cpu"].keys()
     assert measures["cuda"]["loss"] == pytest.approx(measures["cpu"]["loss"], rel=1e-3)
@@ -50,10 +50,10 @@ def test_the_other_dense_outputs(dense, device, equal):
 def test_surgery(device, equal):
     image = normal((1, 3, 32, 32), 1, np.float32)
     results = []
-    for where, put in (("cuda", device.put), ("cpu", lambda a: a)):
-        folded = nn.surgery.fold_batchnorm(classifier().to(where))
+    for target, put in (("cuda", device.put), ("cpu", lambda a: a)):
+        folded = nn.surgery.fold_batchnorm(classifier().to(target))
         mf.manual_seed(0)
-        lenet = models.lenet().to(where)
+        lenet = models.lenet().to(target)
         dense = nn.surgery.convolutionalize(lenet, (32, 32)).eval()
         digits = put(normal((1, lenet.in_channels, 36, 40), 2, np.float32))
         results.append([folded(put(image)).data, dense(digits).data])

@@ -1,7 +1,7 @@
 """The notebooks in a real JupyterLab, in a browser without a screen: widgets follow the keyboard and the mouse.
 
-``python -m pytest -m lab tests/lab`` runs it; it takes Chromium on the path and ``pip install playwright``.  Only this
-machine may be asked.  Screenshots land in ``MINIFCN_SCREENSHOTS`` (default: a temporary folder, printed by -s).
+``python -m pytest -m lab tests/lab`` runs it; it needs Chromium on the path and ``pip install playwright``.  A page may
+contact this machine only.  Screenshots go to the folder ``MINIFCN_SCREENSHOTS``, or a temporary one (-s prints it).
 """
 
 import json
@@ -21,7 +21,9 @@ pytestmark = pytest.mark.lab
 NOTEBOOKS = Path(__file__).parent.parent.parent / "notebooks"
 WIDGETS = re.compile(r"(ConvStepper|GraphStepper|ReceptiveFieldExplorer|CropExplorer|LiveTraining)\(")
 SETTINGS = {
-    "notebook-extension/tracker": {"windowingMode": "none"},  # else cells out of sight are not in the page
+    "notebook-extension/tracker": {
+        "windowingMode": "none"
+    },  # put all cells into the page, also those that are not visible
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
 }
 HARMLESS = re.compile(r"favicon|ResizeObserver|Failed to load resource.*(404|409)|workspaces")
@@ -91,7 +93,7 @@ def browser():
 
 @pytest.fixture
 def page(browser):
-    """A page that notes who it asks outside this machine, and what its console calls an error."""
+    """A page that records requests to other machines (`asked`) and errors in its console (`errors`)."""
     page = browser.new_page(viewport={"width": 1400, "height": 1100})
     page.asked, page.errors = [], []
     ours = re.compile(r"^(https?|wss?)://(localhost|127\.0\.0\.1)|^(data|blob|about):")
@@ -107,7 +109,7 @@ def open_and_run(page, address):
     page.goto(address, wait_until="domcontentloaded")
     page.wait_for_selector(".jp-Notebook", timeout=90_000)
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=90_000)
-    page.wait_for_timeout(4000)  # idle is said before the widgets' manager listens
+    page.wait_for_timeout(4000)  # the kernel is idle before the widget manager is ready
     page.get_by_text("Run", exact=True).first.click()
     page.get_by_text("Run All Cells", exact=True).click()
     last = page.locator(".jp-CodeCell .jp-InputPrompt").last
@@ -117,18 +119,18 @@ def open_and_run(page, address):
         failed = page.locator("[data-mime-type$='jupyter.stderr'], [data-mime-type$='jupyter.error']")
         assert not failed.count(), failed.first.inner_text()
         page.wait_for_timeout(500)
-    raise AssertionError("the notebook did not come to its end")
+    raise AssertionError("the notebook did not finish")
 
 
 def shown(box):
-    """What a widget shows: the address of its picture, and its words."""
+    """What a widget shows: the address of its image, and its text."""
     return box.locator("img.widget-image, img.jupyter-widgets").first.get_attribute("src"), box.locator(
         "code"
     ).first.inner_text()
 
 
 def changes(box, before):
-    """Wait until the picture and the words are others; what they are then."""
+    """Wait until the image and the text of a widget have changed, and return both."""
     for _ in range(80):
         now = shown(box)
         if now[0] != before[0] and now[1] != before[1]:
@@ -150,7 +152,7 @@ def test_every_slider_moves_its_picture_and_its_words(path, lab, page, screensho
             handle.focus()
             at = handle.get_attribute("aria-valuenow")
             page.keyboard.press("ArrowRight")
-            if handle.get_attribute("aria-valuenow") == at:  # it stood at its end
+            if handle.get_attribute("aria-valuenow") == at:  # the slider was at its end
                 page.keyboard.press("ArrowLeft")
             before = changes(box, before)
             place, track = (

@@ -1,4 +1,4 @@
-"""Small nets in float64, all their gradients, and the patches they see: what the claims are checked with."""
+"""Small nets in float64, all their gradients and their patches, for the tests of the paper's claims."""
 
 import numpy as np
 from strategies import normal
@@ -8,7 +8,7 @@ from minifcn import nn, ops
 
 
 def double(net, seed=0):
-    """`net` in float64, its biases and norms no longer trivial."""
+    """Convert `net` to float64 and give random values to all its parameters, also to biases and norms."""
     rng = np.random.default_rng(seed)
     for name, p in net.named_parameters():
         p.data = rng.standard_normal(p.shape) * (0.3 if name.endswith("bias") else (2 / max(p.data[0].size, 1)) ** 0.5)
@@ -16,7 +16,7 @@ def double(net, seed=0):
 
 
 def valid_net(padding=0, norm=False, drop=0.0):
-    """Stride 2, receptive field 10: conv3 – pool2 – conv3 – conv2, from 2 channels to 3 classes."""
+    """A net with stride 2 and field 10, by default unpadded: conv3 – pool2 – conv3 – conv2, 2 channels to 3 classes."""
     layers = dict(
         conv1=nn.Conv2d(2, 4, 3, padding=padding), norm1=nn.BatchNorm2d(4), relu1=nn.ReLU(), pool1=nn.MaxPool2d(2),
         conv2=nn.Conv2d(4, 4, 3, padding=padding), relu2=nn.ReLU(), drop2=nn.Dropout(drop), score=nn.Conv2d(4, 3, 2),
@@ -72,7 +72,7 @@ def field_of(net, x):
 
 
 def patches_of(net, x):
-    """What each output sees, cut out in row-major order: (N·n·m, C, r, r)."""
+    """The patches of the image that the outputs see, in row-major order: (N·n·m, C, r, r)."""
     field = field_of(net, x)
     windows = np.lib.stride_tricks.sliding_window_view(x, field.size, axis=(2, 3))
     windows = windows[:, :, :: int(field.jump[0]), :: int(field.jump[1])]  # (N, C, n, m, r, r)

@@ -123,7 +123,7 @@ def picture(size, channels=3):
 
 
 def outputs_of(model, image):
-    """{layer: its last output}, from a run for shapes alone."""
+    """{layer: its last output} of a forward pass that computes only shapes."""
     seen = {}
     with watch(lambda node, inputs, output: seen.__setitem__(node.name, output)), evaluating(model), mf.no_grad():
         model(image)
@@ -161,7 +161,7 @@ def test_every_layer_has_the_published_parameters_size_stride_field_and_centre(n
                 assert sum(p.size for p in layers[layer].parameters()) == int(count), row
 
 
-PARAMETERS = {  # learned ones, §2.3–2.5, §2.7; the auxiliary head counts
+PARAMETERS = {  # numbers of learned parameters, with the auxiliary head (§2.3–2.5, §2.7)
     "fcn32s_vgg16": 134_346_581,
     "fcn16s_vgg16": 134_346_581 + 10_773,
     "fcn8s_vgg16": 134_346_581 + 10_773 + 5_397,
@@ -181,7 +181,7 @@ def test_parameter_counts(name):
 
 
 def test_interpolation_layers_hold_the_filters_of_the_diagonal():
-    """The reference stores C×C×k×k numbers, all but C·k² of them zero: 1,806,336 for 32s; ours are the diagonal."""
+    """The reference code stores C×C×k×k numbers (1,806,336 in 32s), of which only the diagonal, C·k², is not zero."""
     full = {"fcn32s_vgg16": [64], "fcn16s_vgg16": [4, 32], "fcn8s_vgg16": [4, 4, 16], "fcn32s_alexnet": [63]}
     published = {"fcn32s_vgg16": 1_806_336, "fcn16s_vgg16": 7_056 + 451_584, "fcn8s_vgg16": 2 * 7_056 + 112_896}
     for name, kernels in full.items():
@@ -211,7 +211,7 @@ def _convolutions(model):
 
 
 def _deepest(model):
-    """Convolutions on the deepest path through the inception blocks."""
+    """The number of convolutions on the deepest path through the inception blocks."""
     count = 0
     for _, layer in model.children():
         branches = getattr(layer, "branches", [layer])
@@ -227,7 +227,7 @@ SIZES = {  # height: score_fr, 32s up, upscore2, upscore16, upscore_pool4, upsco
 
 @pytest.mark.parametrize("height", SIZES)
 def test_sizes_and_crops_of_the_skips(height):
-    """Crops 19 | 5, 27 | 5, 9, 31, whatever the height: derived, for no model holds an offset."""
+    """Crops are 19 (32s), 5, 27 (16s) and 5, 9, 31 (8s) for every height; they are derived, no model stores them."""
     crops, sizes = {}, {}
     for name in ("fcn32s_vgg16", "fcn16s_vgg16", "fcn8s_vgg16"):
         model, image, offsets = getattr(mf.models, name)(), picture(height), []
@@ -257,7 +257,10 @@ def test_the_offset_is_the_padding_less_81_or_73_or_69():
 
 
 def test_fcn_alexnet_and_googlenet_take_odd_kernels_and_their_crops():
-    """18 for FCN-AlexNet; 64 is refused, for its cells' centre lies on a whole pixel.  GoogLeNet: 1 unpadded, 18."""
+    """FCN-AlexNet crops at 18, GoogLeNet at 18 (1 with its native padding).  A kernel of 64 is refused.
+
+    The centres of its outputs would lie half a pixel beside those of the image's pixels.
+    """
     image = picture(500)
     for name, options, offset in [
         ("fcn32s_alexnet", {}, 18), ("fcn32s_googlenet", dict(pad=3), 1), ("fcn32s_googlenet", {}, 18),
@@ -271,7 +274,7 @@ def test_fcn_alexnet_and_googlenet_take_odd_kernels_and_their_crops():
 
 
 def test_what_a_final_pixel_sees_depends_on_its_phase():
-    """436 for all of 32s, 436 or 468 half and half for 16s, 468 for three quarters of 8s (§2.4)."""
+    """All pixels of 32s see 436 pixels; half of 16s see 436 and half 468; three quarters of 8s see 468 (§2.4)."""
     expected = {"fcn32s_vgg16": {436: 1}, "fcn16s_vgg16": {436: 0.5, 468: 0.5}, "fcn8s_vgg16": {436: 0.25, 468: 0.75}}
     for name, shares in expected.items():
         image = picture(500)
@@ -296,7 +299,7 @@ def test_multiply_adds(name, size):
 
 
 def test_a_convolutionalized_caffenet_gives_8_and_10_cells():
-    """227 → 1×1, 451 → 8×8 (Caffe's surgery example), 500 → 10×10 (the paper); VGG16 224 → 1×1, 512 → 10×10."""
+    """CaffeNet: 1×1 cells for 227, 8×8 for 451 (Caffe's example), 10×10 for 500; VGG16 1×1 for 224, 10×10 for 512."""
     for name, sizes in {"caffenet": {227: 1, 451: 8, 500: 10}, "vgg16": {224: 1, 512: 10}}.items():
         model = convolutionalize(mf.models.CLASSIFIERS[name]())
         assert {size: one(model(picture(size)).shape[2:]) for size in sizes} == sizes
@@ -316,11 +319,11 @@ def test_fcn_resnet50_sees_443_pixels_at_stride_8():
 
 
 def test_every_padding_from_97_suits_every_height():
-    """Legal for every H in 1 … 800 and beyond; 96 is not at H = 1 and 2 (§2.4).
+    """Every padding of at least 97 works for every height H; 96 fails for H = 1 and 2 (§2.4).
 
     All sizes repeat with the period 32: an image 32 pixels taller has 32/j more cells in a map of jump j and 32 more
-    pixels after upsampling, while no offset depends on H.  So what holds for 1 … 32 and is seen to repeat holds for
-    all; 800 = 25 · 32.
+    pixels after upsampling, and no offset depends on H.  So a result for 1 … 32 holds for all heights if the sizes
+    repeat, which the second part of the test checks.
     """
     for name in ("fcn32s_vgg16", "fcn16s_vgg16", "fcn8s_vgg16"):
         for pad in range(97, 131):
@@ -328,7 +331,7 @@ def test_every_padding_from_97_suits_every_height():
             for h in range(1, 33):
                 with mf.no_grad():
                     assert model(picture((h, h + 32))).shape[2:] == (h, h + 32)
-    for pad in (97, 100, 130):  # the sizes do repeat, in every map, at every phase
+    for pad in (97, 100, 130):  # the sizes of all maps repeat
         model = mf.models.fcn8s_vgg16(pad=pad, num_classes=1)
         for h in range(1, 33):
             image = picture((h, h + 32))
@@ -369,7 +372,7 @@ def test_fcn_alexnet_and_googlenet_suit_every_height_too():
 
 
 def test_the_smallest_padding_for_an_image():
-    """81 is the offset's zero for 32s; small images need the cells that fc6 eats."""
+    """With a padding of 81 the crop of 32s is at 0; small images need more padding, because fc6 removes 6 cells."""
     for size, least in {1: 97, 33: 81, 224: 81}.items():
         model = mf.models.fcn32s_vgg16(image_size=size)
         assert model.trunk.conv1_1.options["padding"] == least

@@ -1,4 +1,4 @@
-"""The experiments run, whole but small; go on where they were; and say what they measured."""
+"""The experiments run at a small size, continue after an interruption, and report what they measured."""
 
 import json
 import subprocess
@@ -68,7 +68,7 @@ def test_an_interrupted_training_goes_on_and_a_finished_one_is_left(tmp_path, mo
 
 def test_another_experiments_folder_is_refused(tmp_path, refused):
     lab.Lab(tmp_path / "lab", "skips", 3)
-    refused(main, "sampling", "--out", tmp_path / "lab", match="other settings .*give another --out")
+    refused(main, "sampling", "--out", tmp_path / "lab", match="other settings .*give another folder .--out")
     lab.Lab(tmp_path / "longer", "skips", 3, constants=dict(epochs={"32s": 99}))
     refused(main, "skips", "--out", tmp_path / "longer", match="other settings .*99")
     (tmp_path / "mine").mkdir()
@@ -124,7 +124,7 @@ def test_fcn8s_vgg16_at_full_width_learns_from_a_500_by_375_picture_within_8_gb(
 
 
 def test_the_boundary_band_is_where_a_finer_net_can_win():
-    """A prediction that is wrong along borders only: the band says so, the whole picture hardly."""
+    """A prediction that is wrong only along borders loses much score in the band, and little in the whole image."""
     label = np.zeros((64, 64), np.uint8)
     label[:, 32:] = 1
     prediction = np.roll(label, 2, axis=1)

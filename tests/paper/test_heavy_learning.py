@@ -15,9 +15,9 @@ pytestmark = pytest.mark.paper
 
 
 def coefficients(momentum, batch, examples):
-    """How much of each example's gradient is in the last step, the most recent first, by SGD itself.
+    """The coefficient of each example's gradient in SGD's last step, the most recent example first.
 
-    Example t has the loss w[t], so its gradient, wherever w is, is 1 in a place of its own.
+    Example t has the loss w[t], so its gradient is 1 for element t and 0 elsewhere, whatever the value of w.
     """
     w = nn.Parameter(np.zeros(examples))
     sgd = SGD([w], lr=0.25, momentum=momentum)
@@ -36,7 +36,10 @@ def test_the_jth_most_recent_example_has_coefficient_p_to_the_j_over_k(momentum,
 
 
 def test_a_large_batch_is_a_heavy_momentum():
-    """0.9 with 20 images ↔ 0.99475 with one, "≈ 0.99"; 0.99^20 = 0.8179: equal but for the floor in p^⌊j/k⌋."""
+    """Momentum 0.9 with 20 images corresponds to 0.99475 with one image, and 0.99 with one image to 0.8179 with 20.
+
+    Coefficients are p^⌊j/k⌋, so they agree at the start of each batch and differ within it because of the floor.
+    """
     heavy = equivalent_momentum(0.9, 20, 1)
     assert heavy == pytest.approx(0.99475, abs=5e-6)
     assert equivalent_momentum(0.99, 1, 20) == pytest.approx(0.8179, abs=5e-5)
@@ -48,7 +51,7 @@ def test_a_large_batch_is_a_heavy_momentum():
 
 @pytest.mark.parametrize("momentum, batch, mass", [(0.9, 20, 200), (0.9 ** (1 / 20), 1, 190.32), (0.99, 1, 100)])
 def test_the_total_mass_of_the_coefficients(momentum, batch, mass):
-    """k/(1 − p): a constant gradient of 1 an example ends up moving the weight so far, per rate."""
+    """With a constant gradient of 1 per example, a step grows to rate · k/(1 − p)."""
     w = nn.Parameter(np.zeros(1))
     sgd = SGD([w], lr=1.0, momentum=momentum)
     for _ in range(4000 // batch):
@@ -59,7 +62,7 @@ def test_the_total_mass_of_the_coefficients(momentum, batch, mass):
 
 @pytest.mark.parametrize("curvature, exact", [(0.0, True), (1.0, False)])
 def test_the_equivalence_is_not_exact_because_the_weights_move(curvature, exact):
-    """Old gradients were taken at old weights: where the loss is curved, coefficients do not tell the step."""
+    """Old gradients were computed at old weights, so if the loss is curved, they differ from the newest gradient."""
     w = nn.Parameter(np.ones(1))
     sgd = SGD([w], lr=0.01, momentum=0.9)
     for _ in range(20):
@@ -67,9 +70,9 @@ def test_the_equivalence_is_not_exact_because_the_weights_move(curvature, exact)
         (w * w * (curvature / 2) + w * (1 - curvature)).sum().backward()
         gradient = w.grad[0]
         sgd.step()
-    told = 0.01 * gradient * (0.9 ** np.arange(20)).sum()
-    assert (abs(before - w.data[0] - told) < 1e-10) == exact
-    assert exact or abs(before - w.data[0]) > 2 * told
+    expected = 0.01 * gradient * (0.9 ** np.arange(20)).sum()  # the step if all 20 gradients equalled the last one
+    assert (abs(before - w.data[0] - expected) < 1e-10) == exact
+    assert exact or abs(before - w.data[0]) > 2 * expected
 
 
 PER_PIXEL = 500 * 375
@@ -80,7 +83,7 @@ PER_PIXEL = 500 * 375
     (1e-4, 0.9, "valid", 1e-3),
 ])  # fmt: skip
 def test_the_absurd_rates_of_the_reference_code_are_ordinary_steps(lr, momentum, reduction, step):
-    """FCN-32s, 16s, 8s, and the normalised VGG recipe: how far a gradient of 1 a pixel moves a weight, by SGD."""
+    """The step that SGD makes for a gradient of 1 per pixel, with the rates of FCN-32s, 16s, 8s and a mean loss."""
     w = nn.Parameter(np.zeros(1))
     sgd = SGD([w], lr, momentum)
     for _ in range(2500):
@@ -94,7 +97,7 @@ def test_the_absurd_rates_of_the_reference_code_are_ordinary_steps(lr, momentum,
 @pytest.mark.parametrize("source", ["sum", "valid", "batch"])
 @pytest.mark.parametrize("target", ["sum", "valid", "batch"])
 def test_steps_coincide_when_the_rate_is_converted_with_the_reduction(source, target):
-    """lr_sum·N = lr_valid = lr_batch·N/B, in five real steps, momentum and decay included; unconverted they do not."""
+    """Five steps with momentum and decay are the same for lr_sum·N = lr_valid = lr_batch·N/B, and differ otherwise."""
     x, labels = normal((3, 2, 4, 5)), np.random.default_rng(0).integers(0, 3, (3, 4, 5))
     labels[0, 0] = 255
     n = int((labels != 255).sum())
@@ -122,7 +125,7 @@ def test_the_papers_rate_of_a_sum_as_one_of_a_mean():
 
 
 def test_caffes_solver_by_hand_through_a_real_gradient():
-    """w=1, ℓ=2w, λ=.1, lr=.5, lr_mult=2, μ=.9, V=.3: g'=2.1, V=.27+.5·2·2.1=2.37, w=−1.37 (reference, end)."""
+    """w=1, ℓ=2w, λ=.1, lr=.5, lr_mult=2, μ=.9, V=.3 give g'=2.1, V=.27+.5·2·2.1=2.37 and w=−1.37."""
     w = nn.Parameter(np.array([1.0]), lr_mult=2.0)
     sgd = SGD([w], lr=0.5, momentum=0.9, weight_decay=0.1)
     sgd.state[0]["velocity"][...] = 0.3
@@ -132,7 +135,7 @@ def test_caffes_solver_by_hand_through_a_real_gradient():
 
 
 def zero_score_net(trunk=nn.init.he):
-    """An FCN in small: a trunk of stride 2, a score layer that starts at zero, frozen bilinear upsampling."""
+    """A small FCN: a trunk of stride 2, a score layer that starts at zero, and frozen bilinear upsampling."""
     mf.manual_seed(0)
     net = nn.Sequential(
         conv1=nn.Conv2d(3, 4, 3, padding=1, weight_init=trunk), relu1=nn.ReLU(), pool1=nn.MaxPool2d(2),
@@ -145,7 +148,7 @@ def zero_score_net(trunk=nn.init.he):
 
 
 def background_mostly(h, w):
-    """Labels of 21 classes, about three quarters background, every class there."""
+    """Labels of 21 classes, all of which occur; about three quarters are background."""
     rng = np.random.default_rng(0)
     labels = np.where(rng.random((1, h, w)) < 0.73, 0, rng.integers(0, 21, (1, h, w)))
     labels[0, 0, :21] = np.arange(21)
@@ -153,7 +156,10 @@ def background_mostly(h, w):
 
 
 def test_the_first_loss_and_the_first_measures_are_those_of_guessing():
-    """ln 21 = 3.0445 a pixel, 570,848 for 500×375; every tie goes to class 0: mean accuracy 1/21, mean IU bg/21."""
+    """The loss is ln 21 per pixel, 570,848 for 500×375.  All pixels are predicted as class 0, the background.
+
+    So the mean accuracy is 1/21, and the mean IU the share of the background / 21.
+    """
     net, labels = zero_score_net(), background_mostly(376, 500)[:, :375]
     scores = net(normal((1, 3, 376, 500), dtype=np.float32))[:, :, :375]
     loss = ops.cross_entropy(scores, labels).item()
@@ -168,7 +174,7 @@ def test_the_first_loss_and_the_first_measures_are_those_of_guessing():
 
 
 def train(net, steps):
-    """`steps` steps on one image; for each, {name: the largest gradient}."""
+    """Make `steps` steps on one image; a list of {name: the largest gradient} with a dict for each step."""
     x, labels = normal((1, 3, 16, 18), dtype=np.float32), background_mostly(16, 22)[:, :, :18]
     sgd, seen = SGD(net.parameters(), 1e-3, 0.9), []
     for _ in range(steps):
@@ -188,7 +194,7 @@ def test_below_a_zero_score_layer_gradients_are_zero_on_the_first_step_only():
 
 
 def test_a_trunk_of_zeros_stays_zero_and_only_the_score_bias_learns():
-    """The "all zeros" of the reference code's FAQ: without transplanted weights nothing ever reaches the trunk."""
+    """A problem from the FAQ of the reference code: if all weights start at zero, the trunk never has a gradient."""
     net = zero_score_net(trunk=nn.init.zero)
     train(net, 4)
     assert {name for name, p in net.named_parameters() if name != "up.weight" and p.data.any()} == {"score.bias"}

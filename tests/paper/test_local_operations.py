@@ -19,13 +19,13 @@ WEIGHT, BIAS = normal((4, 2, 3, 3), 1), normal(4, 2)
 
 
 def local_op(x, k, s, f):
-    """``y_ij = f({x_{si+δi, sj+δj}}, 0 ≤ δi, δj < k)`` for x (C, H, W), literally; f takes the window (C, k, k)."""
+    """``y_ij = f({x_{si+δi, sj+δj}}, 0 ≤ δi, δj < k)`` for x (C, H, W), in loops; f gets the window (C, k, k)."""
     rows, columns = ((n - k) // s + 1 for n in x.shape[1:])
     y = [[f(x[:, s * i : s * i + k, s * j : s * j + k]) for j in range(columns)] for i in range(rows)]
     return np.array(y).transpose(2, 0, 1)
 
 
-F = {  # k, what f is, and the operation
+F = {  # k, f, and the operation
     "convolution": (3, lambda v: WEIGHT.reshape(4, -1) @ v.ravel() + BIAS, partial(ops.conv2d, w=WEIGHT, b=BIAS)),
     "average pooling": (3, lambda v: v.mean(axis=(1, 2)), partial(ops.avg_pool2d, kernel_size=3)),
     "max pooling": (3, lambda v: v.max(axis=(1, 2)), partial(ops.max_pool2d, kernel_size=3)),
@@ -44,7 +44,7 @@ def test_layers_are_the_generic_local_operation_with_their_own_f(kind, stride):
 
 @given(k=st.integers(1, 3), s=st.integers(1, 3), inner_k=st.integers(1, 3), inner_s=st.integers(1, 3))
 def test_composing_two_local_operations_is_one(k, s, inner_k, inner_s):
-    """``f_ks ∘ g_k's' = (f∘g)_{k' + (k−1)s', s·s'}``: on windows, and as the geometry of live tensors."""
+    """``f_ks ∘ g_k's' = (f∘g)_{k' + (k−1)s', s·s'}``: for values, and for the derived receptive field."""
     x = distinct((1, 12, 13))
 
     def f(v):
@@ -68,7 +68,9 @@ def test_shifting_the_image_by_the_stride_shifts_the_output_by_one():
     y = net(x).numpy()
     np.testing.assert_allclose(net(x[:, :, f:]).numpy(), y[:, :, 1:], rtol=1e-12)
     np.testing.assert_allclose(net(x[..., 3 * f :]).numpy(), y[..., 3:], rtol=1e-12)
-    assert np.abs(net(x[:, :, 1:]).numpy()[:, :, :-1] - y[:, :, 1 : y.shape[2] - 1]).max() > 0.1  # by a fraction: not
+    assert (
+        np.abs(net(x[:, :, 1:]).numpy()[:, :, :-1] - y[:, :, 1 : y.shape[2] - 1]).max() > 0.1
+    )  # a shift by less than a stride
 
 
 def test_padding_breaks_equivariance_at_the_border():
@@ -107,7 +109,7 @@ def test_ceil_pooling_breaks_containment_where_a_window_is_clipped():
 
 @pytest.mark.parametrize("ceil_mode", [False, True])
 def test_a_larger_input_gives_one_more_output_every_stride(ceil_mode):
-    """Stride 32, as VGG16: the coarse map grows by one for 32 more pixels, whatever the size (§4.1)."""
+    """With the stride 32 of VGG16, the coarse map has one more cell for 32 more pixels, for every size (§4.1)."""
     stages = [nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.MaxPool2d(2, ceil_mode=ceil_mode)) for _ in range(5)]
     net = nn.Sequential(*stages, nn.Conv2d(1, 1, 7))
     with mf.no_grad(), mf.shapes_only():

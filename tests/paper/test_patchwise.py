@@ -1,4 +1,4 @@
-"""Whole images against patch by patch (§3.1): the same outputs, at a fraction of the multiply-adds."""
+"""Computing whole images and patch by patch (§3.1): the outputs are the same, the multiply-adds far fewer."""
 
 from fractions import Fraction
 
@@ -23,7 +23,7 @@ def test_every_output_of_the_whole_image_is_its_own_patch(h, w, n, batch):
 
 
 def test_a_net_that_pads_agrees_only_at_its_own_input_size():
-    """The caveat that goes unsaid: a window sees zeros where the whole image has pixels."""
+    """A condition that the paper does not state: padding surrounds a patch with zeros, not with the image's pixels."""
     net = valid_net(padding=1)
     field = field_of(net, scene())
     r = field.size[0] - 2 * field.padding[0]
@@ -44,7 +44,7 @@ VGG16 += [(7, 1, 0, 4096, 1), (1, 1, 0, 4096, 1), (1, 1, 0, 1000, 1)]
 
 
 def network(table):
-    """The convolutionalized classifier of a table, with weights that take no memory."""
+    """The convolutionalized classifier with the layers of a table; its weights take no memory."""
     layers, before = [], 3
     for k, s, p, channels, groups in table:
         if channels is None:
@@ -57,7 +57,7 @@ def network(table):
 
 
 def by_formula(table, size):
-    """Σ n_l²·c_l, each layer's share: ``n_l² · k²·C/groups·O``, with the sizes of the reference's §2.2."""
+    """The multiply-adds of each layer, ``n_l² · k²·C/groups·O``, with the sizes of the reference's §2.2."""
     shares, n, before = [], size, 3
     for k, s, p, channels, groups in table:
         n = (n + 2 * p - k) // s + 1 if channels else -(-(n + 2 * p - k) // s) + 1
@@ -67,7 +67,7 @@ def by_formula(table, size):
     return np.array(shares)
 
 
-PUBLISHED = {  # input size, 10⁹ multiply-adds of one input and of 500×500, and patches over whole
+PUBLISHED = {  # layers, input size, 10⁹ multiply-adds for this size and for 500×500, cost of patches / whole image
     "CaffeNet": (CAFFENET, 227, 0.7244, 9.324, 7.77),
     "VGG16": (VGG16, 224, 15.470, 89.53, 17.28),
 }
@@ -75,12 +75,12 @@ PUBLISHED = {  # input size, 10⁹ multiply-adds of one input and of 500×500, a
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_multiply_adds_of_one_image_and_of_its_hundred_patches(name):
-    """Σ n_l(500)²·c_l against 100·Σ n_l(size)²·c_l, exactly; and 7.77 and 17.28 times as many."""
+    """The patches take 100·Σ n_l(size)²·c_l, 7.77 and 17.28 times as many as the whole image's Σ n_l(500)²·c_l."""
     table, size, one, large, ratio = PUBLISHED[name]
     net = network(table)
     whole, patches = macs(net, 500)
     assert (whole, patches) == (by_formula(table, 500).sum(), 100 * by_formula(table, size).sum())
-    assert patches == macs(net, 500, size=size)[1]  # the classifier's own input size is what one output sees
+    assert patches == macs(net, 500, size=size)[1]  # the classifier's input size is the field of one output
     assert patches / 100e9 == pytest.approx(one, abs=5e-4)
     assert whole / 1e9 == pytest.approx(large, abs=5e-3)
     assert patches / whole == pytest.approx(ratio, abs=5e-3)
@@ -88,7 +88,7 @@ def test_multiply_adds_of_one_image_and_of_its_hundred_patches(name):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_layer_is_computed_as_often_as_its_maps_overlap(name):
-    """About ``(n_l(rf)·j_l/S)²`` times on a large image: 49 for VGG16's first layers, once for the last."""
+    """Patches compute layer l about ``(n_l(rf)·j_l/S)²`` times: VGG16's first layers 49 times, the last one once."""
     table, size, *_ = PUBLISHED[name]
     net, h = network(table), size + 32 * 1000
     rows = [row for row in nn.summary(net, size) if row["macs"]]
@@ -102,20 +102,22 @@ def test_a_layer_is_computed_as_often_as_its_maps_overlap(name):
 
 
 def test_the_papers_timings_say_more_than_five_times_faster():
-    """AlexNet, in ms: 22 forward and 37 backward for 500×500; 1.2 and 2.4 for one of its patches, 5.4 alone."""
+    """AlexNet's times in ms: 22 forward and 37 backward for 500×500; for a patch in a batch 1.2 and 2.4, alone 5.4."""
     with mf.no_grad(), mf.shapes_only():
         n, m = network(CAFFENET)(np.broadcast_to(np.float32(0), (1, 3, 500, 500))).shape[2:]
     assert n * m * 1.2 / 22 == pytest.approx(5.45, abs=0.005)
     assert n * m * 2.4 / 37 == pytest.approx(6.49, abs=0.005)
     assert n * m * 5.4 / 22 == pytest.approx(24.5, abs=0.05)
-    assert 22 / (n * m * 1.2) == pytest.approx(0.183, abs=5e-4)  # keeping fewer patches than this, patches are cheaper
+    assert 22 / (n * m * 1.2) == pytest.approx(
+        0.183, abs=5e-4
+    )  # if a smaller share of patches is kept, patches are cheaper
 
 
 def test_on_a_padded_or_clipped_border_patches_are_filled_with_zeros():
-    """With ceil pooling the last window reaches beyond the image: the same grid, its last row from zeros."""
+    """With ceil pooling the last window reaches beyond the image; a patch has zeros there, and the grids are equal."""
     net = nn.Sequential(nn.MaxPool2d(2, ceil_mode=True), nn.Conv2d(2, 3, 2)).to(dtype="float64")
     x = normal((1, 2, 7, 8)) + 5
     y, whole = patchwise(net, x), net(x).numpy()
     assert y.shape == whole.shape == (1, 3, 3, 3)
-    np.testing.assert_allclose(y, whole)  # the clipped maximum is that with zeros, where all is positive
+    np.testing.assert_allclose(y, whole)  # all pixels are positive, so zeros do not change a maximum
     assert np.abs(patchwise(net, x - 10) - net(x - 10).numpy())[:, :, -1].max() > 0.1

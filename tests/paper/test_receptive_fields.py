@@ -1,6 +1,6 @@
-"""What a unit sees (§3, Table 1): the composition rule, published fields, and how much of a field counts.
+"""Receptive fields (§3, Table 1): the composition rule, published fields, and effective fields.
 
-Every net is a list of layers here; every number is a publication's.
+Every net is a list of layers, and all expected numbers were published.
 """
 
 from functools import reduce
@@ -88,8 +88,8 @@ def test_the_composition_rule_is_the_recursion_is_what_perturbing_pixels_shows(l
     assert folded == Filter(*published) == Filter(field, jump) == Filter(derived_field, int(derived_jump))
 
     k, s = published
-    size = k + 2 * s  # three units
-    y = np.eye(size)[:, None, :, None]  # one image a pixel: that pixel alone is 1
+    size = k + 2 * s  # so that there are three units
+    y = np.eye(size)[:, None, :, None]  # one image for each pixel; in it only this pixel is 1
     with mf.no_grad():
         for _, kernel, stride, _ in layers:
             y = ops.conv2d(y, np.ones((1, 1, kernel, 1)), stride=(stride, 1))
@@ -99,7 +99,7 @@ def test_the_composition_rule_is_the_recursion_is_what_perturbing_pixels_shows(l
 
 
 def test_the_nested_form_of_tensorflow_fcn():
-    """And the backward recursion of Araujo et al., ``r_{l−1} = s_l·r_l + (k_l − s_l)``, which it writes out."""
+    """The nested form equals the backward recursion of Araujo et al., ``r_{l−1} = s_l·r_l + (k_l − s_l)``."""
     seen = 1
     for _, k, s, _ in reversed(vgg16()):
         seen = s * seen + k - s
@@ -107,7 +107,7 @@ def test_the_nested_form_of_tensorflow_fcn():
 
 
 def test_alexnet_at_227_as_the_medium_guide_prints_it():
-    """Its pixels have their centres at 0.5 (reference §5.1)."""
+    """In that guide the centre of the first pixel is at 0.5 (reference §5.1)."""
     guide = [
         (55, 4, 11, 5.5), (27, 8, 19, 9.5), (27, 8, 51, 9.5), (13, 16, 67, 17.5), (13, 16, 99, 17.5),
         (13, 16, 131, 17.5), (13, 16, 163, 17.5), (6, 32, 195, 33.5), (1, 32, 355, 113.5), (1, 32, 355, 113.5),
@@ -138,13 +138,13 @@ def test_the_end_points_of_tf_slim(layers, published):
 
 
 def bottleneck(x, stride=1, dilation=1, project=False):
-    """1×1, 3×3, 1×1 beside a shortcut; a unit lies where it lay, whichever way it is reached."""
+    """1×1, 3×3 and 1×1 beside a shortcut; both paths give a unit the same position."""
     y = window(window(window(x, 1), 3, stride, dilation, dilation), 1)
     return y + (window(x, 1, stride) if project else pool(x, 1, stride))
 
 
 def test_resnet_v1_50_of_tf_slim():
-    """Its last unit of a block strides, and its pooling pads at the end alone."""
+    """In this network the last unit of a block has the stride, and pooling pads only at the end."""
     published = [(35, 8, 15), (99, 16, 47), (291, 32, 143), (483, 32, 239)]
     found = []
     with mf.shapes_only(), mf.no_grad():
@@ -167,7 +167,7 @@ def test_resnet_v1_50_of_tf_slim():
     ids=["resnet50", "its stages 3 and 4 dilated"],
 )
 def test_resnet50_of_torchvision(strides, dilations, published):
-    """The first unit of a stage strides; the first of a dilated one has the dilation before.  Every centre stays."""
+    """The first unit of a stage has the stride; in a dilated stage it has the dilation of the stage before."""
     found = []
     with mf.shapes_only(), mf.no_grad():
         x = image(512)
@@ -184,7 +184,7 @@ def test_resnet50_of_torchvision(strides, dilations, published):
 
 
 def test_the_inception_blocks_of_googlenet_are_aligned():
-    """Four paths, one centre; 907 with the 7×7 average pooling, 715 without (Table 1; reference §2.5)."""
+    """The four paths have one centre; the field is 907 with the 7×7 average pooling, 715 without (Table 1; §2.5)."""
     published = dict(
         pool2=(62, 8, 27, 6), b3=(62, 8, 91, 6), pool3=(31, 16, 107, 14), b4=(31, 16, 427, 14), pool4=(15, 32, 459, 30),
         b5=(15, 32, 715, 30), average=(9, 32, 907, 126),
@@ -197,7 +197,7 @@ def test_the_inception_blocks_of_googlenet_are_aligned():
         return window(ops.max_pool2d(x, 3, 1, 1), 1)
 
     def narrow(x):
-        return ops.getitem(x, np.s_[:, :1])  # one channel, as every layer here
+        return ops.getitem(x, np.s_[:, :1])  # keep one channel, as in every layer here
 
     found = {}
     with mf.shapes_only(), mf.no_grad():

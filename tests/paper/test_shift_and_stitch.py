@@ -1,4 +1,4 @@
-"""Shift-and-stitch is filter rarefaction (§3.2): the interlaced outputs are those of the dilated net, exactly."""
+"""Shift-and-stitch equals filter rarefaction (§3.2): the interlaced outputs are exactly those of the dilated net."""
 
 from itertools import product
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.paper
 
 @st.composite
 def nets(draw, line=False):
-    """Random valid nets of convolutions, max and average poolings with their strides; along one axis, or both."""
+    """Random valid nets of convolutions, max and average poolings with strides, along one axis or both."""
 
     def size(low, high):
         return (1 if line else draw(st.integers(low, high)), draw(st.integers(low, high)))
@@ -38,7 +38,7 @@ def nets(draw, line=False):
 
 
 def stitched_by_padding(net, x):
-    """The paper's own form: shift right and down by padding, ``Y[f·o − s] = N(pad(x, s))[o]`` for what fits."""
+    """The paper's form: padding shifts the image right and down, and ``Y[f·o − s] = N(pad(x, s))[o]``."""
     field = field_of(net, x)
     f = tuple(map(int, field.jump))
     sizes = [n - r + 1 for n, r in zip(x.shape[2:], field.size)]
@@ -48,7 +48,7 @@ def stitched_by_padding(net, x):
         stitched = np.full((*y.shape[:2], *sizes), np.nan) if stitched is None else stitched
         for o in np.ndindex(y.shape[2:]):
             t = [fi * oi - si for fi, oi, si in zip(f, o, shift)]
-            if all(0 <= ti < n for ti, n in zip(t, sizes)):  # else its window touches the padding
+            if all(0 <= ti < n for ti, n in zip(t, sizes)):  # otherwise the window contains padding
                 stitched[:, :, *t] = y[:, :, *o]
     return stitched
 
@@ -94,7 +94,7 @@ def line_net():
 
 
 def test_removing_strides_without_rarefaction_shrinks_the_receptive_field():
-    """14 pixels, with stride 4 or rarefied; 8 if the strides are merely removed, and other numbers."""
+    """The field is 14 pixels with stride 4 or rarefied; if strides are only removed, it is 8 and the outputs differ."""
     net, x = line_net(), normal((1, 2, 1, 40))
     assert (field_of(net, x).size[1], field_of(net, x).jump[1]) == (14, 4)
     dense = rarefy(net)
@@ -109,7 +109,7 @@ def test_removing_strides_without_rarefaction_shrinks_the_receptive_field():
 
 
 def test_a_prediction_sits_at_the_centre_of_its_receptive_field():
-    """Y[t] belongs to pixel t + (r − 1)/2: exactly the pixels t … t + r − 1 move it."""
+    """Y[t] belongs to pixel t + (r − 1)/2, because exactly the pixels t … t + r − 1 change it."""
     net, x = line_net(), normal((1, 2, 1, 40))
     y = shift_and_stitch(net, x)
     assert y.shape[3] == 40 - 14 + 1
@@ -125,7 +125,7 @@ def test_a_prediction_sits_at_the_centre_of_its_receptive_field():
 
 
 def test_rarefaction_is_the_papers_filter_with_zeros_between_its_taps():
-    """``f'_ij = f_{i/s, j/s}`` if s divides both, else 0: as a filter written out, instead of a dilation."""
+    """The paper's filter ``f'_ij = f_{i/s, j/s}`` (0 unless s divides i and j) gives the same output as a dilation."""
     net, x = nn.Sequential(nn.MaxPool2d(2, 3), nn.Conv2d(2, 3, 3)), scene()
     double(net)
     (_, pool), (_, conv) = rarefy(net).children()
@@ -143,7 +143,7 @@ def test_with_padding_inside_the_two_agree_away_from_the_border_only():
     assert stitched.shape == dense.shape
     field = field_of(net, x)
     last = field.padding[0]
-    first = last + int(field.jump[0]) - 1  # up to f − 1 pixels are cropped away before the padding
+    first = last + int(field.jump[0]) - 1  # shifting has cropped up to f − 1 pixels there
     inside = np.s_[:, :, first:-last, first:-last]
     np.testing.assert_allclose(stitched[inside], dense[inside], rtol=1e-10)
     assert np.abs(stitched - dense)[:, :, first - 1].max() > 1e-3
@@ -151,9 +151,9 @@ def test_with_padding_inside_the_two_agree_away_from_the_border_only():
 
 
 def test_training_one_trains_the_other():
-    """Rarefaction changes how a net is run, not what it knows: the parameters are the same."""
+    """The rarefied net and the net share their parameters."""
     net = valid_net(norm=True)
     dense = rarefy(net)
     assert [id(p) for p in dense.parameters()] == [id(p) for p in net.parameters()]
     assert dense.state_dict().keys() == net.state_dict().keys()
-    assert net.pool1.options["stride"] is None  # and the old net is as it was
+    assert net.pool1.options["stride"] is None  # the old net is unchanged

@@ -1,4 +1,4 @@
-"""What and where (§4.2): skips score concatenated maps, start as two-step upsampling, and add gradients."""
+"""Skips (§4.2) equal a score of concatenated maps, start as upsampling in two steps, and add gradients."""
 
 import numpy as np
 import pytest
@@ -19,14 +19,14 @@ def up(x, f):
 
 
 def delta(dimensions):
-    """One cell of 1 amid zeros; along one axis the other is constant, and stays so."""
+    """A map of zeros with one cell of 1; with `dimensions` = 1, a column of ones."""
     x = np.zeros((1, 1, 9, 9))
     x[..., slice(None) if dimensions == 1 else 4, 4] = 1
     return x
 
 
 def test_scoring_concatenated_maps_is_the_sum_of_scoring_each():
-    """Why a skip is a 1×1 score and a sum: scoring is linear, so it commutes with concatenation (PAMI §4.3)."""
+    """Scoring is linear, so scoring concatenated maps is the sum of scoring each: a skip adds scores (PAMI §4.3)."""
     a, b = normal((2, 3, 5, 6), 1), normal((2, 4, 5, 6), 2)
     w, bias = normal((7, 7, 1, 1), 3), normal(7, 4)
     together = ops.conv2d(ops.concat([mf.Tensor(a), mf.Tensor(b)]), w, bias).numpy()
@@ -36,7 +36,7 @@ def test_scoring_concatenated_maps_is_the_sum_of_scoring_each():
 
 @pytest.mark.parametrize("dimensions, once, twice, apart", [(1, 0.984, 0.75, 0.234), (2, 0.969, 0.5625, 0.4065)])
 def test_upsampling_in_two_steps_is_not_upsampling_in_one(dimensions, once, twice, apart):
-    """The reference's figures for a lone cell, 32-fold: a zero-initialised skip does not start as FCN-32s."""
+    """The reference's figures for one cell, upsampled 32 times: a zero-initialised skip does not start as FCN-32s."""
     x = delta(dimensions)
     inside = np.s_[..., 96:-96, 96:-96]
     one_step, two_steps = up(x, 32)[inside], up(up(x, 2), 16)[inside]
@@ -81,7 +81,7 @@ def test_a_zero_skip_starts_from_the_coarser_nets_scores_upsampled_in_two_steps(
 
 
 def gradients(fuse, a, b, gy):
-    """∂⟨gy, fuse(a, b)⟩ in both streams."""
+    """The gradients of ⟨gy, fuse(a, b)⟩ with respect to both streams."""
     a, b = mf.Tensor(a, requires_grad=True), mf.Tensor(b, requires_grad=True)
     fuse(a, b).backward(gy)
     return a.grad, b.grad
@@ -92,11 +92,11 @@ def maximum(a, b):
 
 
 def test_max_fusion_switches_gradients_and_sum_fusion_does_not():
-    """Max fusion "made learning difficult": where one stream has the maximum, the other learns nothing."""
+    """Max fusion "made learning difficult": at each location only the stream with the maximum gets a gradient."""
     a, b, gy = (normal((1, 1, 5, 6), seed) for seed in range(3))
     for ga, gb, wins in ((*gradients(maximum, a, b, gy), a > b), (*gradients(maximum, a, b + 1, gy), a > b + 1)):
         np.testing.assert_array_equal(ga, np.where(wins, gy, 0))
         np.testing.assert_array_equal(gb, np.where(wins, 0, gy))
-    assert ((a > b) != (a > b + 1)).any()  # the same locations now teach the other stream
+    assert ((a > b) != (a > b + 1)).any()  # at some locations the gradient now goes to the other stream
     for g in gradients(lambda a, b: a + b, a, b, gy):
         np.testing.assert_array_equal(g, gy)

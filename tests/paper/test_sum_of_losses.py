@@ -1,7 +1,7 @@
 """The loss is a sum over locations, so whole images, patches and samples of patches have the same gradients (§3, §3.4).
 
-Every identity holds for the loss and for each parameter's gradient to 1e-9 in float64, and is broken where the paper's
-argument has a condition: padding inside the net, statistics over the batch, masks that are not shared.
+Every identity holds for the loss and for each parameter's gradient to 1e-9 in float64.  Further tests show that it
+fails without a condition of the paper's argument: no padding inside the net, no statistics of the batch, shared masks.
 """
 
 from itertools import product
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.paper
 
 
 def one_at_a_time(net, x, labels, **options):
-    """The loss of every location by itself, through a mask that leaves only it: a list of results."""
+    """A list of results, each from a loss whose mask keeps only one location."""
     results = []
     for at in np.ndindex(labels.shape):
         mask = np.zeros(labels.shape, bool)
@@ -36,14 +36,14 @@ def one_at_a_time(net, x, labels, **options):
 
 
 def minibatch(net, x, labels, **options):
-    """The loss of all receptive-field patches as one minibatch of images, each with one output."""
+    """The result for all receptive-field patches as one minibatch of images, each with one output."""
     patches = patches_of(net, x)
     assert net(patches).shape[2:] == (1, 1)
     return loss_and_gradients(net, patches, labels.reshape(-1, 1, 1), **options)
 
 
 def masks(shape, keep):
-    """Every mask over `shape`, and its probability when each location is kept with its own probability `keep`."""
+    """Every mask over `shape` and its probability; `keep` is the probability of each location to be kept."""
     keep = np.broadcast_to(keep, shape)
     for bits in product((False, True), repeat=keep.size):
         mask = np.array(bits).reshape(shape)
@@ -51,7 +51,7 @@ def masks(shape, keep):
 
 
 def expected(net, x, labels, keep):
-    """E over all masks of the masked loss and its gradients, exactly: by enumeration."""
+    """The exact expectation of the masked loss and its gradients, by enumeration of all masks."""
     drawn, probabilities = zip(*masks(labels.shape, keep))
     assert sum(probabilities) == pytest.approx(1)
     return weighted_sum([loss_and_gradients(net, x, labels, mask=m) for m in drawn], probabilities)
@@ -66,14 +66,14 @@ def test_the_gradient_of_the_whole_is_the_sum_of_single_locations():
 
 
 def test_whole_image_training_is_training_on_the_minibatch_of_all_patches():
-    """The central claim: SGD on whole images takes the steps of SGD on all receptive fields of the output units."""
+    """The central claim: SGD on a whole image makes the same step as SGD on the receptive fields of all its outputs."""
     net, x = valid_net(), scene(n=2)
     labels = labels_like(net(x))
     assert_same(loss_and_gradients(net, x, labels), minibatch(net, x, labels))
 
 
 def test_several_images_are_patches_from_several_images():
-    """Gradients accumulated over backward passes: the minibatch of the patches of all of them."""
+    """Gradients accumulated over several images are those of one minibatch with the patches of all images."""
     net, x = valid_net(), scene(n=3)
     labels = labels_like(net(x))
     images = [loss_and_gradients(net, x[i : i + 1], labels[i : i + 1]) for i in range(3)]
@@ -89,7 +89,7 @@ def test_a_mean_loss_needs_its_factor_on_both_sides():
 
 
 def test_padding_inside_the_net_breaks_the_equality_with_patches():
-    """A patch sees zeros where the whole image has pixels; masks see the same image, and still add up."""
+    """Padding surrounds a patch with zeros, not with the pixels of the image; masks of the whole image still add up."""
     net, x = valid_net(padding=1), scene()
     labels = labels_like(net(x))
     field = field_of(net, x)
@@ -114,7 +114,7 @@ def test_dropout_breaks_it_unless_the_mask_is_shared():
     labels = labels_like(net(x))
 
     class Shared:
-        """The mask drawn anew from the same seed for every pass."""
+        """Dropout that draws the same mask, from the same seed, in every pass."""
 
         def __call__(self, x):
             mf.manual_seed(5)
@@ -129,7 +129,7 @@ def test_dropout_breaks_it_unless_the_mask_is_shared():
 
 
 def test_a_mask_on_the_loss_is_the_minibatch_of_the_kept_patches():
-    """Patch sampling is loss sampling (§3.4): one dense pass, and overlapping patches share its computation."""
+    """Sampling patches equals sampling the loss (§3.4); overlapping patches share the computation of one dense pass."""
     net, x = valid_net(), scene(n=2)
     labels = labels_like(net(x))
     kept = np.random.default_rng(1).random(labels.shape) < 0.4
@@ -142,7 +142,7 @@ def test_a_mask_on_the_loss_is_the_minibatch_of_the_kept_patches():
 
 @pytest.mark.parametrize("p", [0.25, 0.5])
 def test_sampling_with_probability_p_has_p_times_the_gradient_in_expectation(p):
-    """E[∇_masked] = p·∇, exactly, over all 2⁶ masks: divide by p and sampling is unbiased (§3.4)."""
+    """E[∇_masked] = p·∇ exactly, over all 2⁶ masks, so sampling divided by p is unbiased (§3.4)."""
     net, x = valid_net(), scene(12, 14)
     labels = labels_like(net(x))
     assert labels.shape == (1, 2, 3)
@@ -151,7 +151,7 @@ def test_sampling_with_probability_p_has_p_times_the_gradient_in_expectation(p):
 
 
 def test_one_over_p_times_more_images_keep_the_expected_batch():
-    """§4.3: at p = 1/3, three times the images give the step of one image in expectation; a single one does not."""
+    """§4.3: with p = 1/3, three times as many images give the step of one image in expectation."""
     net, x = valid_net(), scene(10, 12)
     labels = labels_like(net(x))
     full = loss_and_gradients(net, x, labels)
@@ -160,11 +160,11 @@ def test_one_over_p_times_more_images_keep_the_expected_batch():
 
 
 def test_shifting_the_image_by_up_to_the_stride_reaches_every_patch():
-    """Footnote 2: receptive fields lie on a grid of the stride; its f² shifts are all the patches there are."""
+    """Footnote 2: receptive fields lie on a grid of the stride f; the f² shifts of the image reach all patches."""
     net, x = valid_net(), scene(13, 14)
     (r, _), (f, _) = field_of(net, x).size, field_of(net, x).jump
     windows = np.lib.stride_tricks.sliding_window_view(x[0], (r, r), axis=(1, 2)).transpose(1, 2, 0, 3, 4)
-    labels = np.random.default_rng(0).integers(0, 3, windows.shape[:2])  # one for the centre of every window
+    labels = np.random.default_rng(0).integers(0, 3, windows.shape[:2])  # a label for every window
     every = loss_and_gradients(net, windows.reshape(-1, 2, r, r), labels.reshape(-1, 1, 1))
     shifts = [np.s_[i :: int(f), j :: int(f)] for i in range(int(f)) for j in range(int(f))]
     shifted = [loss_and_gradients(net, x[:, :, s[0].start :, s[1].start :], labels[s][None]) for s in shifts]
@@ -173,7 +173,7 @@ def test_shifting_the_image_by_up_to_the_stride_reaches_every_patch():
 
 
 def test_weighting_classes_is_sampling_them_in_expectation():
-    """Kept with probability w_c / max w, a class has in expectation the gradient of its weight, over max w."""
+    """Keeping class c with probability w_c / max w gives the expected gradient of weights w, divided by max w."""
     net, x = valid_net(), scene(12, 14)
     labels = np.array([[[0, 1, 2], [2, 0, 1]]])
     weight = np.array([0.5, 2.0, 1.0])

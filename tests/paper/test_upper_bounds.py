@@ -1,4 +1,4 @@
-"""Appendix A: how little a coarse output costs in mean IU, at best; and the caution it gives about stride."""
+"""Appendix A: the upper bound on mean IU for outputs of each coarseness, and what it says about the stride."""
 
 from itertools import pairwise
 
@@ -16,7 +16,7 @@ FACTORS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 def bounds(data):
-    """The mean IU of the truth, down-sampled and enlarged by every factor, over a whole data set."""
+    """The mean IU of the true labels after downsampling and upsampling by every factor, over a whole data set."""
     labels = [label for _, label in data]
     matrices = {f: ConfusionMatrix(data.num_classes) for f in FACTORS}
     for f, matrix in matrices.items():
@@ -42,7 +42,7 @@ def test_the_bound_falls_with_the_factor_on_earth():
 
 @given(h=st.integers(1, 20), w=st.integers(1, 20), factor=st.integers(1, 24), seed=st.integers(0, 9))
 def test_pixel_i_takes_the_label_at_the_centre_of_its_cell(h, w, factor, seed):
-    """``min(⌊i/f⌋·f + ⌊f/2⌋, H − 1)`` on each axis, for sizes that f does not divide too."""
+    """Pixel i takes the label at ``min(⌊i/f⌋·f + ⌊f/2⌋, H − 1)`` on each axis, also if f does not divide the size."""
     label = np.random.default_rng(seed).integers(0, 21, (h, w))
     i, j = np.mgrid[:h, :w]
     rows, columns = (np.minimum(k // factor * factor + factor // 2, n - 1) for k, n in ((i, h), (j, w)))
@@ -51,7 +51,7 @@ def test_pixel_i_takes_the_label_at_the_centre_of_its_cell(h, w, factor, seed):
 
 @given(factor=st.integers(1, 9), share=st.floats(0, 1), seed=st.integers(0, 9))
 def test_a_void_centre_takes_the_nearest_labelled_pixel_of_its_cell(factor, share, seed):
-    """A prediction is a class wherever one is asked for: it can be scored, and only void cells stay void."""
+    """So every labelled pixel gets a class and can be scored; only a cell that is entirely void stays void."""
     rng = np.random.default_rng(seed)
     label = np.where(rng.random((13, 17)) < share, VOID, rng.integers(0, 4, (13, 17))).astype(np.uint8)
     y = upper_bound(label, factor)

@@ -1,4 +1,4 @@
-"""Upsampling is backwards strided convolution (§3.3): four ways to compute it, and the bilinear filter."""
+"""Upsampling is the backward pass of a strided convolution (§3.3): four ways to compute it, and the bilinear filter."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.paper
 
 
 def scattered(x, w, y_shape, stride, padding, dilation):
-    """``y[s·o + d·m − p] += w[m]·x[o]``, one addition after the other."""
+    """``y[s·o + d·m − p] += w[m]·x[o]``, in loops."""
     y = np.zeros(y_shape)
     for n, c, i, j in np.ndindex(x.shape):
         for u, v in np.ndindex(w.shape[2:]):
@@ -26,13 +26,13 @@ def scattered(x, w, y_shape, stride, padding, dilation):
 
 
 def stuffed(x, w, y_shape, stride, padding, dilation):
-    """Fractional stride: s − 1 zeros between the cells, then a convolution of stride 1 with the flipped filter."""
+    """Put s − 1 zeros between the cells (a fractional stride), then convolve with stride 1 and the flipped filter."""
     h, w_ = (s * (n - 1) + 1 for s, n in zip(stride, x.shape[2:]))
     between = np.zeros((*x.shape[:2], h, w_))
     between[:, :, :: stride[0], :: stride[1]] = x
     flipped = w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
     border = [d * (k - 1) for d, k in zip(dilation, w.shape[2:])]
-    # cells that no tap reaches lie beyond
+    # zeros for the cells of y that no tap reaches
     far = [max(0, n + p - (m + b)) for n, p, m, b in zip(y_shape[2:], padding, (h, w_), border)]
     between = np.pad(between, ((0, 0), (0, 0), *((b, b + f) for b, f in zip(border, far))))
     y = ops.conv2d(between, flipped.copy(), dilation=dilation).numpy()
@@ -40,25 +40,25 @@ def stuffed(x, w, y_shape, stride, padding, dilation):
 
 
 def columns(x, w, y_shape, stride, padding, dilation):
-    """col2im(Wᵀx): the two factors of the textbook convolution, transposed, in the other order."""
+    """col2im(Wᵀx): the transposes of the two factors of the textbook convolution, in reverse order."""
     cols = w.reshape(len(w), -1).T @ x.reshape(*x.shape[:2], -1)  # (N, C·kh·kw, OH·OW)
     return ops.col2im(cols, y_shape[2:], w.shape[2:], stride, padding, dilation).numpy()
 
 
 def matrix_of(w, y_shape, stride, padding, dilation):
-    """The convolution y ↦ x as an explicit matrix C, a column for each cell of y."""
+    """The convolution y ↦ x as an explicit matrix C with a column for each cell of y."""
     basis = np.eye(int(np.prod(y_shape[1:]))).reshape(-1, *y_shape[1:])
     return np.array([reference.conv2d(e[None], w, stride, padding, dilation, 1).ravel() for e in basis]).T
 
 
 def transposed(x, w, y_shape, stride, padding, dilation):
-    """Cᵀ, written out."""
+    """The product of the explicit matrix Cᵀ and x."""
     c = matrix_of(w, y_shape, stride, padding, dilation)
     return (x.reshape(len(x), -1) @ c).reshape(y_shape)
 
 
 def to_fine(a):
-    """The output padding with which Aᵀ leads back to the grid that A came from."""
+    """The output padding with which the output of Aᵀ has the size of the input of A."""
     sizes = zip(a.x[2:], a.y[2:], a.w[2:], a.stride, a.padding, a.dilation)
     return [n - (s * (m - 1) + d * (k - 1) + 1 - 2 * p) for n, m, k, s, p, d in sizes]
 
@@ -66,21 +66,21 @@ def to_fine(a):
 @pytest.mark.parametrize("way", [scattered, stuffed, columns, transposed])
 @given(a=convolutions())
 def test_four_ways_to_compute_a_transposed_convolution(way, a):
-    """`a` is the convolution A that leads from the fine grid to the coarse one; all compute Aᵀ."""
-    where = a.stride, a.padding, a.dilation
+    """`a` is a convolution A from a fine grid to a coarse one; all four ways compute Aᵀ."""
+    options = a.stride, a.padding, a.dilation
     w = normal((a.w[0], a.x[1], *a.w[2:]), 2)
     x = normal(a.y, 1)
     y = ops.conv_transpose2d(x, w, None, a.stride, a.padding, to_fine(a), 1, a.dilation).numpy()
     assert y.shape == a.x
-    np.testing.assert_allclose(way(x, w, a.x, *where), y, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(way(x, w, a.x, *options), y, rtol=1e-10, atol=1e-12)
 
 
 @given(a=convolutions())
 def test_forward_and_backward_are_exchanged(a):
     """``⟨A y, x⟩ = ⟨y, Aᵀ x⟩``; each one's gradient is the other's forward pass."""
-    where = dict(stride=a.stride, padding=a.padding, dilation=a.dilation, groups=a.groups)
+    options = dict(stride=a.stride, padding=a.padding, dilation=a.dilation, groups=a.groups)
     y, x, w = mf.Tensor(normal(a.x, 1), requires_grad=True), mf.Tensor(normal(a.y, 2), requires_grad=True), normal(a.w)
-    down, up = ops.conv2d(y, w, **where), ops.conv_transpose2d(x, w, output_padding=to_fine(a), **where)
+    down, up = ops.conv2d(y, w, **options), ops.conv_transpose2d(x, w, output_padding=to_fine(a), **options)
     assert (down.numpy() * x.data).sum() == pytest.approx((y.data * up.numpy()).sum(), rel=1e-10, abs=1e-10)
     down.backward(x.data)
     up.backward(y.data)
@@ -116,7 +116,7 @@ def upsampled(x, k, f, p=0):
 
 @pytest.mark.parametrize("k", [*TABLE, 6, 7, 32, 63, 64])
 def test_the_bilinear_filter(k):
-    """The table, Caffe's form of it, and its sum F = ⌈k/2⌉."""
+    """The filter equals the table and Caffe's formula, and its sum is F = ⌈k/2⌉."""
     w, half = init.bilinear_filter(k), (k + 1) // 2
     if k in TABLE:
         np.testing.assert_allclose(w, TABLE[k], rtol=1e-12)
@@ -127,22 +127,26 @@ def test_the_bilinear_filter(k):
 
 @pytest.mark.parametrize("f", [2, 3, 4, 5, 8, 32])
 def test_weights_add_up_to_one_everywhere_inside_and_fade_at_the_border(f):
-    """``Σ_o w[t − f·o] = 1``, for k = 2f and for k = 2f − 1: a constant stays constant, but not at the edge."""
+    """``Σ_o w[t − f·o] = 1`` for k = 2f and k = 2f − 1, so a constant map stays constant, except at the border."""
     for k in (2 * f, 2 * f - 1):
         y = upsampled(np.ones((1, 6)), k, f)[0]
         inside = slice(k - f, f - k)
         np.testing.assert_allclose(y[inside], 1, rtol=1e-12)
-        np.testing.assert_allclose(y[: k - f], init.bilinear_filter(k)[: k - f], rtol=1e-12)  # one cell alone: it fades
+        np.testing.assert_allclose(
+            y[: k - f], init.bilinear_filter(k)[: k - f], rtol=1e-12
+        )  # at the border only one cell contributes
         assert y[k - f - 1] < 1
     p, k = -(-(f - 1) // 2), 2 * f - f % 2
     y = upsampled(np.ones((1, 6)), k, f, p)[0]
     assert len(y) == 6 * f and y[0] <= 0.75
-    np.testing.assert_allclose(ops.interpolate(np.ones((1, 1, 1, 6)), (1, 6 * f)).numpy(), 1)  # clamped: it does not
+    np.testing.assert_allclose(
+        ops.interpolate(np.ones((1, 1, 1, 6)), (1, 6 * f)).numpy(), 1
+    )  # interpolate() clamps at the border, so there the constant stays
 
 
 @pytest.mark.parametrize("f", [2, 3, 4, 8])
 def test_an_affine_ramp_is_reproduced_inside(f):
-    """Output i lies at (i + ½)/f − ½ of the input: there the ramp has exactly its own value."""
+    """Output i lies at (i + ½)/f − ½ of the input, and has exactly the ramp's value at that position."""
     p, k = -(-(f - 1) // 2), 2 * f - f % 2
     y = upsampled(3 * np.arange(7.0)[None] + 2, k, f, p)[0]
     place = (np.arange(7 * f) + 0.5) / f - 0.5
@@ -158,11 +162,11 @@ def test_the_journals_formula_is_the_odd_kernel_with_its_first_outputs_cropped(f
     y = sum(np.abs(1 - a - fraction) * x[0, cell + a] for a in (0, 1))
     np.testing.assert_allclose(upsampled(x, 2 * f - 1, f)[0, f - 1 : f - 1 + 5 * f], y, rtol=1e-12)
     half_pixel = upsampled(x, 2 * f - f % 2, f, -(-(f - 1) // 2))[0, : 5 * f]
-    assert np.abs(half_pixel - y)[f:].max() > 0.05  # the usual kernel lies half a cell beside it
+    assert np.abs(half_pixel - y)[f:].max() > 0.05  # outputs of the usual kernel lie half a pixel beside these
 
 
 def test_the_filter_in_all_channel_pairs_sums_the_channels():
-    """The classic bug.  On the diagonal, or grouped, every channel is interpolated by itself."""
+    """A common bug.  With the filter on the diagonal or with groups, each channel is interpolated by itself."""
     x, (f, k, p) = normal((2, 3, 4, 5)), (2, 4, 1)
 
     def up(w, **options):

@@ -44,5 +44,5 @@ class Focal(Loss):
         self, scores: Tensor | Array, labels: Array, weight: Values | None = None, reduction: str | None = None
     ) -> Tensor:
         reduction, t = self.reduction(reduction), targets(scores, labels, weight)
-        nll = ops.cross_entropy(scores, labels, reduction="none")  # −log p, (N, H, W); 0 where void
+        nll = ops.cross_entropy(scores, labels, reduction="none")  # −log p, (N, H, W); 0 at void pixels
         return ((1 - ops.exp(-nll)) ** self.gamma * nll * t.weights).sum() / t.divisor(reduction)

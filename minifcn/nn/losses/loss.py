@@ -69,7 +69,7 @@ class Loss:
             parts = "accumulated batches" if accumulate > 1 else "the parts of several ranks"
             raise UserError(
                 f"the {self.name} loss is one value for a whole batch, and the losses of {parts} do not add up to it: "
-                "train on one rank without --accumulate, or choose another loss"
+                "train on one rank with accumulate=1 (no --accumulate), or choose another loss"
             )
 
 
