@@ -10,11 +10,16 @@ from ..io.cli import Parser, at_least, device, json_file, seed, share
 from ..nn.losses import LOSSES
 from ..nn.optim import SCHEDULES
 from .parts import PLACES
-from .recipes import RECIPES, recipe
+from .recipes import RECIPES, default_start, recipe
 from .run_folder import Run, require_vacant
 
 DESCRIPTION = """Train a fully convolutional network from scratch.  Without arguments: a small FCN-8s learns to tell
 ocean, lakes and five climate zones apart on NASA's Blue Marble, in a few minutes on two cores."""
+
+OF_THE_NET = (
+    "model", "width", "pad", "dropout", "batch_norm", "learn_upsampling", "init", "freeze", "recipe", "optimizer",
+)  # fmt: skip
+"""The flags without which a run gets the default net."""
 
 
 def parser():
@@ -44,7 +49,11 @@ def parser():
     )
 
     net = p.add_argument_group("model")
-    net.add_argument("--model", default="fcn8s_mini", help=f"one of {', '.join(models.MODELS)}")
+    net.add_argument(
+        "--model",
+        help=f"one of {', '.join(models.MODELS)} (default: fcn8s_mini; or, without another flag about the model, "
+        "fcn4s_efficientnet_lite0 with --init imagenet, --optimizer adam and --epochs 20 if its extra is installed)",
+    )
     net.add_argument(
         "--width", type=at_least(0.01, float, below=100), default=1.0, help="factor on all numbers of channels"
     )
@@ -60,8 +69,12 @@ def parser():
     net.add_argument("--learn-upsampling", action=switch, help=f"train all upsampling layers but the last {default}")
     net.add_argument(
         "--init", metavar="RUN",
-        help="start with the weights of a run (and its preprocessing) or a file that fit by name, such as 16s from 32s",
+        help="start with the weights of a run or a file that fit by name (and their preprocessing), such as 16s from "
+        "32s; imagenet: those of the installed package, for nets over efficientnet_lite0",
     )  # fmt: skip
+    net.add_argument(
+        "--freeze", metavar="LAYER", help="do not train the trunk up to this layer; trunk: the whole trunk"
+    )
 
     step = p.add_argument_group("optimisation")
     step.add_argument(
@@ -122,6 +135,9 @@ def settings(argv=None):
     p = parser()
     args = p.parse(argv)
     if args.resume is None:
+        if all(getattr(args, name) == p.get_default(name) for name in OF_THE_NET):
+            args = p.parse(argv, under=default_start())
+        args.model = args.model or "fcn8s_mini"
         if args.recipe:
             args = p.parse(argv, under=recipe(args.recipe, args.model))
             if args.optimizer != "sgd":

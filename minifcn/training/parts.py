@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import models
+from .. import models, nn
 from ..arrays import backend, parallel
 from ..data import Augment, Loader, open_dataset
 from ..data.earth import MissingExtra
@@ -90,6 +90,8 @@ def assemble(settings, run=None):
         take_preprocessing(model, load_record(run.last))
     elif s.init:
         start, outcomes = initialise(s, model)
+    if s.freeze:
+        freeze(model, s.freeze)
     if s.jitter is None:
         s.jitter = suitable_jitter(train_data)
     train, val = loaders(s, model.preprocessing.fill, train_data, val_data)
@@ -206,6 +208,20 @@ def _conversion(model):
     p = model.preprocessing
     mean, scale = (", ".join(f"{v:.4g}" for v in values) for values in (p.mean, p.scale))
     return f"({p.order} − ({mean})) · ({scale})"
+
+
+def freeze(model, last):
+    """Freeze the trunk's layers up to `last` ("trunk": all of them): weights, and the statistics of batch norm."""
+    layers = dict(model.trunk.children())
+    names = list(layers)
+    if last != "trunk" and last not in names:
+        raise UserError(f"--freeze {last}: the trunk has no such layer; give trunk, or one of {', '.join(names)}")
+    for name in names if last == "trunk" else names[: names.index(last) + 1]:
+        for p in layers[name].parameters():
+            p.freeze()
+        for m in layers[name].modules():
+            if isinstance(m, nn.BatchNorm2d):
+                m.frozen = True
 
 
 def take_preprocessing(model, record):

@@ -1,4 +1,4 @@
-"""The paper's two ways of training, as settings of ``minifcn.train``.
+"""The paper's two ways of training, and fine-tuning from ImageNet, as settings of ``minifcn.train``.
 
 - ``cvpr``: 20 images a step, momentum 0.9, the mean loss over pixels, interpolation layers learned except the last
   (CVPR §4.3)
@@ -9,9 +9,15 @@ These learning rates are for fine-tuning a classifier's weights on inputs of Caf
 almost nothing.  ``minifcn.train --recipe`` uses Caffe's preprocessing (``mf.data.transforms.CAFFE``), unless
 ``--init RUN`` provides one.  A net with one more skip has a hundredth of the learning rate of the net it starts from
 (``--init``).
+
+`FROM_IMAGENET` is what ``minifcn.train`` does if no net is asked for and the weights are installed.
 """
 
+from ..data.packaged import packaged
 from ..errors import UserError
+from ..models.efficientnet import IMAGENET
+
+FROM_IMAGENET = dict(model="fcn4s_efficientnet_lite0", init="imagenet", optimizer="adam", epochs=20)
 
 PLAIN = dict(
     optimizer="sgd", schedule="constant", weight_decay=5e-4, balance=0.0, mirror=False, jitter=0, zoom=0.0, dropout=0.5,
@@ -38,6 +44,11 @@ RECIPES = {
     },
 }
 """{recipe: {net: settings}}."""
+
+
+def default_start():
+    """The settings for a run that asks for no net: `FROM_IMAGENET` if the weights are installed, else fcn8s_mini."""
+    return FROM_IMAGENET if packaged(*IMAGENET) else dict(model="fcn8s_mini")
 
 
 def recipe(name, model):
