@@ -15,7 +15,7 @@ from ..geometry import fields_by_phase, receptive_field, region
 from ..io.cli import Parser, command, json_file, write_json
 from ..kernels import shapes_only
 from ..kernels.shapes import stand_in
-from ..models import CLASSIFIERS, MODELS, build
+from ..models import CLASSIFIERS, MODELS, UNNAMED, build
 from ..nn.module import evaluating
 from ..nn.surgery import convolutionalize
 from . import receptive_fields
@@ -160,7 +160,7 @@ def layers_of(name, size):
         if name in CLASSIFIERS:
             classifier = CLASSIFIERS[name]()
             channels, model = classifier.in_channels, convolutionalize(classifier)
-        elif name in MODELS:
+        elif name in MODELS or name in UNNAMED:
             model = build(name)
             channels = model.in_channels
         else:
