@@ -133,7 +133,7 @@ def test_a_trunk_without_a_named_net_is_built_by_stride_and_name(tmp_path):
     arrays = {f"model.{n}": a for n, a in model.state_dict().items()}
     mf.io.save_checkpoint(tmp_path / "net.safetensors", arrays, describe(model))
     assert mf.models.load(tmp_path / "net.safetensors").build_arguments["name"] == "fcn16s_vgg11"
-    with pytest.raises(UserError, match="fcn16s_lenet.* a stride of the trunk"):
+    with pytest.raises(UserError, match=r"fcn16s_lenet.* a stride of the trunk"):
         mf.models.build("fcn16s_lenet")
     for name in ("fcn16s_alexnet", "fcn7s_vgg11", "fcn16s_vgg12"):  # fcn32s_alexnet is over CaffeNet, not alexnet
         with pytest.raises(UserError, match="there is no model"):

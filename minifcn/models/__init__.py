@@ -7,7 +7,12 @@ from .googlenet import googlenet
 from .heads import SkipHead, fuse
 from .lenet import lenet, lenet_caffe
 from .names import torchvision_names
-from .presets import *  # noqa: F403  the named nets: its __all__ = [
+from .presets import *  # noqa: F403  the named nets: its __all__
+from .presets import MODELS, UNNAMED, build, load
+from .resnet import resnet18, resnet50
+from .vgg import vgg11, vgg16, vgg19
+
+__all__ = [
     "CLASSIFIERS", "FCN", "MODELS", "TRUNKS", "UNNAMED", "Classifier", "SkipHead", "Trunk", "alexnet",
     "alexnet_torchvision", "build", "build_trunk", "caffenet", "fcn", "fuse", "googlenet", "lenet", "lenet_caffe",
     "load", "resnet18", "resnet50", "torchvision_names", "vgg11", "vgg16", "vgg19", "with_reference_rates", *MODELS,
