@@ -52,7 +52,8 @@ def file_of(value):
 
 def require(lacking):
     """Fail with the sentences that say what is lacking."""
-    assert not (lacking := list(lacking)), "\n".join(["", *lacking])
+    if lacking := list(lacking):
+        pytest.fail("\n".join(lacking), pytrace=False)
 
 
 # Operations.
@@ -137,7 +138,7 @@ def unseen(operation):
             arrays = [a.copy() for a in operation.arrays]
             arrays[k][:, :, row, column] *= 1.5
             changed = (operation.fn(*map(mf.Tensor, arrays)).numpy() != y.numpy()).any(axis=(0, 1))
-            for unit in zip(*map(list, np.nonzero(changed))):
+            for unit in map(tuple, np.argwhere(changed).tolist()):
                 r = regions[unit]
                 if not (r.top <= row < r.bottom and r.left <= column < r.right):
                     return placed, ((row, column), unit)
@@ -147,12 +148,11 @@ def unseen(operation):
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_an_output_depends_only_on_the_cells_that_it_says_it_sees(name):
     _, found = unseen(OPERATIONS[name])
-    if found:
-        places = {f"{f.__name__} of {file_of(f)}" for f in used_by(OPERATIONS[name])[0]}
-        pytest.fail(
-            f"{name!r} of tests/operations.py: cell {found[1]} of the output changes with cell {found[0]} of an input, "
-            f"which it does not see according to keeps_place, pointwise or locate of {' or '.join(sorted(places))}"
-        )
+    places = {f"{f.__name__} of {file_of(f)}" for f in used_by(OPERATIONS[name])[0]}
+    assert not found, (
+        f"{name!r} of tests/operations.py: unit {found[1]} of the output changes with cell {found[0]} of an input, but "
+        f"does not see it according to keeps_place, pointwise or locate of {' or '.join(sorted(places))}"
+    )
 
 
 def test_every_operation_that_claims_a_place_has_an_entry_with_maps():
@@ -184,20 +184,20 @@ def test_every_kernel_is_compared_with_its_loops():
     )
 
 
-def test_every_layer_is_exported_and_has_an_entry():
-    modules = classes_in(mf.nn, mf.nn.Module)
-    layers = [layer for layer in modules if layer.__module__ != mf.nn.Module.__module__]
+def test_every_layer_is_exported():
     require(
-        [
-            f"minifcn/nn/__init__.py: import {m.__name__} of {file_of(m)}, and enter it in __all__"
-            for m in modules
-            if m.__name__ not in mf.nn.__all__ or getattr(mf.nn, m.__name__) is not m
-        ]
-        + [
-            f"tests/test_layers.py: enter {layer.__name__} in LAYERS"
-            for layer in layers
-            if layer.__name__ not in LAYERS or type(LAYERS[layer.__name__].make()) is not layer
-        ]
+        f"minifcn/nn/__init__.py: import {m.__name__} of {file_of(m)}, and enter it in __all__"
+        for m in classes_in(mf.nn, mf.nn.Module)
+        if m.__name__ not in mf.nn.__all__ or getattr(mf.nn, m.__name__) is not m
+    )
+
+
+def test_every_layer_has_an_entry():
+    layers = [m for m in classes_in(mf.nn, mf.nn.Module) if m.__module__ != mf.nn.Module.__module__]
+    require(
+        f"tests/test_layers.py: enter {layer.__name__} of {file_of(layer)} in LAYERS"
+        for layer in layers
+        if layer.__name__ not in LAYERS or type(LAYERS[layer.__name__].make()) is not layer
     )
 
 
