@@ -67,7 +67,11 @@ class Layer:
 def parser():
     """The flags of this command."""
     p = Parser("geometry", "Show the receptive field and position of each layer, the crops, and a picture of one unit.")
-    p.add_argument("model", metavar="MODEL", help=f"one of {', '.join((*MODELS, *CLASSIFIERS))}")
+    p.add_argument(
+        "model",
+        metavar="MODEL",
+        help=f"one of {', '.join((*MODELS, *CLASSIFIERS))}; or a stride and another trunk: fcn16s_vgg11",
+    )
     p.add_argument("--input", type=_size, default="500", metavar="SIZE", help="image size: 500, or 500x375 (h x w)")
     p.add_argument("--layer", metavar="NAME", help="the layer of the drawn unit (default: the last with a field)")
     p.add_argument(
