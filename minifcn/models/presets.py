@@ -186,12 +186,14 @@ def fcn16s_nyud_late(**options: Any) -> FCN:
 
 
 UNNAMED: dict[str, Callable[..., FCN]] = {
-    (name := f"fcn{stride}s_{trunk}"): _recorded(name, partial(fcn, trunk, stride))
+    name: _recorded(name, partial(fcn, trunk, stride))
     for trunk in TRUNKS
-    if not any(named.endswith(f"s_{trunk}") for named in MODELS)
+    if trunk
+    != "alexnet"  # the paper's FCN-AlexNet, fcn32s_alexnet, is over CaffeNet; another stride would be over AlexNet
     for stride in (32, 16, 8, 4, 2)
+    if (name := f"fcn{stride}s_{trunk}") not in MODELS
 }
-"""The nets of the trunks without a named net: ``fcn16s_vgg11`` is ``fcn("vgg11", stride=16)``, if the trunk has it."""
+"""The nets of any other stride and trunk: ``fcn16s_vgg11`` calls ``fcn("vgg11", stride=16)``."""
 
 if not TYPE_CHECKING:  # a type checker cannot read this list, and takes all public names without one
     __all__ = [*MODELS, "MODELS", "build", "load"]
@@ -203,7 +205,7 @@ def build(name: str, **options: Any) -> FCN:
     Parameters
     ----------
     name : str
-        One of `MODELS`; or, for a trunk without a named net, the stride and the trunk: ``fcn16s_vgg11``.
+        One of `MODELS`, or another stride and trunk, ``fcn16s_vgg11``.
     **options
         Options of :func:`minifcn.models.fcn`.
 
@@ -220,8 +222,8 @@ def build(name: str, **options: Any) -> FCN:
         raise UserError(f"{name} is a classifier, which has no scores for pixels; choose an FCN: {', '.join(MODELS)}")
     if name not in MODELS and name not in UNNAMED:
         raise UserError(
-            f"there is no model {name!r}; choose one of {', '.join(MODELS)}, or a stride and another trunk, such as "
-            f"{next(iter(UNNAMED))}"
+            f"there is no model {name!r}; choose one of {', '.join(MODELS)}, or another stride and trunk, "
+            "such as fcn16s_vgg11"
         )
     try:
         return (MODELS | UNNAMED)[name](**options)

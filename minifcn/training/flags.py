@@ -49,7 +49,7 @@ def parser():
     net.add_argument(
         "--model",
         default="fcn8s_mini",
-        help=f"one of {', '.join(models.MODELS)}; or a stride and another trunk: fcn16s_vgg11",
+        help=f"one of {', '.join(models.MODELS)}; or another stride and trunk: fcn16s_vgg11",
     )
     net.add_argument(
         "--width", type=at_least(0.01, float, below=100), default=1.0, help="factor on all numbers of channels"

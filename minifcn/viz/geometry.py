@@ -70,7 +70,7 @@ def parser():
     p.add_argument(
         "model",
         metavar="MODEL",
-        help=f"one of {', '.join((*MODELS, *CLASSIFIERS))}; or a stride and another trunk: fcn16s_vgg11",
+        help=f"one of {', '.join((*MODELS, *CLASSIFIERS))}; or another stride and trunk: fcn16s_vgg11",
     )
     p.add_argument("--input", type=_size, default="500", metavar="SIZE", help="image size: 500, or 500x375 (h x w)")
     p.add_argument("--layer", metavar="NAME", help="the layer of the drawn unit (default: the last with a field)")
