@@ -188,8 +188,7 @@ def fcn16s_nyud_late(**options: Any) -> FCN:
 UNNAMED: dict[str, Callable[..., FCN]] = {
     name: _recorded(name, partial(fcn, trunk, stride))
     for trunk in TRUNKS
-    if trunk
-    != "alexnet"  # the paper's FCN-AlexNet, fcn32s_alexnet, is over CaffeNet; another stride would be over AlexNet
+    if trunk != "alexnet"  # the paper's fcn32s_alexnet is over CaffeNet, and fcn16s_alexnet would be over AlexNet
     for stride in (32, 16, 8, 4, 2)
     if (name := f"fcn{stride}s_{trunk}") not in MODELS
 }
