@@ -283,6 +283,7 @@ def test_every_trunk_carries_an_fcn(name):
     """At its finest stride: scores for every pixel of an odd size, a gradient in every layer, a way back from disk."""
     with mf.shapes_only():
         trunk = models.build_trunk(name, width=0.1)
+    assert trunk.taps, f"the trunk {name!r} needs taps, {{stride: name of a layer}}, for the skips"
     model = models.fcn(
         name, stride=8 if 8 in trunk.taps else max(trunk.taps), num_classes=3, width=0.1, image_size=(67, 75)
     ).eval()
