@@ -4,8 +4,10 @@ The site shows executed notebooks, which ``MINIFCN_EXECUTED=docs/notebooks pytes
 has no notebooks.  The site loads nothing from other servers: MathJax and all scripts are part of it.
 """
 
+import inspect
 import re
 import sys
+from importlib import import_module
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -49,18 +51,44 @@ numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 
 
-def lead_to_pages(app, page, source):
-    """Links to the repository's notebooks lead to their pages here; nowhere, if they were not executed."""
+def expanded(page):
+    """The text of a page with directives in place of its lines ``.. public:: PACKAGE.NAME``, so that it lists no names.
+
+    NAME is a file of the package: its functions and classes that the package exports.  Or it is a table of the package:
+    the functions or classes in it.  Options below the line are given to classes.
+    """
+    return re.sub(r"^\.\. public:: (\S+)\.(\w+)\n((?:   :.*\n)*)", _directives, page, flags=re.M)
+
+
+def _directives(line):
+    package, name, options = line.groups()
+    there = import_module(package)
+    if name.isupper():
+        public = getattr(there, name).values()
+    else:
+        file = import_module(f"{package}.{name}")
+        own = [value for key, value in vars(file).items() if key in there.__all__]
+        public = [value for value in own if getattr(value, "__module__", "") == file.__name__]
+    return "\n".join(
+        f".. autoclass:: {package}.{value.__name__}\n{options}"
+        if inspect.isclass(value)
+        else f".. autofunction:: {package}.{value.__name__}\n"
+        for value in public
+    )
+
+
+def prepare(app, page, source):
+    """Expand the page.  Links to the notebooks of the repository lead to their pages here, if they were executed."""
 
     def linked(link):
         return f"[{link[1]}]({link[2]})" if (HERE / link[2]).exists() else link[1]
 
-    source[0] = re.sub(r"\[([^]]*)\]\(\.\./(notebooks/\w+\.ipynb)\)", linked, source[0])
+    source[0] = expanded(re.sub(r"\[([^]]*)\]\(\.\./(notebooks/\w+\.ipynb)\)", linked, source[0]))
 
 
 def setup(app):
     """A folder for the notebooks, if they were not executed."""
-    app.connect("source-read", lead_to_pages)
+    app.connect("source-read", prepare)
     if not (HERE / "notebooks").is_dir():
         (HERE / "notebooks").mkdir()
         (HERE / "notebooks" / "README.md").write_text(

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import json
 import re
+import runpy
 from functools import reduce
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from minifcn.experiments import EXPERIMENTS
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(minifcn.__file__).parent
-API = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs/api").glob("*.rst"))
+EXPANDED = runpy.run_path(str(ROOT / "docs/conf.py"))["expanded"]
+API = "\n".join(EXPANDED(path.read_text(encoding="utf-8")) for path in (ROOT / "docs/api").glob("*.rst"))
 MODULES = re.findall(r"automodule:: (\S+)\n   :members:", API)  # shown whole
 PACKAGES = ["minifcn", *(f"minifcn.{name}" for name in minifcn.__all__ if hasattr(getattr(minifcn, name), "__all__"))]
 COUNTS = {path: len(re.findall(r"^ *>>> ", path.read_text(encoding="utf-8"), re.M)) for path in PACKAGE.rglob("*.py")}
@@ -74,7 +76,9 @@ def test_the_test_that_proves_a_claim_exists_and_is_run_with_the_papers():
 
 def test_the_table_of_networks_is_what_the_networks_are():
     rows = {row[0].strip("`"): row[1:4] for row in table("| net ")}
-    assert list(rows) == list(minifcn.models.MODELS)
+    assert list(rows) == list(minifcn.models.MODELS), (
+        "docs/paper.md: the table of networks must have one row for each net of minifcn/models/presets.py, in order"
+    )
     for name, (parameters, seen, crops) in rows.items():
         offsets = []
 
@@ -152,7 +156,12 @@ def test_every_public_name_is_on_a_page_of_the_reference(package):
         public = getattr(module, name)
         if inspect.isfunction(public) or inspect.isclass(public):
             listed = re.search(rf":: {re.escape(f'{package}.{name}')}$", API, re.M)
-            assert listed or public.__module__ in MODULES, f"{package}.{name}"
+            file = public.__module__
+            assert listed or file in MODULES, (
+                f"no page of docs/api shows {package}.{name}: add to one the line `.. public:: {file}` for all that "
+                f"{package} exports of that file, or `.. auto{'class' if inspect.isclass(public) else 'function'}:: "
+                f"{package}.{name}`"
+            )
 
 
 def shown():
@@ -174,16 +183,17 @@ def test_what_the_reference_shows_says_what_it_does_and_what_it_takes():
         if ".kernels.shapes." in name:
             continue  # reference.py documents the contract of each kernel
         text = inspect.getdoc(public)
-        assert text or hasattr(public, "formula"), name
+        assert text or hasattr(public, "formula"), f"{name}: write a docstring"
         if inspect.isfunction(public) and inspect.signature(public).parameters and ".kernels.reference." not in name:
             section = re.search(r"^Parameters\n-+\n(.*?)(?=^\w+\n---|\Z)", text, re.M | re.S)
-            assert section or "\n\n" not in text, f"{name}: no parameters"
+            assert section or "\n\n" not in text, f"{name}: its docstring lacks the section Parameters"
             named = re.findall(r"\w+", " ".join(re.findall(r"^\S[^:\n]*", section[1], re.M))) if section else ()
-            assert not section or set(inspect.signature(public).parameters) <= set(named), name
+            lacking = set(inspect.signature(public).parameters) - set(named)
+            assert not section or not lacking, f"{name}: the section Parameters lacks {', '.join(sorted(lacking))}"
         for key, member in vars(public).items() if inspect.isclass(public) else ():
             if not key.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):
                 documented = inspect.getdoc(getattr(public, key)) or re.search(rf"\b{key}\b", text or "")
-                assert documented or hasattr(public, "formula"), f"{name}.{key}"
+                assert documented or hasattr(public, "formula"), f"{name}.{key}: write a docstring"
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *(ROOT / "docs").glob("*.md")], ids=lambda page: page.stem)

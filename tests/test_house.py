@@ -117,7 +117,7 @@ def test_no_file_is_too_long_to_be_one_idea():
 def test_every_file_says_what_it_is_for_and_every_public_function_has_a_docstring():
     for path in PACKAGE.rglob("*.py"):
         tree = ast.parse(path.read_text())
-        assert ast.get_docstring(tree), path
+        assert ast.get_docstring(tree), f"{path.relative_to(ROOT)}: write a docstring that says what the file is for"
         if path.parent.name == "kernels" and path.stem in ("textbook", "shapes"):
             continue  # reference.py documents the contract of each kernel
         if path.parent.name in ("cpu", "conv", "gpu"):
@@ -125,7 +125,7 @@ def test_every_file_says_what_it_is_for_and_every_public_function_has_a_docstrin
         for node in tree.body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
                 documented = ast.get_docstring(node) or "formula" in ast.unparse(node) or node.name == "parser"
-                assert documented, f"{path.name}: {node.name}"
+                assert documented, f"{path.relative_to(ROOT)}: write a docstring for {node.name}"
 
 
 def test_importing_is_quick_and_lazy(tmp_path):

@@ -40,6 +40,48 @@ def jaccard(mistakes, truth):
     return 1 - len(truth - mistakes) / len(truth | mistakes)
 
 
+def dice(found, weight):
+    """1 − Σ_c w_c 2 Σ p y / (Σ p + Σ y) / Σ_c w_c."""
+    total = 0
+    for c, w in enumerate(weight):
+        both = sum(2 * p[c] * (y == c) for p, y in found)
+        total += w * both / sum(p[c] + (y == c) for p, y in found)
+    return 1 - total / sum(weight)
+
+
+def lovasz(found, weight):
+    """The Lovász extension of Δ at e is ∫ Δ({i: e_i > t}) dt over t from 0 to 1, which needs no sorted sum."""
+    total = 0
+    for c, w in enumerate(weight):
+        errors = np.array([1 - p[c] if y == c else p[c] for p, y in found])
+        truth = {i for i, (_, y) in enumerate(found) if y == c}
+        steps = np.concatenate([[0], np.sort(errors)])
+        middles = (steps[1:] + steps[:-1]) / 2
+        total += w * sum(jaccard(set(np.flatnonzero(errors > t)), truth) * d for t, d in zip(middles, np.diff(steps)))
+    return total / sum(weight)
+
+
+VALUES = {
+    "cross_entropy": lambda found, weight: sum(-weight[y] * np.log(p[y]) for p, y in found),
+    "focal": lambda found, weight: sum(-weight[y] * (1 - p[y]) ** 2 * np.log(p[y]) for p, y in found),
+    "dice": dice,
+    "lovasz": lovasz,
+}
+"""For each loss, its value by definition, from `pixels()` and a weight for each class: the sum over the pixels, or the
+mean over the classes."""
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("weight", [None, [1.0, 2.0, 0.5]], ids=str)
+def test_the_value_is_the_definitions(name, weight):
+    assert name in VALUES, f"tests/test_losses.py: enter the value of the loss {name!r} by definition in VALUES"
+    expected, loss = VALUES[name](pixels(), weight or [1, 1, 1]), LOSSES[name]()
+    divisors = {"sum": 1, "valid": len(pixels()), "batch": len(SCORES), "classes": 1}
+    for reduction in loss.reductions:
+        got = loss(SCORES, LABELS, weight, reduction).item()
+        assert got == pytest.approx(expected / divisors[reduction], rel=1e-12), reduction
+
+
 @pytest.mark.parametrize("loss", EACH, ids=lambda loss: loss.name)
 @pytest.mark.parametrize("weight", [None, [1.0, 2.0, 0.5], [0.0, 1.0, 0.0]], ids=str)
 def test_every_gradient_is_right(loss, weight):
@@ -82,15 +124,6 @@ def test_focal_without_gamma_is_cross_entropy():
     np.testing.assert_allclose(got.item(), expected.item(), rtol=1e-12)
 
 
-@pytest.mark.parametrize("weight", [None, [1.0, 2.0, 0.5]])
-def test_dice_is_its_formula(weight):
-    total, shares = 0, weight or [1, 1, 1]
-    for c in range(3):
-        both = sum(2 * p[c] * (y == c) for p, y in pixels())
-        total += shares[c] * both / sum(p[c] + (y == c) for p, y in pixels())
-    assert mf.losses.Dice()(SCORES, LABELS, weight).item() == pytest.approx(1 - total / sum(shares), rel=1e-6)
-
-
 def test_classes_that_are_not_there_do_not_count():
     labels = np.where(LABELS == 2, 255, LABELS)
     for loss in (mf.losses.Dice(), mf.losses.Lovasz()):
@@ -104,19 +137,6 @@ def test_lovasz_of_sure_predictions_is_one_minus_iu(predicted):
     either = {i for i in range(4) if predicted[i] == 1 or truth[i] == 1}
     loss = mf.losses.Lovasz()(sure(predicted), truth[None, None], weight=[0, 1])
     assert loss.item() == pytest.approx(1 - len(right) / len(either), abs=1e-12)
-
-
-def test_lovasz_is_the_integral_of_the_jaccard_loss_over_thresholds():
-    """The Lovász extension of Δ at e is ∫ Δ({i: e_i > t}) dt over t from 0 to 1, which needs no sorted sum."""
-    found = pixels()
-    total = 0
-    for c in range(3):
-        errors = np.array([1 - p[c] if y == c else p[c] for p, y in found])
-        truth = {i for i, (_, y) in enumerate(found) if y == c}
-        steps = np.concatenate([[0], np.sort(errors)])
-        middles = (steps[1:] + steps[:-1]) / 2
-        total += sum(w * jaccard(set(np.flatnonzero(errors > t)), truth) for t, w in zip(middles, np.diff(steps)))
-    assert mf.losses.Lovasz()(SCORES, LABELS).item() == pytest.approx(total / 3, rel=1e-12)
 
 
 @pytest.mark.parametrize("loss", EACH, ids=lambda loss: loss.name)

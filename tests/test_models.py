@@ -132,6 +132,21 @@ def test_rates_are_those_of_the_reference_nets():
     assert [learned[f"{n}.weight"].requires_grad for n in names] == [True, True, False]
 
 
+def test_a_net_without_a_function_is_built_by_stride_and_trunk(tmp_path):
+    model = mf.models.build("fcn16s_vgg11", width=0.05, num_classes=3)
+    expected = mf.models.fcn("vgg11", 16, width=0.05, num_classes=3)
+    assert [(n, p.shape) for n, p in model.named_parameters()] == [(n, p.shape) for n, p in expected.named_parameters()]
+    arrays = {f"model.{n}": a for n, a in model.state_dict().items()}
+    mf.io.save_checkpoint(tmp_path / "net.safetensors", arrays, describe(model))
+    assert mf.models.load(tmp_path / "net.safetensors").build_arguments["name"] == "fcn16s_vgg11"
+    with pytest.raises(UserError, match=r"fcn16s_lenet.* a stride of the trunk"):
+        mf.models.build("fcn16s_lenet")
+    assert "fcn16s_googlenet" in mf.models.UNNAMED and not mf.models.UNNAMED.keys() & mf.models.MODELS.keys()
+    for name in ("fcn16s_alexnet", "fcn7s_vgg11", "fcn16s_vgg12"):  # fcn32s_alexnet is over CaffeNet, not alexnet
+        with pytest.raises(UserError, match="there is no model"):
+            mf.models.build(name)
+
+
 def test_what_cannot_be_built_is_said():
     with pytest.raises(UserError, match="caffenet is a classifier"):
         mf.models.build("caffenet")

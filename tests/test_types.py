@@ -117,7 +117,8 @@ def test_every_public_function_and_method_has_hints():
         for name, function in functions_of(path, value):
             if hints := without_hints(function):
                 missing[name] = hints
-    assert not {name: hints for name, hints in missing.items() if name not in WITHOUT}
+    lacking = {name: hints for name, hints in missing.items() if name not in WITHOUT}
+    assert not lacking, f"give type hints to these parameters, and to what is returned: {lacking}"
 
 
 def test_the_methods_that_are_attached_to_tensor_are_declared():

@@ -10,13 +10,13 @@ from .heads import SkipHead, fuse
 from .lenet import lenet, lenet_caffe
 from .names import torchvision_names
 from .presets import *  # noqa: F403  the named nets: its __all__
-from .presets import MODELS, build, load
+from .presets import MODELS, UNNAMED, build, load
 from .resnet import resnet18, resnet50
 from .vgg import vgg11, vgg16, vgg19
 
 __all__ = [
-    "CLASSIFIERS", "FCN", "MODELS", "TRUNKS", "Classifier", "SkipHead", "Trunk", "alexnet", "alexnet_torchvision",
-    "Donor", "build", "build_trunk", "caffenet", "efficientnet_lite0", "fcn", "fuse", "googlenet", "lenet",
-    "lenet_caffe", "load", "recognise", "resnet18", "resnet50", "torchvision_names", "vgg11", "vgg16", "vgg19",
-    "with_reference_rates", *MODELS,
+    "CLASSIFIERS", "FCN", "MODELS", "TRUNKS", "UNNAMED", "Classifier", "Donor", "SkipHead", "Trunk", "alexnet",
+    "alexnet_torchvision", "build", "build_trunk", "caffenet", "efficientnet_lite0", "fcn", "fuse", "googlenet",
+    "lenet", "lenet_caffe", "load", "recognise", "resnet18", "resnet50", "torchvision_names", "vgg11", "vgg16",
+    "vgg19", "with_reference_rates", *MODELS,
 ]  # fmt: skip

@@ -7,13 +7,13 @@ for the smallest one).  A small ``width`` makes a net that learns on a laptop.  
 """
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from . import store
-from .fcn import CLASSIFIERS, FCN, fcn, fcn_conv
+from .fcn import CLASSIFIERS, FCN, TRUNKS, fcn, fcn_conv
 
 MODELS: dict[str, Callable[..., FCN]] = {}
 """The functions that build the named segmentation nets."""
@@ -22,17 +22,22 @@ AT_ONCE = dict(pool4=0.01, pool3=0.0001)  # from the PAMI paper: they make the n
 TWO_STREAMS: dict[str, Any] = dict(num_classes=40, streams=("color", "hha"))
 
 
-def _named(function: Callable[..., FCN]) -> Callable[..., FCN]:
-    """Add a function to `MODELS`, and let its models record their `build_arguments`, for their checkpoints."""
+def _recorded(name: str, function: Callable[..., FCN]) -> Callable[..., FCN]:
+    """`function`, whose models record their `build_arguments`, for their checkpoints."""
 
     @wraps(function)
     def build(*args, **options):
         model = function(*args, **options)
-        model.build_arguments = model.build_arguments or dict(name=function.__name__, options=options)
+        model.build_arguments = model.build_arguments or dict(name=name, options=options)
         return model
 
-    MODELS[function.__name__] = build
     return build
+
+
+def _named(function: Callable[..., FCN]) -> Callable[..., FCN]:
+    """Add a function to `MODELS`."""
+    MODELS[function.__name__] = _recorded(function.__name__, function)
+    return MODELS[function.__name__]
 
 
 @_named
@@ -213,6 +218,15 @@ def fcn16s_nyud_late(**options: Any) -> FCN:
     return fcn("vgg16", stride=16, **TWO_STREAMS | options)
 
 
+UNNAMED: dict[str, Callable[..., FCN]] = {
+    name: _recorded(name, partial(fcn, trunk, stride))
+    for trunk in TRUNKS
+    if trunk != "alexnet"  # the paper's fcn32s_alexnet is over CaffeNet, and fcn16s_alexnet would be over AlexNet
+    for stride in (32, 16, 8, 4, 2)
+    if (name := f"fcn{stride}s_{trunk}") not in MODELS
+}
+"""The nets of any other stride and trunk: ``fcn16s_vgg11`` calls ``fcn("vgg11", stride=16)``."""
+
 if not TYPE_CHECKING:  # a type checker cannot read this list, and takes all public names without one
     __all__ = [*MODELS, "MODELS", "build", "load"]
 
@@ -223,7 +237,7 @@ def build(name: str, **options: Any) -> FCN:
     Parameters
     ----------
     name : str
-        One of `MODELS`.
+        One of `MODELS`, or another stride and trunk, ``fcn16s_vgg11``.
     **options
         Options of :func:`minifcn.models.fcn`.
 
@@ -238,10 +252,13 @@ def build(name: str, **options: Any) -> FCN:
     """
     if name in CLASSIFIERS:
         raise UserError(f"{name} is a classifier, which has no scores for pixels; choose an FCN: {', '.join(MODELS)}")
-    if name not in MODELS:
-        raise UserError(f"there is no model {name!r}; choose one of {', '.join(MODELS)}")
+    if name not in MODELS and name not in UNNAMED:
+        raise UserError(
+            f"there is no model {name!r}; choose one of {', '.join(MODELS)}, or another stride and trunk, "
+            "such as fcn16s_vgg11"
+        )
     try:
-        return MODELS[name](**options)
+        return (MODELS | UNNAMED)[name](**options)
     except (TypeError, ValueError) as error:
         given = ", ".join(f"{k} {v}" for k, v in options.items())
         raise UserError(f"model {name!r} cannot be built with {given}: {error}") from None

@@ -32,7 +32,9 @@ def parser():
         "--dataset",
         help=f"one of {', '.join(DATASETS)} (default: folder with --root; else earth, or shapes without its extra)",
     )
-    data.add_argument("--root", metavar="DIR", help="the folder that holds images/ and masks/")
+    data.add_argument(
+        "--root", metavar="DIR", help="the folder of the data set; that of --dataset folder holds images/ and masks/"
+    )
     data.add_argument("--train-split", default="train", help="the split to train on")
     data.add_argument("--val-split", default="val", help="the split to validate on after every epoch")
     data.add_argument("--mirror", action=switch, default=True, help="mirror images at random")
@@ -51,8 +53,9 @@ def parser():
     net = p.add_argument_group("model")
     net.add_argument(
         "--model",
-        help=f"one of {', '.join(models.MODELS)} (default: fcn8s_mini; or, without another flag about the model, "
-        "fcn4s_efficientnet_lite0 with --init imagenet, --optimizer adam and --epochs 20 if its extra is installed)",
+        help=f"one of {', '.join(models.MODELS)}; or another stride and trunk: fcn16s_vgg11 (default: fcn8s_mini; or, "
+        "without another flag about the model, fcn4s_efficientnet_lite0 with --init imagenet, --optimizer adam and "
+        "--epochs 20 if its extra is installed)",
     )
     net.add_argument(
         "--width", type=at_least(0.01, float, below=100), default=1.0, help="factor on all numbers of channels"
@@ -97,13 +100,13 @@ def parser():
     step.add_argument(
         "--reduction", choices=("sum", "valid", "batch", "classes"),
         help="how the loss is reduced: sum over labelled pixels (the paper's), valid: their mean, batch: the sum per "
-        "image, classes: the mean over classes, for dice and lovasz (default: sum, or classes for these two)",
+        f"image, classes: the mean over classes (default: {_of_each(lambda loss: loss.reductions[0])})",
     )  # fmt: skip
     step.add_argument(
         "--balance",
         type=at_least(0, float, below=10),
         metavar="POWER",
-        help="class weights ∝ frequency^-POWER (default: 0.5; 0 for losses that average over classes)",
+        help=f"class weights ∝ frequency^-POWER (default: {_of_each(lambda loss: 0.5 if loss.adds else 0)})",
     )
     step.add_argument(
         "--sampling", type=share, default=1.0, metavar="P", help="the probability with which each pixel's loss counts"
@@ -120,6 +123,14 @@ def parser():
         "--json", type=json_file, metavar="OUT", help='write the final measures to this file ("-": standard output)'
     )
     return p
+
+
+def _of_each(default):
+    """The default of every loss, as text: ``sum for cross_entropy, focal; classes for dice, lovasz``."""
+    names = {}
+    for name, loss in LOSSES.items():
+        names.setdefault(default(loss), []).append(name)
+    return "; ".join(f"{value} for {', '.join(those)}" for value, those in names.items())
 
 
 def padding(text):

@@ -15,7 +15,7 @@ from ..geometry import fields_by_phase, receptive_field, region
 from ..io.cli import Parser, command, json_file, write_json
 from ..kernels import shapes_only
 from ..kernels.shapes import stand_in
-from ..models import CLASSIFIERS, MODELS, build
+from ..models import CLASSIFIERS, MODELS, UNNAMED, build
 from ..nn.module import evaluating
 from ..nn.surgery import convolutionalize
 from . import receptive_fields
@@ -67,7 +67,11 @@ class Layer:
 def parser():
     """The flags of this command."""
     p = Parser("geometry", "Show the receptive field and position of each layer, the crops, and a picture of one unit.")
-    p.add_argument("model", metavar="MODEL", help=f"one of {', '.join((*MODELS, *CLASSIFIERS))}")
+    p.add_argument(
+        "model",
+        metavar="MODEL",
+        help=f"one of {', '.join((*MODELS, *CLASSIFIERS))}; or another stride and trunk: fcn16s_vgg11",
+    )
     p.add_argument("--input", type=_size, default="500", metavar="SIZE", help="image size: 500, or 500x375 (h x w)")
     p.add_argument("--layer", metavar="NAME", help="the layer of the drawn unit (default: the last with a field)")
     p.add_argument(
@@ -160,7 +164,7 @@ def layers_of(name, size):
         if name in CLASSIFIERS:
             classifier = CLASSIFIERS[name]()
             channels, model = classifier.in_channels, convolutionalize(classifier)
-        elif name in MODELS:
+        elif name in MODELS or name in UNNAMED:
             model = build(name)
             channels = model.in_channels
         else:

@@ -9,6 +9,7 @@ from tiny_run import TINY
 
 from minifcn import train
 from minifcn.io import cli
+from minifcn.nn.losses import LOSSES
 from minifcn.training import flags as train_flags
 
 pytestmark = pytest.mark.campaign
@@ -22,7 +23,7 @@ LEGAL = {
     "--lr": ("1e-7", "1e-3"), "--momentum": ("0", "0.9"), "--schedule": ("poly", "step", "constant"),
     "--optimizer": ("sgd", "adam"), "--reduction": ("sum", "valid", "batch", "classes"), "--dropout": ("0", "0.5"),
     "--accumulate": ("1", "3"), "--zoom": ("0.1", "1e17"), "--sampling": ("1", "0.5", "1e-6"), "--seed": ("0", "9"),
-    "--loss": ("cross_entropy", "focal", "dice", "lovasz"), "--balance": ("0.5", "1000"),
+    "--loss": tuple(LOSSES), "--balance": ("0.5", "1000"),
     "--weight-decay": ("0", "1e300"),
 }  # fmt: skip
 

@@ -2,21 +2,21 @@
 
 import numpy as np
 import pytest
+from operations import OPERATIONS
 from strategies import normal
-from test_gradients import OPERATIONS
 
 import minifcn as mf
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_gradient_of(name, device):
-    fn, *arrays = OPERATIONS[name]
+    fn, arrays, *_ = OPERATIONS[name]
     assert mf.gradcheck(fn, *device.put(arrays), draws=2)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_forward_and_backward_equal_the_hosts_in_float32(name, device, equal):
-    fn, *arrays = OPERATIONS[name]
+    fn, arrays, *_ = OPERATIONS[name]
     arrays = [a.astype(np.float32) for a in arrays]
 
     def run(put):
