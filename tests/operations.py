@@ -14,7 +14,7 @@ import minifcn as mf
 from minifcn import kernels as K
 from minifcn import ops
 from minifcn.arrays import backend
-from minifcn.ops.activation import Sigmoid
+from minifcn.ops.activation import ReLU, ReLU6, Sigmoid
 
 
 class Operation(NamedTuple):
@@ -153,6 +153,12 @@ OPERATIONS = {
         lambda a, b: ops.concat([a, b]), (X, normal((2, 3, 5, 6), 2)), lambda a, b: np.concatenate([a, b], axis=1)
     ),
     "relu": Operation(ops.relu, (distinct(X.shape),), lambda x: np.maximum(x, 0)),
+    "relu6": Operation(
+        ops.relu6,
+        (10 * distinct(X.shape),),
+        lambda x: np.clip(x, 0, 6),
+        sabotaged=wrong(ReLU6, forward=lambda self, x: ReLU.forward(self, x)),
+    ),
     "leaky relu": Operation(
         lambda x: ops.leaky_relu(x, 0.2), (distinct(X.shape),), lambda x: np.where(x > 0, x, 0.2 * x)
     ),

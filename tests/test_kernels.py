@@ -109,6 +109,7 @@ def test_relu_and_the_bias_equal_the_loops(n, c, h, w):
     x, gy, b = normal((n, c, h, w), 1), normal((n, c, h, w), 2), normal(c, 3)
     y = conform("relu", x)
     conform("relu_grad", gy, y)
+    conform("relu6_grad", gy, conform("relu6", 6 * x))
     conform("channel_sums", gy)
     for _, implementation in others("add_bias"):
         agree(implementation(x.copy(), b), K.add_bias.everywhere["reference"](x.copy(), b), np.float64)

@@ -43,6 +43,8 @@ LAYERS = {
     "GlobalAvgPool2d": Layer(nn.GlobalAvgPool2d, X, lambda x: x.mean(axis=(2, 3), keepdims=True)),
     "Scale": Layer(lambda: nn.Scale(4, 0.5), X, lambda x, weight: x * weight[:, None, None]),
     "ReLU": Layer(nn.ReLU, distinct(X.shape), lambda x: np.maximum(x, 0)),
+    "ReLU6": Layer(nn.ReLU6, 10 * distinct(X.shape), lambda x: np.clip(x, 0, 6)),
+    "Pad": Layer(lambda: nn.Pad((0, 1, 2, 3)), X, lambda x: np.pad(x, ((0, 0), (0, 0), (0, 1), (2, 3)))),
     "Dropout": Layer(lambda: nn.Dropout(0.4).eval(), X, lambda x: x),
     "LocalResponseNorm": Layer(lambda: nn.LocalResponseNorm(size=3, alpha=0.5), X, lambda x: response_norm(x, 3, 0.5)),
     "BatchNorm2d": Layer(

@@ -123,6 +123,7 @@ def test_relu_and_the_bias(conform, shape, dtype):
     x, gy, b = normal(shape, 1, dtype), normal(shape, 2, dtype), normal(shape[1], 3, dtype)
     y = conform("relu", x)
     conform("relu_grad", gy, y)
+    conform("relu6_grad", gy, conform("relu6", 6 * x))
     conform("channel_sums", gy)
     conform("add_bias", x, b)
     conform("matmul", x, normal((shape[3], 3), 4, dtype))
