@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: its positions under uneven padding, its weights of ImageNet, and PyTorch's values and gradients."""
+"""EfficientNet-Lite0: positions under uneven padding, weights of ImageNet, PyTorch's values and gradients."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,10 @@ from minifcn.errors import UserError
 from minifcn.models import efficientnet
 from minifcn.nn.surgery import convolutionalize
 
-STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320))  # fmt: skip
+STAGES = (  # blocks, kernel, stride, expansion, output channels
+    (1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)  # fmt: skip
 
 
 def test_it_has_the_published_number_of_parameters():
