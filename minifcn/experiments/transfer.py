@@ -15,8 +15,8 @@ from ..viz.experiments import dots_by_variant
 from .lab import BAND, mean_and_spread
 
 NET = "efficientnet_lite0"
-EPOCHS, FEW_EPOCHS, FEW = 20, 40, 30  # the few pictures are seen more often, in fewer steps
-STAGES = {"fcn32s": 8, "fcn16s": 4, "fcn8s": 4, "fcn4s": 4}  # epochs
+EPOCHS, FEW_EPOCHS, FEW = 12, 24, 30  # the few pictures are seen more often, in fewer steps
+STAGES = {"fcn32s": 5, "fcn16s": 3, "fcn8s": 2, "fcn4s": 2}  # epochs
 CONSTANTS = dict(epochs=EPOCHS, few_epochs=FEW_EPOCHS, few=FEW, stages=STAGES)
 ALL, PART = "all tiles", f"{FEW} tiles"
 VARIANTS = {  # the data, and the flags of its start
