@@ -37,7 +37,7 @@ def mosaic(array: Array, most: int = MOST) -> Array:
     if array.ndim < 2:
         return array.reshape(1, -1)
     while array.ndim > 3:
-        # Filters with at most 3 input channels: show one channel of many filters instead of one filter.
+        # Filters with at most 3 input channels: show the first channel of many filters, not all channels of one.
         array = array[:, 0] if array.shape[1] <= 3 < array.shape[0] and array.shape[-1] < 12 else array[0]
     maps = array.reshape(-1, *array.shape[-2:])[:most]
     n, h, w = maps.shape

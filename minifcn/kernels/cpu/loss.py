@@ -1,4 +1,4 @@
-"""The spatial softmax loss of some pixels at a time: scores are read once and probabilities written once."""
+"""The spatial softmax loss, computed for some rows of an image at a time, which stay in the cache between the passes."""
 
 import numpy as np
 
