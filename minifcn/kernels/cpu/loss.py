@@ -1,4 +1,4 @@
-"""The spatial softmax loss, computed for some rows of an image at a time, which stay in the cache between the passes."""
+"""The spatial softmax loss, computed for some rows at a time, which stay in the cache between the passes."""
 
 import numpy as np
 

@@ -1,20 +1,6 @@
 // The sums of batch normalisation, with one block for each channel of x: (N, C, pixels).  The arithmetic on each element
 // that uses these sums is in elementwise.py.
 
-// The sum of `value` over the threads of a block, returned to all of them.  The order of additions is fixed: in each step
-// the upper half of the partial sums is added to the lower half.
-__device__ MF_REAL block_sum(MF_REAL value) {
-    __shared__ MF_REAL part[MF_BLOCK];
-    __syncthreads();  // all threads have read the result of the previous call
-    part[threadIdx.x] = value;
-    __syncthreads();
-    for (int half = MF_BLOCK / 2; half; half /= 2) {
-        if (threadIdx.x < half) part[threadIdx.x] += part[threadIdx.x + half];
-        __syncthreads();
-    }
-    return part[0];
-}
-
 // One block for each channel: its mean, then its variance around that mean.
 extern "C" __global__ void channel_moments(const MF_REAL* x, MF_REAL* mean, MF_REAL* var, int N, int C, MF_INDEX pixels) {
     const int c = blockIdx.x;

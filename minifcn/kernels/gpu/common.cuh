@@ -8,3 +8,17 @@
 #define EACH(i, n)                                                        \
     MF_INDEX i = blockIdx.x * (MF_INDEX)blockDim.x + threadIdx.x; i < n;  \
     i += (MF_INDEX)gridDim.x * blockDim.x
+
+// The sum of `value` over the threads of a block, returned to all of them.  The order of additions is fixed: in each step
+// the upper half of the partial sums is added to the lower half.
+__device__ MF_REAL block_sum(MF_REAL value) {
+    __shared__ MF_REAL part[MF_BLOCK];
+    __syncthreads();  // all threads have read the result of the previous call
+    part[threadIdx.x] = value;
+    __syncthreads();
+    for (int half = MF_BLOCK / 2; half; half /= 2) {
+        if (threadIdx.x < half) part[threadIdx.x] += part[threadIdx.x + half];
+        __syncthreads();
+    }
+    return part[0];
+}

@@ -7,6 +7,8 @@ CuPy would copy such a matrix in a stack of products.
 A sample of at least ``WIDE`` output cells has bands of its own.  If it is one band, its maps already are the matrix
 (channels, cells) of the product and are not copied.  Smaller samples are multiplied together.  Their maps are copied
 into one matrix for this, which costs little compared with writing their columns.
+
+A convolution with one filter for each channel needs no columns: see ``depthwise.py``.
 """
 
 from math import prod
@@ -14,6 +16,7 @@ from math import prod
 from ...arrays import backend
 from .. import environment
 from ..shapes import conv_sizes
+from . import depthwise
 from .launch import launch
 
 WORKSPACE = 1 << 28  # bytes of columns at a time; MINIFCN_WORKSPACE_MB sets another limit
@@ -129,6 +132,8 @@ def _product(a, b, maps):
 
 def conv2d(x, w, stride, padding, dilation, groups):
     x, w = _together(x, w)
+    if depthwise.applies(w.shape, groups):
+        return depthwise.conv2d(x, w, stride, padding, dilation)
     bands = _Bands(x, x.shape, w.shape, stride, padding, dilation, groups)
     y = bands.xp.empty((len(x), len(w), bands.rows, bands.width), x.dtype)
     for images, rows in bands:
@@ -138,6 +143,8 @@ def conv2d(x, w, stride, padding, dilation, groups):
 
 def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
     gy, w = _together(gy, w)
+    if depthwise.applies(w.shape, groups):
+        return depthwise.conv2d_grad_input(gy, w, x_shape, stride, padding, dilation)
     bands = _Bands(gy, x_shape, w.shape, stride, padding, dilation, groups)
     gx = (bands.xp.zeros if bands.height < bands.rows else bands.xp.empty)(x_shape, gy.dtype)
     weights = bands.weights(w).swapaxes(1, 2)
@@ -152,6 +159,8 @@ def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
 
 def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
     gy, x = _together(gy, x)
+    if depthwise.applies(w_shape, groups):
+        return depthwise.conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation)
     bands = _Bands(x, x.shape, w_shape, stride, padding, dilation, groups)
     gw = (bands.xp.empty if bands.is_one else bands.xp.zeros)(w_shape, gy.dtype)
     sums = bands.weights(gw)
