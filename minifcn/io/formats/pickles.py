@@ -16,7 +16,7 @@ import numpy as np
 from ...arrays.types import Array
 from .common import DEEPEST, MOST, Found, Unfit, check_total, widened
 
-INSTRUCTIONS = 1_000_000  # a network has some 30 for each tensor
+INSTRUCTIONS = 300_000  # a network has some 30 for each tensor
 VALUES = {
     "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING", "BINSTRING",
     "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES",
