@@ -90,7 +90,7 @@ def test_a_pickle_that_calls_a_function_runs_nothing(tmp_path, call, extension):
 
 
 def test_a_name_that_weights_do_not_need_is_said(tmp_path):
-    refused(
+    must_refuse(
         tmp_path, files.pth(called("posix.system", text("x"))), "asks for 'posix.system', which minifcn does not run"
     )
 

@@ -1,4 +1,4 @@
-"""Hostile weight files: cut short, with sizes that lie, bombs, links to other files; one sentence says what is wrong."""
+"""Hostile weight files: cut short, lying sizes, bombs, links to other files; one sentence says what is wrong."""
 
 import io
 import struct
@@ -138,7 +138,7 @@ def test_protobufs_that_lie(tmp_path):
     for size, more in product(HUGE, (1, 2, 0)):
         dims = b"".join(map(varint, (size, more)))
         must_refuse(tmp_path, files.layer("a", "Convolution", field(7, field(1, dims)) + field(5, BIAS.tobytes())))
-        refused(
+        must_refuse(
             tmp_path, files.onnx(field(5, field(1, dims) + field(2, 1) + field(9, BIAS.tobytes()) + field(8, b"w")))
         )
         must_refuse(tmp_path, files.onnx(field(5, field(1, dims) + field(2, size) + field(8, b"w"))))

@@ -241,7 +241,7 @@ def same(got, wanted):
 
 
 @contextmanager
-def little(memory=1 << 24, seconds=5):
+def little(memory=1 << 24, seconds=20):
     """Little memory and time are taken inside the block."""
     start = time.monotonic()
     tracemalloc.start()

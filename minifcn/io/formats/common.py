@@ -11,7 +11,7 @@ from ..files import require_file
 
 TIMES = 4  # the arrays of a file have at most so many times its bytes: several names may share one storage
 MOST = 100_000  # arrays in a file
-DEEPEST = 16  # levels of nested dicts, lists or groups
+DEEPEST = 12  # levels of nested dicts, lists or groups
 
 
 class Unfit(ValueError):
