@@ -164,7 +164,7 @@ def test_numbers_of_onnx_are_not_read_from_other_folders(tmp_path, name):
     (folder / "w.data").write_bytes(BIAS.tobytes())
     read(folder, external(location="w.data"))
     (folder / "w.onnx").write_bytes(external(location=name))
-    with pytest.raises(UserError, match=r"plain name|there is no file"):
+    with pytest.raises(UserError, match=r"plain name|is not there"):
         load_weights(folder / "w.onnx")
 
 
@@ -203,7 +203,7 @@ def test_shards_that_are_missing_or_hold_the_same(tmp_path):
     write(tmp_path, "shards")
     first, second = (tmp_path / f"model-0000{i}-of-00002.safetensors" for i in (1, 2))
     second.unlink()
-    with pytest.raises(UserError, match=r"there is no file .*00002-of"):
+    with pytest.raises(UserError, match=r"00002-of.*is not there"):
         load_weights(first)
     second.write_bytes(first.read_bytes())
     with pytest.raises(UserError, match=r"two of its arrays have the name 'conv\.weight'"):

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from ...arrays.types import Array
-from ..files import require_file
 
 TIMES = 4  # the arrays of a file have at most so many times its bytes: several names may share one storage
 MOST = 100_000  # arrays in a file
@@ -66,5 +65,6 @@ def beside(path: str | Path, name: str) -> Path:
     if name in ("", ".", "..") or any(c in name for c in "/\\:\0"):
         raise Unfit(f"it refers to the file {name[:100]!r}, which must be a plain name in the same folder")
     other = Path(path).with_name(name)
-    require_file(other)
+    if not other.is_file():
+        raise Unfit(f"it needs the file {name[:100]!r} beside it, which is not there; give all of its files")
     return other
