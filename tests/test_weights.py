@@ -212,6 +212,34 @@ def test_arrays_in_a_pickle_of_any_protocol(tmp_path, protocol):
     assert same(got, wanted)
 
 
+MANY = np.ones(1 << 21, "<f4")  # 8 MB
+ONE = files.mapping({"a": files.tensor(count=MANY.size, shape=MANY.shape, strides=(1,))})
+LARGE = {  # kind: how often its size in memory it may take, and its bytes
+    "pth": (2, lambda: files.pth(ONE, {"0": MANY.tobytes()})),
+    "legacy pth": (1, lambda: files.legacy(ONE, {"0": MANY.tobytes()})),
+    "caffe": (1, lambda: files.layer("a", "Convolution", files.blob(MANY))),
+    "caffe, unpacked": (2, lambda: files.layer("a", "Convolution", files.blob(MANY, packed=False))),
+    "onnx": (1, lambda: files.onnx(files.onnx_tensor("a", MANY))),
+    "npz": (1, lambda: files.npz(a=MANY)),
+    "npy": (2, lambda: files.npy({"a": MANY})),
+    "pickle of protocol 2": (3, lambda: pickle.dumps({"a": MANY}, 2)),
+    "h5": (1, lambda: files.h5({"a": MANY})),
+    "keras": (3, lambda: files.keras(files.h5({"a": MANY}))),
+}
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=pytest.mark.hdf5 if k in ("h5", "keras") else ()) for k in LARGE]
+)
+def test_a_large_file_takes_a_small_multiple_of_its_size(tmp_path, kind):
+    times, make = LARGE[kind]
+    data = make()
+    (tmp_path / "w.bin").write_bytes(data)
+    with files.little(memory=times * len(data) + (1 << 22)):
+        (array,) = load_weights(tmp_path / "w.bin").values()
+    assert array.size == MANY.size and (array == 1).all()
+
+
 def test_h5py_is_named_where_it_is_missing(tmp_path):
     (tmp_path / "w.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
     code = f"""

@@ -163,9 +163,8 @@ def _leaves(tree, parts):
             yield ".".join(name), value
         elif isinstance(value, dict):
             for key, inner in value.items():
-                yield from visit(
-                    inner, [*name, key.decode("latin1") if isinstance(key, bytes) else str(key)], depth + 1
-                )
+                part = key.decode("latin1") if isinstance(key, bytes) else str(key)
+                yield from visit(inner, [*name, part], depth + 1)
         elif isinstance(value, list | tuple):
             names = parts if len(value) <= len(parts) else range(len(value))
             for part, inner in zip(names, value):
