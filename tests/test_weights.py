@@ -192,6 +192,16 @@ def test_one_shard_reads_all_of_them(tmp_path):
         assert same(got, expected("shards"))
 
 
+@pytest.mark.parametrize("length", [0x8B1F, 0x4B50, 0x93, 0x23C, 0x20A, 0x27B, 0x280, 0x208, 0x212, 0x6A2, 0x220])
+def test_the_length_of_a_safetensors_header_may_look_like_another_format(tmp_path, length):
+    """Its first byte can be that of a web page, a zip archive, a pickle or a protobuf."""
+    data = files.safetensors(tmp_path / "w")
+    size = 8 + int.from_bytes(data[:8], "little")
+    header = data[8:size].rstrip().ljust(length)
+    got = read(tmp_path, len(header).to_bytes(8, "little") + header + data[size:])
+    assert same(got, expected("safetensors"))
+
+
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_arrays_in_a_pickle_of_any_protocol(tmp_path, protocol):
     """Fortran's order, big-endian numbers, scalars, and a list of three, which has numbers for names."""
