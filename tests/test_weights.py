@@ -29,7 +29,7 @@ def test_a_file_of_each_kind(tmp_path, kind):
     assert all(array.flags.writeable for array in got.values())
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("safetensors", "shards")])
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_contents_decide_and_not_the_name(tmp_path, kind):
     path = write(tmp_path, kind)
     path.rename(tmp_path / "model.weights")
@@ -117,6 +117,12 @@ def test_packed_and_unpacked_numbers_of_old_and_new_layers(tmp_path):
             blobs = [files.blob(array, packed, legacy) for array in (WEIGHT, BIAS)]
             for data in (files.layer("conv", "Convolution", *blobs), files.layer_v1("conv", 4, *blobs)):
                 assert same(read(tmp_path, data), expected("caffe"))
+
+
+@pytest.mark.parametrize("length", [0x3C, 0x7B, 0x20])
+def test_the_name_of_a_caffemodel_may_look_like_another_format(tmp_path, length):
+    """The file begins with a line feed and the length of the name, which can be "<" or "{"."""
+    assert same(read(tmp_path, files.field(1, b"n" * length) + files.caffe()[5:]), expected("caffe"))
 
 
 def test_old_fully_connected_layers_lose_their_two_leading_axes(tmp_path):
