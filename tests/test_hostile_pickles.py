@@ -205,9 +205,11 @@ def test_nesting_and_growth(tmp_path):
 def test_one_array_or_list_that_is_named_many_times(tmp_path):
     many = b"".join(text(f"a{i}") + b"h\x00" for i in range(200))
     must_refuse(tmp_path, files.pth(b"}(" + text("a") + tensor() + b"q\x00" + many + b"u"), "more than 4 times")
-    pairs = b"](" + b"](NNe" * 50_000 + b"eq\x00"
-    copies = b"".join(called("collections.OrderedDict", b"h\x00") + b"a" for _ in range(99))
-    must_refuse(tmp_path, files.pth(b"]" + pairs + b"a" + copies), memory=1 << 26)
+    copies = called("collections.OrderedDict", b"h\x00") + b"a"
+    for pairs in (b"](" + b"K\x01K\x02\x86" * 50_000 + b"e", b"(" + b"K\x01K\x02\x86" * 50_000 + b"t"):
+        must_refuse(tmp_path, files.pth(b"]" + pairs + b"q\x00a" + copies * 99), "its dicts are too large", 1 << 26)
+    group = mapping({"n" * 10**6: mapping({f"{i}": files.tensor() for i in range(100)})})
+    must_refuse(tmp_path, files.pth(group), "more than 1,000 characters")
     raw = (
         b"\x8e"
         + (10**6).to_bytes(8, "little")

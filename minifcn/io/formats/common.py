@@ -9,7 +9,7 @@ import numpy as np
 from ...arrays.types import Array
 
 TIMES = 4  # the arrays of a file have at most so many times its bytes: several names may share one storage
-MOST = 100_000  # arrays in a file
+MOST, LONGEST = 100_000, 1000  # arrays in a file, and characters of a name
 DEEPEST = 12  # levels of nested dicts, lists or groups
 
 
@@ -23,6 +23,8 @@ class Found(dict[str, Any]):
     def add(self, name: str, array: Any) -> None:
         if name in self:
             raise Unfit(f"two of its arrays have the name {name[:100]!r}; give another file")
+        if len(name) > LONGEST:  # a long name of a group would be a part of every name in it
+            raise Unfit(f"the name {name[:50]!r} in it has more than {LONGEST:,} characters; give another file")
         if len(self) == MOST:
             raise Unfit(f"it holds more than {MOST:,} arrays; give another file")
         self[name] = array

@@ -110,7 +110,7 @@ def unpickle(stream: Any, storage: Callable[[Any], Storage] | None = None) -> An
         nonlocal spent
         if not (isinstance(name, Name) and name in CALLS and isinstance(arguments, tuple)):
             raise Unfit("it calls what is no function; give another file")
-        spent += sum(len(a) for a in arguments if isinstance(a, list))
+        spent += sum(len(a) for a in arguments if isinstance(a, list | tuple | dict))
         if spent > INSTRUCTIONS:
             raise Unfit("its dicts are too large; give another file")
         return CALLS[name](*arguments)
