@@ -198,6 +198,13 @@ def test_one_shard_reads_all_of_them(tmp_path):
         assert same(got, expected("shards"))
 
 
+@pytest.mark.hdf5
+def test_an_hdf5_file_in_chunks_or_in_the_other_byte_order(tmp_path):
+    chunks = files.h5({}, lambda file: file.create_dataset("a/w", data=WEIGHT, chunks=(2, 3, 1, 2)))
+    assert same(read(tmp_path, chunks), {"a/w": WEIGHT})
+    assert read(tmp_path, files.h5({"w": WEIGHT.astype(">f4")}))["w"].tolist() == WEIGHT.tolist()
+
+
 @pytest.mark.parametrize("length", [0x8B1F, 0x4B50, 0x93, 0x23C, 0x20A, 0x27B, 0x280, 0x208, 0x212, 0x6A2, 0x220])
 def test_the_length_of_a_safetensors_header_may_look_like_another_format(tmp_path, length):
     """Its first byte can be that of a web page, a zip archive, a pickle or a protobuf."""
