@@ -29,7 +29,7 @@ def test_a_file_of_each_kind(tmp_path, kind):
     assert all(array.flags.writeable for array in got.values())
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("safetensors", "shards")])
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_contents_decide_and_not_the_name(tmp_path, kind):
     path = write(tmp_path, kind)
     path.rename(tmp_path / "model.weights")
@@ -119,6 +119,12 @@ def test_packed_and_unpacked_numbers_of_old_and_new_layers(tmp_path):
                 assert same(read(tmp_path, data), expected("caffe"))
 
 
+@pytest.mark.parametrize("length", [0x3C, 0x7B, 0x20])
+def test_the_name_of_a_caffemodel_may_look_like_another_format(tmp_path, length):
+    """The file begins with a line feed and the length of the name, which can be "<" or "{"."""
+    assert same(read(tmp_path, files.field(1, b"n" * length) + files.caffe()[5:]), expected("caffe"))
+
+
 def test_old_fully_connected_layers_lose_their_two_leading_axes(tmp_path):
     weight = np.arange(6, dtype="f4").reshape(1, 1, 2, 3)
     for data in (
@@ -192,6 +198,23 @@ def test_one_shard_reads_all_of_them(tmp_path):
         assert same(got, expected("shards"))
 
 
+@pytest.mark.hdf5
+def test_an_hdf5_file_in_chunks_or_in_the_other_byte_order(tmp_path):
+    chunks = files.h5({}, lambda file: file.create_dataset("a/w", data=WEIGHT, chunks=(2, 3, 1, 2)))
+    assert same(read(tmp_path, chunks), {"a/w": WEIGHT})
+    assert read(tmp_path, files.h5({"w": WEIGHT.astype(">f4")}))["w"].tolist() == WEIGHT.tolist()
+
+
+@pytest.mark.parametrize("length", [0x8B1F, 0x4B50, 0x93, 0x23C, 0x20A, 0x27B, 0x280, 0x208, 0x212, 0x6A2, 0x220])
+def test_the_length_of_a_safetensors_header_may_look_like_another_format(tmp_path, length):
+    """Its first byte can be that of a web page, a zip archive, a pickle or a protobuf."""
+    data = files.safetensors(tmp_path / "w")
+    size = 8 + int.from_bytes(data[:8], "little")
+    header = data[8:size].rstrip().ljust(length)
+    got = read(tmp_path, len(header).to_bytes(8, "little") + header + data[size:])
+    assert same(got, expected("safetensors"))
+
+
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_arrays_in_a_pickle_of_any_protocol(tmp_path, protocol):
     """Fortran's order, big-endian numbers, scalars, and a list of three, which has numbers for names."""
@@ -210,6 +233,34 @@ def test_arrays_in_a_pickle_of_any_protocol(tmp_path, protocol):
     }
     wanted |= {f"three.{i}": BIAS for i in range(3)}
     assert same(got, wanted)
+
+
+MANY = np.ones(1 << 21, "<f4")  # 8 MB
+ONE = files.mapping({"a": files.tensor(count=MANY.size, shape=MANY.shape, strides=(1,))})
+LARGE = {  # kind: how often its size in memory it may take, and its bytes
+    "pth": (2, lambda: files.pth(ONE, {"0": MANY.tobytes()})),
+    "legacy pth": (1, lambda: files.legacy(ONE, {"0": MANY.tobytes()})),
+    "caffe": (1, lambda: files.layer("a", "Convolution", files.blob(MANY))),
+    "caffe, unpacked": (2, lambda: files.layer("a", "Convolution", files.blob(MANY, packed=False))),
+    "onnx": (1, lambda: files.onnx(files.onnx_tensor("a", MANY))),
+    "npz": (1, lambda: files.npz(a=MANY)),
+    "npy": (2, lambda: files.npy({"a": MANY})),
+    "pickle of protocol 2": (3, lambda: pickle.dumps({"a": MANY}, 2)),
+    "h5": (1, lambda: files.h5({"a": MANY})),
+    "keras": (3, lambda: files.keras(files.h5({"a": MANY}))),
+}
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=pytest.mark.hdf5 if k in ("h5", "keras") else ()) for k in LARGE]
+)
+def test_a_large_file_takes_a_small_multiple_of_its_size(tmp_path, kind):
+    times, make = LARGE[kind]
+    data = make()
+    (tmp_path / "w.bin").write_bytes(data)
+    with files.little(memory=times * len(data) + (1 << 22)):
+        (array,) = load_weights(tmp_path / "w.bin").values()
+    assert array.size == MANY.size and (array == 1).all()
 
 
 def test_h5py_is_named_where_it_is_missing(tmp_path):

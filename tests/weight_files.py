@@ -5,12 +5,18 @@ All hold a weight (4, 3, 1, 2) and a bias (4,); `EXPECTED` says under which name
 
 import io
 import json
-import math
 import pickle
+import time
+import tracemalloc
 import zipfile
+from contextlib import contextmanager
 
 import numpy as np
+import pytest
 from safetensors.numpy import save_file
+
+from minifcn.errors import UserError
+from minifcn.io import load_weights
 
 WEIGHT = np.arange(24, dtype="<f4").reshape(4, 3, 1, 2) / 8 - 1
 BIAS = np.array([0.5, -2, 1e-20, 3e8], "<f4")
@@ -234,5 +240,23 @@ def same(got, wanted):
     )
 
 
-def nbytes(arrays):
-    return sum(math.prod(a.shape) * a.dtype.itemsize for a in arrays.values())
+@contextmanager
+def little(memory=1 << 24, seconds=20):
+    """Little memory and time are taken inside the block."""
+    start = time.monotonic()
+    tracemalloc.start()
+    try:
+        yield
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < memory and time.monotonic() - start < seconds, (peak, time.monotonic() - start)
+
+
+def must_refuse(folder, data, match=None, memory=1 << 24, name="w.bin"):
+    """The file is refused with a message of one line, quickly, with little memory."""
+    (folder / name).write_bytes(data)
+    with little(memory), pytest.raises(UserError, match=match) as caught:
+        load_weights(folder / name)
+    assert str(caught.value).startswith(f"{folder / name}: ") and "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500 + len(str(folder))

@@ -14,6 +14,7 @@ from . import wire
 from .common import Found, Unfit, mapped
 
 LAYERS = {2: (4, 5, 6), 100: (1, 2, 7)}  # in NetParameter, V1 and today's; in a layer: its name, type and blobs
+MOST_LAYERS = 10_000
 V1_TYPES = {b"\x04": "Convolution", b"\x0e": "InnerProduct", b"\x27": "Deconvolution"}
 
 
@@ -24,9 +25,12 @@ def read(path: str | Path) -> Found:
     ----------
     path : path-like
     """
-    found = Found()
+    found, layers = Found(), 0
     for number, kind, layer in wire.fields(memoryview(mapped(path))):
         if number in LAYERS and kind == wire.BYTES:
+            layers += 1
+            if layers > MOST_LAYERS:
+                raise Unfit(f"it has more than {MOST_LAYERS:,} layers; give another file")
             add_layer(found, *_layer(layer, *LAYERS[number]))
     if not found:
         raise Unfit("it holds no layer with weights, or is no caffemodel; give another file")

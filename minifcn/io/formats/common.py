@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 
 from ...arrays.types import Array
-from ..files import require_file
 
 TIMES = 4  # the arrays of a file have at most so many times its bytes: several names may share one storage
-MOST = 100_000  # arrays in a file
-DEEPEST = 16  # levels of nested dicts, lists or groups
+MOST, LONGEST = 100_000, 1000  # arrays in a file, and characters of a name
+DEEPEST = 12  # levels of nested dicts, lists or groups
 
 
 class Unfit(ValueError):
@@ -24,6 +23,8 @@ class Found(dict[str, Any]):
     def add(self, name: str, array: Any) -> None:
         if name in self:
             raise Unfit(f"two of its arrays have the name {name[:100]!r}; give another file")
+        if len(name) > LONGEST:  # a long name of a group would be a part of every name in it
+            raise Unfit(f"the name {name[:50]!r} in it has more than {LONGEST:,} characters; give another file")
         if len(self) == MOST:
             raise Unfit(f"it holds more than {MOST:,} arrays; give another file")
         self[name] = array
@@ -66,5 +67,6 @@ def beside(path: str | Path, name: str) -> Path:
     if name in ("", ".", "..") or any(c in name for c in "/\\:\0"):
         raise Unfit(f"it refers to the file {name[:100]!r}, which must be a plain name in the same folder")
     other = Path(path).with_name(name)
-    require_file(other)
+    if not other.is_file():
+        raise Unfit(f"it needs the file {name[:100]!r} beside it, which is not there; give all of its files")
     return other

@@ -5,6 +5,7 @@ read, no links to other files, no compression, and no attributes.
 """
 
 import io
+import math
 import os
 import re
 from pathlib import Path
@@ -63,20 +64,22 @@ def _read(file, size):
             if isinstance(item, h5py.Group):
                 visit(item, inside)
             elif isinstance(item, h5py.Dataset):
-                _check(item, inside)
-                left -= item.nbytes
+                left -= _check(item, inside)
                 if left < 0:
                     raise Unfit("its arrays overlap, or it is cut short; give another file")
                 found.add("/".join(inside), item[()])
 
     def _check(item, path):
+        """The bytes of a dataset that can be read."""
+        nbytes = math.prod(item.shape) * item.dtype.itemsize
         plan = item.id.get_create_plist()
         if item.dtype.kind not in "fiub":
             raise Unfit(f"{_shown(path)} is {item.dtype}; weights must be real numbers, such as float32")
         if plan.get_nfilters() or item.is_virtual or plan.get_external_count():
             raise Unfit(f"{_shown(path)} is compressed, or lies in another file; save it again, plain")
-        if item.nbytes > item.id.get_storage_size():
+        if nbytes > item.id.get_storage_size():
             raise Unfit(f"the size of {_shown(path)} is not that of its data; give another file")
+        return nbytes
 
     with h5py.File(file, "r") as opened:
         visit(opened, [])

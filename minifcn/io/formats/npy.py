@@ -13,7 +13,8 @@ import numpy as np
 
 from . import zips
 from .common import Found, Unfit, mapped
-from .pickles import arrays, unpickle
+from .pickles import unpickle
+from .values import arrays
 
 HEAD = 1 << 14  # bytes that hold any header: NumPy refuses one of more than 10,000
 
@@ -38,8 +39,8 @@ def read_npz(path: str | Path, names: Iterable[str] | None = None) -> Found:
                 raise Unfit(f"{name[:100]!r} holds pickled objects; save arrays of numbers")
             if math.prod(shape) * dtype.itemsize != len(data) - start:
                 raise Unfit(f"the size of {name[:100]!r} is not that of its data; give another file")
-            flat = np.frombuffer(data, dtype, offset=start)
-            found.add(name, flat.reshape(shape, order="F" if fortran else "C").copy())
+            flat = np.frombuffer(data, dtype, offset=start)  # not copied
+            found.add(name, flat.reshape(shape, order="F" if fortran else "C"))
     return found
 
 
@@ -72,7 +73,7 @@ def _pickled(data, start, path):
     return arrays(unpickle(data), os.path.getsize(path), parts=("weights", "biases"))
 
 
-def _header(data: bytes | mmap) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+def _header(data: bytearray | mmap) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     """The shape, whether the order is Fortran's, the dtype, and where the numbers begin."""
     head = io.BytesIO(data[:HEAD])
     with warnings.catch_warnings():

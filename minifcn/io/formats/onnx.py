@@ -75,11 +75,11 @@ def _tensor(tensor, outside):
     if parts:
         flat = wire.numbers(parts, dtype)
     else:
-        fixed = [wire.numbers(tensor[field], like) for field, like in FIXED.items() if tensor[field]]
-        listed = [np.fromiter(wire.varints(part), np.int64) for field in VARINTS for part in tensor[field]]
+        half = dtype.kind == "f" and dtype.itemsize == 2
+        bits = np.dtype("<u2") if half else np.dtype("<i8") if dtype == np.uint64 else dtype  # what a varint holds
+        listed = [np.fromiter(wire.varints(part), bits).view(dtype) for field in VARINTS for part in tensor[field]]
+        fixed = [wire.numbers(tensor[field], like).astype(dtype) for field, like in FIXED.items() if tensor[field]]
         flat = np.concatenate([*fixed, *listed]) if fixed or listed else np.zeros(0)
-        half = dtype.kind == "f" and dtype.itemsize == 2  # its bits, as integers
-        flat = flat.astype(np.uint16).view(dtype) if half else flat.astype(dtype)
     if flat.size != count:
         raise Unfit(f"{name[:100]!r} holds {flat.size:,} numbers, which is not what its shape says; give another file")
     return name, (widened(flat) if kind[0] == BFLOAT16 else flat).reshape(shape)

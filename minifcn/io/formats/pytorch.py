@@ -11,7 +11,8 @@ import numpy as np
 
 from . import zips
 from .common import Found, Unfit, mapped
-from .pickles import KINDS, Name, Storage, arrays, unpickle
+from .pickles import unpickle
+from .values import KINDS, Name, Storage, arrays
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 LARGEST = 1 << 26  # bytes of the pickle, which holds no numbers of tensors

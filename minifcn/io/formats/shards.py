@@ -25,6 +25,8 @@ def read_index(path: str | Path) -> Found:
     names = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(names, dict) or not names or not all(isinstance(file, str) for file in names.values()):
         raise Unfit("it is no index of shards, which holds a weight_map of names and files; give a file of weights")
+    if not all(file.lower().endswith(".safetensors") for file in names.values()):
+        raise Unfit("its shards are not .safetensors files; give each shard by itself")
     found = _read(path, sorted(set(names.values())))
     missing = names.keys() - found.keys()
     if missing:

@@ -8,6 +8,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 from .common import Unfit
 
+CHUNK = 1 << 20  # bytes that are unpacked at a time
 RATIO, SMALL = 20, 1 << 26  # an archive may unpack to so many times its size, and to this many bytes besides
 
 
@@ -37,11 +38,15 @@ def opened(path: str | Path) -> Iterator[ZipFile]:
         yield archive
 
 
-def content(archive: ZipFile, name: str) -> bytes:
+def content(archive: ZipFile, name: str) -> bytearray:
     """The bytes of an entry.  Reading stops at the size that the directory says, however much the data unpack to."""
     entry = archive.getinfo(name)
-    with archive.open(entry) as file:
-        data = file.read(entry.file_size)
-    if len(data) != entry.file_size:
-        raise Unfit(f"its entry {name[:100]!r} is cut short; give another file")
+    data = bytearray(entry.file_size)
+    with archive.open(entry) as file, memoryview(data) as view:
+        for start in range(0, len(data), CHUNK):
+            part = view[start : start + CHUNK]
+            chunk = file.read(len(part))
+            if len(chunk) != len(part):
+                raise Unfit(f"its entry {name[:100]!r} is cut short; give another file")
+            part[:] = chunk
     return data
