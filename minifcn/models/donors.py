@@ -167,26 +167,26 @@ def _caffe_nets():
 
 
 def _caffe(arrays):
+    if any(map(_only_in_minifcn, arrays, arrays.values())):
+        return None
     for origin, spelling in SPELLINGS.items():
         ours = _translated(arrays, origin, spelling)
         found = {n: a for n, a in _caffe_nets().items() if _kernels(a).items() <= _kernels(ours).items()}
         if not found:
             continue
         net = max(found, key=lambda n: (len(found[n].keys() & ours), -len(found[n])))
-        if (
-            "alexnet" in net.replace("caffenet", "alexnet")
-            and len(ours["conv1.weight"]) == ours["conv2.weight"].shape[1]
-        ):
-            return None  # minifcn's own alexnet_torchvision, which has no groups
-        if origin == "Caffe" and any(
-            "_bn." in n or (n.startswith("upscore") and a.shape[1] == 1 < len(a)) for n, a in arrays.items()
-        ):
-            return Donor(net, "minifcn", ours, None)
-        return Donor(net, origin, ours, _preprocessing(net, origin, ours))
+        if net in ("caffenet", "fcn32s_alexnet") and len(ours["conv1.weight"]) == ours["conv2.weight"].shape[1]:
+            return None  # without groups, these are the layers of minifcn's alexnet_torchvision
+        return Donor(net, origin, ours, _preprocessing(net, ours))
     return None
 
 
-def _preprocessing(net, origin, arrays):
+def _only_in_minifcn(name, array):
+    """Whether an array belongs to a batch norm, or to an interpolation with a group for each class."""
+    return "_bn." in name or (name.startswith("upscore") and array.ndim == 4 and array.shape[1] == 1 < len(array))
+
+
+def _preprocessing(net, arrays):
     """What the published weights of a net expect; None for greys and for NYUDv2, where HHA and colour look alike."""
     if net.startswith("lenet") or "nyud" in net or len(arrays.get("score_fr.weight", ())) == 40:
         return None
@@ -197,12 +197,10 @@ def _preprocessing(net, origin, arrays):
 
 def _translated(arrays, origin, spelling):
     """The arrays under minifcn's names and with its axes, those that `spelling` does not fit unchanged; or {}."""
-    ours = {}
-    for theirs, array in arrays.items():
-        match = re.fullmatch(spelling, theirs)
-        ours[_name(match, origin, array) if match else theirs] = array
-    if len(ours) < len(arrays):
-        return {}  # two arrays would have the same name
+    matches = {name: re.fullmatch(spelling, name) for name in arrays}
+    ours = {_name(match, origin, arrays[n]) if match else n: arrays[n] for n, match in matches.items()}
+    if not any(matches.values()) or len(ours) < len(arrays):  # two arrays would have the same name
+        return {}
     kernels = sorted(name for name in ours if re.fullmatch(r"conv\d.*\.weight", name))
     channels = ours[kernels[-1]].shape[-1] if kernels and origin in CHANNELS_LAST else None
     return {name: _rearranged(name, a, ours.get(name.replace("weight", "bias")), channels) for name, a in ours.items()}
