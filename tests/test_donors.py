@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 from strategies import normal
+from tiny_run import TINY
 
 import minifcn as mf
 from minifcn import __main__, train
@@ -26,7 +27,8 @@ IMAGENET = [(0.485, 0.456, 0.406), (0.229, 0.224, 0.225)]
 
 def filled(model, seed=0):
     """The arrays of a model with random values, by minifcn's names."""
-    return {n: normal(a.shape, seed + i, np.float32) for i, (n, a) in enumerate(model.state_dict().items())}
+    arrays = {n: normal(a.shape, seed + i, np.float32) for i, (n, a) in enumerate(model.state_dict().items())}
+    return {n: np.abs(a) if "var" in n else a for n, a in arrays.items()}
 
 
 def vgg16(**options):
@@ -262,6 +264,20 @@ def test_a_training_starts_from_torchvisions_vgg16(scenes, tmp_path, capfd):
     assert "dropped   fc8.weight (11, 82): no tensor of that name" in lines
 
 
+def test_weights_with_batch_norm_need_a_model_with_batch_norm(scenes, tmp_path, refused):
+    state, theirs = vgg16(batch_norm=True), {}
+    for layer, number in VGG16_BN.items():
+        theirs[f"features.{number}.weight"] = state[f"{layer}.weight"]
+        theirs |= {
+            n.replace(f"{layer}_bn", f"features.{number + 1}"): a for n, a in state.items() if f"{layer}_bn" in n
+        }
+    np.savez(tmp_path / "vgg16_bn.npz", **theirs)
+    flags = ["--root", scenes, "--model", "fcn32s_vgg16", "--width", WIDTH, "--epochs", "1", "--batch-size", "3"]
+    flags += ["--init", tmp_path / "vgg16_bn.npz", "--out", tmp_path / "run"]
+    refused(train.main, *flags, match="is vgg16 with batch norm, .* fcn32s_vgg16 has no batch norm: give --batch-norm")
+    assert train.main([*map(str, flags), "--batch-norm"]) == 0
+
+
 def test_scores_are_taken_if_the_numbers_of_classes_agree(scenes, tmp_path, capfd):
     flags = ["--root", str(scenes), "--model", "fcn32s_vgg16", "--width", str(WIDTH), "--epochs", "1", "--lr", "0"]
     for classes, expected in ((3, "copied 32"), (21, "dropped 3 score_fr.weight, score_fr.bias, upscore.weight")):
@@ -275,19 +291,8 @@ def test_scores_are_taken_if_the_numbers_of_classes_agree(scenes, tmp_path, capf
 def test_a_file_without_a_known_preprocessing_is_noted(scenes, tmp_path, capfd):
     state = mf.models.fcn8s_mini(num_classes=3, width=0.1).state_dict()
     np.savez(tmp_path / "own.npz", **state)
-    flags = [
-        "--root",
-        str(scenes),
-        "--width",
-        "0.1",
-        "--epochs",
-        "1",
-        "--batch-size",
-        "3",
-        "--out",
-        str(tmp_path / "run"),
-    ]
-    assert train.main([*flags, "--init", str(tmp_path / "own.npz")]) == 0
+    flags = ["--root", str(scenes), *TINY, "--init", str(tmp_path / "own.npz"), "--out", str(tmp_path / "run")]
+    assert train.main(flags) == 0
     assert "does not say how images were converted for its weights: if not by (RGB − (127.5" in capfd.readouterr().err
 
 
