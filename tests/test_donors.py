@@ -14,7 +14,7 @@ from minifcn.data.transforms import CAFFE, Preprocessing
 from minifcn.models import recognise
 from minifcn.nn.surgery import transplant
 
-WIDTH = 0.02
+WIDTH = 1 / 32
 VGG16 = {  # torchvision's numbers of the convolutions (reference §4.5)
     "conv1_1": 0, "conv1_2": 2, "conv2_1": 5, "conv2_2": 7, "conv3_1": 10, "conv3_2": 12, "conv3_3": 14,
     "conv4_1": 17, "conv4_2": 19, "conv4_3": 21, "conv5_1": 24, "conv5_2": 26, "conv5_3": 28,
@@ -57,6 +57,14 @@ def channels_last(state):
     return moved
 
 
+def keras_3(state):
+    """Layers are numbered by their class."""
+    layers = {n: f"conv2d_{i}" if i else "conv2d" for i, n in enumerate(VGG16)}
+    layers |= {"fc6": "dense", "fc7": "dense_1", "fc8": "dense_2"}
+    parts, moved = {n: n.split(".") for n in state}, channels_last(state)
+    return {f"layers/{layers[a]}/vars/{int(b == 'bias')}": moved[n] for n, (a, b) in parts.items()}
+
+
 def caffe_tensorflow(state):
     return {n.replace("weight", "weights").replace("bias", "biases"): a for n, a in channels_last(state).items()}
 
@@ -78,7 +86,8 @@ LAYOUTS = {
     "Keras": (keras, "Keras", VGG_MEAN),
     "Keras 1": (lambda s: keras(s, "{0}/{0}_{1}_1:0", "W", "b"), "Keras", VGG_MEAN),
     "Keras, a whole model": (lambda s: keras(s, "model_weights/{0}/{0}/{1}:0"), "Keras", VGG_MEAN),
-    "Keras 3": (lambda s: keras(s, "layers/{0}/vars/{1}", "0", "1"), "Keras", VGG_MEAN),
+    "Keras 3": (keras_3, "Keras", VGG_MEAN),
+    "Keras 3, with names": (lambda s: keras(s, "layers/{0}/vars/{1}", "0", "1"), "Keras", VGG_MEAN),
 }
 
 
@@ -91,8 +100,8 @@ def test_vgg16_is_recognised_in_every_spelling(spell, origin, preprocessing):
     assert donor.arrays.keys() == state.keys()
     for name, array in state.items():
         np.testing.assert_array_equal(donor.arrays[name], array, name)
-    without_top = {n: a for n, a in state.items() if n.startswith("conv")}
-    assert recognise(spell(without_top | {k: state[k] for k in ("fc6.weight", "fc6.bias")})).net == "vgg16"
+    no_top = {n: a for n, a in state.items() if n.startswith("conv")}
+    assert recognise(spell(no_top | {k: state[k] for k in ("fc6.weight", "fc6.bias")})).net == "vgg16"
 
 
 def test_a_layer_that_read_maps_flattened_with_channels_last_reads_ours():
@@ -235,6 +244,8 @@ def test_what_is_no_known_layout_is_not_recognised():
         torchvision(state) | {"features.0.weight": np.ones((2, 3, 5, 5))},
         state | {"conv1-1.weight": np.ones(2)},
     ]
+    damaged += [keras_3(state) | {"layers/conv2d_13/vars/0": np.ones((3, 3, 16, 16))}]  # a longer net than VGG-16
+    damaged += [{"conv1_1.weight": np.float32(1)}, chainer(state) | {"score_fr/W": np.float32(1)}]
     googlenet = {"inception3a.branch1.conv.weight": np.ones((2, 2, 1, 1))}
     own = mf.models.alexnet_torchvision(width=WIDTH).state_dict()
     trained_here = [mf.models.fcn8s_mini(width=0.1).state_dict(), mf.models.fcn8s_vgg16(width=WIDTH).state_dict()]
@@ -261,7 +272,7 @@ def test_a_training_starts_from_torchvisions_vgg16(scenes, tmp_path, capfd):
     assert model.preprocessing == recognise(torchvision(state)).preprocessing
     lines = (tmp_path / "run" / "init.txt").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 28 + 2 + 2 + 9
-    assert "dropped   fc8.weight (11, 82): no tensor of that name" in lines
+    assert "dropped   fc8.weight (11, 128): no tensor of that name" in lines
 
 
 def test_weights_with_batch_norm_need_a_model_with_batch_norm(scenes, tmp_path, refused):
@@ -305,7 +316,7 @@ def test_the_command_lists_a_file_and_what_of_it_fits(tmp_path, capfd, refused):
     out = capfd.readouterr().out
     assert "34 arrays" in out and "vgg16, named as in torchvision" in out
     assert re.search(r"features.0.bias +float16 +\[1\] +-2.5 … -2.5", out)
-    assert "reshaped  fc7.weight (82, 82) → (82, 82, 1, 1)" in out
+    assert "reshaped  fc7.weight (128, 128) → (128, 128, 1, 1)" in out
     report = json.loads((tmp_path / "out.json").read_text())
     assert report["layout"] == "vgg16, named as in torchvision" and report["preprocessing"]["order"] == "RGB"
     assert report["arrays"][-1] == dict(name="broken", shape=[2], dtype="float64", min=None, max=None)

@@ -34,6 +34,7 @@ SPELLINGS = {
 """Each framework's name of an array: group 1 is the layer, and group 2 is None for the bias."""
 
 CHANNELS_LAST = ("Keras", "caffe-tensorflow")  # kernels (h, w, C, O), matrices (inputs, O), maps flattened as (h, w, C)
+KERAS_3 = r"(?:.*/)?layers/(conv2d|dense)(?:_(\d+))?/vars/([01])"  # layers are numbered in their order
 KERAS = {"fc1": "fc6", "fc2": "fc7", "predictions": "fc8"}
 FIRST_RELEASE = {"score2": "upscore2", "score4": "upscore_pool4"}  # the FCNs of 2014, whose last layer is bigscore
 LAST = {64: "upscore", 63: "upscore", 32: "upscore16", 16: "upscore8"}  # by the size of its kernel
@@ -87,7 +88,9 @@ def recognise(arrays: Mapping[str, Array]) -> Donor | None:
     """
     arrays = {name: array for name, array in arrays.items() if not name.endswith("num_batches_tracked")}
     for read in (_torchvision, _torchvision_googlenet, _caffe):
-        with suppress(KeyError, IndexError, ValueError):  # the names are those of a layout, but the shapes are not
+        with suppress(
+            KeyError, IndexError, TypeError, ValueError
+        ):  # the names are those of a layout, but the shapes are not
             if donor := read(arrays):
                 return donor
     return None
@@ -169,6 +172,7 @@ def _caffe_nets():
 def _caffe(arrays):
     if any(map(_only_in_minifcn, arrays, arrays.values())):
         return None
+    arrays = _named_by_keras_1(arrays)
     for origin, spelling in SPELLINGS.items():
         ours = _translated(arrays, origin, spelling)
         found = {n: a for n, a in _caffe_nets().items() if _kernels(a).items() <= _kernels(ours).items()}
@@ -184,6 +188,19 @@ def _caffe(arrays):
 def _only_in_minifcn(name, array):
     """Whether an array belongs to a batch norm, or to an interpolation with a group for each class."""
     return "_bn." in name or (name.startswith("upscore") and array.ndim == 4 and array.shape[1] == 1 < len(array))
+
+
+def _named_by_keras_1(arrays):
+    """The arrays, with the names of Keras 1 and 2 if they are those of a VGG by Keras 3: block1_conv1, not conv2d."""
+    matches = {name: match for name in arrays if (match := re.fullmatch(KERAS_3, name))}
+    wide = {int(m[2] or 0): arrays[n].shape[-1] for n, m in matches.items() if (m[1], m[3]) == ("conv2d", "0")}
+    for net in ("vgg11", "vgg16", "vgg19"):
+        kernels = {name: len(array) for name, array in _caffe_nets()[net].items() if array.ndim == 4}
+        if [wide[i] * 64 for i in sorted(wide)] == [wide.get(0, 0) * n for n in kernels.values()]:
+            layers = dict(conv2d=[f"block{n[4]}_conv{n[6]}" for n in kernels], dense=list(KERAS))
+            new = {name: f"{layers[m[1]][int(m[2] or 0)]}/vars/{m[3]}" for name, m in matches.items()}
+            return {new.get(name, name): array for name, array in arrays.items()}
+    return arrays
 
 
 def _preprocessing(net, arrays):
