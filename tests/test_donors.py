@@ -239,6 +239,7 @@ def test_interpolation_between_classes_is_not_cut_down():
 def test_what_is_no_known_layout_is_not_recognised():
     state = vgg16()
     bare = {"features.0.weight": np.ones((4, 3, 3, 3))}
+    tutorial = {"conv1.weight": np.ones((6, 3, 5, 5)), "conv2.weight": np.ones((16, 6, 5, 5)), "fc1.bias": np.ones(120)}
     damaged = [keras(state) | {"fc1/fc1/kernel:0": np.ones((13, 2))}, {"conv1/W": np.ones(3)}]
     damaged += [
         torchvision(state) | {"features.0.weight": np.ones((2, 3, 5, 5))},
@@ -249,7 +250,7 @@ def test_what_is_no_known_layout_is_not_recognised():
     googlenet = {"inception3a.branch1.conv.weight": np.ones((2, 2, 1, 1))}
     own = mf.models.alexnet_torchvision(width=WIDTH).state_dict()
     trained_here = [mf.models.fcn8s_mini(width=0.1).state_dict(), mf.models.fcn8s_vgg16(width=WIDTH).state_dict()]
-    for arrays in ({}, bare, *damaged, googlenet, own, *trained_here):
+    for arrays in ({}, bare, tutorial, *damaged, googlenet, own, *trained_here):
         assert recognise(arrays) is None
 
 

@@ -40,7 +40,7 @@ FIRST_RELEASE = {"score2": "upscore2", "score4": "upscore_pool4"}  # the FCNs of
 LAST = {64: "upscore", 63: "upscore", 32: "upscore16", 16: "upscore8"}  # by the size of its kernel
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Donor:
     """The weights of a file whose layout was recognised; a source for :func:`minifcn.nn.surgery.transplant`.
 
@@ -175,10 +175,11 @@ def _caffe(arrays):
     arrays = _named_by_keras_1(arrays)
     for origin, spelling in SPELLINGS.items():
         ours = _translated(arrays, origin, spelling)
-        found = {n: a for n, a in _caffe_nets().items() if _kernels(a).items() <= _kernels(ours).items()}
+        kernels, shared = _kernels(ours).items(), {n: len(a.keys() & ours) for n, a in _caffe_nets().items()}
+        found = [n for n, a in _caffe_nets().items() if _kernels(a).items() <= kernels and 2 * shared[n] > len(a)]
         if not found:
             continue
-        net = max(found, key=lambda n: (len(found[n].keys() & ours), -len(found[n])))
+        net = max(found, key=lambda n: (shared[n], -len(_caffe_nets()[n])))
         if net in ("caffenet", "fcn32s_alexnet") and len(ours["conv1.weight"]) == ours["conv2.weight"].shape[1]:
             return None  # without groups, these are the layers of minifcn's alexnet_torchvision
         return Donor(net, origin, ours, _preprocessing(net, ours))
