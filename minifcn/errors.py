@@ -54,6 +54,11 @@ def shown(text, in_files=True):
     return text
 
 
+def on_one_line(text, longest=200):
+    """A text of a file without line breaks and control characters, which could change the console."""
+    return "".join(c if c.isprintable() else "?" for c in str(text)[:longest])
+
+
 class UserError(ValueError):
     """An input of the user cannot be used.
 

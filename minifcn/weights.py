@@ -6,7 +6,7 @@ from argparse import BooleanOptionalAction
 import numpy as np
 
 from . import models
-from .errors import UserError, shown
+from .errors import UserError, on_one_line, shown
 from .io import load_weights
 from .io.cli import Parser, at_least, command, json_file, write_json
 from .kernels import shapes_only
@@ -41,7 +41,7 @@ def main(argv=None):
     print(f"{args.file}: {len(arrays)} arrays, {numbers:,} numbers; {donor or known}", file=out)
     for row in rows:
         values = "" if row["min"] is None else f"{row['min']:11.4g} … {row['max']:.4g}"
-        print(shown(f"  {row['name']:<40} {row['dtype']:<9} {row['shape']!s:<22}{values}"), file=out)
+        print(shown(f"  {on_one_line(row['name']):<40} {row['dtype']:<9} {row['shape']!s:<22}{values}"), file=out)
     if fits:
         print(f"in {args.model}:", *(f"  {line}" for line in fits.lines()), sep="\n", file=out)
     if args.json:

@@ -153,6 +153,9 @@ def test_the_report_says_of_every_tensor_what_became_of_it_and_why():
     assert transplant(donor, receiver).lines() == expected
     excluded = transplant(donor, receiver, {"fc.weight": "fc.weight", "old.weight": "fc.weight"}.get)
     assert excluded.dropped["conv1.bias"] == "(4,): excluded"
+    assert (
+        transplant({"a\n\x1b[2J": np.ones(3)}, receiver).lines()[0] == "dropped   a??[2J (3,): no tensor of that name"
+    )
     again = transplant({"a": np.ones(2), "b": np.ones(2)}, receiver, lambda name: "new.weight")
     assert again.dropped == {"b": "(2,): another array was copied into new.weight"}
 

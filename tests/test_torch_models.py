@@ -5,7 +5,7 @@ import pytest
 from strategies import normal
 
 import minifcn as mf
-from minifcn.models import torchvision_names
+from minifcn.models import recognise, torchvision_names
 from minifcn.nn.surgery import transplant
 
 pytestmark = pytest.mark.torch
@@ -149,7 +149,7 @@ def agree(ours, theirs, run_ours, run_theirs, x):
 
     names = torchvision_names(ours)
     state = {n: t.numpy() for n, t in theirs.state_dict().items() if "num_batches" not in n}
-    report = transplant(state, ours, rename=names.get)
+    report = transplant(recognise(state), ours)
     assert not report.dropped and not report.left, report
     with mf.no_grad(), torch.no_grad():
         for y, z in zip(run_ours(mf.Tensor(x)), run_theirs(torch.tensor(x)), strict=True):
@@ -193,3 +193,65 @@ def test_fcn_resnet50_with_its_auxiliary_head():
     ours, theirs = mf.models.fcn_resnet50().eval(), spread(torch_fcn_resnet50()).eval()
     x = normal((1, 3, 97, 120), 1, np.float32)
     agree(ours, theirs, lambda x: list(ours.outputs(x).values()), theirs, x)
+
+
+def caffe_fcn8s(width, num_classes=21):
+    """The arrays of the released fcn8s-heavy-pascal.caffemodel, under its names, with fewer channels."""
+    wide = [max(1, round(width * n)) for n in (64, 128, 256, 512, 512, 4096)]
+    shapes, channels = {}, 3
+    for stage, count in enumerate((2, 2, 3, 3, 3)):
+        for i in range(count):
+            shapes[f"conv{stage + 1}_{i + 1}"] = (wide[stage], channels, 3, 3)
+            channels = wide[stage]
+    shapes |= {"fc6": (wide[5], channels, 7, 7), "fc7": (wide[5], wide[5], 1, 1)}
+    for name, inputs in (("score_fr", wide[5]), ("score_pool4", wide[3]), ("score_pool3", wide[2])):
+        shapes[name] = (num_classes, inputs, 1, 1)
+    arrays = {}
+    for i, (name, shape) in enumerate(shapes.items()):
+        arrays[f"{name}.weight"] = normal(shape, i, np.float32) * np.float32((2 / np.prod(shape[1:])) ** 0.5)
+        arrays[f"{name}.bias"] = normal(shape[0], i, np.float32) * np.float32(0.1)
+    for name, size in (("upscore2", 4), ("upscore_pool4", 4), ("upscore8", 16)):
+        line = 1 - np.abs(np.arange(size) - (size - 1) / 2) / (size / 2)
+        arrays[f"{name}.weight"] = np.zeros((num_classes, num_classes, size, size), np.float32)
+        arrays[f"{name}.weight"][range(num_classes), range(num_classes)] = line[:, None] * line
+    return arrays
+
+
+def torch_fcn8s(arrays, x):
+    """voc-fcn8s/train.prototxt, line by line: padding 100, pooling with ceil, crops of 5, 9 and 31."""
+    import torch
+    import torch.nn.functional as F
+
+    t = {name: torch.tensor(array) for name, array in arrays.items()}
+
+    def conv(x, name, padding=0):
+        return F.conv2d(x, t[f"{name}.weight"], t[f"{name}.bias"], padding=padding)
+
+    def crop(x, offset, like):
+        h, w = like.shape[2:]
+        return x[:, :, offset : offset + h, offset : offset + w]
+
+    image, pools = torch.tensor(x), {}
+    y = image
+    for stage, count in enumerate((2, 2, 3, 3, 3), start=1):
+        for i in range(1, count + 1):
+            y = F.relu(conv(y, f"conv{stage}_{i}", padding=100 if (stage, i) == (1, 1) else 1))
+        pools[stage] = y = F.max_pool2d(y, 2, 2, ceil_mode=True)
+    y = F.relu(conv(F.relu(conv(y, "fc6")), "fc7"))
+    up = F.conv_transpose2d(conv(y, "score_fr"), t["upscore2.weight"], stride=2)
+    up = F.conv_transpose2d(up + crop(conv(pools[4], "score_pool4"), 5, up), t["upscore_pool4.weight"], stride=2)
+    up = F.conv_transpose2d(up + crop(conv(pools[3], "score_pool3"), 9, up), t["upscore8.weight"], stride=8)
+    return crop(up, 31, image).numpy()
+
+
+@pytest.mark.parametrize("size", [(97, 120), (33, 64), (1, 250)])
+def test_the_released_fcn8s_gives_the_same_scores_here(size):
+    arrays = caffe_fcn8s(width=0.1)
+    donor, ours = recognise(arrays), mf.models.fcn8s_vgg16(width=0.1).eval()
+    report = transplant(donor, ours)
+    assert str(donor) == "fcn8s_vgg16, named as in Caffe" and not report.dropped and not report.left
+    x = normal((1, 3, *size), 1, np.float32) * 60
+    expected, scores = torch_fcn8s(arrays, x), ours(x).numpy()
+    assert scores.shape == expected.shape == (1, 21, *size)
+    assert np.abs(scores - expected).max() < 1e-4 * np.abs(expected).max()
+    assert (scores.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.999

@@ -36,12 +36,13 @@ SPELLINGS = {
 """Each framework's name of an array: group 1 is the layer, and group 2 is None for the bias."""
 
 CHANNELS_LAST = ("Keras", "caffe-tensorflow")  # kernels (h, w, C, O), matrices (inputs, O), maps flattened as (h, w, C)
+KERAS_3 = r"(?:.*/)?layers/(conv2d|dense)(?:_(\d+))?/vars/([01])"  # layers are numbered in their order
 KERAS = {"fc1": "fc6", "fc2": "fc7", "predictions": "fc8"}
 FIRST_RELEASE = {"score2": "upscore2", "score4": "upscore_pool4"}  # the FCNs of 2014, whose last layer is bigscore
 LAST = {64: "upscore", 63: "upscore", 32: "upscore16", 16: "upscore8"}  # by the size of its kernel
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Donor:
     """The weights of a file whose layout was recognised; a source for :func:`minifcn.nn.surgery.transplant`.
 
@@ -89,7 +90,8 @@ def recognise(arrays: Mapping[str, Array]) -> Donor | None:
     """
     arrays = {name: array for name, array in arrays.items() if not name.endswith("num_batches_tracked")}
     for read in (_torchvision, _torchvision_googlenet, _efficientnet, _caffe):
-        with suppress(KeyError, IndexError, ValueError):  # the names are those of a layout, but the shapes are not
+        # these are raised if the names are those of a layout, but the shapes are not
+        with suppress(KeyError, IndexError, TypeError, ValueError):
             if donor := read(arrays):
                 return donor
     return None
@@ -176,26 +178,47 @@ def _caffe_nets():
 
 
 def _caffe(arrays):
+    if any(map(_only_in_minifcn, arrays, arrays.values())):
+        return None
+    arrays = _named_by_keras_1(arrays)
     for origin, spelling in SPELLINGS.items():
         ours = _translated(arrays, origin, spelling)
-        found = {n: a for n, a in _caffe_nets().items() if _kernels(a).items() <= _kernels(ours).items()}
-        if not found:
+        shared = {n: len(net.keys() & ours) for n, net in _caffe_nets().items() if _fits(net, ours)}
+        if not shared:
             continue
-        net = max(found, key=lambda n: (len(found[n].keys() & ours), -len(found[n])))
-        if (
-            "alexnet" in net.replace("caffenet", "alexnet")
-            and len(ours["conv1.weight"]) == ours["conv2.weight"].shape[1]
-        ):
-            return None  # minifcn's own alexnet_torchvision, which has no groups
-        if origin == "Caffe" and any(
-            "_bn." in n or (n.startswith("upscore") and a.shape[1] == 1 < len(a)) for n, a in arrays.items()
-        ):
-            return Donor(net, "minifcn", ours, None)
-        return Donor(net, origin, ours, _preprocessing(net, origin, ours))
+        net = max(shared, key=lambda n: (shared[n], -len(_caffe_nets()[n])))
+        if net in ("caffenet", "fcn32s_alexnet") and len(ours["conv1.weight"]) == ours["conv2.weight"].shape[1]:
+            return None  # without groups, these are the layers of minifcn's alexnet_torchvision
+        return Donor(net, origin, ours, _preprocessing(net, ours))
     return None
 
 
-def _preprocessing(net, origin, arrays):
+def _fits(net, arrays):
+    """Whether most arrays of a net are there, among them all of its kernels, and no other convolution of a trunk."""
+    its, kernels = _kernels(net), _kernels(arrays)
+    others = [name for name in kernels.keys() - its.keys() if name.startswith("conv")]
+    return its.items() <= kernels.items() and not others and 2 * len(net.keys() & arrays) > len(net)
+
+
+def _only_in_minifcn(name, array):
+    """Whether an array belongs to a batch norm, or to an interpolation with a group for each class."""
+    return "_bn." in name or (name.startswith("upscore") and array.ndim == 4 and array.shape[1] == 1 < len(array))
+
+
+def _named_by_keras_1(arrays):
+    """The arrays, with the names of Keras 1 and 2 if they are those of a VGG by Keras 3: block1_conv1, not conv2d."""
+    matches = {name: match for name in arrays if (match := re.fullmatch(KERAS_3, name))}
+    wide = {int(m[2] or 0): arrays[n].shape[-1] for n, m in matches.items() if (m[1], m[3]) == ("conv2d", "0")}
+    for net in ("vgg11", "vgg16", "vgg19"):
+        kernels = {name: len(array) for name, array in _caffe_nets()[net].items() if array.ndim == 4}
+        if [wide[i] * 64 for i in sorted(wide)] == [wide.get(0, 0) * n for n in kernels.values()]:
+            layers = dict(conv2d=[f"block{n[4]}_conv{n[6]}" for n in kernels], dense=list(KERAS))
+            new = {name: f"{layers[m[1]][int(m[2] or 0)]}/vars/{m[3]}" for name, m in matches.items()}
+            return {new.get(name, name): array for name, array in arrays.items()}
+    return arrays
+
+
+def _preprocessing(net, arrays):
     """What the published weights of a net expect; None for greys and for NYUDv2, where HHA and colour look alike."""
     if net.startswith("lenet") or "nyud" in net or len(arrays.get("score_fr.weight", ())) == 40:
         return None
@@ -206,12 +229,10 @@ def _preprocessing(net, origin, arrays):
 
 def _translated(arrays, origin, spelling):
     """The arrays under minifcn's names and with its axes, those that `spelling` does not fit unchanged; or {}."""
-    ours = {}
-    for theirs, array in arrays.items():
-        match = re.fullmatch(spelling, theirs)
-        ours[_name(match, origin, array) if match else theirs] = array
-    if len(ours) < len(arrays):
-        return {}  # two arrays would have the same name
+    matches = {name: re.fullmatch(spelling, name) for name in arrays}
+    ours = {_name(match, origin, arrays[n]) if match else n: arrays[n] for n, match in matches.items()}
+    if not any(matches.values()) or len(ours) < len(arrays):  # two arrays would have the same name
+        return {}
     kernels = sorted(name for name in ours if re.fullmatch(r"conv\d.*\.weight", name))
     channels = ours[kernels[-1]].shape[-1] if kernels and origin in CHANNELS_LAST else None
     return {name: _rearranged(name, a, ours.get(name.replace("weight", "bias")), channels) for name, a in ours.items()}

@@ -11,7 +11,7 @@ from ..arrays import backend
 from ..arrays.types import Array, Pair
 from ..data.transforms import Preprocessing
 from ..engine.core import Tensor, no_grad
-from ..errors import shown
+from ..errors import on_one_line, shown
 from ..kernels import shapes_only
 from ..kernels.shapes import pair, stand_in
 from .layers import AvgPool2d, BatchNorm2d, Conv2d, Flatten, GlobalAvgPool2d, Linear
@@ -136,7 +136,8 @@ class Transplant:
 
     def lines(self) -> list[str]:
         """For each tensor: the outcome, the name, the shape, the reason."""
-        return [shown(f"{what:<9} {name} {why}") for what, told in vars(self).items() for name, why in told.items()]
+        rows = [(what, name, why) for what, told in vars(self).items() for name, why in told.items()]
+        return [shown(f"{what:<9} {on_one_line(name)} {why}") for what, name, why in rows]
 
     def __str__(self) -> str:
         rows = [(what, list(told)) for what, told in vars(self).items() if told]
@@ -324,4 +325,4 @@ def _held(module):
 
 
 def _few(names, shown=4):
-    return ", ".join(names[:shown]) + (f", … {len(names) - shown} more" if len(names) > shown else "")
+    return ", ".join(map(on_one_line, names[:shown])) + (f", … {len(names) - shown} more" if len(names) > shown else "")

@@ -176,6 +176,8 @@ def initialise(s, model):
     arrays, record = load_start(path)
     take_preprocessing(model, record)
     donor = None if record else models.recognise(arrays)
+    if donor and "batch norm" in donor.net and not any("running" in name for name in model.trunk.state_dict()):
+        raise UserError(f"--init {s.init} is {donor}, but {s.model} has no batch norm: give --batch-norm, too")
     classes = list(record.get("classes") or model.classes)
     known = classes == list(model.classes)
     if not known and sorted(classes) == sorted(model.classes):

@@ -14,7 +14,7 @@ from minifcn.training import flags as train_flags
 
 pytestmark = pytest.mark.campaign
 COMMANDS = ("training.flags", "evaluate", "predict", "viz.geometry", "bench.__main__", "experiments.__main__", "grade",
-            "course.__main__")  # fmt: skip
+            "course.__main__", "weights")  # fmt: skip
 VALUES = ("0", "1", "2", "3", "-1", "0.5", "-0.5", "1e-300", "1e300", "inf", "nan", "1e10", "3000000000", "9" * 5000,
           "", " ", "x", "é창", "²", "1,2", "a=b", ".", "/", "/nowhere/x", "-", "\x00", "\ud800", "[1]", "none",
           "True")  # fmt: skip
