@@ -320,7 +320,7 @@ def test_an_npz_of_other_things_than_numbers_is_refused(tmp_path):
         load_weights(tmp_path / "w.npz")
     np.save(tmp_path / "a.npy", np.ones(3))
     (tmp_path / "a.npy").rename(tmp_path / "w.npz")
-    with pytest.raises(UserError, match=r"w\.npz: the file is damaged"):
+    with pytest.raises(UserError, match=r"w\.npz: it holds one array without a name"):
         load_weights(tmp_path / "w.npz")
 
 

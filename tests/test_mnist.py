@@ -82,6 +82,9 @@ def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path):
         (tmp_path / "mnist.npz").write_bytes(content)
         with pytest.raises(UserError, match=r"is not an mnist\.npz"):
             MNIST(tmp_path)
+    np.savez_compressed(tmp_path / "mnist.npz", x_train=np.zeros(1 << 28, np.uint8), y_train=LABELS)
+    with pytest.raises(UserError, match=r"is not an mnist\.npz .* would unpack to 268,"):
+        MNIST(tmp_path)
     np.savez(tmp_path / "mnist.npz", x_train=np.array([object()]), y_train=LABELS)  # a pickle: never loaded
     with pytest.raises(UserError, match=r"is not an mnist\.npz"):
         MNIST(tmp_path)

@@ -81,15 +81,15 @@ class MNIST:
 
 def _from_files(root, split):
     """Images, labels and source, read from the user's files."""
-    from zipfile import BadZipFile  # not with the package: importing it takes time
+    from ..io.formats.npy import read_npz  # not with the package: importing it takes time
 
     idx, arrays = SPLITS[split]
     npz = root if root.is_file() else root / "mnist.npz"
     if npz.is_file():
         try:
-            with np.load(npz, allow_pickle=False) as file:
-                return file[f"x_{arrays}"].astype(np.uint8), file[f"y_{arrays}"].astype(np.int64), str(npz)
-        except (*DAMAGE, BadZipFile) as error:
+            images, labels = read_npz(npz, [f"x_{arrays}", f"y_{arrays}"]).values()
+            return images.astype(np.uint8), labels.astype(np.int64), str(npz)
+        except Exception as error:  # for a damaged file zipfile, zlib, NumPy and ast raise many kinds of exception
             raise UserError(f"{npz} is not an mnist.npz with the arrays x_{arrays} and y_{arrays}: {error}") from error
     for folder in (root, root / "MNIST" / "raw"):
         files = [_packed_or_not(folder, f"{idx}-{kind}") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]

@@ -1,8 +1,8 @@
-"""Weight files and checkpoints.  Security: reading a file never executes code from it, because pickle is never used."""
+"""Weight files and checkpoints.  Reading a file never runs anything that the file says; pickles are read as data."""
 
 from .atomic import atomic
 from .checkpoint import load_checkpoint, load_record, save_checkpoint
 from .files import require_file
-from .weights import load_weights
+from .weights import describe, load_weights
 
-__all__ = ["atomic", "load_checkpoint", "load_record", "load_weights", "require_file", "save_checkpoint"]
+__all__ = ["atomic", "describe", "load_checkpoint", "load_record", "load_weights", "require_file", "save_checkpoint"]
