@@ -245,6 +245,7 @@ def test_what_is_no_known_layout_is_not_recognised():
         torchvision(state) | {"features.0.weight": np.ones((2, 3, 5, 5))},
         state | {"conv1-1.weight": np.ones(2)},
     ]
+    damaged += [{n: a for n, a in state.items() if not re.match(r"conv[345]_3", n)}]  # VGG-13 has VGG-11's layers, too
     damaged += [keras_3(state) | {"layers/conv2d_13/vars/0": np.ones((3, 3, 16, 16))}]  # a longer net than VGG-16
     damaged += [{"conv1_1.weight": np.float32(1)}, chainer(state) | {"score_fr/W": np.float32(1)}]
     googlenet = {"inception3a.branch1.conv.weight": np.ones((2, 2, 1, 1))}

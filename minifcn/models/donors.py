@@ -175,15 +175,21 @@ def _caffe(arrays):
     arrays = _named_by_keras_1(arrays)
     for origin, spelling in SPELLINGS.items():
         ours = _translated(arrays, origin, spelling)
-        kernels, shared = _kernels(ours).items(), {n: len(a.keys() & ours) for n, a in _caffe_nets().items()}
-        found = [n for n, a in _caffe_nets().items() if _kernels(a).items() <= kernels and 2 * shared[n] > len(a)]
-        if not found:
+        shared = {n: len(net.keys() & ours) for n, net in _caffe_nets().items() if _fits(net, ours)}
+        if not shared:
             continue
-        net = max(found, key=lambda n: (shared[n], -len(_caffe_nets()[n])))
+        net = max(shared, key=lambda n: (shared[n], -len(_caffe_nets()[n])))
         if net in ("caffenet", "fcn32s_alexnet") and len(ours["conv1.weight"]) == ours["conv2.weight"].shape[1]:
             return None  # without groups, these are the layers of minifcn's alexnet_torchvision
         return Donor(net, origin, ours, _preprocessing(net, ours))
     return None
+
+
+def _fits(net, arrays):
+    """Whether most arrays of a net are there, among them all of its kernels, and no other convolution of a trunk."""
+    its, kernels = _kernels(net), _kernels(arrays)
+    others = [name for name in kernels.keys() - its.keys() if name.startswith("conv")]
+    return its.items() <= kernels.items() and not others and 2 * len(net.keys() & arrays) > len(net)
 
 
 def _only_in_minifcn(name, array):
