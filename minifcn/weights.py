@@ -3,15 +3,15 @@
 import sys
 from argparse import BooleanOptionalAction
 
-import numpy as np
-
 from . import models
 from .errors import UserError, on_one_line, shown
-from .io import load_weights
+from .io import describe, load_weights
 from .io.cli import Parser, at_least, command, json_file, write_json
 from .kernels import shapes_only
 from .models.store import weights_in
 from .nn.surgery import transplant
+
+NOT_IN_JSON = (float("inf"), float("-inf"))
 
 
 def parser():
@@ -31,24 +31,23 @@ def main(argv=None):
     """Run the command ``weights``."""
     args = parser().parse(argv)
     model = built(args) if args.model else None
-    arrays = load_weights(args.file)
+    rows, arrays = describe(args.file), load_weights(args.file)
     donor = models.recognise(arrays)
-    rows = [described(name, array) for name, array in arrays.items()]
     fits = model and transplant(donor or weights_in(arrays) or arrays, model, dry=True)
     out = sys.stderr if args.json == "-" else sys.stdout
     known = "a checkpoint of minifcn" if weights_in(arrays) else "the layout is not known"
     numbers = sum(array.size for array in arrays.values())
-    print(f"{args.file}: {len(arrays)} arrays, {numbers:,} numbers; {donor or known}", file=out)
+    print(f"{args.file}: {rows.format}, {len(arrays)} arrays, {numbers:,} numbers; {donor or known}", file=out)
     for row in rows:
-        values = "" if row["min"] is None else f"{row['min']:11.4g} … {row['max']:.4g}"
+        values = "" if row["least"] is None else f"{row['least']:11.4g} … {row['greatest']:.4g}"
         print(shown(f"  {on_one_line(row['name']):<40} {row['dtype']:<9} {row['shape']!s:<22}{values}"), file=out)
     if fits:
         print(f"in {args.model}:", *(f"  {line}" for line in fits.lines()), sep="\n", file=out)
     if args.json:
-        layout = dict(
-            layout=donor and str(donor), preprocessing=donor and donor.preprocessing and donor.preprocessing.to_dict()
-        )
-        write_json(args.json, dict(file=args.file, **layout, arrays=rows, fits=fits and vars(fits)))
+        conversion = donor and donor.preprocessing and donor.preprocessing.to_dict()
+        report = dict(file=args.file, format=rows.format, layout=donor and str(donor), preprocessing=conversion)
+        plain = [{k: None if v in NOT_IN_JSON or v != v else v for k, v in row.items()} for row in rows]
+        write_json(args.json, report | dict(arrays=plain, fits=fits and vars(fits)))
 
 
 def built(args):
@@ -62,13 +61,6 @@ def built(args):
             return models.CLASSIFIERS[args.model](**options)
         except TypeError as error:
             raise UserError(f"{args.model} cannot be built with {options}: {error}") from None
-
-
-def described(name, array):
-    """A row of the table; without a range if there is no number, or one that is not finite."""
-    finite = array.size > 0 and bool(np.isfinite(array).all())
-    low, high = (float(array.min()), float(array.max())) if finite else (None, None)
-    return dict(name=name, shape=list(array.shape), dtype=str(array.dtype), min=low, max=high)
 
 
 if __name__ == "__main__":

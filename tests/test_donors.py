@@ -316,12 +316,12 @@ def test_the_command_lists_a_file_and_what_of_it_fits(tmp_path, capfd, refused):
     argv = ["weights", str(tmp_path / "vgg16.npz"), "--model", "fcn8s_vgg16", "--width", str(WIDTH)]
     assert __main__.main([*argv, "--json", str(tmp_path / "out.json")]) == 0
     out = capfd.readouterr().out
-    assert "34 arrays" in out and "vgg16, named as in torchvision" in out
-    assert re.search(r"features.0.bias +float16 +\[1\] +-2.5 … -2.5", out)
+    assert "NumPy archive (npz), 34 arrays" in out and "vgg16, named as in torchvision" in out
+    assert re.search(r"features.0.bias +float16 +\(1,\) +-2.5 … -2.5", out)
     assert "reshaped  fc7.weight (128, 128) → (128, 128, 1, 1)" in out
     report = json.loads((tmp_path / "out.json").read_text())
     assert report["layout"] == "vgg16, named as in torchvision" and report["preprocessing"]["order"] == "RGB"
-    assert report["arrays"][-1] == dict(name="broken", shape=[2], dtype="float64", min=None, max=None)
+    assert report["arrays"][-1] == dict(name="broken", shape=[2], dtype="float64", least=None, greatest=None)
     assert report["fits"]["dropped"]["fc8.bias"] == "(11,): no tensor of that name"
     assert __main__.main([*argv[:2], "--json", "-"]) == 0
     assert json.loads(capfd.readouterr().out)["fits"] is None

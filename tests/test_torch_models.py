@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 from strategies import normal
+from tiny_run import write_scenes
+from weight_files import blob, layer
 
 import minifcn as mf
+from minifcn import train
 from minifcn.models import recognise, torchvision_names
 from minifcn.nn.surgery import transplant
 
@@ -13,18 +16,19 @@ pytestmark = pytest.mark.torch
 VGG16 = [64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"]
 
 
-def torch_vgg16():
+def torch_vgg16(width=1.0):
     from torch import nn
 
     features, channels = [], 3
-    for v in VGG16:
+    for v in (v if v == "M" else int(v * width) for v in VGG16):
         if v == "M":
             features.append(nn.MaxPool2d(2, 2))
         else:
             features += [nn.Conv2d(channels, v, 3, padding=1), nn.ReLU(inplace=True)]
             channels = v
-    layers = [nn.Linear(512 * 49, 4096), nn.ReLU(), nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout()]
-    return _classifier(features, [*layers, nn.Linear(4096, 1000)])
+    wide = int(4096 * width)
+    layers = [nn.Linear(channels * 49, wide), nn.ReLU(), nn.Dropout(), nn.Linear(wide, wide), nn.ReLU(), nn.Dropout()]
+    return _classifier(features, [*layers, nn.Linear(wide, 1000)])
 
 
 def torch_alexnet():
@@ -217,6 +221,13 @@ def caffe_fcn8s(width, num_classes=21):
     return arrays
 
 
+def caffemodel(arrays):
+    """A file of Caffe with these arrays."""
+    layers = dict.fromkeys(name.partition(".")[0] for name in arrays)
+    blobs = {n: [blob(arrays[k]) for k in (f"{n}.weight", f"{n}.bias") if k in arrays] for n in layers}
+    return b"".join(layer(n, "Deconvolution" if "up" in n else "Convolution", *b) for n, b in blobs.items())
+
+
 def torch_fcn8s(arrays, x):
     """voc-fcn8s/train.prototxt, line by line: padding 100, pooling with ceil, crops of 5, 9 and 31."""
     import torch
@@ -245,9 +256,12 @@ def torch_fcn8s(arrays, x):
 
 
 @pytest.mark.parametrize("size", [(97, 120), (33, 64), (1, 250)])
-def test_the_released_fcn8s_gives_the_same_scores_here(size):
+def test_the_released_fcn8s_gives_the_same_scores_here(size, tmp_path):
     arrays = caffe_fcn8s(width=0.1)
-    donor, ours = recognise(arrays), mf.models.fcn8s_vgg16(width=0.1).eval()
+    (tmp_path / "fcn8s.caffemodel").write_bytes(caffemodel(arrays))
+    read = mf.io.load_weights(tmp_path / "fcn8s.caffemodel")
+    assert all((read[name] == array).all() for name, array in arrays.items())
+    donor, ours = recognise(read), mf.models.fcn8s_vgg16(width=0.1).eval()
     report = transplant(donor, ours)
     assert str(donor) == "fcn8s_vgg16, named as in Caffe" and not report.dropped and not report.left
     x = normal((1, 3, *size), 1, np.float32) * 60
@@ -255,3 +269,19 @@ def test_the_released_fcn8s_gives_the_same_scores_here(size):
     assert scores.shape == expected.shape == (1, 21, *size)
     assert np.abs(scores - expected).max() < 1e-4 * np.abs(expected).max()
     assert (scores.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.999
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_a_training_starts_from_a_file_of_torchvisions_vgg16(zipped, tmp_path, capfd):
+    import torch
+
+    state = torch_vgg16(1 / 32).state_dict()
+    torch.save(state, tmp_path / "vgg16.pth", _use_new_zipfile_serialization=zipped)
+    flags = ["--root", str(write_scenes(tmp_path / "scenes")), "--model", "fcn8s_vgg16", "--width", str(1 / 32)]
+    flags += ["--lr", "0", "--epochs", "1", "--init", str(tmp_path / "vgg16.pth"), "--out", str(tmp_path / "run")]
+    assert train.main(flags) == 0
+    assert "vgg16, named as in torchvision: copied 28 conv1_1" in capfd.readouterr().out
+    model = mf.models.load(tmp_path / "run" / "last.safetensors")
+    np.testing.assert_array_equal(model.conv5_3.weight.data, state["features.28.weight"].numpy())
+    np.testing.assert_array_equal(model.fc6.weight.data.ravel(), state["classifier.0.weight"].numpy().ravel())
+    assert len((tmp_path / "run" / "init.txt").read_text(encoding="utf-8").splitlines()) == 28 + 2 + 2 + 9
