@@ -34,6 +34,31 @@ def test_a_classifier_and_its_convolution_agree_at_the_native_size(name):
     assert fully(normal((1, classifier.in_channels, larger, larger), 2, np.float32)).shape[2] > 1
 
 
+@pytest.mark.paper
+@pytest.mark.parametrize("name", ["vgg16", "resnet18", "efficientnet_lite0"])
+def test_a_cell_that_sees_the_image_alone_equals_the_net_on_what_it_sees(name):
+    """The layers of these nets pad.  What a cell sees is cut out at a multiple of the stride, the grid of the units."""
+    mf.manual_seed(0)
+    classifier = randomised(mf.models.CLASSIFIERS[name](num_classes=3, width=0.05)).eval().to(dtype="float64")
+    fully = convolutionalize(classifier)
+    with mf.no_grad():
+        with mf.shapes_only():
+            probe = mf.Tensor(np.broadcast_to(0.0, (1, 3, 500, 500)))
+            field = mf.geometry.receptive_field(fully(probe), probe)
+        (jump, _), (padding, _) = field.jump, field.padding
+        jump, first = int(jump), -(-padding // int(jump))  # the first cell that sees no padding
+        side = (first + 1) * jump - padding + field.size[0]  # such that cell first + 1 sees none either
+        image = mf.Tensor(normal((1, 3, side, side)))
+        whole = fully(image)
+        seen = mf.geometry.region(whole, image, (first + 1, first + 1))
+        assert seen.size == field.size and seen.bottom == side
+        cut = fully(image.data[..., jump:, jump:]).numpy()[0]
+    whole = whole.numpy()[0, :, 1:, 1:][:, : cut.shape[1], : cut.shape[2]]
+    difference = np.abs(whole - cut).max(0) / np.abs(whole).max()
+    assert difference[first, first] < 1e-12
+    assert difference[0, 0] > 1e-9  # this cell sees zeros in the cut where the image has more pixels
+
+
 def test_surgery_shares_arrays_and_keeps_names_modes_and_rates():
     classifier = mf.models.lenet_caffe().eval()
     classifier.ip1.weight.lr_mult = 3.0
