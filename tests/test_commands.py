@@ -19,10 +19,12 @@ from tiny_run import TINY
 
 from minifcn import __main__, evaluate, models, predict, train
 from minifcn.data import Earth, Shapes
+from minifcn.data.packaged import packaged
 from minifcn.data.palette import save_mask
 from minifcn.io import load_checkpoint, save_checkpoint
 from minifcn.models import store
-from minifcn.training import flags, parts
+from minifcn.models.efficientnet import IMAGENET
+from minifcn.training import flags, parts, recipes
 
 FILES = {
     "config.json", "splits.json", "log.csv", "last.safetensors", "best.safetensors", "metrics.json", "curves.png",
@@ -129,7 +131,7 @@ def test_without_arguments_it_trains_on_earth_from_imagenet_if_the_weights_are_t
     assert isinstance(seen["data"], Earth) and seen["data"].split == "train"
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name.startswith(f"earth-{'fcn4s_efficientnet_lite0' if weights else 'fcn8s_mini'}-")
-    assert ("block10" in (folder / "init.txt").read_text() if weights else not (folder / "init.txt").exists())
+    assert "block10" in (folder / "init.txt").read_text() if weights else not (folder / "init.txt").exists()
 
 
 @pytest.mark.earth

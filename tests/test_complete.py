@@ -99,7 +99,11 @@ def test_every_operation_has_an_entry_with_its_definition_and_a_sabotaged_versio
     there = "tests/operations.py: enter in OPERATIONS"
     require(
         [f"{there} a call that runs {f.__name__} of {file_of(f)}" for f in operations() if f not in classes]
-        + [f"{there} a call of ops.{name}" for name in ops.__all__ if getattr(getattr(ops, name, None), "__code__", None) not in codes]
+        + [
+            f"{there} a call of ops.{name}"
+            for name in ops.__all__
+            if getattr(getattr(ops, name, None), "__code__", None) not in codes
+        ]
         + [
             f"tests/operations.py: the entry of {f.__name__} lacks a wrong version that the checks must catch, such as "
             f"sabotaged=wrong({f.__name__}, backward=lambda self, gy: gy)"
@@ -190,7 +194,7 @@ def test_every_layer_is_exported():
     require(
         f"minifcn/nn/__init__.py: import {m.__name__} of {file_of(m)}, and enter it in __all__"
         for m in classes_in(mf.nn, mf.nn.Module)
-        if m.__name__ not in mf.nn.__all__ or getattr(mf.nn, m.__name__) is not m
+        if m.__name__ not in mf.nn.__all__ or getattr(mf.nn, m.__name__, None) is not m
     )
 
 

@@ -16,10 +16,11 @@ from .module import Module, evaluating
 
 
 def estimate_statistics(model: Module, batches: Iterable[Tensor]) -> None:
-    """Set the running statistics of every batch norm to the mean and variance over all pixels of `batches`.
+    """Set the running statistics of every batch norm to the mean of the statistics of `batches`.
 
-    Only the batch norms run as in training; dropout is off.  A batch norm is changed only if it is in training mode and
-    not ``frozen``.
+    The variance is the mean of the batches' variances, not the variance over all images: in training, each batch is
+    divided by its own deviation, which is smaller.  Only the batch norms run as in training; dropout is off.  A batch
+    norm is changed only if it is in training mode and not ``frozen``.
 
     Parameters
     ----------
@@ -28,21 +29,20 @@ def estimate_statistics(model: Module, batches: Iterable[Tensor]) -> None:
         Inputs of the model.
     """
     norms = {id(m.weight): m for m in model.modules() if isinstance(m, BatchNorm2d) and m.training and not m.frozen}
-    sums = {key: np.zeros((2, m.weight.size)) for key, m in norms.items()}  # Σ n·μ and Σ n·(σ² + μ²) over the batches
+    sums = {key: np.zeros((2, m.weight.size)) for key, m in norms.items()}  # of n·μ and n·σ², for batches of n pixels
     pixels = dict.fromkeys(norms, 0)
 
     def add(node, inputs, output):
-        if isinstance(node, BatchNormFunction):
-            key, mean = id(inputs[1]), backend.asnumpy(node.batch_mean).astype(float)
-            sums[key] += node.pixels * np.stack([mean, backend.asnumpy(node.batch_var) + mean**2])
-            pixels[key] += node.pixels
+        if isinstance(node, BatchNormFunction) and node.pixels > 1:
+            key, n = id(inputs[1]), node.pixels
+            unbiased = backend.asnumpy(node.batch_var) * (n / (n - 1))
+            sums[key] += n * np.stack([backend.asnumpy(node.batch_mean), unbiased])
+            pixels[key] += n
 
     with evaluating(model, but=norms.values()), no_grad(), watch(add):
         for batch in batches:
             model(batch)
     for key, norm in norms.items():
-        if pixels[key] > 1:
-            mean, square = sums[key] / pixels[key]
-            unbiased = (square - mean**2) * (pixels[key] / (pixels[key] - 1))
-            for buffer, value in ((norm.running_mean, mean), (norm.running_var, unbiased)):
+        if pixels[key]:
+            for buffer, value in zip((norm.running_mean, norm.running_var), sums[key] / pixels[key]):
                 buffer.data[...] = backend.of(buffer.data).asarray(value, buffer.dtype)

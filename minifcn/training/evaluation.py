@@ -1,6 +1,7 @@
 """Evaluates a model on a data set: the confusion matrix and the loss, which do not depend on the batch size."""
 
 import sys
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -38,39 +39,26 @@ def require_same_classes(model: Module, data: Any) -> None:
         require_same_names(names, data.classes, "the model was trained", f"{called(data)} has", remedy)
 
 
-def estimate_norms(model: Module, data: DataSet) -> None:
-    """Set batch norm's running statistics to those of up to `SEEN` images of `data`, evenly spaced, as they are.
+def estimate_norms(model: Module, train: Loader) -> None:
+    """Set batch norm's running statistics to those of about `SEEN` training images, without augmentation.
 
-    Under ``mpiexec``, every rank computes the same.
+    The images come in batches as in training, because the net is used to the statistics of batches.  Every call takes
+    the same images; under ``mpiexec``, every rank computes the same.
 
     Parameters
     ----------
     model : Module
         With its ``preprocessing``.
-    data : data set
+    train : Loader
+        Its position does not change.
     """
     if not any(isinstance(m, BatchNorm2d) and not m.frozen for m in model.modules()):
         return
-    device = backend.device(model.parameters()[0].data)
-    batches = Loader(EvenlySpaced(data, SEEN), 8).alike(parallel.ALONE)  # type: ignore[arg-type]  it needs samples only
+    device, size = backend.device(model.parameters()[0].data), train.batch_size
+    plain = Loader(train.dataset, size, shuffle=True, seed=train.seed, drop_last=train.drop_last, fill=train.fill)
+    images = (images for images, _ in islice(plain, -(-SEEN // size)))
     model.train()
-    estimate_statistics(model, (Tensor(backend.to_device(model.preprocessing(x), device)) for _, x, _ in batches))
-
-
-class EvenlySpaced:
-    """Up to `count` samples of a data set, evenly spaced."""
-
-    def __init__(self, data: DataSet, count: int) -> None:
-        self.data, self.indices = data, np.unique(np.linspace(0, len(data) - 1, count).astype(int)).tolist()
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, i: int) -> Any:
-        return self.data[self.indices[i]]
-
-    def __repr__(self) -> str:
-        return repr(self.data)
+    estimate_statistics(model, (Tensor(backend.to_device(model.preprocessing(x), device)) for x in images))
 
 
 def scores_of(confusion: ConfusionMatrix) -> dict[str, float]:

@@ -375,7 +375,7 @@ def finish_epoch(t: Training, weight: Values | None = None) -> None:
         seconds=round(sums["seconds"], 3),
     )  # fmt: skip
     if t.val is not None or t.epoch + 1 == t.epochs:
-        estimate_norms(t.model, t.train.dataset)
+        estimate_norms(t.model, t.train)
     if t.val is not None:
         confusion, val_loss = evaluate(t.model, t.val, weight, loss=t.criterion)
         row |= dict(val_loss=val_loss, **scores_of(confusion))
