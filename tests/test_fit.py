@@ -254,3 +254,40 @@ def test_batch_norm_of_single_images_is_said(scenes, tmp_path, capfd):
     argv = ["--root", str(scenes), "--width", "0.1", "--epochs", "1", "--batch-size", "1"]
     assert train.main([*argv, "--out", str(tmp_path / "run")]) == 0
     assert "note        a batch is one image, so batch norm" in capfd.readouterr().err
+
+
+def test_batch_norms_statistics_after_training_are_those_of_the_training_images():
+    """The first layer is a batch norm without a scale, so its statistics are those of the preprocessed pixels."""
+    model = net()
+    model.trunk.conv1_1_bn.frozen = True
+    layers = {"norm": nn.BatchNorm2d(3), **dict(model.trunk.children())}
+    model.trunk = models.Trunk(layers, model.trunk.taps)
+    before = model.trunk.conv1_1_bn.running_mean.numpy().copy()
+    data = Shapes(length=8, **OPTIONS)
+    fit(model, Loader(data, 4, shuffle=True, augment=lambda image, label, rng: (image // 2, label)), epochs=1)
+    pixels = model.preprocessing(np.stack([image for image, _ in data])).astype(float)  # (8, 3, H, W)
+    order = np.arange(8)
+    np.random.default_rng([0, 0]).shuffle(order)
+    variances = [pixels[order[k : k + 4]].var(axis=(0, 2, 3), ddof=1) for k in (0, 4)]
+    np.testing.assert_allclose(model.trunk.norm.running_mean.numpy(), pixels.mean(axis=(0, 2, 3)), rtol=1e-5)
+    np.testing.assert_allclose(model.trunk.norm.running_var.numpy(), np.mean(variances, axis=0), rtol=1e-5)
+    assert (model.trunk.conv1_1_bn.running_mean.numpy() == before).all()
+
+
+def test_frozen_layers_of_the_trunk_stay_as_they_were(scenes, tmp_path, capfd):
+    flags = ["--root", scenes, "--model", "fcn8s_mini", "--width", 0.1, "--epochs", 1, "--init"]
+    start = begun_run(scenes, tmp_path / "start")
+    assert train.main([*map(str, [*flags, start, "--freeze", "pool2", "--out", tmp_path / "run"])]) == 0
+    before, after = (mf.io.load_weights(folder / "last.safetensors") for folder in (start, tmp_path / "run"))
+    moved = {n.split(".")[1] for n in before if n.startswith("model.") and (before[n] != after[n]).any()}
+    assert {"conv3_1", "conv3_1_bn", "fc7", "score_fr"} <= moved
+    assert not {n for n in moved if n.startswith(("conv1", "conv2"))}
+    assert train.main([*map(str, [*flags, start, "--freeze", "conv9", "--out", tmp_path / "no"])]) == 2
+    assert "the trunk has no such layer; give trunk, or one of conv1_1," in capfd.readouterr().err
+
+
+def begun_run(scenes, folder):
+    """A run of one epoch."""
+    flags = ["--root", scenes, "--model", "fcn8s_mini", "--width", 0.1, "--epochs", 1, "--out", folder]
+    assert train.main([*map(str, flags)]) == 0
+    return folder
