@@ -143,7 +143,22 @@ CONVOLUTIONS = {
 }
 """Layers of VGG16 on one image of 224², and of the mini net on eight of 128²: (N, C, O, size, kernel, padding)."""
 
+DEPTHWISE = {
+    "depthwise_large": (32, 64, 3, 1),
+    "depthwise_half": (96, 64, 3, 2),
+    "depthwise_5": (240, 16, 5, 1),
+    "depthwise_small": (1152, 4, 5, 1),
+}
+"""Depthwise layers of EfficientNet-Lite0 on eight images of 128²: (channels, size, kernel, stride)."""
+
+
+def _depthwise(channels, size, kernel, stride):
+    shapes = (8, channels, size, size), (channels, 1, kernel, kernel)
+    return _kernel(ops.conv2d, *shapes, stride=stride, padding=kernel // 2, groups=channels)
+
+
 KERNELS = {name: _conv(*sizes) for name, sizes in CONVOLUTIONS.items()} | {
+    **{name: _depthwise(*sizes) for name, sizes in DEPTHWISE.items()},
     "upscore8": _kernel(ops.conv_transpose2d, (1, 21, 38, 38), (21, 1, 16, 16), stride=8, groups=21),
     "upscore2": _kernel(ops.conv_transpose2d, (8, 6, 16, 16), (6, 6, 4, 4), stride=2),
     "pool1": _kernel(ops.max_pool2d, (1, 64, 224, 224), kernel_size=2, ceil_mode=True),
@@ -206,6 +221,7 @@ def lenet_step(n):
 
 STEPS = {
     "fcn8s_mini_train": train_step("fcn8s_mini", 6, 8, 128),
+    "fcn4s_efficientnet_train": train_step("fcn4s_efficientnet_lite0", 7, 8, 128),
     "fcn8s_vgg16_train": train_step("fcn8s_vgg16", 21, 1, 224),
     "fcn8s_vgg16_forward": forward("fcn8s_vgg16", 21, 1, 500),
     "lenet_train": lenet_step(1),
