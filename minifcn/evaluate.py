@@ -42,7 +42,8 @@ def main(argv=None):
         raise UserError(f"{args.run} does not name the data set that it was trained on: give --dataset")
     dataset = args.dataset or config["dataset"]
     split, root = args.split or config.get("val_split", "val"), args.root or config.get("root")
-    data = run_split(checkpoint.parent, config, split, root) or open_dataset(dataset, split, root)
+    bands = {"bands": config["bands"]} if config.get("bands") else {}
+    data = run_split(checkpoint.parent, config, split, root) or open_dataset(dataset, split, root, **bands)
     confusion, value = evaluate(model, data, progress=True, loss=loss)
     metrics = measures(confusion, data.classes) | data_facts(data, value)
     out = sys.stderr if args.json == "-" else sys.stdout

@@ -3,6 +3,7 @@
 root/images/*.jpg   root/masks/*.png                        one set; `Folder` divides it into train and val
 root/train/images   root/train/masks   root/val/images ...  or one folder for each split
 root/classes.txt                                            optional: one class name a line
+root/bands.txt                                              optional: one band name a line, for images of any channels
 """
 
 import unicodedata
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from ..arrays.types import Array
 from ..errors import Note, UserError
-from .images import VOID, image_header, mask_header, read_image, read_mask
+from .images import VOID, band_bits, image_header, mask_header, read_bands, read_image, read_mask
 from .manifest import differences, fingerprint
 from .masks import count_classes, histogram, require_labels
 from .names import read_classes
@@ -30,7 +31,7 @@ class Folder:
     A mask is a palette or greyscale PNG, TIFF, BMP or GIF whose pixel values are class ids; 255 is void.  The
     constructor checks names, sizes and the ids of all masks; the pixels of an image are read when the sample is
     requested.  A warning names the files that are not used: images in sub-folders, masks without an image, files of
-    other kinds.
+    other kinds.  If there is a ``bands.txt``, images have its bands, and their 8-bit or 16-bit values are used as stored.
 
     Parameters
     ----------
@@ -59,6 +60,9 @@ class Folder:
             self._keep(samples)
         if not self.pairs:
             raise UserError(f"{self.root} has no images for split {split!r}; add some to its images/ folder")
+        if (self.root / "bands.txt").exists():
+            self.bands = read_classes(self.root / "bands.txt", ("band", "bands"), least=1)
+            self._require_same_bits()
         self.sizes = [_matching_size(image, mask) for image, mask in self.pairs]
         self.classes = self._find_classes()
         self.num_classes = len(self.classes)
@@ -89,6 +93,13 @@ class Folder:
         self.pairs = [pair for name, pair in zip(self._names(), self.pairs) if name in samples]
         if changes := differences(samples, self.manifest()):
             raise UserError(f"the images in {self.root} are not those that the run used: {'; '.join(changes)}")
+
+    def _require_same_bits(self):
+        """Raise UserError unless all images have the bands of bands.txt, with the same number of bits."""
+        bits = {image: band_bits(image, len(self.bands)) for image, _ in self.pairs}
+        first = next(iter(bits))
+        if others := [image for image in bits if bits[image] != bits[first]]:
+            raise UserError(f"{first} has {bits[first]} bits a band, but {others[0]} {bits[others[0]]}; save all alike")
 
     def _names(self):
         return [image.relative_to(self.root).as_posix() for image, _ in self.pairs]
@@ -146,7 +157,9 @@ class Folder:
 
     def __getitem__(self, i: int) -> tuple[Array, Array]:
         image_path, mask_path = self.pairs[i]
-        image, label = read_image(image_path), read_mask(mask_path)
+        named = hasattr(self, "bands")
+        image = read_bands(image_path, len(self.bands)) if named else read_image(image_path)
+        label = read_mask(mask_path)
         _require_same_size(image_path, image.shape[:2], mask_path, label.shape)
         unknown = label[(label >= self.num_classes) & (label != VOID)]
         if unknown.size:

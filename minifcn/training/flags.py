@@ -28,6 +28,9 @@ def parser():
         help=f"one of {', '.join(DATASETS)} (default: folder with --root; else earth, or shapes without its extra)",
     )
     data.add_argument("--root", metavar="DIR", help="the folder that holds images/ and masks/")
+    data.add_argument(
+        "--bands", metavar="NAMES", help="of earth: some of red,green,blue,height (default: red,green,blue)"
+    )
     data.add_argument("--train-split", default="train", help="the split to train on")
     data.add_argument("--val-split", default="val", help="the split to validate on after every epoch")
     data.add_argument("--mirror", action=switch, default=True, help="mirror images at random")
@@ -45,6 +48,10 @@ def parser():
 
     net = p.add_argument_group("model")
     net.add_argument("--model", default="fcn8s_mini", help=f"one of {', '.join(models.MODELS)}")
+    net.add_argument(
+        "--fusion", choices=("early", "late"), default="early",
+        help="early: one trunk reads all bands; late: one reads red, green and blue, another the other bands",
+    )  # fmt: skip
     net.add_argument(
         "--width", type=at_least(0.01, float, below=100), default=1.0, help="factor on all numbers of channels"
     )

@@ -6,9 +6,17 @@ import unicodedata
 from pathlib import Path
 
 from ..data.folder import SUFFIXES, images_in
-from ..data.images import image_header
+from ..data.bands import RGB
+from ..data.images import image_header, read_bands, read_image
 from ..data.palette import voc_colour_map
 from ..errors import UserError
+
+
+def read_for(model, path):
+    """The image in a file as the model reads it: as RGB, or its bands as the file stores them."""
+    if (tuple(model.bands or RGB), model.in_channels, model.preprocessing.bits) == (RGB, 3, 8):
+        return read_image(path)
+    return read_bands(path, model.in_channels)
 
 
 def labels_of(model, image, path):
