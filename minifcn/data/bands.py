@@ -1,7 +1,7 @@
 """The bands of a data set: the names of its images' channels, and pictures of images with any number of them.
 
-A data set with the attribute ``bands``, a tuple of names, has images (H, W, len(bands)) of uint8 or uint16, whose values
-are used as they are.  Without it the bands are red, green and blue, in 8 bits.
+A data set with the attribute ``bands``, a tuple of names, has images (H, W, len(bands)) of uint8 or uint16, and their
+values are used as they are.  Without it the bands are red, green and blue, in 8 bits.
 """
 
 from collections.abc import Sequence

@@ -103,14 +103,14 @@ def require_bands(path, image, count):
         raise UserError(f"{path} has pixels of mode {image.mode!r} with {bits} bits; a band has 8 or 16, no palette")
     if bits > 8 and channels > 1:
         raise UserError(
-            f"{path} has {channels} channels of {bits} bits, of which Pillow reads only the upper 8; save each band as a "
-            "grey page of a TIFF"
+            f"{path} has {channels} channels of {bits} bits, of which Pillow reads only the upper 8; save each band "
+            "as a grey page of a TIFF"
         )
     if (pages if channels == 1 else channels) != count:
         has = f"{pages} pages of one channel" if channels == 1 else f"{channels} channels"
         raise UserError(f"{path} has {has}; expected {count} band{'s' * (count > 1)}")
     if _white_is_zero(image):
-        raise UserError(f"{path} is a TIFF that stores white as 0 (PhotometricInterpretation 0); save it with black as 0")
+        raise UserError(f"{path} is a TIFF that stores white as 0 (PhotometricInterpretation 0); save black as 0")
     return 16 if bits > 8 else 8
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from ..arrays.types import Array
 
 LAND = np.array(
-    # metres, red, green, blue; the colours between two rows are interpolated.  The table's colours above 4875 m are left
-    # out, because they are almost grey, like the mixtures of colours along coasts.
+    # metres, red, green, blue; the colours between two rows are interpolated.  The table's colours above 4875 m are
+    # left out, because they are almost grey, like the mixtures of colours along coasts.
     [
         (0, 51, 102, 0), (75, 51, 204, 102), (150, 187, 228, 146), (375, 255, 220, 185), (750, 243, 202, 137),
         (1125, 230, 184, 88), (1500, 217, 166, 39), (1875, 168, 154, 31), (2250, 164, 144, 25), (2625, 162, 134, 19),

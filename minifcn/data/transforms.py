@@ -204,7 +204,8 @@ def resize(array, height, width, resample):
     """The image resized to (height, width) with a Pillow resampling filter."""
     if array.shape[:2] == (height, width):
         return array
-    if array.ndim == 3 and (array.shape[2] != 3 or array.dtype != np.uint8):  # Pillow would take a fourth band for alpha
+    # band by band: Pillow has no pictures with several 16-bit channels, and would take a fourth band for transparency
+    if array.ndim == 3 and (array.shape[2] != 3 or array.dtype != np.uint8):
         return np.stack([resize(array[..., k], height, width, resample) for k in range(array.shape[2])], axis=-1)
     picture = np.ascontiguousarray(array, array.dtype if array.dtype == np.uint8 else np.float32)
     resized = np.asarray(Image.fromarray(picture).resize((width, height), resample))

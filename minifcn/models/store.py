@@ -1,4 +1,4 @@
-"""Models in checkpoint files: weights, arguments to build the model, classes and their colours, bands, preprocessing."""
+"""Models in checkpoint files: weights, arguments to build the model, classes, colours, bands, preprocessing."""
 
 from pathlib import Path
 

@@ -38,7 +38,8 @@ def require_same_classes(model: Module, data: Any) -> None:
     if bands is not None:
         require_same_bands(bands, bands_of(data), "the model was trained on", f"{called(data)} has")
     elif count not in (None, len(bands_of(data))):
-        raise UserError(f"the model takes {count} channels, but {called(data)} has the bands {', '.join(bands_of(data))}")
+        has = ", ".join(bands_of(data))
+        raise UserError(f"the model takes {count} channels, but {called(data)} has the bands {has}")
     if data.num_classes != model.num_classes:
         raise UserError(f"the model has {model.num_classes} classes, but {called(data)} has {data.num_classes}")
     names = getattr(model, "classes", None)

@@ -29,7 +29,10 @@ def parser():
     )
     data.add_argument("--root", metavar="DIR", help="the folder that holds images/ and masks/")
     data.add_argument(
-        "--bands", metavar="NAMES", help="of earth: some of red,green,blue,height (default: red,green,blue)"
+        "--bands",
+        metavar="NAMES",
+        help="some of the data's bands, with commas (default: all in bands.txt; for earth red,green,blue of these and "
+        "height)",
     )
     data.add_argument("--train-split", default="train", help="the split to train on")
     data.add_argument("--val-split", default="val", help="the split to validate on after every epoch")

@@ -163,8 +163,8 @@ def channels(s, bands):
     if s.fusion == "late":
         if bands[:3] != RGB or len(bands) == 3:
             raise UserError(
-                f"--fusion late is for red, green and blue followed by other bands, not for {', '.join(bands)}: leave it "
-                "out"
+                f"--fusion late is for red, green and blue followed by other bands, not for {', '.join(bands)}: leave "
+                "it out"
             )
         return dict(streams={"color": 3, "other": len(bands) - 3})
     return {} if len(bands) == 3 else dict(in_channels=len(bands))
@@ -193,8 +193,8 @@ def initialise(s, model):
     theirs = tuple(record.get("bands") or model.bands[:3])  # a file of another framework: the first three bands
     if theirs != model.bands[: len(theirs)]:
         raise UserError(
-            f"--init {s.init} was trained on the bands {', '.join(theirs)}, but the data have {', '.join(model.bands)}: "
-            "put the same bands first"
+            f"--init {s.init} was trained on the bands {', '.join(theirs)}, but the data have "
+            f"{', '.join(model.bands)}: put the same bands first"
         )
     if len(theirs) == len(model.bands):
         take_preprocessing(model, record)

@@ -5,8 +5,8 @@ import sys
 import unicodedata
 from pathlib import Path
 
-from ..data.folder import SUFFIXES, images_in
 from ..data.bands import RGB
+from ..data.folder import SUFFIXES, images_in
 from ..data.images import image_header, read_bands, read_image
 from ..data.palette import voc_colour_map
 from ..errors import UserError

@@ -35,7 +35,7 @@ FILES = (
 )  # fmt: skip
 LEFTOVERS = re.compile(rf"lock|({'|'.join(map(re.escape, FILES))})\.partial|\.tmp\w{{6}}")
 """The names of files that a killed process leaves in the folder; ``.tmp`` files are safetensors' while it writes."""
-TEXTS = ("dataset", "root", "train_split", "val_split", "bands")  # settings that other commands read, and that must be text
+TEXTS = ("dataset", "root", "train_split", "val_split", "bands")  # settings, read by other commands, that must be text
 STATE = ("epoch", "step", "trained", "running", "rows")  # attributes of a Training in a checkpoint
 
 
