@@ -7,7 +7,7 @@ are trained from scratch with the same settings and for as many steps.
 from ..viz.experiments import dots_by_variant
 from .lab import BAND, mean_and_spread
 
-EPOCHS = 20
+EPOCHS = 12
 MODEL = "fcn8s_mini"
 COLOUR, HEIGHT = "red,green,blue", "height"
 VARIANTS = {  # the bands, and further flags
