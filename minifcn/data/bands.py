@@ -57,6 +57,8 @@ def false_colour(image: Array, bands: Sequence[str] = RGB) -> Array:
     -------
     ndarray of uint8, shape (H, W, 3)
     """
+    if image.dtype == np.uint8 and tuple(bands) == RGB:
+        return image
     bands = list(bands)
     shown = [bands.index(band) for band in RGB] if set(RGB) <= set(bands) else [0, 1, 2] if len(bands) > 2 else [0] * 3
     picture = image[..., shown]

@@ -1,17 +1,13 @@
-"""Statistics of a data set (sizes, label counts, means), and settings derived from them (jitter, class weights ...).
+"""Statistics of a data set (sizes, label counts), and settings derived from them (jitter, class weights).
 
 Sizes come from the data set's optional attribute ``sizes``; without it every sample is loaded once.
 """
 
 import numpy as np
 
-from ..errors import UserError
-from .bands import RGB, bands_of
-from .samples import called, label_of, sample
-from .transforms import Preprocessing
+from .samples import called, label_of
 
 MOST_JITTER = 64  # pixels
-MEASURED = 100  # images from which the preprocessing is derived
 
 
 def sizes(dataset):
@@ -92,34 +88,3 @@ def balanced(counts, power):
 def pixels_per_batch(loader, labelled=None):
     """The number of pixels in a typical batch of a loader: see :func:`typical_pixels`."""
     return typical_pixels(sizes(loader.dataset).prod(axis=1), loader.batch_size, labelled)
-
-
-def suitable_preprocessing(dataset):
-    """The preprocessing that suits a data set's images.
-
-    For red, green and blue in 8 bits it is the default.  For any other bands it is measured over up to `MEASURED`
-    images, evenly spaced: each band's mean, and 1 / its standard deviation.
-
-    Returns
-    -------
-    Preprocessing
-
-    Raises
-    ------
-    UserError
-        If some images are uint8 and others uint16.
-    """
-    bands, kinds = bands_of(dataset), set()
-    count, total, squares = 0, np.zeros(len(bands)), np.zeros(len(bands))
-    for i in np.unique(np.linspace(0, len(dataset) - 1, MEASURED).astype(int)).tolist():
-        image = sample(dataset, i)[0]
-        kinds.add(8 * image.dtype.itemsize)
-        if bands == RGB and kinds == {8}:
-            return Preprocessing()
-        values = image.reshape(-1, len(bands)).astype(np.float64)
-        count, total, squares = count + len(values), total + values.sum(axis=0), squares + (values**2).sum(axis=0)
-    if len(kinds) > 1:
-        raise UserError(f"{called(dataset)} has images of 8 and of 16 bits; convert all to one of them")
-    mean = total / count
-    deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    return Preprocessing(mean=mean, scale=1 / np.maximum(deviation, 1), bits=kinds.pop())

@@ -9,7 +9,12 @@ from PIL import Image
 
 from ..arrays.types import Array
 from ..errors import UserError
+from .bands import RGB, bands_of
 from .images import FILL, VOID
+from .protocol import DataSet
+from .samples import called, sample
+
+MEASURED = 100  # images from which a preprocessing is derived
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,35 @@ class Preprocessing:
         x -= np.array(self.mean, np.float32)[:, None, None]
         x *= np.array(self.scale, np.float32)[:, None, None]
         return x
+
+    @classmethod
+    def of(cls, dataset: DataSet) -> "Preprocessing":
+        """The preprocessing that suits the images of a data set.
+
+        For red, green and blue in 8 bits it is the default.  For any other bands it is measured over up to 100 images,
+        evenly spaced: the mean of each band, and 1 / its standard deviation.
+
+        Raises
+        ------
+        UserError
+            If some images are uint8 and others uint16.
+        """
+        if not hasattr(dataset, "bands"):
+            return cls()
+        bands, kinds = bands_of(dataset), set()
+        count, total, squares = 0, np.zeros(len(bands)), np.zeros(len(bands))
+        for i in np.unique(np.linspace(0, len(dataset) - 1, MEASURED).astype(int)).tolist():
+            image = sample(dataset, i)[0]
+            kinds.add(8 * image.dtype.itemsize)
+            if bands == RGB and kinds == {8}:
+                return cls()
+            values = image.reshape(-1, len(bands)).astype(np.float64)
+            count, total, squares = count + len(values), total + values.sum(axis=0), squares + (values**2).sum(axis=0)
+        if len(kinds) > 1:
+            raise UserError(f"{called(dataset)} has images of 8 and of 16 bits; convert all to one of them")
+        mean = total / count
+        deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
+        return cls(mean=tuple(mean), scale=tuple(1 / np.maximum(deviation, 1)), bits=kinds.pop())
 
     @property
     def fill(self) -> tuple[int, ...]:

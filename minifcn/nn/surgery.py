@@ -154,8 +154,8 @@ def transplant(
     convolution).  All other tensors of `target` are unchanged.  The report lists every tensor of both.
 
     If the first kernel of `target` is copied, and both have a ``preprocessing``, `target` takes the source's, because
-    the kernel expects images that were converted this way; if it is widened, only for the source's channels, and BGR
-    becomes RGB.
+    the kernel expects images that were converted this way.  If it is widened, `target` takes the source's for the
+    source's channels, and the kernel's BGR becomes RGB.
 
     Parameters
     ----------
@@ -206,18 +206,23 @@ def transplant(
     report.left = left
     preprocessing = getattr(source, "preprocessing", None)
     if not dry and kernels and preprocessing and hasattr(target, "preprocessing"):
-        if kernels[0] in report.copied:
+        if kernels[0] in report.copied and preprocessing.bits == target.preprocessing.bits:
             target.preprocessing = preprocessing
-        elif kernels[0] in report.widened:
-            target.preprocessing = _widened(tensors[kernels[0]], preprocessing, target.preprocessing)
+        elif kernels[0] in report.copied or kernels[0] in report.widened:
+            target.preprocessing = _joined(tensors[kernels[0]], preprocessing, target.preprocessing)
     return report
 
 
-def _widened(kernel, theirs, own):
-    """The preprocessing `own` with the first channels of `theirs`; the kernel's channels are put in the order RGB."""
+def _joined(kernel, theirs, own):
+    """The preprocessing `own` with `theirs` for the first channels; the kernel's channels are put in the order RGB.
+
+    `own` stays as it is if its images are of 16 bits, theirs of 8, and the means say that the units differ, too.
+    """
     turn, n = -1 if theirs.order == "BGR" else 1, theirs.channels
     if turn == -1:
         assign(kernel, backend.of(kernel.data).concatenate([kernel.data[:, n - 1 :: -1], kernel.data[:, n:]], axis=1))
+    if theirs.bits != own.bits and max(own.mean[:n]) > 255:
+        return own
     return replace(own, mean=theirs.mean[::turn] + own.mean[n:], scale=theirs.scale[::turn] + own.scale[n:])
 
 

@@ -29,11 +29,9 @@ def parser():
     )
     data.add_argument("--root", metavar="DIR", help="the folder that holds images/ and masks/")
     data.add_argument(
-        "--bands",
-        metavar="NAMES",
-        help="some of the data's bands, with commas (default: all in bands.txt; for earth red,green,blue of these and "
-        "height)",
-    )
+        "--bands", metavar="NAMES",
+        help="bands to use, with commas: of earth red,green,blue,height (default: without height), or of bands.txt",
+    )  # fmt: skip
     data.add_argument("--train-split", default="train", help="the split to train on")
     data.add_argument("--val-split", default="val", help="the split to validate on after every epoch")
     data.add_argument("--mirror", action=switch, default=True, help="mirror images at random")

@@ -19,7 +19,7 @@ from ..data.bands import RGB, bands_of
 from ..data.earth import MissingExtra
 from ..data.images import VOID
 from ..data.manifest import require_same_names
-from ..data.statistics import balanced, label_counts, pixels_per_batch, sizes, suitable_jitter, suitable_preprocessing
+from ..data.statistics import balanced, label_counts, pixels_per_batch, sizes, suitable_jitter
 from ..data.transforms import CAFFE, Preprocessing
 from ..engine.core import Tensor, no_grad
 from ..errors import UserError
@@ -152,7 +152,7 @@ def network(s, data, val):
             "--model"
         )
     model.classes, model.palette, model.bands = data.classes, data.palette, bands_of(data)
-    model.preprocessing = suitable_preprocessing(data)
+    model.preprocessing = Preprocessing.of(data)
     if s.recipe and model.preprocessing == Preprocessing():
         model.preprocessing = CAFFE
     return pad, model.to(s.device)
@@ -196,8 +196,6 @@ def initialise(s, model):
             f"--init {s.init} was trained on the bands {', '.join(theirs)}, but the data have "
             f"{', '.join(model.bands)}: put the same bands first"
         )
-    if len(theirs) == len(model.bands):
-        take_preprocessing(model, record)
     donor = None if record else models.recognise(arrays)
     classes = list(record.get("classes") or model.classes)
     known = classes == list(model.classes)
@@ -312,7 +310,7 @@ def header(s, model, optimizer, train, val, weight, pixels):
         arrays=f"{xp.__name__} {xp.__version__}, BLAS {_blas()}, {workers.threads()} worker threads",
         data=f"{s.dataset}: {len(train.dataset)} images to train on, {len(val.dataset)} to validate on, "
         f"{model.num_classes} classes{_bands(model)}{changed}",
-        model=f"{s.model}: {model.num_parameters():,} parameters; a pixel sees {seen[0]}×{seen[1]} pixels",
+        model=f"{s.model}{', late fusion' * (s.fusion == 'late')}: {model.num_parameters():,} parameters; a pixel sees {seen[0]}×{seen[1]} pixels",
         loss=f"{s.loss.replace('_', '-')}, reduction {s.reduction}{sampled}{weights}",
         optimiser=f"{s.optimizer}, lr {optimizer.lr:g} ({s.schedule}), weight decay {s.weight_decay:g}",
         step=step,
