@@ -55,8 +55,8 @@ def main(argv=None):
 def run_split(folder, config, split, root, **chosen):
     """The samples that a split had when a run began, even if they would now be in another split; None if not recorded.
 
-    `chosen` are further options of the data set.  If `root` is not the run's, the data may have been moved: the record is used if `root` has at least one sample of
-    the run, otherwise the result is None, because `root` holds other data.
+    `chosen` are further options of the data set.  If `root` is not the run's, the data may have been moved: the record
+    is used if `root` has at least one sample of the run, otherwise the result is None, because `root` holds other data.
 
     Raises
     ------

@@ -310,7 +310,8 @@ def header(s, model, optimizer, train, val, weight, pixels):
         arrays=f"{xp.__name__} {xp.__version__}, BLAS {_blas()}, {workers.threads()} worker threads",
         data=f"{s.dataset}: {len(train.dataset)} images to train on, {len(val.dataset)} to validate on, "
         f"{model.num_classes} classes{_bands(model)}{changed}",
-        model=f"{s.model}{', late fusion' * (s.fusion == 'late')}: {model.num_parameters():,} parameters; a pixel sees {seen[0]}×{seen[1]} pixels",
+        model=f"{s.model}{', late fusion' * (s.fusion == 'late')}: {model.num_parameters():,} parameters; a pixel sees "
+        f"{seen[0]}×{seen[1]} pixels",
         loss=f"{s.loss.replace('_', '-')}, reduction {s.reduction}{sampled}{weights}",
         optimiser=f"{s.optimizer}, lr {optimizer.lr:g} ({s.schedule}), weight decay {s.weight_decay:g}",
         step=step,

@@ -191,8 +191,8 @@ class Run:
         if isinstance(record, dict) and isinstance(record.get("classes"), list):  # also if there is no splits.json
             names = map(str, record["classes"])
             manifest.require_same_names(names, t.train.dataset.classes, f"{self.last} was trained", "its data now have")
-        if isinstance(record, dict) and record.get("bands"):
-            bands = map(str, record["bands"])
+        if isinstance(record, dict) and isinstance(record.get("bands"), list):
+            bands = list(map(str, record["bands"]))
             require_same_bands(bands, bands_of(t.train.dataset), f"{self.last} was trained on", "its data now have")
         buffers = {k.removeprefix("optimizer."): a for k, a in arrays.items() if k.startswith("optimizer.")}
         try:
