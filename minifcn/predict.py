@@ -13,7 +13,15 @@ from .errors import GeometryError, UserError
 from .io import atomic
 from .io.cli import Parser, at_least, command, device
 from .models import fcn8s_mini, load
-from .training.prediction import labels_of, names_and_colours, read_for, run_and_images, shares, targets_for
+from .training.prediction import (
+    labels_of,
+    names_and_colours,
+    read_for,
+    reads_photographs,
+    run_and_images,
+    shares,
+    targets_for,
+)
 from .training.run_folder import find_checkpoint
 from .viz import overlay
 
@@ -58,7 +66,7 @@ def main(argv=None):
     for path in tqdm(images, "predicting", disable=None if len(images) > 1 else True, leave=False, file=sys.stderr):
         labels_file, overlay_file = targets[path]
         try:
-            if (pages := image_header(path).pages) > 1 and pages != model.in_channels:
+            if (pages := image_header(path).pages) > 1 and reads_photographs(model):
                 tqdm.write(f"note: {path} has {pages} pages or frames; only the first is labelled", file=sys.stderr)
             image = read_for(model, path)
             label = labels_of(model, image, path)
