@@ -84,6 +84,7 @@ def test_the_preprocessing_of_bands_is_measured():
     assert p.fill == p.mean and Preprocessing.from_dict(json.loads(json.dumps(p.to_dict()))) == p
     with pytest.raises(UserError, match=r"expected raw uint16 of shape .N, H, W, 4."):
         p(np.zeros((2, 3, 4), np.uint8))
+    assert p(np.zeros((0, 2, 3, 4), np.uint8)).shape == (0, 4, 2, 3)  # the part of a rank without images
     with pytest.raises(UserError, match="8 and of 16 bits"):
         data = Constant([1, 1])
         data.images[1] = data.images[1].astype(np.uint8)

@@ -23,7 +23,11 @@ def bands_of(dataset: Any) -> tuple[str, ...]:
 
 def require_bands(value: Any, name: str) -> None:
     """Raise UserError unless `value` is a sequence of different names; `name` is the data set's in the message."""
-    proper = isinstance(value, tuple | list) and value and all(isinstance(band, str) and band for band in value)
+    proper = (
+        isinstance(value, tuple | list)
+        and value
+        and all(isinstance(band, str) and band.isprintable() and band for band in value)
+    )
     if not proper or len(set(value)) != len(value):
         raise UserError(f"{name} has bands {value!r}; it must be a tuple of different names, one for each channel")
 

@@ -46,7 +46,7 @@ class Preprocessing:
     def __post_init__(self):
         if self.order not in ("RGB", "BGR"):
             raise UserError(f"preprocessing order is {self.order!r}; it must be 'RGB' or 'BGR'")
-        if self.bits not in (8, 16):
+        if type(self.bits) is not int or self.bits not in (8, 16):
             raise UserError(f"preprocessing bits are {self.bits!r}; they must be 8 or 16")
         for name in ("mean", "scale"):
             given = getattr(self, name)
@@ -88,7 +88,7 @@ class Preprocessing:
         """
         images = np.asarray(images)
         kind, n = f"uint{self.bits}", self.channels
-        if images.dtype != kind or images.ndim not in (3, 4) or images.shape[-1] != n:
+        if (images.dtype != kind and images.size) or images.ndim not in (3, 4) or images.shape[-1] != n:
             raise UserError(
                 f"images are {images.dtype} of shape {images.shape}; "
                 f"expected raw {kind}{' RGB' if n == 3 else ''} of shape (N, H, W, {n}) or (H, W, {n})"
