@@ -82,6 +82,7 @@ def test_a_damaged_checkpoint_is_named_in_one_sentence(tmp_path, damage):
 def tiny():
     model = models.build("fcn8s_mini", num_classes=3, width=0.1)
     model.classes, model.palette = ("a", "b", "c"), np.eye(3, dtype=np.uint8)
+    model.bands = ("red", "green", "blue")
     return model
 
 

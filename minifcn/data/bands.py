@@ -23,12 +23,9 @@ def bands_of(dataset: Any) -> tuple[str, ...]:
 
 def require_bands(value: Any, name: str) -> None:
     """Raise UserError unless `value` is a sequence of different names; `name` is the data set's in the message."""
-    proper = (
-        isinstance(value, tuple | list)
-        and value
-        and all(isinstance(band, str) and band.isprintable() and band for band in value)
-    )
-    if not proper or len(set(value)) != len(value):
+    names = value if isinstance(value, tuple | list) else ()
+    proper = names and all(isinstance(band, str) and band and band.isprintable() for band in names)
+    if not proper or len(set(names)) != len(names):
         raise UserError(f"{name} has bands {value!r}; it must be a tuple of different names, one for each channel")
 
 

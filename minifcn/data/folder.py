@@ -32,8 +32,8 @@ class Folder:
     A mask is a palette or greyscale PNG, TIFF, BMP or GIF whose pixel values are class ids; 255 is void.  The
     constructor checks names, sizes and the ids of all masks; the pixels of an image are read when the sample is
     requested.  A warning names the files that are not used: images in sub-folders, masks without an image, files of
-    other kinds.  If there is a ``bands.txt``, images have its bands, with 8-bit or 16-bit values as
-    stored.
+    other kinds.  If there is a ``bands.txt``, images have its bands, and their values of 8 or 16 bits
+    are used as stored.
 
     Parameters
     ----------

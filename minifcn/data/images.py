@@ -84,7 +84,7 @@ def read_bands(path, count):
     with _opened(path) as image:
         require_bands(path, image, count)
         pages = range(count if len(image.getbands()) == 1 else 1)
-        planes = [_plane(path, image, page) for page in pages]
+        planes = [_plane(image, page) for page in pages]
     if len({plane.dtype for plane in planes}) > 1 or len({plane.shape for plane in planes}) > 1:
         raise UserError(f"{path} has pages of different sizes or bits; save all bands alike")
     return np.concatenate(planes, axis=2)
@@ -114,7 +114,8 @@ def require_bands(path, image, count):
     return 16 if bits > 8 else 8
 
 
-def _plane(path, image, page):
+def _plane(image, page):
+    """The values on one page of an image, uint8 or uint16 (H, W, channels)."""
     if page:
         image.seek(page)
     values = np.asarray(_upright(image))
