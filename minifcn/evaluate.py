@@ -42,7 +42,8 @@ def main(argv=None):
         raise UserError(f"{args.run} does not name the data set that it was trained on: give --dataset")
     dataset = args.dataset or config["dataset"]
     split, root = args.split or config.get("val_split", "val"), args.root or config.get("root")
-    data = run_split(checkpoint.parent, config, split, root) or open_dataset(dataset, split, root)
+    chosen = {"bands": config["bands"]} if config.get("bands") else {}
+    data = run_split(checkpoint.parent, config, split, root, **chosen) or open_dataset(dataset, split, root, **chosen)
     confusion, value = evaluate(model, data, progress=True, loss=loss)
     metrics = measures(confusion, data.classes) | data_facts(data, value)
     out = sys.stderr if args.json == "-" else sys.stdout
@@ -51,11 +52,11 @@ def main(argv=None):
         write_json(args.json, metrics)
 
 
-def run_split(folder, config, split, root):
+def run_split(folder, config, split, root, **chosen):
     """The samples that a split had when a run began, even if they would now be in another split; None if not recorded.
 
-    If `root` is not the run's, the data may have been moved: the record is used if `root` has at least one sample of
-    the run, otherwise the result is None, because `root` holds other data.
+    `chosen` are further options of the data set.  If `root` is not the run's, the data may have been moved: the record
+    is used if `root` has at least one sample of the run, otherwise the result is None, because `root` holds other data.
 
     Raises
     ------
@@ -71,7 +72,7 @@ def run_split(folder, config, split, root):
         found = open_dataset(config["dataset"], None, root).manifest()
         if not ((kept["train"] or {}).items() | samples.items()) & found.items():
             return None
-    return open_dataset(config["dataset"], split, root, samples=samples)
+    return open_dataset(config["dataset"], split, root, samples=samples, **chosen)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,22 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from .data.images import image_header, read_image
+from .data.bands import RGB, false_colour
+from .data.images import image_header
 from .data.palette import save_mask
 from .errors import GeometryError, UserError
 from .io import atomic
 from .io.cli import Parser, at_least, command, device
 from .models import fcn8s_mini, load
-from .training.prediction import labels_of, names_and_colours, run_and_images, shares, targets_for
+from .training.prediction import (
+    labels_of,
+    names_and_colours,
+    read_for,
+    reads_photographs,
+    run_and_images,
+    shares,
+    targets_for,
+)
 from .training.run_folder import find_checkpoint
 from .viz import overlay
 
@@ -57,11 +66,11 @@ def main(argv=None):
     for path in tqdm(images, "predicting", disable=None if len(images) > 1 else True, leave=False, file=sys.stderr):
         labels_file, overlay_file = targets[path]
         try:
-            if (pages := image_header(path).pages) > 1:
+            if (pages := image_header(path).pages) > 1 and reads_photographs(model):
                 tqdm.write(f"note: {path} has {pages} pages or frames; only the first is labelled", file=sys.stderr)
-            image = read_image(path)
+            image = read_for(model, path)
             label = labels_of(model, image, path)
-            picture = overlay(image, label, palette, args.alpha)
+            picture = overlay(false_colour(image, model.bands or RGB), label, palette, args.alpha)
         except (UserError, GeometryError, MemoryError) as error:  # continue with the other images
             tqdm.write(f"error: {error or f'{path} is too large for the memory'}", file=sys.stderr)
             failed += 1

@@ -82,6 +82,7 @@ def test_a_damaged_checkpoint_is_named_in_one_sentence(tmp_path, damage):
 def tiny():
     model = models.build("fcn8s_mini", num_classes=3, width=0.1)
     model.classes, model.palette = ("a", "b", "c"), np.eye(3, dtype=np.uint8)
+    model.bands = ("red", "green", "blue")
     return model
 
 
@@ -262,7 +263,7 @@ PLACES = [
     ("classes",), ("palette",), ("preprocessing",), ("model",), ("model", "name"), ("model", "options"),
     ("model", "options", "num_classes"), ("model", "options", "width"), ("classes", 0), ("palette", 0),
     ("palette", 0, 0), ("preprocessing", "order"), ("preprocessing", "mean"), ("preprocessing", "mean", 0),
-    ("preprocessing", "scale"),
+    ("preprocessing", "scale"), ("preprocessing", "bits"), ("bands",), ("bands", 0),
 ]  # fmt: skip
 
 

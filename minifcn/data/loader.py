@@ -15,6 +15,7 @@ import numpy as np
 from ..arrays import parallel
 from ..arrays.types import Array
 from ..errors import UserError
+from .bands import bands_of
 from .images import FILL, VOID
 from .protocol import DataSet
 from .samples import called, checked, require_dataset, sample
@@ -26,6 +27,8 @@ PIXELS = GROUP * 128 * 128  # most pixels in a batch of `Loader.alike` that has 
 
 class Loader:
     """Iterate over batches ``(images uint8 (N, H, W, 3), labels uint8 (N, H, W))``.
+
+    If the data set has ``bands``, the images have one channel for each, and may be uint16.
 
     One ``for batch in loader`` is one epoch, or the rest of the current one: if a loop is left early, the next loop
     continues with the next batch.  Run only one loop over a loader at a time.
@@ -44,8 +47,8 @@ class Loader:
         ``default_rng([seed, epoch, index])``.
     drop_last : bool
         Omit the last batch if it is not full.
-    fill : three ints
-        RGB of the padding; its label is void.
+    fill : ints, one for each band
+        The colour of the padding; its label is void.
 
     Raises
     ------
@@ -92,7 +95,7 @@ class Loader:
         ------
         part : parallel.Part
             Which images of the batch these are.  Empty on some ranks if a batch has fewer images than there are ranks.
-        images, labels : ndarray of uint8, (n, H, W, 3) and (n, H, W)
+        images, labels : ndarray of uint8, (n, H, W, C) and (n, H, W)
         """
         epoch, first, last = self.epoch, self.batch, len(self) - 1
         order = np.arange(len(self.dataset))
@@ -127,7 +130,7 @@ class Loader:
         ------
         first : int
             Index of the first image of the batch.
-        images, labels : ndarray of uint8, (n, H, W, 3) and (n, H, W)
+        images, labels : ndarray of uint8, (n, H, W, C) and (n, H, W)
         """
         total, first = len(self.dataset), GROUP * ranks.rank
         indices = (i for i in range(total) if i // GROUP % ranks.size == ranks.rank)
@@ -151,7 +154,9 @@ class Loader:
         return self._stacked(samples, height, width)
 
     def _stacked(self, samples, height, width):
-        images = np.empty((len(samples), height, width, 3), np.uint8)
+        deep = any(image.dtype == np.uint16 for image, _ in samples)
+        shape = (len(samples), height, width, len(bands_of(self.dataset)))
+        images = np.empty(shape, np.uint16 if deep else np.uint8)
         images[...] = self.fill
         labels = np.full((len(samples), height, width), VOID, np.uint8)
         for k, (image, label) in enumerate(samples):

@@ -1,4 +1,4 @@
-"""Read ``classes.txt``: one class name a line, in the order of the ids."""
+"""Read ``classes.txt`` and ``bands.txt``: one name a line, in the order of the ids or channels."""
 
 import re
 import unicodedata
@@ -12,12 +12,16 @@ from .images import VOID
 LONGEST = 100  # characters of a class name; a longer one does not fit into a figure
 
 
-def read_classes(path):
-    """The class names in a text file, which is in UTF-8, or in UTF-16 with a byte order mark.
+def read_classes(path, kind=("class", "classes"), least=2):
+    """The names of 2 to 255 classes in a text file, which is in UTF-8, or in UTF-16 with a byte order mark.
 
     Parameters
     ----------
     path : path-like
+    kind : (str, str)
+        What the file names, in the messages: singular and plural.
+    least : int
+        The smallest number of names.
 
     Returns
     -------
@@ -28,9 +32,10 @@ def read_classes(path):
     UserError
         If the file has another encoding, an empty line before the last name, a comment, or a name that occurs twice,
         is too long or holds characters that cannot be displayed (the message names the line); if there are fewer than
-        2 names or more than 255.
+        `least` names or more than 255.
     """
     require_file(path)
+    one, several = kind
     content = Path(path).read_bytes()
     wide = content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) and not content.startswith(BOM_UTF32_LE)
     try:
@@ -45,16 +50,16 @@ def read_classes(path):
     first = {}
     for k, name in enumerate(names, 1):
         if not name:
-            raise UserError(f"line {k} of {path} is empty; write one class name on each line, without empty lines")
+            raise UserError(f"line {k} of {path} is empty; write one {one} name on each line, without empty lines")
         if name.startswith("#"):
-            raise UserError(f"line {k} of {path} begins with #; the file must hold only class names: remove comments")
+            raise UserError(f"line {k} of {path} begins with #; the file must hold only {one} names: remove comments")
         if len(name) > LONGEST:
-            raise UserError(f"line {k} of {path} has {len(name)} characters; a class name has at most {LONGEST}")
+            raise UserError(f"line {k} of {path} has {len(name)} characters; a {one} name has at most {LONGEST}")
         if any(unicodedata.category(character) in ("Cc", "Cn", "Co", "Cs") for character in name):
             raise UserError(f"line {k} of {path} holds characters that cannot be shown; write the name as plain text")
         if name in first:
-            raise UserError(f"lines {first[name]} and {k} of {path} are both {name!r}; give each class another name")
+            raise UserError(f"lines {first[name]} and {k} of {path} are both {name!r}; give each {one} another name")
         first[name] = k
-    if not 2 <= len(names) <= VOID:
-        raise UserError(f"{path} must name 2 to {VOID} classes, one on each line; it names {len(names)}")
+    if not least <= len(names) <= VOID:
+        raise UserError(f"{path} must name {least} to {VOID} {several}, one on each line; it names {len(names)}")
     return tuple(names)

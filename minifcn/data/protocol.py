@@ -38,6 +38,10 @@ class DetailedDataSet(DataSet, Protocol):
     """A data set with all optional members.  Each is checked for separately, so any of them may be left out."""
 
     @property
+    def bands(self) -> Sequence[str]:
+        """The names of the images' channels, which may then be of any number, and uint16: see `minifcn.data.bands`."""
+
+    @property
     def sizes(self) -> Sequence[tuple[int, ...]]:
         """The (height, width) of each sample, so that no image has to be read to find its size."""
 

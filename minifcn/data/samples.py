@@ -1,4 +1,4 @@
-"""Check and convert the samples of any data set: ``sample(dataset, i)`` is ``dataset[i]`` as arrays of uint8.
+"""Check and convert the samples of any data set: ``sample(dataset, i)`` is ``dataset[i]`` as arrays.
 
 A value with only one possible meaning is converted; any other value is an error that names the sample.
 """
@@ -10,6 +10,7 @@ from PIL import Image
 
 from ..arrays import backend
 from ..errors import UserError
+from .bands import require_bands
 from .images import VOID, as_ids, as_rgb
 
 
@@ -21,6 +22,9 @@ def sample(dataset, i):
     (H, W, 1) for grey, or channels first, which is recognised by the size of the label.  A label may hold integers,
     booleans, or floats that are whole numbers, in the shape (H, W), (H, W, 1) or (1, H, W).
 
+    If the data set has ``bands`` (see `minifcn.data.bands`), an image has one channel for each band, last or first, and
+    its values are kept: uint8, or integers within 0..65535, which become uint16.
+
     Parameters
     ----------
     dataset : data set
@@ -29,7 +33,7 @@ def sample(dataset, i):
 
     Returns
     -------
-    image : ndarray of uint8, shape (H, W, 3)
+    image : ndarray of uint8, shape (H, W, 3), or of uint8 or uint16, (H, W, bands)
     label : ndarray of uint8, shape (H, W)
         Classes, below ``dataset.num_classes`` if the data set has this attribute, and 255 for void.
 
@@ -55,7 +59,8 @@ def checked(dataset, i, pair):
         what = f"{len(pair)} values" if isinstance(pair, tuple | list) else f"a {type(pair).__name__}"
         raise UserError(f"{name} is {what}; expected (image, label)")
     label = label_of(name, pair[1])
-    image = _image(name, pair[0], label.shape)
+    named = hasattr(dataset, "bands")
+    image = _bands(name, pair[0], label.shape, dataset.bands) if named else _image(name, pair[0], label.shape)
     if image.shape[:2] != label.shape:
         (h, w), (height, width) = image.shape[:2], label.shape
         raise UserError(
@@ -95,6 +100,8 @@ def require_dataset(dataset):
             raise UserError(
                 f"{called(dataset)} has classes {_short(names)}; it must have as many names as num_classes ({classes})"
             )
+    if hasattr(dataset, "bands"):
+        require_bands(dataset.bands, called(dataset))
     palette = getattr(dataset, "palette", None)
     if palette is not None:
         colours = _array(f"the palette of {called(dataset)}", palette)
@@ -134,6 +141,29 @@ def _image(name, image, size):
     if image.ndim == 2 or image.shape[2] == 1:
         image = np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
     return _colours(name, image[:, :, :3])
+
+
+def _bands(name, image, size, bands):
+    """The image as (H, W, len(bands)) of uint8 or uint16."""
+    count = len(bands)
+    if type(image) is np.ndarray and image.dtype in (np.uint8, np.uint16) and image.shape == (*size, count):
+        return image
+    image = _array(f"the image of {name}", np.asarray(image) if isinstance(image, Image.Image) else image)
+    if image.ndim == 3 and image.shape[0] == count and image.shape[1:] == size != image.shape[:2]:
+        image = image.transpose(1, 2, 0)
+    if image.ndim == 2 and count == 1:
+        image = image[:, :, None]
+    if image.ndim != 3 or image.shape[2] != count:
+        raise UserError(f"the image of {name} has shape {image.shape}; expected (H, W, {count}): {', '.join(bands)}")
+    if image.dtype == np.uint8:
+        return image
+    least, most = (image.min(), image.max()) if image.size else (0, 0)
+    if image.dtype.kind not in "iu" or not 0 <= least <= most <= 65535:
+        raise UserError(
+            f"the image of {name} is of type {image.dtype} and holds values {least:g}..{most:g}; expected uint8 or "
+            "uint16 (or whole numbers in 0..65535) in the bands of a data set that names them"
+        )
+    return image.astype(np.uint16)
 
 
 def _colours(name, image):

@@ -9,7 +9,12 @@ from PIL import Image
 
 from ..arrays.types import Array
 from ..errors import UserError
+from .bands import RGB, bands_of
 from .images import FILL, VOID
+from .protocol import DataSet
+from .samples import called, sample
+
+MEASURED = 100  # images from which a preprocessing is derived
 
 
 @dataclass(frozen=True)
@@ -21,71 +26,116 @@ class Preprocessing:
     Parameters
     ----------
     order : {"RGB", "BGR"}
-        The model's channel order.
-    mean, scale : three floats
-        In the model's channel order; the mean on the scale 0..255.
+        "BGR" reverses three channels; "RGB" keeps the order of the images' channels, of any number.
+    mean, scale : as many floats as the model has channels
+        In the model's channel order; the mean on the scale of the images: 0..255 or 0..65535.
+    bits : {8, 16}
+        Of a value of the raw images: uint8 or uint16.
 
     Raises
     ------
     UserError
-        If `order` is another value, or `mean` or `scale` is not three finite numbers.
+        If `order` or `bits` is another value, or `mean` and `scale` are not finite numbers, one for each channel.
     """
 
     order: str = "RGB"
     mean: tuple[float, ...] = (127.5, 127.5, 127.5)
     scale: tuple[float, ...] = (1 / 64, 1 / 64, 1 / 64)
+    bits: int = 8
 
     def __post_init__(self):
         if self.order not in ("RGB", "BGR"):
             raise UserError(f"preprocessing order is {self.order!r}; it must be 'RGB' or 'BGR'")
+        if type(self.bits) is not int or self.bits not in (8, 16):
+            raise UserError(f"preprocessing bits are {self.bits!r}; they must be 8 or 16")
         for name in ("mean", "scale"):
             given = getattr(self, name)
             try:
                 values = tuple(float(value) for value in given)
             except (TypeError, ValueError, OverflowError):
                 values = ()
-            if len(values) != 3 or not np.all(np.abs(values) < 1e30):  # below the float32 limit; false for NaN
-                raise UserError(f"preprocessing {name} is {given!r}; it must be three finite numbers")
+            if not values or not np.all(np.abs(values) < 1e30):  # below the float32 limit; false for NaN
+                raise UserError(f"preprocessing {name} is {given!r}; it must be finite numbers, one for each channel")
             object.__setattr__(self, name, values)  # a list from JSON becomes a tuple
+        if len(self.mean) != len(self.scale) or (self.order == "BGR" and self.channels != 3):
+            raise UserError(
+                f"preprocessing has {len(self.mean)} means and {len(self.scale)} scales for {self.order}; it must have "
+                "one of each for each channel, and BGR has three channels"
+            )
+
+    @property
+    def channels(self) -> int:
+        """The number of channels."""
+        return len(self.mean)
 
     def __call__(self, images: Array) -> Array:
         """Turn raw images into a network's input.
 
         Parameters
         ----------
-        images : ndarray of uint8, shape (N, H, W, 3) or (H, W, 3)
-            RGB.
+        images : ndarray of uint8 (uint16 with 16 bits), shape (N, H, W, C) or (H, W, C)
+            RGB, or the bands of the data set.
 
         Returns
         -------
-        ndarray of float32, shape (N, 3, H, W)
+        ndarray of float32, shape (N, C, H, W)
             A single image becomes a batch of one.
 
         Raises
         ------
-        ValueError
+        UserError
             If the dtype or the shape is another.
         """
         images = np.asarray(images)
-        if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[-1] != 3:
-            raise ValueError(
+        kind, n = f"uint{self.bits}", self.channels
+        if (images.dtype != kind and images.size) or images.ndim not in (3, 4) or images.shape[-1] != n:
+            raise UserError(
                 f"images are {images.dtype} of shape {images.shape}; "
-                "expected raw uint8 RGB of shape (N, H, W, 3) or (H, W, 3)"
+                f"expected raw {kind}{' RGB' if n == 3 else ''} of shape (N, H, W, {n}) or (H, W, {n})"
             )
         if images.ndim == 3:
             images = images[None]
         if self.order == "BGR":
             images = images[..., ::-1]
-        x = np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32)  # (N, 3, H, W)
+        x = np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32)  # (N, C, H, W)
         x -= np.array(self.mean, np.float32)[:, None, None]
         x *= np.array(self.scale, np.float32)[:, None, None]
         return x
 
+    @classmethod
+    def of(cls, dataset: DataSet) -> "Preprocessing":
+        """The preprocessing that suits the images of a data set.
+
+        For red, green and blue in 8 bits it is the default.  For any other bands it is measured over up to 100 images,
+        evenly spaced: the mean of each band, and 1 / its standard deviation.
+
+        Raises
+        ------
+        UserError
+            If some images are uint8 and others uint16.
+        """
+        if not hasattr(dataset, "bands"):
+            return cls()
+        bands, kinds = bands_of(dataset), set()
+        count, total, squares = 0, np.zeros(len(bands)), np.zeros(len(bands))
+        for i in np.unique(np.linspace(0, len(dataset) - 1, MEASURED).astype(int)).tolist():
+            image = sample(dataset, i)[0]
+            kinds.add(8 * image.dtype.itemsize)
+            if bands == RGB and kinds == {8}:
+                return cls()
+            values = image.reshape(-1, len(bands)).astype(np.float64)
+            count, total, squares = count + len(values), total + values.sum(axis=0), squares + (values**2).sum(axis=0)
+        if len(kinds) > 1:
+            raise UserError(f"{called(dataset)} has images of 8 and of 16 bits; convert all to one of them")
+        mean = total / count
+        deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
+        return cls(mean=tuple(mean), scale=tuple(1 / np.maximum(deviation, 1)), bits=kinds.pop())
+
     @property
     def fill(self) -> tuple[int, ...]:
-        """The RGB colour nearest to the mean, which becomes about 0 in the network's input; used for padding."""
+        """The raw colour nearest to the mean, which becomes about 0 in the network's input; used for padding."""
         red_first = self.mean if self.order == "RGB" else self.mean[::-1]
-        return tuple(int(np.clip(round(value), 0, 255)) for value in red_first)
+        return tuple(int(np.clip(round(value), 0, 2**self.bits - 1)) for value in red_first)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain JSON values."""
@@ -97,7 +147,7 @@ class Preprocessing:
         try:
             return cls(**fields)
         except TypeError:
-            raise UserError(f"preprocessing is {fields!r}; expected the fields order, mean and scale") from None
+            raise UserError(f"preprocessing is {fields!r}; expected the fields order, mean, scale and bits") from None
 
 
 CAFFE = Preprocessing("BGR", (104.00699, 116.66877, 122.67892), (1.0, 1.0, 1.0))
@@ -117,8 +167,8 @@ class Augment:
     zoom : float
         Magnify by a factor from 1/(1 + zoom) to 1 + zoom: the image bilinear, the label by nearest neighbour, because
         class ids cannot be interpolated.
-    fill : three ints
-        RGB of pixels that the image does not cover; their label is void.
+    fill : ints, one for each band
+        The colour of pixels that the image does not cover; their label is void.
 
     Raises
     ------
@@ -143,7 +193,7 @@ class Augment:
 
         Parameters
         ----------
-        image : ndarray of uint8, shape (H, W, 3)
+        image : ndarray of uint8 or uint16, shape (H, W, C)
         label : ndarray of uint8, shape (H, W)
         rng : numpy.random.Generator
             The only source of random numbers.
@@ -188,4 +238,9 @@ def resize(array, height, width, resample):
     """The image resized to (height, width) with a Pillow resampling filter."""
     if array.shape[:2] == (height, width):
         return array
-    return np.asarray(Image.fromarray(np.ascontiguousarray(array)).resize((width, height), resample))
+    # band by band: Pillow has no pictures with several 16-bit channels, and would take a fourth band for transparency
+    if array.ndim == 3 and (array.shape[2] != 3 or array.dtype != np.uint8):
+        return np.stack([resize(array[..., k], height, width, resample) for k in range(array.shape[2])], axis=-1)
+    picture = np.ascontiguousarray(array, array.dtype if array.dtype == np.uint8 else np.float32)
+    resized = np.asarray(Image.fromarray(picture).resize((width, height), resample))
+    return resized if array.dtype == np.uint8 else np.rint(resized).astype(array.dtype)

@@ -5,7 +5,9 @@ Its optional ``CONSTANTS`` are the settings on which its numbers depend.  A `Lab
 that an interrupted experiment continues where it stopped.
 """
 
-from . import fields, patches, sampling, skips, transfer, upper_bounds
+from . import fields, fusion, patches, sampling, skips, transfer, upper_bounds
 
-EXPERIMENTS = {m.__name__.rpartition(".")[2]: m for m in (skips, sampling, patches, upper_bounds, fields, transfer)}
+EXPERIMENTS = {
+    m.__name__.rpartition(".")[2]: m for m in (skips, transfer, fusion, sampling, patches, upper_bounds, fields)
+}
 """The experiments by name."""

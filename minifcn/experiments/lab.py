@@ -10,6 +10,7 @@ from PIL import Image
 
 from .. import models, train
 from ..data import Loader, Shapes, open_dataset
+from ..data.earth import BANDS
 from ..data.palette import save_mask
 from ..errors import UserError
 from ..io import atomic
@@ -71,24 +72,30 @@ class Lab:
         kept = self.recall(name)
         return self.keep(name, compute()) if kept is None else kept
 
-    def data(self):
+    def data(self, bands=None):
         """The training split, the validation split, and the flags of ``minifcn.train`` for them.
 
-        The data set is Earth; for a short experiment it is a folder of 40 generated scenes.
+        The data set is Earth; for a short experiment it is a folder of 40 generated scenes.  `bands` names some of red,
+        green, blue and height, with commas; the height of a generated scene is its class.
         """
+        chosen, flags = ({"bands": bands}, ["--bands", bands]) if bands else ({}, [])
         if not self.short:
-            return (*(open_dataset("earth", split) for split in ("train", "val")), ["--dataset", "earth"])
+            splits = (open_dataset("earth", split, **chosen) for split in ("train", "val"))
+            return *splits, ["--dataset", "earth", *flags]
         root = self.folder / "scenes"
         if not root.is_dir():
             partial = root.with_name("scenes.partial")  # renamed only when complete
             for name in ("images", "masks"):
                 (partial / name).mkdir(parents=True, exist_ok=True)
+            if bands:
+                (partial / "bands.txt").write_text("\n".join(BANDS) + "\n", encoding="utf-8")
             for i, (image, label) in enumerate(Shapes(length=40, size=(48, 64))):
+                image = np.dstack([image, label]) if bands else image
                 Image.fromarray(image).save(partial / "images" / f"{i:02}.png")
                 save_mask(partial / "masks" / f"{i:02}.png", label)
             partial.rename(root)
-        small = ["--dataset", "folder", "--root", root, "--width", 0.25]
-        return (*(open_dataset("folder", split, root) for split in ("train", "val")), small)
+        small = ["--dataset", "folder", "--root", root, "--width", 0.25, *flags]
+        return (*(open_dataset("folder", split, root, **chosen) for split in ("train", "val")), small)
 
     def train(self, name, *flags):
         """Train with ``minifcn.train`` in the run folder `name`; resume an unfinished run, keep a finished one.

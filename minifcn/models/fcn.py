@@ -54,9 +54,10 @@ class FCN(nn.Module):
     Attributes
     ----------
     preprocessing : Preprocessing
-        Converts raw RGB images to the model's input; saved with the weights.
-    classes, palette
-        Names and colours of the classes; None until they are taken from a data set or a checkpoint.
+        Converts raw images to the model's input; saved with the weights.
+    classes, palette, bands
+        Names and colours of the classes, names of the image's channels; None until they are taken from a data set or a
+        checkpoint.
     build_arguments : dict or None
         How to build this model again, ``{"name": name in MODELS, "options": keyword arguments}``; None if it was not
         built by a named net's function.  A checkpoint stores it under the key ``model`` of its record.
@@ -65,12 +66,16 @@ class FCN(nn.Module):
     transparent = ("trunk", "heads")
     classes: Sequence[str] | None = None
     palette: Array | None = None
+    bands: Sequence[str] | None = None
     build_arguments: dict[str, Any] | None = None
 
     def __init__(self, trunk: Trunk | Streams, heads: dict[str, Any]) -> None:
         self.trunk, self.heads, self.first = trunk, heads, next(iter(heads))
         self.num_classes, self.in_channels = heads[self.first].num_classes, trunk.in_channels
-        self.preprocessing = Preprocessing()
+        default = Preprocessing()
+        self.preprocessing = Preprocessing(
+            mean=default.mean[:1] * self.in_channels, scale=default.scale[:1] * self.in_channels
+        )
 
     def _scores(self, image, heads):
         maps = self.trunk.features(image, [name for head in heads.values() for name in head.tapped()])
@@ -89,8 +94,8 @@ class FCN(nn.Module):
 
         Parameters
         ----------
-        images : ndarray of uint8
-            (N, H, W, 3) or (H, W, 3), RGB, any size.
+        images : ndarray of uint8, or of uint16 if the model was trained on 16 bits
+            (N, H, W, C) or (H, W, C), any size; RGB, or the bands that the model was trained on.
 
         Returns
         -------
@@ -208,7 +213,7 @@ def fcn_conv(trunk: Any, num_classes: int = 21, aux: bool = True, image_size: No
 
 
 def build_trunk(
-    name: str, pad: int | None = None, streams: Sequence[str] | None = None, **options: Any
+    name: str, pad: int | None = None, streams: Sequence[str] | Mapping[str, int] | None = None, **options: Any
 ) -> Trunk | Streams:
     """Build the trunk called `name`.
 
@@ -221,12 +226,15 @@ def build_trunk(
         One of `TRUNKS`.
     pad : int, optional
         Padding of the first layer; None: the net's default.
-    streams : sequence of str, optional
+    streams : sequence of str or dict of {str: int}, optional
         Build one trunk for each of these suffixes of layer names, for late fusion (§5).  The first reads the first
-        ``in_channels`` channels of the image, the second the next ones, and so on.
+        ``in_channels`` channels of the image, the second the next ones, and so on; a dict gives each its own number.
     **options
         Options of the trunk: ``width``, ``in_channels`` …
     """
+    if isinstance(streams, Mapping):
+        each = {suffix: build_trunk(name, pad, in_channels=count, **options) for suffix, count in streams.items()}
+        return Streams(each)  # type: ignore[arg-type]
     if streams:
         return Streams({suffix: build_trunk(name, pad, **options) for suffix in streams})  # type: ignore[misc]
     if name not in TRUNKS:

@@ -1,9 +1,10 @@
-"""Models in checkpoint files: weights, arguments to build the model, names and colours of classes, preprocessing."""
+"""Models in checkpoint files: weights, arguments to build the model, classes, colours, bands, preprocessing."""
 
 from pathlib import Path
 
 import numpy as np
 
+from ..data.bands import RGB, require_bands
 from ..data.transforms import Preprocessing
 from ..errors import UserError
 from ..io import load_checkpoint, load_record, load_weights
@@ -20,6 +21,7 @@ def describe(model):
         classes=list(model.classes or [f"class {i}" for i in range(model.num_classes)]),
         palette=np.asarray(model.palette).tolist() if model.palette is not None else None,
         preprocessing=model.preprocessing.to_dict(),
+        bands=list(model.bands) if model.bands else None,
     )
 
 
@@ -53,6 +55,9 @@ def load_model(path, build):
         model.classes = _classes(record["classes"], model.num_classes)
         model.palette = _palette(record["palette"])
         model.preprocessing = Preprocessing.from_dict(record["preprocessing"])
+        model.bands = _bands(record.get("bands"), model.in_channels)
+        if model.preprocessing.channels != model.in_channels:
+            raise ValueError(f"its preprocessing is for {model.preprocessing.channels} channels")
     except Exception as error:  # the record is untrusted: with wrong values the builder may raise any exception
         why = error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise UserError(f"{path}: not a checkpoint of a model that this version can build ({why})") from None
@@ -79,6 +84,7 @@ def load_start(path):
             _classes(record["classes"])
         if "preprocessing" in record:
             Preprocessing.from_dict(record["preprocessing"])
+        _bands(record.get("bands"))
     except ValueError as error:
         raise UserError(f"{path}: its record is damaged: {error}") from None
     return arrays, record
@@ -89,6 +95,15 @@ def _classes(names, count=None):
         raise ValueError(f"classes are {names!r}, expected a list of names")
     if count is not None and len(names) != count:
         raise ValueError(f"it has {len(names)} names for {count} classes")
+    return tuple(names)
+
+
+def _bands(names, count=None):
+    if names is None:  # a checkpoint of an earlier version
+        return RGB if count == len(RGB) else None
+    require_bands(names, "it")
+    if count is not None and len(names) != count:
+        raise ValueError(f"it has {len(names)} bands for {count} channels")
     return tuple(names)
 
 

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from ..arrays import backend
@@ -155,7 +155,8 @@ def transplant(
     convolution).  All other tensors of `target` are unchanged.  The report lists every tensor of both.
 
     If the first kernel of `target` is copied, and both have a ``preprocessing``, `target` takes the source's, because
-    the kernel expects images that were converted this way.
+    the kernel expects images that were converted this way.  If it is widened, `target` takes the source's for the
+    source's channels, and the kernel's BGR becomes RGB.
 
     Parameters
     ----------
@@ -205,9 +206,25 @@ def transplant(
             assign(tensor, _fitted(array, tensor))
     report.left = left
     preprocessing = getattr(source, "preprocessing", None)
-    if not dry and kernels and kernels[0] in report.copied and preprocessing and hasattr(target, "preprocessing"):
-        target.preprocessing = preprocessing
+    if not dry and kernels and preprocessing and hasattr(target, "preprocessing"):
+        if kernels[0] in report.copied and preprocessing.bits == target.preprocessing.bits:
+            target.preprocessing = preprocessing
+        elif kernels[0] in report.copied or kernels[0] in report.widened:
+            target.preprocessing = _joined(tensors[kernels[0]], preprocessing, target.preprocessing)
     return report
+
+
+def _joined(kernel, theirs, own):
+    """The preprocessing `own` with `theirs` for the first channels; the kernel's channels are put in the order RGB.
+
+    `own` stays as it is if its images are of 16 bits, theirs of 8, and the means say that the units differ, too.
+    """
+    turn, n = -1 if theirs.order == "BGR" else 1, theirs.channels
+    if turn == -1:
+        assign(kernel, backend.of(kernel.data).concatenate([kernel.data[:, n - 1 :: -1], kernel.data[:, n:]], axis=1))
+    if theirs.bits != own.bits and max(own.mean[:n]) > 255:
+        return own
+    return replace(own, mean=theirs.mean[::turn] + own.mean[n:], scale=theirs.scale[::turn] + own.scale[n:])
 
 
 def _outcome(target, source, widen):

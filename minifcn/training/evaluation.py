@@ -9,6 +9,7 @@ import numpy as np
 from ..arrays import backend, parallel
 from ..arrays.types import Array, Values
 from ..data import Loader
+from ..data.bands import bands_of, require_same_bands
 from ..data.manifest import require_same_names
 from ..data.protocol import DataSet
 from ..data.samples import called
@@ -30,7 +31,16 @@ def as_loader(data: Loader | DataSet, **options: Any) -> Loader:
 
 
 def require_same_classes(model: Module, data: Any) -> None:
-    """Raise UserError unless the data set has as many classes as the model, with the same names if both have names."""
+    """Raise UserError unless the data set has the bands and as many classes as the model, with the same names.
+
+    Names are compared only if both have names.
+    """
+    bands, count = getattr(model, "bands", None), getattr(model, "in_channels", None)
+    if bands is not None:
+        require_same_bands(bands, bands_of(data), "the model was trained on", f"{called(data)} has")
+    elif count not in (None, len(bands_of(data))):
+        has = ", ".join(bands_of(data))
+        raise UserError(f"the model takes {count} channels, but {called(data)} has the bands {has}")
     if data.num_classes != model.num_classes:
         raise UserError(f"the model has {model.num_classes} classes, but {called(data)} has {data.num_classes}")
     names = getattr(model, "classes", None)

@@ -13,11 +13,12 @@ from .parts import PLACES
 from .recipes import RECIPES, default_start, recipe
 from .run_folder import Run, require_vacant
 
-DESCRIPTION = """Train a fully convolutional network from scratch.  Without arguments: a small FCN-8s learns to tell
-ocean, lakes and five climate zones apart on NASA's Blue Marble, in a few minutes on two cores."""
+DESCRIPTION = """Train a fully convolutional network.  Without arguments: a small network learns to tell ocean, lakes and
+five climate zones apart on NASA's Blue Marble, in a few minutes on two cores."""
 
 OF_THE_NET = (
-    "model", "width", "pad", "dropout", "batch_norm", "learn_upsampling", "init", "freeze", "recipe", "optimizer",
+    "model", "bands", "fusion", "width", "pad", "dropout", "batch_norm", "learn_upsampling", "init", "freeze", "recipe",
+    "optimizer",
 )  # fmt: skip
 """The flags without which a run gets the default net."""
 
@@ -35,6 +36,10 @@ def parser():
     data.add_argument(
         "--root", metavar="DIR", help="the folder of the data set; that of --dataset folder holds images/ and masks/"
     )
+    data.add_argument(
+        "--bands", metavar="NAMES",
+        help="bands to use, with commas: of earth red,green,blue,height (default: without height), or of bands.txt",
+    )  # fmt: skip
     data.add_argument("--train-split", default="train", help="the split to train on")
     data.add_argument("--val-split", default="val", help="the split to validate on after every epoch")
     data.add_argument("--mirror", action=switch, default=True, help="mirror images at random")
@@ -57,6 +62,10 @@ def parser():
         "without another flag about the model, fcn4s_efficientnet_lite0 with --init imagenet, --optimizer adam and "
         "--epochs 20 if its extra is installed)",
     )
+    net.add_argument(
+        "--fusion", choices=("early", "late"), default="early",
+        help="early: one trunk reads all bands; late: one reads red, green and blue, another the other bands",
+    )  # fmt: skip
     net.add_argument(
         "--width", type=at_least(0.01, float, below=100), default=1.0, help="factor on all numbers of channels"
     )

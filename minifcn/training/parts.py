@@ -15,6 +15,7 @@ import numpy as np
 from .. import models, nn
 from ..arrays import backend, parallel
 from ..data import Augment, Loader, open_dataset
+from ..data.bands import RGB, bands_of
 from ..data.earth import MissingExtra
 from ..data.images import VOID
 from ..data.manifest import require_same_names
@@ -123,7 +124,8 @@ def splits(s):
 
 
 def _splits(name, s):
-    train, val = (open_dataset(name, split, s.root) for split in (s.train_split, s.val_split))
+    bands = {"bands": s.bands} if s.bands else {}
+    train, val = (open_dataset(name, split, s.root, **bands) for split in (s.train_split, s.val_split))
     if tuple(val.classes) != tuple(train.classes):
         raise UserError(
             f"split {s.train_split} has the classes {', '.join(train.classes)}, but split {s.val_split} has "
@@ -137,6 +139,7 @@ def network(s, data, val):
     names = ("width", "batch_norm", "dropout", "learn_upsampling")
     given = {name: value for name in names if (value := getattr(s, name)) is not None}
     given["num_classes"] = data.num_classes
+    given |= channels(s, bands_of(data))
     pad = s.pad
     if pad == "minimal":
         sides = np.unique(np.concatenate([sizes(data), sizes(val)])).tolist()
@@ -144,14 +147,29 @@ def network(s, data, val):
     if pad is not None:
         given["pad"] = pad
     model = models.build(s.model, **given)
-    if model.in_channels != 3:
+    count = len(bands_of(data))
+    if model.in_channels != count:
         raise UserError(
-            f"{s.model} takes {model.in_channels} channels, but the images of {data!r} have 3: choose another --model"
+            f"{s.model} takes {model.in_channels} channels, but the images of {data!r} have {count}: choose another "
+            "--model"
         )
-    model.classes, model.palette = data.classes, data.palette
-    if s.recipe:
+    model.classes, model.palette, model.bands = data.classes, data.palette, bands_of(data)
+    model.preprocessing = Preprocessing.of(data)
+    if s.recipe and model.preprocessing == Preprocessing():
         model.preprocessing = CAFFE
     return pad, model.to(s.device)
+
+
+def channels(s, bands):
+    """The options of a model that reads `bands`, with early or late fusion."""
+    if s.fusion == "late":
+        if bands[:3] != RGB or len(bands) == 3:
+            raise UserError(
+                f"--fusion late is for red, green and blue followed by other bands, not for {', '.join(bands)}: leave "
+                "it out"
+            )
+        return dict(streams={"color": 3, "other": len(bands) - 3})
+    return {} if len(bands) == 3 else dict(in_channels=len(bands))
 
 
 def initialise(s, model):
@@ -174,7 +192,12 @@ def initialise(s, model):
     """
     path = imagenet_file() if s.init == IMAGENET else find_checkpoint(s.init)[0]
     arrays, record = load_start(path)
-    take_preprocessing(model, record)
+    theirs = tuple(record.get("bands") or model.bands[:3])  # a file of another framework: the first three bands
+    if theirs != model.bands[: len(theirs)]:
+        raise UserError(
+            f"--init {s.init} was trained on the bands {', '.join(theirs)}, but the data have "
+            f"{', '.join(model.bands)}: put the same bands first"
+        )
     donor = None if record else models.recognise(arrays)
     if donor and "batch norm" in donor.net and not any("running" in name for name in model.trunk.state_dict()):
         raise UserError(f"--init {s.init} is {donor}, but {s.model} has no batch norm: give --batch-norm, too")
@@ -185,7 +208,8 @@ def initialise(s, model):
     excluded = {name for name, p in model.named_parameters() if not p.requires_grad}
     if not known:
         excluded |= {name for head in model.heads.values() for name in head.state_dict()}
-    done = transplant(donor or arrays, model, lambda name: None if name in excluded else name)
+    source = donor or Source(arrays, record.get("preprocessing"))
+    done = transplant(source, model, lambda name: None if name in excluded else name, widen=True)
     kernels = {name for name, array in model.trunk.state_dict().items() if array.ndim == 4}
     found = len(kernels.difference(done.left))
     if 2 * found < len(kernels):
@@ -205,11 +229,19 @@ def initialise(s, model):
     return f"{donor}: {summary}" if donor else summary, "\n".join(done.lines()) + "\n"
 
 
+class Source:
+    """The arrays of a checkpoint with their preprocessing, for `transplant`."""
+
+    def __init__(self, arrays, preprocessing):
+        self.state_dict = lambda: arrays
+        self.preprocessing = preprocessing and Preprocessing.from_dict(preprocessing)
+
+
 def _conversion(model):
     """The model's preprocessing as a formula."""
     p = model.preprocessing
     mean, scale = (", ".join(f"{v:.4g}" for v in values) for values in (p.mean, p.scale))
-    return f"({p.order} − ({mean})) · ({scale})"
+    return f"({p.order if p.channels == 3 else 'image'} − ({mean})) · ({scale})"
 
 
 def freeze(model, last):
@@ -295,13 +327,20 @@ def header(s, model, optimizer, train, val, weight, pixels):
     return dict(
         arrays=f"{xp.__name__} {xp.__version__}, BLAS {_blas()}, {workers.threads()} worker threads",
         data=f"{s.dataset}: {len(train.dataset)} images to train on, {len(val.dataset)} to validate on, "
-        f"{model.num_classes} classes{changed}",
-        model=f"{s.model}: {model.num_parameters():,} parameters; a pixel sees {seen[0]}×{seen[1]} pixels",
+        f"{model.num_classes} classes{_bands(model)}{changed}",
+        model=f"{s.model}{', late fusion' * (s.fusion == 'late')}: {model.num_parameters():,} parameters; a pixel sees "
+        f"{seen[0]}×{seen[1]} pixels",
         loss=f"{s.loss.replace('_', '-')}, reduction {s.reduction}{sampled}{weights}",
         optimiser=f"{s.optimizer}, lr {optimizer.lr:g} ({s.schedule}), weight decay {s.weight_decay:g}",
         step=step,
         length=f"epochs {s.epochs}, each of {len(train)} batches of {images}; seed {s.seed}{shared}",
     )
+
+
+def _bands(model):
+    """The bands in the header, unless they are the usual ones."""
+    bits = model.preprocessing.bits
+    return "" if (model.bands, bits) == (RGB, 8) else f"; bands {', '.join(model.bands)} ({bits} bits)"
 
 
 def _blas():
@@ -313,5 +352,5 @@ def _blas():
 def _field(model, size):
     """The size of the receptive field of a pixel's scores, for images of `size`."""
     with evaluating(model), no_grad(), shapes_only():
-        image = Tensor(stand_in(model.parameters()[0].data, (1, 3, *size)))
+        image = Tensor(stand_in(model.parameters()[0].data, (1, model.in_channels, *size)))
         return receptive_field(model(image), image).size

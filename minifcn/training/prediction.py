@@ -5,10 +5,21 @@ import sys
 import unicodedata
 from pathlib import Path
 
+from ..data.bands import RGB
 from ..data.folder import SUFFIXES, images_in
-from ..data.images import image_header
+from ..data.images import image_header, read_bands, read_image
 from ..data.palette import voc_colour_map
 from ..errors import UserError
+
+
+def reads_photographs(model):
+    """Whether a model takes 8-bit RGB, to which images of any kind are converted, not the bands that a file stores."""
+    return (tuple(model.bands or RGB), model.in_channels, model.preprocessing.bits) == (RGB, 3, 8)
+
+
+def read_for(model, path):
+    """The image in a file as the model takes it."""
+    return read_image(path) if reads_photographs(model) else read_bands(path, model.in_channels)
 
 
 def labels_of(model, image, path):

@@ -20,6 +20,7 @@ import numpy as np
 
 from ..arrays import backend, parallel
 from ..data import manifest
+from ..data.bands import bands_of, require_same_bands
 from ..errors import UserError
 from ..io import atomic, load_checkpoint, save_checkpoint
 from ..io.lock import locked
@@ -34,7 +35,7 @@ FILES = (
 )  # fmt: skip
 LEFTOVERS = re.compile(rf"lock|({'|'.join(map(re.escape, FILES))})\.partial|\.tmp\w{{6}}")
 """The names of files that a killed process leaves in the folder; ``.tmp`` files are safetensors' while it writes."""
-TEXTS = ("dataset", "root", "train_split", "val_split")  # settings that other commands read, and that must be text
+TEXTS = ("dataset", "root", "train_split", "val_split", "bands")  # settings, read by other commands, that must be text
 STATE = ("epoch", "step", "trained", "running", "rows")  # attributes of a Training in a checkpoint
 
 
@@ -190,6 +191,9 @@ class Run:
         if isinstance(record, dict) and isinstance(record.get("classes"), list):  # also if there is no splits.json
             names = map(str, record["classes"])
             manifest.require_same_names(names, t.train.dataset.classes, f"{self.last} was trained", "its data now have")
+        if isinstance(record, dict) and isinstance(record.get("bands"), list):
+            bands = list(map(str, record["bands"]))
+            require_same_bands(bands, bands_of(t.train.dataset), f"{self.last} was trained on", "its data now have")
         buffers = {k.removeprefix("optimizer."): a for k, a in arrays.items() if k.startswith("optimizer.")}
         try:
             t.model.load_state_dict(weights_in(arrays))

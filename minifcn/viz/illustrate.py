@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 
 from ..arrays import parallel
+from ..data.bands import bands_of, false_colour
 from ..io import atomic
 from ..training.evaluation import evaluate
 from ..training.results import data_facts, measures
@@ -40,6 +41,7 @@ def illustrate(run, model, val, rows, header=None, loss=None):
         return metrics
     images, labels = zip(*(data[i] for i in varied_examples(model, data, 4)))
     predictions = [model.predict(image) for image in images]
+    images = [false_colour(image, bands_of(data)) for image in images]
     figures = {
         "curves.png": curves(rows),
         "samples.png": samples(images, labels, predictions, data.classes, data.palette),

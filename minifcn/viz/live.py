@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..arrays.types import Array
+from ..data.bands import false_colour
 from ..data.loader import Loader
 from ..data.protocol import DataSet
 from ..nn.module import Module
@@ -151,6 +152,7 @@ class LiveTraining(Callback):
             if empty:
                 axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", color=GREY, size=8)
         image, label = self.example[:2]
+        image = false_colour(image, self._data().bands) if hasattr(self._data(), "bands") else image
         palette = self.model.palette if getattr(self.model, "palette", None) is not None else self._data().palette
         shown = [("image", image), ("label", colour(label, palette))]
         shown += [] if prediction is None else [("prediction", colour(prediction, palette))]

@@ -34,8 +34,8 @@ def test_a_short_version_runs_and_leaves_numbers_and_a_picture(name, tmp_path, c
         return {f: f.stat().st_mtime_ns for f in out.rglob("last.safetensors")}
 
     before = written()
-    assert all((f.parent / "judged.json").is_file() for f in before if name == "skips")
-    assert bool(before) == (name in ("skips", "sampling"))
+    assert all((f.parent / "judged.json").is_file() for f in before if name in ("skips", "fusion"))
+    assert bool(before) == (name in ("skips", "fusion", "sampling"))
     assert main([name, "--short", "--seeds", "1", "--out", str(out)]) == 0
     assert before == written()  # nothing was trained again
 
