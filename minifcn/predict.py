@@ -1,27 +1,18 @@
 """``python -m minifcn.predict [RUN] IMAGE...``: label every pixel of images of any size."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
 from tqdm import tqdm
 
-from .data.bands import RGB, false_colour
-from .data.images import image_header
 from .data.palette import save_mask
 from .errors import GeometryError, UserError
 from .io import atomic
 from .io.cli import Parser, at_least, command, device
 from .models import fcn8s_mini, load
-from .training.prediction import (
-    labels_of,
-    names_and_colours,
-    read_for,
-    reads_photographs,
-    run_and_images,
-    shares,
-    targets_for,
-)
+from .training.prediction import labelled, names_and_colours, run_and_images, shares, targets_for
 from .training.run_folder import find_checkpoint
 from .viz import overlay
 
@@ -66,19 +57,16 @@ def main(argv=None):
     for path in tqdm(images, "predicting", disable=None if len(images) > 1 else True, leave=False, file=sys.stderr):
         labels_file, overlay_file = targets[path]
         try:
-            if (pages := image_header(path).pages) > 1 and reads_photographs(model):
-                tqdm.write(f"note: {path} has {pages} pages or frames; only the first is labelled", file=sys.stderr)
-            image = read_for(model, path)
-            label = labels_of(model, image, path)
-            picture = overlay(false_colour(image, model.bands or RGB), label, palette, args.alpha)
+            picture, label = labelled(model, path, note=partial(tqdm.write, file=sys.stderr))
+            picture = overlay(picture, label, palette, args.alpha)
         except (UserError, GeometryError, MemoryError) as error:  # continue with the other images
             tqdm.write(f"error: {error or f'{path} is too large for the memory'}", file=sys.stderr)
             failed += 1
             continue
-        with atomic(labels_file) as partial:
-            save_mask(partial, label, palette)
-        with atomic(overlay_file) as partial:
-            Image.fromarray(picture).save(partial, format="PNG")
+        with atomic(labels_file) as file:
+            save_mask(file, label, palette)
+        with atomic(overlay_file) as file:
+            Image.fromarray(picture).save(file, format="PNG")
         tqdm.write(f"{path}: {shares(label, classes)} -> {labels_file}, -overlay.png")
     return 2 if failed else 0
 

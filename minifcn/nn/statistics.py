@@ -29,14 +29,14 @@ def estimate_statistics(model: Module, batches: Iterable[Tensor]) -> None:
         Inputs of the model.
     """
     norms = {id(m.weight): m for m in model.modules() if isinstance(m, BatchNorm2d) and m.training and not m.frozen}
-    sums = {key: np.zeros((2, m.weight.size)) for key, m in norms.items()}  # of n·μ and n·σ², for batches of n pixels
+    sums: dict = dict.fromkeys(norms, 0)  # of n·μ and n·σ², (2, C), for batches of n pixels
     pixels = dict.fromkeys(norms, 0)
 
     def add(node, inputs, output):
         if isinstance(node, BatchNormFunction) and node.pixels > 1:
             key, n = id(inputs[1]), node.pixels
-            unbiased = backend.asnumpy(node.batch_var) * (n / (n - 1))
-            sums[key] += n * np.stack([backend.asnumpy(node.batch_mean), unbiased])
+            both = backend.of(node.batch_mean).stack([node.batch_mean, node.batch_var * (n / (n - 1))])
+            sums[key] = sums[key] + n * both.astype(np.float64)
             pixels[key] += n
 
     with evaluating(model, but=norms.values()), no_grad(), watch(add):
@@ -45,4 +45,4 @@ def estimate_statistics(model: Module, batches: Iterable[Tensor]) -> None:
     for key, norm in norms.items():
         if pixels[key]:
             for buffer, value in zip((norm.running_mean, norm.running_var), sums[key] / pixels[key]):
-                buffer.data[...] = backend.of(buffer.data).asarray(value, buffer.dtype)
+                buffer.data[...] = value

@@ -34,6 +34,11 @@ def require_same_classes(model: Module, data: Any) -> None:
     """Raise UserError unless the data set has the bands and as many classes as the model, with the same names.
 
     Names are compared only if both have names.
+
+    Parameters
+    ----------
+    model : Module
+    data : data set
     """
     bands, count = getattr(model, "bands", None), getattr(model, "in_channels", None)
     if bands is not None:

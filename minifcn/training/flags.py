@@ -13,7 +13,7 @@ from .parts import PLACES
 from .recipes import RECIPES, default_start, recipe
 from .run_folder import Run, require_vacant
 
-DESCRIPTION = """Train a fully convolutional network.  Without arguments: a small network learns to tell ocean, lakes and
+DESCRIPTION = """Train a fully convolutional network.  Without arguments: a small one learns to tell ocean, lakes and
 five climate zones apart on NASA's Blue Marble, in a few minutes on two cores."""
 
 OF_THE_NET = (

@@ -5,7 +5,7 @@ import sys
 import unicodedata
 from pathlib import Path
 
-from ..data.bands import RGB
+from ..data.bands import RGB, false_colour
 from ..data.folder import SUFFIXES, images_in
 from ..data.images import image_header, read_bands, read_image
 from ..data.palette import voc_colour_map
@@ -115,6 +115,14 @@ def targets_for(images, out, overwrite=False):
                 f"{target} already exists: give another folder (--out), or replace existing results (--overwrite)"
             )
     return targets
+
+
+def labelled(model, path, note):
+    """The picture of an image file, uint8 (H, W, 3), and its labels; ``note(text)`` says which pages are left out."""
+    if (pages := image_header(path).pages) > 1 and reads_photographs(model):
+        note(f"note: {path} has {pages} pages or frames; only the first is labelled")
+    image = read_for(model, path)
+    return false_colour(image, model.bands or RGB), labels_of(model, image, path)
 
 
 def names_and_colours(model):
