@@ -35,7 +35,7 @@ def test_a_short_version_runs_and_leaves_numbers_and_a_picture(name, tmp_path, c
 
     before = written()
     assert all((f.parent / "judged.json").is_file() for f in before if name in ("skips", "fusion"))
-    assert bool(before) == (name in ("skips", "fusion", "sampling"))
+    assert bool(before) == (name in ("skips", "transfer", "fusion", "sampling"))
     assert main([name, "--short", "--seeds", "1", "--out", str(out)]) == 0
     assert before == written()  # nothing was trained again
 
