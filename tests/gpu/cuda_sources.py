@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 
 import numpy as np
-from strategies import distinct, normal
+from strategies import Convolution, Pooling, distinct, normal
 
 from minifcn import kernels as K
 from minifcn.cuda_on_cpu import host
@@ -80,6 +80,27 @@ def convolve(c, dtype):
     ]
 
 
+def depthwise(c, dtype):
+    """Check all kernels of depthwise.cu on a convolution of strategies.py with one filter per channel; their results."""
+    x, w, gy = normal(c.x, 1, dtype), normal(c.w, 2, dtype), normal(c.y, 3, dtype)
+    y, gx, gw = (np.full(shape, np.nan, dtype) for shape in (c.y, c.x, c.w))
+    sizes = (*c.y[2:], *c.w[2:], *c.stride, *c.padding, *c.dilation)
+    launch.launch("depthwise.cu", "depthwise", y.size, x, w, y, *c.x[1:], *sizes)
+    launch.launch("depthwise.cu", "depthwise_grad_input", gx.size, gy, w, gx, *c.x[1:], *sizes)
+    launch.launch_blocks("depthwise.cu", "depthwise_grad_weight", gw.size, gy, x, gw, *c.x, *sizes)
+    tolerance = 1e-12 if x.dtype == np.float64 else 2e-5
+    for got, expected in (
+        (y, K.conv2d.textbook(x, w, *c.parameters)),
+        (gx, K.conv2d_grad_input.textbook(gy, w, c.x, *c.parameters)),
+        (gw, K.conv2d_grad_weight.textbook(gy, x, c.w, *c.parameters)),
+    ):
+        np.testing.assert_allclose(got, expected, rtol=tolerance, atol=10 * tolerance)
+    return [y, gx, gw]
+
+
+DEPTHWISE = Convolution((2, 3, 7, 6), (3, 1, 3, 2), (2, 1), (1, 2), (1, 2), 3)
+
+
 def pool(p, dtype):
     """Check all kernels of pool.cu on one pooling of strategies.py; their results."""
     x, ties = distinct(p.x, 1).astype(dtype), np.random.default_rng(0).integers(0, 2, p.x).astype(dtype)
@@ -133,7 +154,6 @@ def far_away(file):
 
 def main(mistake, file):
     """Run every kernel once, with a planted mistake or under a sanitizer."""
-    from strategies import Convolution, Pooling
 
     planted = MISTAKES.get(mistake)
     caught_by = planted.caught_by if planted else mistake
@@ -142,6 +162,7 @@ def main(mistake, file):
         if caught_by == "address":
             far_away(file)
         convolve(Convolution((2, 4, 5, 6), (2, 2, 3, 2), (2, 1), (1, 1), (1, 2), 2), "f4")
+        depthwise(DEPTHWISE, "f4")
         pool(Pooling((1, 2, 5, 6), (2, 3), (2, 2), (0, 1), (1, 1), True), "f4")
         loss_and_norms((2, 6, 3, 4), "f4")
     print("nothing noticed")

@@ -77,6 +77,7 @@ def test_any_order_of_the_threads_gives_the_same_bits():
         with host.on_numpy(order):
             results = [*cuda_sources.convolve(c, "f4"), *cuda_sources.pool(p, "f4")]
             results += cuda_sources.loss_and_norms((2, 5, 30, 20), "f4")
+            results += cuda_sources.depthwise(cuda_sources.DEPTHWISE, "f4")
         bits.add(b"".join(a.tobytes() for a in results))
     assert len(bits) == 1
 
@@ -87,6 +88,7 @@ def test_sources_that_count_in_64_bits_give_the_same(monkeypatch):
         cuda_sources.convolve(Convolution((2, 2, 5, 6), (3, 2, 2, 3), (1, 2), (1, 0), (1, 1), 1), "f4")
         cuda_sources.pool(Pooling((1, 2, 5, 6), (2, 2), (2, 2), (0, 0), (1, 1), False), "f4")
         cuda_sources.loss_and_norms((2, 3, 4, 5), "f4")
+        cuda_sources.depthwise(cuda_sources.DEPTHWISE, "f4")
 
 
 # ---- sanitizers, and planted mistakes ----
