@@ -81,7 +81,7 @@ def convolve(c, dtype):
 
 
 def depthwise(c, dtype):
-    """Check all kernels of depthwise.cu on a convolution of strategies.py with one filter per channel; their results."""
+    """Check all kernels of depthwise.cu on a convolution with one filter for each channel; their results."""
     x, w, gy = normal(c.x, 1, dtype), normal(c.w, 2, dtype), normal(c.y, 3, dtype)
     y, gx, gw = (np.full(shape, np.nan, dtype) for shape in (c.y, c.x, c.w))
     sizes = (*c.y[2:], *c.w[2:], *c.stride, *c.padding, *c.dilation)
