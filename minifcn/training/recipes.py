@@ -17,7 +17,7 @@ from ..data.packaged import packaged
 from ..errors import UserError
 from ..models.efficientnet import IMAGENET
 
-FROM_IMAGENET = dict(model="fcn4s_efficientnet_lite0", init="imagenet", optimizer="adam", epochs=20)
+FROM_IMAGENET = dict(model="fcn4s_efficientnet_lite0", init="imagenet", optimizer="adam", epochs=12)
 
 PLAIN = dict(
     optimizer="sgd", schedule="constant", weight_decay=5e-4, balance=0.0, mirror=False, jitter=0, zoom=0.0, dropout=0.5,
