@@ -27,7 +27,8 @@ HOW = {"kind": "Float", "key": "0", "count": 24, "offset": 0, "shape": (4, 3, 1,
 
 
 def text(value):
-    return b"X" + len(value).to_bytes(4, "little") + value.encode()
+    data = value.encode()
+    return b"X" + len(data).to_bytes(4, "little") + data
 
 
 def number(value):
