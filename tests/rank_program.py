@@ -113,7 +113,7 @@ def earth(out):
         return pad, wide(model)
 
     parts.network, Recorder.stepped = wide_network, stepped
-    assert train.main(["--dataset", "earth", "--out", out]) == 130
+    assert train.main(["--dataset", "earth", "--model", "fcn8s_mini", "--out", out]) == 130
     if RANKS.rank == 0:
         np.save(Path(out) / "losses.npy", losses)
 

@@ -103,7 +103,7 @@ def test_the_command_gives_the_log_of_one_process_and_only_rank_0_writes(flags, 
 
 @mpi
 @pytest.mark.earth
-def test_the_default_training_takes_the_steps_of_one_process(tmp_path):
+def test_a_training_on_earth_takes_the_steps_of_one_process(tmp_path):
     """Dropout, augmentation and batch norm are on.  The comparison is in float64, because float32 rounds too much."""
     for ranks in (1, 2):
         result = launch(ranks, PROGRAM, "earth", tmp_path / str(ranks))
