@@ -264,7 +264,7 @@ def test_batch_norms_statistics_after_training_are_those_of_the_training_images(
     model.trunk = models.Trunk(layers, model.trunk.taps)
     before = model.trunk.conv1_1_bn.running_mean.numpy().copy()
     data = Shapes(length=8, **OPTIONS)
-    fit(model, Loader(data, 4, shuffle=True, augment=lambda image, label, rng: (image // 2, label)), epochs=1)
+    fit(model, Loader(data, 4, shuffle=True, augment=lambda image, label, rng: (image // 2, label)), data, epochs=1)
     pixels = model.preprocessing(np.stack([image for image, _ in data])).astype(float)  # (8, 3, H, W)
     order = np.arange(8)
     np.random.default_rng([0, 0]).shuffle(order)

@@ -124,7 +124,8 @@ def fit(
         trained, too.
     train, val : Loader or data set
         A data set without a loader is loaded in batches of 8; `train` is shuffled.  Training starts with a complete
-        epoch, even if `train` is in the middle of one.  Validation uses the whole data set of `val`.
+        epoch, even if `train` is in the middle of one.  Validation uses the whole data set of `val`; before it, the
+        statistics of batch norm are estimated from images of `train` (`estimate_norms`).
     optimizer : Optimizer, optional
         By default SGD with momentum 0.9 and a learning rate that suits `reduction` and the images
         (:func:`default_rate`).  After training, its ``lr`` no longer has the schedule's factor.
@@ -374,9 +375,8 @@ def finish_epoch(t: Training, weight: Values | None = None) -> None:
         epoch=t.epoch + 1, loss=sums["loss"] / max(sums["pixels"], 1), lr=t.optimizer.lr,
         seconds=round(sums["seconds"], 3),
     )  # fmt: skip
-    if t.val is not None or t.epoch + 1 == t.epochs:
-        estimate_norms(t.model, t.train)
     if t.val is not None:
+        estimate_norms(t.model, t.train)
         confusion, val_loss = evaluate(t.model, t.val, weight, loss=t.criterion)
         row |= dict(val_loss=val_loss, **scores_of(confusion))
     t.rows.append(row)
