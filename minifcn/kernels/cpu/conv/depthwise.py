@@ -28,47 +28,38 @@ def pays(w_shape, window):
 
 
 def conv2d(x, w, window):
-    (N, C, H, W), (OH, OW) = x.shape, window.out_size(x.shape)
-    filters, y = _channels_last(w, OW), buffers.empty((N, C, OH, OW), x.dtype)
-
-    def block_of_output(block):
-        samples, channels, (top, bottom) = block
-        taps, (first, last) = _taps(window, (H, W), (OH, OW), outputs=(top, bottom))
-        cells = x[samples, channels, first:last].transpose(0, 2, 3, 1)
-        sums = y[samples, channels, top:bottom].transpose(0, 2, 3, 1)
-        image, total, product = _scratch(x.dtype, cells.shape, sums.shape, sums.shape)
-        np.copyto(image, cells)
-        total.fill(0)
-        for u, v, (i, j), (r, q) in taps:
-            part = product[:, _moved(i, top), j]
-            np.multiply(image[:, _moved(r, first), q], filters[u, v, j, channels], out=part)
-            total[:, _moved(i, top), j] += part
-        sums[...] = total
-
-    workers.run(block_of_output, _blocks(N, C, OH, OW, x.itemsize), moved=x.size + y.size * window.taps)
-    return y
+    y = buffers.empty((*x.shape[:2], *window.out_size(x.shape)), x.dtype)
+    return _tap_by_tap(x, y, w, window, x.shape[2:], y.shape[2:], adjoint=False)
 
 
 def conv2d_grad_input(gy, w, x_shape, window):
-    (N, C, H, W), (OH, OW) = x_shape, gy.shape[2:]
-    filters, gx = _channels_last(w, OW), buffers.empty(x_shape, gy.dtype)
+    return _tap_by_tap(gy, buffers.empty(x_shape, gy.dtype), w, window, x_shape[2:], gy.shape[2:], adjoint=True)
 
-    def block_of_input(block):
-        samples, channels, (top, bottom) = block
-        taps, (first, last) = _taps(window, (H, W), (OH, OW), inputs=(top, bottom))
-        cells = gy[samples, channels, first:last].transpose(0, 2, 3, 1)
-        sums = gx[samples, channels, top:bottom].transpose(0, 2, 3, 1)
-        gradient, total, product = _scratch(gy.dtype, cells.shape, sums.shape, cells.shape)
-        np.copyto(gradient, cells)
+
+def _tap_by_tap(source, target, w, window, size, out_size, adjoint):
+    """Fill `target`: each tap adds its products with `source`, from inputs to outputs, or back if `adjoint`."""
+    filters = _channels_last(w, out_size[1])
+
+    def block_of_target(block):
+        samples, channels, band = block
+        taps, (first, last) = _taps(window, size, out_size, **{"inputs" if adjoint else "outputs": band})
+        cells = source[samples, channels, first:last].transpose(0, 2, 3, 1)
+        sums = target[samples, channels, slice(*band)].transpose(0, 2, 3, 1)
+        read, total, product = _scratch(source.dtype, cells.shape, sums.shape, (cells if adjoint else sums).shape)
+        np.copyto(read, cells)
         total.fill(0)
-        for u, v, (i, j), (r, q) in taps:
-            part = product[:, _moved(i, first), j]
-            np.multiply(gradient[:, _moved(i, first), j], filters[u, v, j, channels], out=part)
-            total[:, _moved(r, top), q] += part
+        for u, v, outer, inner in taps:
+            (i, j), (r, q) = (outer, inner) if adjoint else (inner, outer)  # of the source, of the target
+            rows, columns = outer
+            part = product[:, : rows.stop - rows.start, : columns.stop - columns.start]
+            np.multiply(read[:, _moved(i, first), j], filters[u, v, columns, channels], out=part)
+            total[:, _moved(r, band[0]), q] += part
         sums[...] = total
 
-    workers.run(block_of_input, _blocks(N, C, H, W, gy.itemsize), moved=gx.size + gy.size * window.taps)
-    return gx
+    N, C, *cells = target.shape
+    moved = target.size + source.size * window.taps
+    workers.run(block_of_target, _blocks(N, C, *cells, target.itemsize), moved=moved)
+    return target
 
 
 def conv2d_grad_weight(gy, x, w_shape, window):
