@@ -6,8 +6,8 @@ the splits fit and tune, FCN-16s reached a mean IU of .436, .445 and .453 with 0
 controls have as many epochs as the three stages together, so that a lower score is not due to a shorter training.
 """
 
-from ..viz.experiments import dots_by_variant
-from .lab import BAND, mean_and_spread
+from . import variants
+from .lab import BAND
 
 EPOCHS = {"32s": 30, "16s": 15, "8s": 15}
 CONSTANTS = dict(epochs=EPOCHS)
@@ -38,14 +38,9 @@ def run(lab):
 
 def summary(results):
     """One line per variant: mean ± standard deviation over seeds."""
-    yield f"{'':<12} {'mean IU':>15} {'boundary IU':>15} {'pixel acc':>15}"
-    for variant in VARIANTS:
-        rows = [r for r in results["rows"] if r["variant"] == variant]
-        cells = (mean_and_spread([r[k] for r in rows]) for k in ("mean_iu", "boundary_iu", "pixel_accuracy"))
-        yield f"{variant:<12} " + " ".join(f"{m:8.4f} ±{s:6.4f}" for m, s in cells)
+    return variants.lines(results, VARIANTS)
 
 
 def draw(results):
     """Draw one dot per seed and one row per variant: mean IU on the left, along borders on the right."""
-    panels = {"mean_iu": "mean IU, all pixels", "boundary_iu": f"mean IU within {results['band']} px of a border"}
-    return dots_by_variant(results["rows"], VARIANTS, panels)
+    return variants.dots(results, VARIANTS)

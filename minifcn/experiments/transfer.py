@@ -11,8 +11,8 @@ from PIL import Image
 
 from ..data.palette import save_mask
 from ..training.recipes import FROM_IMAGENET
-from ..viz.experiments import dots_by_variant
-from .lab import BAND, mean_and_spread
+from . import variants
+from .lab import BAND
 
 NET = "efficientnet_lite0"
 EPOCHS, FEW_EPOCHS, FEW = 12, 24, 30  # the few pictures are seen more often, in fewer steps
@@ -77,14 +77,9 @@ def _few(lab, train, val):
 
 def summary(results):
     """One line per variant: mean ± standard deviation over seeds."""
-    yield f"{'':<26} {'mean IU':>15} {'boundary IU':>15} {'pixel acc':>15}"
-    for variant in VARIANTS:
-        rows = [r for r in results["rows"] if r["variant"] == variant]
-        cells = (mean_and_spread([r[k] for r in rows]) for k in ("mean_iu", "boundary_iu", "pixel_accuracy"))
-        yield f"{variant:<26} " + " ".join(f"{m:8.4f} ±{s:6.4f}" for m, s in cells)
+    return variants.lines(results, VARIANTS)
 
 
 def draw(results):
     """Draw one dot per seed and one row per variant: mean IU on the left, along borders on the right."""
-    panels = {"mean_iu": "mean IU, all pixels", "boundary_iu": f"mean IU within {results['band']} px of a border"}
-    return dots_by_variant(results["rows"], VARIANTS, panels)
+    return variants.dots(results, VARIANTS)
