@@ -118,7 +118,7 @@ class Lab:
         print(f"\n== {name}", flush=True)
         begun = (folder / "config.json").is_file()
         code = train.main(["--resume", str(folder)] if begun else [*map(str, flags), "--out", str(folder)])
-        if code == 130:
+        if code > 128:  # stopped by a signal: Ctrl-C, SIGTERM or SIGHUP
             raise KeyboardInterrupt
         if code:
             raise UserError(f"the training {name} failed; correct the error above and run the same command again")

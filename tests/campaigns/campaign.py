@@ -35,7 +35,7 @@ def campaign(name, sample, whole, check, seconds=60):
         try:
             with alarm(seconds):
                 compared += check(number, np.random.default_rng([SEED, number])) or 1
-        except Exception as error:  # count every failure, and continue
+        except (Exception, TooLong) as error:  # count every failure, and continue
             failures.append(f"case {number}: {type(error).__name__}: {str(error)[:300]}")
         cases += 1
     line = f"{name}: {cases} of {whole} cases, {compared} comparisons, {len(failures)} failed, seed {SEED}"
@@ -44,12 +44,16 @@ def campaign(name, sample, whole, check, seconds=60):
     assert not failures, "\n".join([line, repeat, *failures[:20]])
 
 
+class TooLong(BaseException):
+    """A case took too long.  It is not an Exception, because readers turn every Exception into UserError."""
+
+
 @contextmanager
 def alarm(seconds):
-    """Raise TimeoutError in this thread if the ``with`` block takes longer than `seconds`."""
+    """Raise TooLong in this thread if the ``with`` block takes longer than `seconds`."""
 
     def late(*_):
-        raise TimeoutError(f"it took more than {seconds} seconds")
+        raise TooLong(f"it took more than {seconds} seconds")
 
     before = signal.signal(signal.SIGALRM, late)
     signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -3,10 +3,12 @@
 import io
 import json
 import resource
+import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
-from campaign import campaign, damaged, right_or_refused
+from campaign import TooLong, alarm, campaign, damaged, right_or_refused
 from PIL import Image
 
 from minifcn.data import Folder
@@ -110,3 +112,8 @@ def test_a_reader_that_does_not_refuse_is_found(scenes):
 
     with pytest.raises(AssertionError, match=r"case \d+: "):
         campaign("sabotage of damaged bytes", 25, 25, check)
+
+
+def test_a_reader_that_takes_too_long_is_noticed_even_if_it_catches_every_exception():
+    with pytest.raises(TooLong), alarm(0.05), suppress(Exception):
+        time.sleep(5)
