@@ -28,11 +28,17 @@ CONVERT = "convert it to 8 bits per channel, all images by the same factor"
 
 @dataclass(frozen=True)
 class Header:
-    """Facts in the header of an image file: upright (height, width), EXIF orientation (1: none), number of pages."""
+    """Facts in the header of an image file.
+
+    Upright (height, width); EXIF orientation (1: none); number of pages; Pillow's format and mode; bits of a value.
+    """
 
     size: tuple
     orientation: int
     pages: int
+    format: str
+    mode: str
+    bits: int
 
 
 def read_image(path):
@@ -56,7 +62,7 @@ def read_image(path):
         If the file is missing, damaged, not a regular file, or has so many pixels that Pillow refuses it; if it holds
         floating-point pixels, 32-bit integers, or 16-bit values of an unknown range.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         return as_rgb(path, image)
 
 
@@ -81,7 +87,7 @@ def read_bands(path, count):
         If the file is missing, damaged or not a regular file; if it has another number of bands, a palette, or values
         of other than 8 to 16 bits.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         require_bands(path, image, count)
         pages = range(count if len(image.getbands()) == 1 else 1)
         planes = [_plane(image, page) for page in pages]
@@ -92,7 +98,7 @@ def read_bands(path, count):
 
 def band_bits(path, count):
     """8 or 16, the bits of a value that :func:`read_bands` returns; UserError if the file has other bands."""
-    with _opened(path) as image:
+    with opened(path) as image:
         return require_bands(path, image, count)
 
 
@@ -140,7 +146,7 @@ def read_mask(path):
         If the file is missing or damaged, has colour channels or several pages, is in a format that changes values, or
         holds values outside 0..255.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         return as_ids(path, image)
 
 
@@ -156,16 +162,16 @@ def mask_size(path):
 
 def image_header(path):
     """The :class:`Header` of an image, read without its pixels if possible; UserError if the pixel type is unusable."""
-    with _opened(path) as image:
+    with opened(path) as image:
         _require_range(path, image)
-        return _header(image)
+        return header_of(image)
 
 
 def mask_header(path):
     """The :class:`Header` of a mask; UserError if the file is not a mask (see :func:`require_ids`)."""
-    with _opened(path) as image:
+    with opened(path) as image:
         require_ids(path, image)
-        return _header(image)
+        return header_of(image)
 
 
 def as_rgb(name, image):
@@ -237,7 +243,7 @@ def require_ids(path, image):
 
 
 @contextmanager
-def _opened(path):
+def opened(path):
     """Open an image file with Pillow; any exception inside the block becomes a UserError that names the file."""
     require_file(path)
     size = ""
@@ -260,12 +266,17 @@ def _opened(path):
         raise UserError(f"cannot read image {path}: it is damaged or of an unknown format ({error})") from error
 
 
-def _header(image):
+def header_of(image):
+    """The :class:`Header` of an image that Pillow has opened."""
     # MPO is a phone's JPEG: its further pages are previews and depth maps, not images
     pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    facts = pages, image.format, image.mode, _bits(image)  # before _upright: Pillow drops the bits with the raw pixels
     orientation = image.getexif().get(0x0112, 1)
-    width, height = image.size if orientation == 1 else _upright(image).size
-    return Header((height, width), orientation, pages)
+    if image.format == "TIFF" and orientation != 1:
+        image = _upright(image)
+    turned = image.format != "TIFF" and orientation in range(5, 9)
+    width, height = image.size[::-1] if turned else image.size
+    return Header((height, width), orientation, *facts)
 
 
 def _upright(image):
