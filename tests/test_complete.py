@@ -14,6 +14,7 @@ from pkgutil import iter_modules
 
 import numpy as np
 import pytest
+from layout_folders import FOLDERS
 from mutants import MUTANTS
 from operations import OPERATIONS
 from test_layers import LAYERS
@@ -30,7 +31,7 @@ from minifcn.ops.norm import BatchNorm2d
 
 TESTS = Path(__file__).parent
 
-ROOTS = {"folder": lambda path: write_scenes(path / "scenes")}
+ROOTS = {"folder": lambda path: write_scenes(path / "scenes"), **FOLDERS}
 """For each data set that reads a folder: a function that makes such a folder."""
 
 

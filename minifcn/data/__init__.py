@@ -15,18 +15,19 @@ from typing import Any
 from ..errors import UserError
 from .earth import Earth, MissingExtra
 from .folder import Folder
+from .layouts import COCO, LAYOUTS, VOC, LabelMe, Masks, recognise
 from .loader import Loader
 from .mnist import MNIST
 from .protocol import DataSet
 from .shapes import Shapes
 from .transforms import Augment, Preprocessing
 
-DATASETS: dict[str, type[Any]] = {cls.__name__.lower(): cls for cls in (Earth, Shapes, Folder)}
+DATASETS: dict[str, type[Any]] = {cls.__name__.lower(): cls for cls in (Earth, Shapes, Folder)} | LAYOUTS
 """The data sets by their names on the command line."""
 
 __all__ = [
-    "DATASETS", "MNIST", "Augment", "DataSet", "Loader", "MissingExtra", "Preprocessing", "open_dataset",
-    *(cls.__name__ for cls in DATASETS.values()),
+    "COCO", "DATASETS", "MNIST", "VOC", "Augment", "DataSet", "Earth", "Folder", "LabelMe", "Loader", "Masks",
+    "MissingExtra", "Preprocessing", "Shapes", "open_dataset", "recognise",
 ]  # fmt: skip
 
 

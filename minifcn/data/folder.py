@@ -250,7 +250,23 @@ def _refuse_class(mask, unknown, count):
 
 def _matching_size(image, mask):
     """(height, width) of an image and its mask; UserError if their sizes or their orientations differ."""
-    picture, labels = image_header(image), mask_header(mask)
+    picture = image_header(image)
+    require_matching(image, picture, mask, mask_header(mask))
+    return picture.size
+
+
+def require_matching(image, picture, mask, labels):
+    """Raise UserError if the sizes or the orientations of an image and its mask differ.
+
+    Parameters
+    ----------
+    image : path-like
+    picture : Header
+        That of the image.
+    mask : path-like
+    labels : Header
+        That of the mask.
+    """
     _require_same_size(image, picture.size, mask, labels.size, picture.orientation)
     square = picture.size[0] == picture.size[1]
     if picture.orientation in (range(2, 9) if square else range(2, 5)) and labels.orientation == 1:
@@ -258,7 +274,6 @@ def _matching_size(image, mask):
             f"image {image} has the EXIF orientation {picture.orientation}, mask {mask} has none, and their sizes do "
             "not show whether the mask is already turned; save both upright without an EXIF orientation"
         )
-    return picture.size
 
 
 def _require_same_size(image, image_shape, mask, mask_shape, orientation=1):

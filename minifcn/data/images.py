@@ -150,6 +150,37 @@ def read_mask(path):
         return as_ids(path, image)
 
 
+def read_colours(path):
+    """Read a mask whose classes are colours, turned upright as its EXIF orientation says.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    ndarray of uint8, shape (H, W, 3)
+
+    Raises
+    ------
+    UserError
+        If the file is missing or damaged, is in a format that changes colours, or has transparent pixels.
+    """
+    with _opened(path) as image:
+        if image.format not in EXACT or image.info.get("compression") in LOSSY:
+            raise UserError(f"mask {path} is a {image.format} file, which may change colours; save it as PNG")
+        rgba = np.asarray(_upright(image).convert("RGBA"))
+    if rgba[..., 3].min(initial=255) < 255:
+        raise UserError(f"mask {path} has transparent pixels, and nothing says their class; save it without alpha")
+    return rgba[..., :3]
+
+
+def image_mode(path):
+    """Pillow's mode of an image, such as "P" (palette), "L" (grey) or "RGB"."""
+    with _opened(path) as image:
+        return image.mode
+
+
 def image_size(path):
     """The upright (height, width) of an image."""
     return image_header(path).size

@@ -13,11 +13,11 @@ SHOWN = 3  # at most so many names in a message
 SPLITS = ("train", "val")
 
 
-def fingerprint(*paths):
-    """A hash of the contents of files; names and times of the files do not matter."""
+def fingerprint(*parts):
+    """A hash of bytes, and of the contents of files; names and times of the files do not matter."""
     digest = blake2b(digest_size=16)
-    for path in paths:
-        content = Path(path).read_bytes()
+    for part in parts:
+        content = part if isinstance(part, bytes) else Path(part).read_bytes()
         digest.update(len(content).to_bytes(8, "little") + content)
     return digest.hexdigest()
 

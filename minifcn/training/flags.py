@@ -31,10 +31,10 @@ def parser():
     data = p.add_argument_group("data")
     data.add_argument(
         "--dataset",
-        help=f"one of {', '.join(DATASETS)} (default: folder with --root; else earth, or shapes without its extra)",
+        help=f"one of {', '.join(DATASETS)} (default: the layout of --root; else earth, or shapes without its extra)",
     )
     data.add_argument(
-        "--root", metavar="DIR", help="the folder of the data set; that of --dataset folder holds images/ and masks/"
+        "--root", metavar="DIR", help="the folder of the data set: images/ and masks/, or a layout of docs/data.md"
     )
     data.add_argument(
         "--bands", metavar="NAMES",

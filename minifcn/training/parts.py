@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import models, nn
 from ..arrays import backend, parallel
-from ..data import Augment, Loader, open_dataset
+from ..data import Augment, Loader, open_dataset, recognise
 from ..data.bands import RGB, bands_of
 from ..data.earth import MissingExtra
 from ..data.images import VOID
@@ -112,10 +112,11 @@ def assemble(settings, run=None):
 def splits(s):
     """The name of the data set, its training split and its validation split.
 
-    Without --dataset, it is a folder if --root is given, else earth, or shapes if the extra for earth is missing.
+    Without --dataset, it is what the folder of --root is recognised as; without --root earth, or shapes if the extra
+    for earth is missing.
     """
     if s.dataset or s.root is not None:
-        return _splits(s.dataset or "folder", s)
+        return _splits(s.dataset or recognise(s.root).name, s)
     try:
         return _splits("earth", s)
     except MissingExtra as error:
@@ -326,8 +327,8 @@ def header(s, model, optimizer, train, val, weight, pixels):
         step += f" = lr · N / (1 − momentum), with N = {together:,} pixels a {'batch' if s.accumulate == 1 else 'step'}"
     return dict(
         arrays=f"{xp.__name__} {xp.__version__}, BLAS {_blas()}, {workers.threads()} worker threads",
-        data=f"{s.dataset}: {len(train.dataset)} images to train on, {len(val.dataset)} to validate on, "
-        f"{model.num_classes} classes{_bands(model)}{changed}",
+        data=f"{s.dataset}{_layout(train.dataset)}: {len(train.dataset)} images to train on, {len(val.dataset)} to "
+        f"validate on, {model.num_classes} classes{_bands(model)}{changed}",
         model=f"{s.model}{', late fusion' * (s.fusion == 'late')}: {model.num_parameters():,} parameters; a pixel sees "
         f"{seen[0]}×{seen[1]} pixels",
         loss=f"{s.loss.replace('_', '-')}, reduction {s.reduction}{sampled}{weights}",
@@ -335,6 +336,11 @@ def header(s, model, optimizer, train, val, weight, pixels):
         step=step,
         length=f"epochs {s.epochs}, each of {len(train)} batches of {images}; seed {s.seed}{shared}",
     )
+
+
+def _layout(data):
+    """In the header, what says that a folder has the layout of another program."""
+    return f" ({data.why})" if getattr(data, "why", "") else ""
 
 
 def _bands(model):

@@ -1,0 +1,102 @@
+"""Layouts of data sets that other programs write, and which of them a folder has.
+
+Each file is one layout: a data set that reads the folder in place.  :func:`recognise` looks at the names of files, and
+at the beginnings of JSON and XML files, and says which layout it is.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import UserError
+from ..folder import MASKS, Folder
+from ..images import image_mode
+from .base import Layout, chain
+from .coco import COCO
+from .files import visible
+from .labelme import LabelMe
+from .masks import COLOURED, Masks
+from .voc import VOC
+
+LAYOUTS: dict[str, type[Layout]] = {cls.__name__.lower(): cls for cls in (VOC, COCO, LabelMe, Masks)}
+"""The layouts by their names on the command line.  Masks comes last: it suits whatever has pairs of pictures."""
+
+__all__ = ["LAYOUTS", "Layout", "Recognised", "recognise", *(cls.__name__ for cls in LAYOUTS.values())]
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """The layout of a folder.
+
+    Attributes
+    ----------
+    name : str
+        "folder", the library's own layout, or one of `LAYOUTS`.
+    why : str
+        What says so, as one sentence without its full stop.
+    root : Path
+        The folder that was given.
+    """
+
+    name: str
+    why: str
+    root: Path
+
+    def open(self, split: str | None = None, **options: Any) -> Any:
+        """The data set, or one split of it."""
+        return ({"folder": Folder} | LAYOUTS)[self.name](self.root, split=split, **options)
+
+
+def recognise(root: str | Path) -> Recognised:
+    """Say which layout a folder has.
+
+    Parameters
+    ----------
+    root : path-like
+        The folder, or a folder that holds nothing but it.
+
+    Returns
+    -------
+    Recognised
+
+    Raises
+    ------
+    UserError
+        If there is no such folder, if it has none of the layouts, or if it has several.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise UserError(f"there is no folder {root}; give the folder of a data set")
+    for folder in chain(root):
+        found = {name: why for name, cls in LAYOUTS.items() if cls is not Masks and (why := cls.recognise(folder))}
+        if folder == root and _is_own(root):
+            found["folder"] = "it has images/ and masks/ of class ids"
+        if len(found) > 1:
+            reasons = "; ".join(f"{name}, because {why}" for name, why in found.items())
+            raise UserError(f"{folder} may have several layouts ({reasons}); choose one with --dataset")
+        for name, why in found.items():
+            where = "" if folder == root else f", in {folder.relative_to(root).as_posix()}/"
+            return Recognised(name, f"{why}{where}", root)
+    if why := Masks.recognise(root):
+        return Recognised("masks", why, root)
+    if _parts(root):
+        return Recognised("folder", "it has images/", root)  # its data set says which masks are missing
+    wanted = "; ".join(f"{name}: {cls.looks_for}" for name, cls in LAYOUTS.items())
+    raise UserError(
+        f"{root} has no layout that is known; expected images/ and masks/, or one of these: {wanted}; see docs/data.md"
+    )
+
+
+def _parts(root):
+    """The folders with images/ in the library's own layout."""
+    return [root] if (root / "images").is_dir() else [images.parent for images in sorted(root.glob("[!._]*/images"))]
+
+
+def _is_own(root):
+    """Whether a folder has the library's own layout: images/ and masks/ with the same names, and no colours."""
+    for part in _parts(root):
+        images = {path.stem for path in visible(part / "images")}
+        masks = [path for path in visible(part / "masks") if path.stem in images and path.suffix.lower() in MASKS]
+        if masks:
+            return image_mode(masks[0]) not in COLOURED
+    return False

@@ -1,0 +1,223 @@
+"""What all layouts share: a folder that another program wrote is read in place, as a data set."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from ...arrays.types import Array
+from ...errors import Note, UserError, on_one_line
+from ..folder import require_matching
+from ..images import VOID, image_header, read_image
+from ..manifest import differences, fingerprint
+from ..palette import voc_colour_map
+from .files import some
+
+EVERY = 5  # without splits in the layout, every fifth image is for validation, as in the library's own layout
+SPLITS = {
+    "train": "train", "training": "train", "train2014": "train", "train2017": "train", "val": "val", "valid": "val",
+    "validation": "val", "val2014": "val", "val2017": "val", "test": "test", "testing": "test", "trainval": "trainval",
+}  # fmt: skip
+"""The splits by the names that programs give to their folders and lists, in lower case."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with its label.
+
+    Attributes
+    ----------
+    name : str
+        The path of the image below the data set's folder, with slashes; no two samples share one.
+    image : Path
+    draw : callable
+        ``draw((H, W))`` returns the label, uint8 (H, W), of the image with this upright size.
+    evidence : tuple of Path or bytes
+        Everything in which the label is written, for the fingerprint.
+    mask : Path, optional
+        The picture that holds the label; its size and orientation must suit the image's.
+    size : (int, int), optional
+        The (H, W) that the annotations state; it must be the image's.
+    """
+
+    name: str
+    image: Path
+    draw: Callable[[tuple[int, int]], Array]
+    evidence: tuple[Path | bytes, ...]
+    mask: Path | None = None
+    size: tuple[int, int] | None = None
+
+
+@dataclass
+class Contents:
+    """All that a folder holds: the samples of all splits, the names of the classes, and the splits, if it has any."""
+
+    samples: list[Sample]
+    classes: tuple[str, ...]
+    splits: dict[str, list[str]] = field(default_factory=dict)  # {name of the split: names of its samples}
+    palette: Array | None = None  # uint8 (classes, 3)
+    notes: list[str] = field(default_factory=list)  # sentences about what is not used, or was chosen
+
+
+class Layout:
+    """A data set that is read in place from a folder in the layout of another program.
+
+    Parameters
+    ----------
+    root : path-like
+        The folder, or a folder that holds nothing but it.
+    split : str, optional
+        One of the layout's splits.  If it has none, "val" is every fifth image (in order of name) and "train" the
+        others.  None means all samples.
+    samples : dict of {str: str}, optional
+        A manifest: use exactly these samples, even if `split` would now select others.
+
+    Raises
+    ------
+    UserError
+        If the folder has another layout, if an image, a mask or an annotation is missing, damaged or of another size
+        (the message names the file), if there is no such split, or if a sample of `samples` is missing or has changed.
+    """
+
+    looks_for: ClassVar[str]  # what the folder must hold, for messages
+    by_default: ClassVar[tuple[str, ...]] = ()  # classes that are background or void, if the layout says so
+
+    def __init__(
+        self, root: str | Path, split: str | None = None, samples: Mapping[str, str] | None = None
+    ) -> None:  # fmt: skip
+        self.root, self.split = Path(root), split
+        folder, self.why = self.locate(self.root)
+        contents = self.read(folder)
+        require_contents(contents, self.root)
+        self.samples = sorted(contents.samples, key=lambda sample: sample.name)
+        self.classes, self.notes, self.splits = contents.classes, contents.notes, tuple(contents.splits)
+        self.num_classes = len(self.classes)
+        self.palette = voc_colour_map(self.num_classes) if contents.palette is None else contents.palette
+        if samples is None:
+            self._keep_split(contents.splits)
+        else:
+            self._keep(samples)
+        self.sizes = [_matching_size(sample) for sample in self.samples]
+        for note in self.notes:
+            warnings.warn(note, Note, stacklevel=2)
+
+    @classmethod
+    def recognise(cls, folder: Path) -> str:
+        """Why `folder` has this layout, as a phrase; empty if it has not.  Only names and beginnings of files count."""
+        raise NotImplementedError
+
+    def read(self, folder: Path) -> Contents:
+        """All that a folder in this layout holds."""
+        raise NotImplementedError
+
+    @classmethod
+    def locate(cls, root: Path) -> tuple[Path, str]:
+        """The folder at `root`, or alone inside it, that has this layout, and why; UserError if there is none."""
+        for folder in chain(root):
+            if why := cls.recognise(folder):
+                return folder, why
+        raise UserError(f"{root} is not in the layout {cls.__name__.lower()!r}: expected {cls.looks_for}")
+
+    def _keep_split(self, splits):
+        if self.split is None:
+            return
+        if splits:
+            if self.split not in splits:
+                raise UserError(f"{self.root} has no split {self.split!r}; choose one of {', '.join(splits)}")
+            names = set(splits[self.split])
+        elif self.split in ("train", "val"):
+            names = {s.name for k, s in enumerate(self.samples) if (k % EVERY == 0) == (self.split == "val")}
+        else:
+            raise UserError(f"{self.root} has no split {self.split!r}; choose train or val")
+        self.samples = [sample for sample in self.samples if sample.name in names]
+        if not self.samples:
+            raise UserError(f"{self.root} has no images for split {self.split!r}")
+
+    def _keep(self, samples):
+        """Keep only what the manifest `samples` names; UserError if something is missing or has changed."""
+        self.samples = [sample for sample in self.samples if sample.name in samples]
+        if changes := differences(samples, self.manifest()):
+            raise UserError(f"the images in {self.root} are not those that the run used: {'; '.join(changes)}")
+
+    def manifest(self) -> dict[str, str]:
+        """{name of the sample: fingerprint of image and label}: see `minifcn.data.manifest`."""
+        return dict(self._manifest)
+
+    @cached_property
+    def _manifest(self):
+        return {sample.name: fingerprint(sample.image, *sample.evidence) for sample in self.samples}
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, i: int) -> tuple[Array, Array]:
+        sample = self.samples[i]
+        image = read_image(sample.image)
+        label = sample.draw(image.shape[:2])
+        unknown = label[(label >= self.num_classes) & (label != VOID)]
+        if unknown.size:
+            raise UserError(
+                f"mask {sample.mask or sample.name} holds class {unknown.max()}; with {self.num_classes} classes, ids "
+                f"must lie in 0..{self.num_classes - 1}, or be {VOID} (void)"
+            )
+        return image, label
+
+    def __repr__(self) -> str:
+        kind = type(self).__name__
+        return f"{kind}({str(self.root)!r}, {self.split!r}, {len(self)} images, {self.num_classes} classes)"
+
+
+def chain(root):
+    """`root`, and the folders below it that stand alone: an unpacked archive often holds nothing but one folder."""
+    yield root
+    for _ in range(3):
+        found = root.iterdir() if root.is_dir() else ()
+        inside = [path for path in found if not path.name.startswith((".", "__MACOSX"))]
+        if len(inside) != 1 or not inside[0].is_dir():
+            return
+        root = inside[0]
+        yield root
+
+
+def require_contents(contents, root):
+    """Raise UserError unless there are samples with different names, and 2 to 255 different classes."""
+    names = [sample.name for sample in contents.samples]
+    if not names:
+        raise UserError(f"{root} has no images with labels")
+    if twice := sorted({name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else ()):
+        raise UserError(f"{root} has several labels for {some(twice)}; keep one for each image")
+    classes = contents.classes
+    if len(set(classes)) < len(classes):
+        twice = sorted({name for name in classes if classes.count(name) > 1})
+        raise UserError(f"{root} has several classes named {some(twice)}; give each class another name")
+    if not 2 <= len(classes) <= VOID:
+        raise UserError(f"{root} has {len(classes)} classes ({some(classes)}); expected 2 to {VOID}")
+
+
+def as_names(names):
+    """Names from a file of another program, each on one line."""
+    return tuple(on_one_line(" ".join(str(name).split())) for name in names)
+
+
+def _matching_size(sample):
+    """The upright (height, width) of a sample's image; UserError if mask or annotations have another one."""
+    picture = image_header(sample.image)
+    if sample.mask:
+        require_matching(sample.image, picture, sample.mask, image_header(sample.mask))
+    elif sample.size and tuple(sample.size) != picture.size:
+        h, w = picture.size
+        turned = f", turned by its EXIF orientation {picture.orientation}" if picture.orientation != 1 else ""
+        raise UserError(
+            f"image {sample.image} is {h}x{w} (height x width{turned}), but its annotations are for "
+            f"{sample.size[0]}x{sample.size[1]}; put back the image that was annotated, or annotate this one"
+        )
+    return picture.size
+
+
+def void(size):
+    """A label of this (height, width) whose pixels are all class 0."""
+    return np.zeros(size, np.uint8)
