@@ -1,6 +1,7 @@
 """Build a fully convolutional network from any trunk (§4): the trunk's maps, and one head for each kind of label."""
 
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from typing import Any
 
 from .. import nn
@@ -10,12 +11,13 @@ from ..data.transforms import Preprocessing
 from ..engine.core import Tensor, no_grad
 from ..geometry import minimal_padding
 from ..kernels import shapes_only
-from ..nn.module import evaluating
+from ..ops import softmax
 from .alexnet import alexnet, alexnet_torchvision, caffenet
 from .classifier import Classifier, Streams, Trunk
 from .efficientnet import efficientnet_lite0
 from .googlenet import googlenet
 from .heads import ConvHead, SkipHead
+from .inference import image_of, scores
 from .lenet import lenet, lenet_caffe
 from .mini import mini
 from .resnet import resnet18, resnet50
@@ -89,24 +91,55 @@ class FCN(nn.Module):
         """{name of a head: its scores (N, C, H, W)}, of all heads, for training."""
         return self._scores(image if isinstance(image, Tensor) else Tensor(image), self.heads)
 
-    def predict(self, images: Array) -> Array:
+    def predict(self, images: Array | str | PathLike, tta: bool = False) -> Array:
         """The most probable class of every pixel.
 
         Parameters
         ----------
-        images : ndarray of uint8, or of uint16 if the model was trained on 16 bits
-            (N, H, W, C) or (H, W, C), any size; RGB, or the bands that the model was trained on.
+        images : ndarray of uint8, or of uint16 if the model was trained on 16 bits; or a path
+            (N, H, W, C) or (H, W, C), any size; RGB, or the bands that the model was trained on.  Or the file of one
+            image.
+        tta : bool
+            Average over sizes and mirror images: see :func:`minifcn.models.inference.scores`.
 
         Returns
         -------
         ndarray of uint8
-            (N, H, W) or (H, W).
+            (N, H, W), or (H, W) for one image.
+
+        Raises
+        ------
+        UserError
+            If the file cannot be read, or the image has other channels than the model.
         """
-        device = backend.device(self.parameters()[0].data)
-        with evaluating(self), no_grad():
-            scores = self(Tensor(backend.to_device(self.preprocessing(images), device)))
-        labels = backend.asnumpy(scores.data.argmax(axis=1)).astype("uint8")
+        images = image_of(self, images)
+        labels = backend.asnumpy(scores(self, images, tta).data.argmax(axis=1)).astype("uint8")
         return labels if images.ndim == 4 else labels[0]
+
+    def predict_proba(self, images: Array | str | PathLike, tta: bool = False) -> Array:
+        """The probability of every class at every pixel: the softmax of the scores.
+
+        Parameters
+        ----------
+        images : ndarray or path
+            As in :meth:`predict`.
+        tta : bool
+            As in :meth:`predict`.
+
+        Returns
+        -------
+        ndarray of float32
+            (N, num_classes, H, W), or (num_classes, H, W) for one image.  :meth:`predict` gives the most probable.
+
+        Raises
+        ------
+        UserError
+            As :meth:`predict`.
+        """
+        images = image_of(self, images)
+        with no_grad():
+            probabilities = backend.asnumpy(softmax(scores(self, images, tta)).data)
+        return probabilities if images.ndim == 4 else probabilities[0]
 
 
 def fcn(

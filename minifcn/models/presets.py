@@ -264,6 +264,26 @@ def build(name: str, **options: Any) -> FCN:
         raise UserError(f"model {name!r} cannot be built with {given}: {error}") from None
 
 
-def load(path: str | Path) -> FCN:
-    """The model in a checkpoint of a training run, in evaluation mode: see :mod:`minifcn.models.store`."""
+def load(path: str | Path, weights: str = "last") -> FCN:
+    """The model of a run, in evaluation mode: see :mod:`minifcn.models.store`.
+
+    Parameters
+    ----------
+    path : path-like
+        The run's folder, or a checkpoint.
+    weights : {"last", "best"}
+        Which checkpoint of a folder.
+
+    Raises
+    ------
+    UserError
+        If the folder has no such checkpoint, or it cannot be used.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path, folder = path / f"{weights}.safetensors", path
+        if not path.is_file():
+            raise UserError(
+                f"{folder} has no {path.name}; give the folder of a run that has trained an epoch, or a file"
+            )
     return store.load_model(path, build)[0]

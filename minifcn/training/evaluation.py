@@ -15,6 +15,7 @@ from ..data.protocol import DataSet
 from ..data.samples import called
 from ..engine.core import Tensor, no_grad
 from ..errors import UserError
+from ..models.inference import scores as scores_for
 from ..nn import BatchNorm2d
 from ..nn.losses import CrossEntropy, Loss
 from ..nn.losses.loss import divisor
@@ -113,11 +114,11 @@ def evaluate(
     require_same_classes(model, data.dataset)
     confusion, total = ConfusionMatrix(model.num_classes), len(data.dataset)
     losses = np.zeros(total)  # by image: so their sum has the same value for any number of ranks
-    device, ranks = backend.device(model.parameters()[0].data), parallel.world()
+    ranks = parallel.world()
     bar = tqdm(total=total, desc="evaluating", leave=False, disable=None if progress else True, file=sys.stderr)
     with bar, evaluating(model), no_grad():
         for first, images, labels in data.alike(ranks):
-            scores = model(Tensor(backend.to_device(model.preprocessing(images), device)))
+            scores = scores_for(model, images)
             losses[first] = summed(loss, scores, labels, weight)
             confusion.update(labels, backend.asnumpy(scores.data.argmax(axis=1)))
             bar.update(len(labels))

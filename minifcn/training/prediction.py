@@ -7,19 +7,10 @@ from pathlib import Path
 
 from ..data.bands import RGB, false_colour
 from ..data.folder import SUFFIXES, images_in
-from ..data.images import image_header, read_bands, read_image
+from ..data.images import image_header
 from ..data.palette import voc_colour_map
 from ..errors import UserError
-
-
-def reads_photographs(model):
-    """Whether a model takes 8-bit RGB, to which images of any kind are converted, not the bands that a file stores."""
-    return (tuple(model.bands or RGB), model.in_channels, model.preprocessing.bits) == (RGB, 3, 8)
-
-
-def read_for(model, path):
-    """The image in a file as the model takes it."""
-    return read_image(path) if reads_photographs(model) else read_bands(path, model.in_channels)
+from ..models.inference import image_of, reads_photographs
 
 
 def labels_of(model, image, path):
@@ -121,7 +112,7 @@ def labelled(model, path, note):
     """The picture of an image file, uint8 (H, W, 3), and its labels; ``note(text)`` says which pages are left out."""
     if (pages := image_header(path).pages) > 1 and reads_photographs(model):
         note(f"note: {path} has {pages} pages or frames; only the first is labelled")
-    image = read_for(model, path)
+    image = image_of(model, path)
     return false_colour(image, model.bands or RGB), labels_of(model, image, path)
 
 
