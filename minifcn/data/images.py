@@ -166,7 +166,7 @@ def read_colours(path):
     UserError
         If the file is missing or damaged, is in a format that changes colours, or has transparent pixels.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         if image.format not in EXACT or image.info.get("compression") in LOSSY:
             raise UserError(f"mask {path} is a {image.format} file, which may change colours; save it as PNG")
         rgba = np.asarray(_upright(image).convert("RGBA"))
@@ -175,10 +175,10 @@ def read_colours(path):
     return rgba[..., :3]
 
 
-def image_mode(path):
-    """Pillow's mode of an image, such as "P" (palette), "L" (grey) or "RGB"."""
-    with _opened(path) as image:
-        return image.mode
+def file_header(path):
+    """The :class:`Header` of an image or a mask of any kind."""
+    with opened(path) as image:
+        return header_of(image)
 
 
 def image_size(path):

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...errors import UserError
 from ..folder import MASKS, Folder
-from ..images import image_mode
+from ..images import file_header
 from .base import Layout, chain
 from .coco import COCO
 from .files import visible
@@ -98,5 +98,5 @@ def _is_own(root):
         images = {path.stem for path in visible(part / "images")}
         masks = [path for path in visible(part / "masks") if path.stem in images and path.suffix.lower() in MASKS]
         if masks:
-            return image_mode(masks[0]) not in COLOURED
+            return file_header(masks[0]).mode not in COLOURED
     return False

@@ -12,7 +12,7 @@ import numpy as np
 from ...arrays.types import Array
 from ...errors import Note, UserError, on_one_line
 from ..folder import require_matching
-from ..images import VOID, image_header, read_image
+from ..images import VOID, file_header, image_header, read_image
 from ..manifest import differences, fingerprint
 from ..palette import voc_colour_map
 from .files import some
@@ -207,7 +207,7 @@ def _matching_size(sample):
     """The upright (height, width) of a sample's image; UserError if mask or annotations have another one."""
     picture = image_header(sample.image)
     if sample.mask:
-        require_matching(sample.image, picture, sample.mask, image_header(sample.mask))
+        require_matching(sample.image, picture, sample.mask, file_header(sample.mask))
     elif sample.size and tuple(sample.size) != picture.size:
         h, w = picture.size
         turned = f", turned by its EXIF orientation {picture.orientation}" if picture.orientation != 1 else ""

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...errors import UserError
 from ..folder import MASKS
-from ..images import VOID, image_mode, read_colours, read_mask
+from ..images import VOID, file_header, read_colours, read_mask
 from ..masks import count_classes, histogram
 from ..names import read_classes
 from .base import SPLITS, Contents, Layout, Sample
@@ -87,7 +87,7 @@ class Masks(Layout):
         named = read_classes(listing) if listing.exists() else None
         table = next((folder / name for name in TABLES if (folder / name).exists()), None)
         given = {name: value for name, value in self.options.items() if value is not None}
-        if image_mode(masks[0]) in COLOURED and not given:
+        if file_header(masks[0]).mode in COLOURED and not given:
             colours = read_table(table) if table else infer(masks)
             if not table:
                 notes.append(
@@ -173,7 +173,7 @@ def _draw(read, mask, size):
 
 def _values(mask):
     """The values of a mask; of one in colours whose channels agree, those of a channel."""
-    if image_mode(mask) not in COLOURED:
+    if file_header(mask).mode not in COLOURED:
         return read_mask(mask)
     rgb = read_colours(mask)
     if (rgb != rgb[..., :1]).any():

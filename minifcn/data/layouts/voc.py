@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import UserError
-from ..images import image_mode, read_mask
+from ..images import file_header, read_mask
 from ..masks import count_classes, histogram
 from ..names import read_classes
 from ..palette import voc_colour_map
@@ -83,7 +83,7 @@ def _draw(read, mask, size):
 def _classes(folder, masks):
     """The names of the classes, their palette, and the function that reads a mask."""
     table = folder / "labelmap.txt"
-    coloured = bool(masks) and image_mode(masks[0]) in ("RGB", "RGBA")
+    coloured = bool(masks) and file_header(masks[0]).mode in ("RGB", "RGBA")
     if table.exists():
         colours = read_table(table)
         return colours.classes, colours.palette, colours.ids if coloured else read_mask
