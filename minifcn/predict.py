@@ -4,71 +4,70 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from PIL import Image
 from tqdm import tqdm
 
-from .data.palette import save_mask
 from .errors import GeometryError, UserError
-from .io import atomic
-from .io.cli import Parser, at_least, command, device
+from .io.cli import command, write_csv, write_json
 from .models import fcn8s_mini, load
-from .training.prediction import labelled, names_and_colours, run_and_images, shares, targets_for
+from .training.pictures import run_and_pictures, targets_for
+from .training.prediction import areas, names_and_colours, predicted, record_of, row_of, shares
+from .training.prediction_flags import parser
 from .training.run_folder import find_checkpoint
-from .viz import overlay
-
-
-def parser():
-    """The flags of this command."""
-    p = Parser(
-        "predict", "Label every pixel of images of any size; writes a palette PNG and an overlay for each image."
-    )
-    p.add_argument(
-        "paths", nargs="+", metavar="[RUN] IMAGE",
-        help="images, or folders of images; the first path may be a run folder or a .safetensors checkpoint (default: "
-        "the Earth model that comes with the package)",
-    )  # fmt: skip
-    p.add_argument("--weights", choices=("last", "best"), default="last", help="which checkpoint of the run to use")
-    p.add_argument("--out", metavar="DIR", default="predictions", help="the folder for the results")
-    p.add_argument("--overwrite", action="store_true", help="replace existing results, but never an input image")
-    p.add_argument("--alpha", type=at_least(0, float), default=0.5, help="opacity of the labels in the overlay, 0 to 1")
-    p.add_argument("--device", type=device, default="cpu", help="cpu, cuda or cuda:1")
-    return p
+from .viz.predictions import RESULTS, write_results
 
 
 @command
 def main(argv=None):
     """Run the command ``predict``."""
     args = parser().parse(argv)
-    if args.alpha > 1:
-        raise UserError(f"--alpha is {args.alpha:g}; it must be an opacity from 0 to 1")
-    run, images = run_and_images(args.paths)
-    out = Path(args.out)
-    targets = targets_for(images, out, args.overwrite)
+    if args.csv == args.json == "-":
+        raise UserError("--csv and --json cannot both be written to standard output: give one of them a file")
+    run, pictures = run_and_pictures(args.paths, args.recursive, args.frames, Path(args.out))
+    kinds = ["labels", "overlay", *(kind for kind in ("probabilities", "confidence") if getattr(args, kind))]
+    tables = [table for table in (args.csv, args.json) if table not in (None, "-")]
+    targets = targets_for(pictures, Path(args.out), [RESULTS[kind] for kind in kinds], tables, args.overwrite)
     if run is None:
         print("note: no RUN given, using the Earth model that comes with minifcn", file=sys.stderr)
     model = fcn8s_mini(pretrained="earth") if run is None else load(find_checkpoint(run, args.weights)[0])
-    classes, palette = names_and_colours(model.to(args.device))
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        Path(args.out).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"the folder {out} cannot be created ({error.strerror}): give another --out") from None
+        raise UserError(f"the folder {args.out} cannot be created ({error.strerror}): give another --out") from None
 
-    failed = 0
-    for path in tqdm(images, "predicting", disable=None if len(images) > 1 else True, leave=False, file=sys.stderr):
-        labels_file, overlay_file = targets[path]
+    rows, records = [], []
+    try:
+        failed = label(model.to(args.device), pictures, targets, kinds, args, rows, records)
+    finally:  # an interruption leaves a table of what is done
+        if args.csv:
+            write_csv(args.csv, rows)
+        if args.json:
+            write_json(
+                args.json, dict(model=str(run or "earth"), classes=list(names_and_colours(model)[0]), images=records)
+            )
+    return 2 if failed else 0
+
+
+def label(model, pictures, targets, kinds, args, rows, records):
+    """Label the pictures one after the other, and return how many could not be labelled."""
+    classes, palette = names_and_colours(model)
+    note, failed = partial(tqdm.write, file=sys.stderr), 0
+    out = sys.stderr if "-" in (args.csv, args.json) else sys.stdout
+    alone = True if len(pictures) == 1 else None
+    for picture in tqdm(pictures, "predicting", disable=alone, leave=False, file=sys.stderr):
+        files = dict(zip(kinds, targets[picture]))
         try:
-            picture, label = labelled(model, path, note=partial(tqdm.write, file=sys.stderr))
-            picture = overlay(picture, label, palette, args.alpha)
+            prediction = predicted(model, picture, note, args.probabilities or args.confidence, args.tta)
+            write_results(files, prediction, classes, palette, args.alpha, args.legend)
         except (UserError, GeometryError, MemoryError) as error:  # continue with the other images
-            tqdm.write(f"error: {error or f'{path} is too large for the memory'}", file=sys.stderr)
+            note(f"error: {error or f'{picture} is too large for the memory'}")
             failed += 1
             continue
-        with atomic(labels_file) as file:
-            save_mask(file, label, palette)
-        with atomic(overlay_file) as file:
-            Image.fromarray(picture).save(file, format="PNG")
-        tqdm.write(f"{path}: {shares(label, classes)} -> {labels_file}, -overlay.png")
-    return 2 if failed else 0
+        found = areas(prediction.label, classes)
+        rows.append(row_of(picture, prediction.label, found))
+        records.append(record_of(picture, prediction.label, found, files.values()))
+        others = ", ".join(RESULTS[kind] for kind in kinds[1:])
+        tqdm.write(f"{picture}: {shares(found)} -> {files['labels']}, {others}", file=out)
+    return failed
 
 
 if __name__ == "__main__":

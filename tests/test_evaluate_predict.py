@@ -90,7 +90,7 @@ def test_predict_refuses_what_is_no_model_or_no_picture(finished, tmp_path, refu
     refused(predict.main, scenes, scenes / "images/0.png", match="is not a run")
     refused(predict.main, tmp_path / "nowhere", scenes / "images/0.png", match="there is no run folder and no image")
     refused(predict.main, tmp_path / "x.safetensors", scenes / "images/0.png", match="no such checkpoint")
-    refused(predict.main, finished, scenes / "images/0.png", "--alpha", "2", match="alpha is 2; it must be an opacity")
+    refused(predict.main, finished, scenes / "images/0.png", "--alpha", "2", match="alpha: 2 is not an opacity")
     refused(predict.main, match="required")
 
 
@@ -164,7 +164,7 @@ def test_predict_overwrites_no_picture_ever_and_no_result_unless_told(finished, 
 
 
 def test_a_picture_too_large_for_the_memory_is_named(finished, scenes, tmp_path, refused, monkeypatch):
-    def no_memory(self, images):
+    def no_memory(self, images, tta):
         raise MemoryError("no memory for an array")
 
     monkeypatch.setattr(models.fcn8s_mini.__wrapped__(num_classes=2).__class__, "predict", no_memory)

@@ -41,7 +41,7 @@ class Header:
     bits: int
 
 
-def read_image(path):
+def read_image(path, page=0):
     """Read an image as RGB, turned upright as its EXIF orientation says.
 
     Grey, palette, CMYK and other images become RGB; transparency is dropped.  16-bit values, with black at 0 and white
@@ -51,6 +51,8 @@ def read_image(path):
     Parameters
     ----------
     path : path-like
+    page : int
+        The page or frame of a file that has several.
 
     Returns
     -------
@@ -63,6 +65,8 @@ def read_image(path):
         floating-point pixels, 32-bit integers, or 16-bit values of an unknown range.
     """
     with opened(path) as image:
+        if page:
+            image.seek(page)
         return as_rgb(path, image)
 
 

@@ -1,6 +1,8 @@
 """The common part of all commands: flags that a file can set, and errors as one sentence with exit code 2."""
 
 import argparse
+import csv
+import io
 import json
 import math
 import os
@@ -207,6 +209,23 @@ def write_json(path, value):
         sys.stdout.write(text)
     else:
         Path(path).write_text(text, encoding="utf-8")
+
+
+def write_csv(path, rows):
+    """Write dicts with the same keys as a table, to a file or, for ``-``, to standard output; only rank 0 writes.
+
+    A file begins with a byte order mark, without which Excel misreads names that are not English.
+    """
+    if parallel.world().rank or not rows:
+        return
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    if path == "-":
+        sys.stdout.write(text.getvalue())
+    else:  # surrogateescape: the name of a file may have bytes that are no text
+        Path(path).write_text(text.getvalue(), encoding="utf-8-sig", errors="surrogateescape")
 
 
 def at_least(least, kind=int, below=None):

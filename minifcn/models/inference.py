@@ -22,13 +22,15 @@ def reads_photographs(model: Any) -> bool:
     return (tuple(model.bands or RGB), model.in_channels, model.preprocessing.bits) == (RGB, 3, 8)
 
 
-def image_of(model: Any, image: Array | str | PathLike) -> Array:
+def image_of(model: Any, image: Array | str | PathLike, page: int = 0) -> Array:
     """The raw image for a model: `image` itself, or what the file at this path holds.
 
     Parameters
     ----------
     model : FCN
     image : ndarray or path-like
+    page : int
+        The page or frame of the file, for a model that takes photographs.
 
     Raises
     ------
@@ -37,7 +39,7 @@ def image_of(model: Any, image: Array | str | PathLike) -> Array:
     """
     if not isinstance(image, str | PathLike):
         return image
-    return read_image(image) if reads_photographs(model) else read_bands(image, model.in_channels)
+    return read_image(image, page) if reads_photographs(model) else read_bands(image, model.in_channels)
 
 
 def scores(model: Module, images: Array, tta: bool = False) -> Tensor:

@@ -147,7 +147,7 @@ def samples(
 
     def key(left, names, colours, **options):
         figure.legend(
-            handles=_swatches(names, colours),
+            handles=swatches(names, colours),
             loc="upper left",
             bbox_to_anchor=(left / width, (top - 0.04) / height),
             borderaxespad=0,
@@ -161,7 +161,8 @@ def samples(
     return figure
 
 
-def _swatches(names, colours):
+def swatches(names, colours):
+    """The handles of a legend: a coloured square for each name; `colours` are RGB, 0..255."""
     from matplotlib.patches import Patch
 
     return [
