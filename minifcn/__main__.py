@@ -9,8 +9,9 @@ from .io.cli import command
 
 COMMANDS = {
     "train": "train", "evaluate": "evaluate", "predict": "predict", "weights": "weights",
-    "geometry": "viz.geometry", "experiments": "experiments.__main__", "bench": "bench.__main__",
-    "cuda_on_cpu": "cuda_on_cpu.__main__", "gpucheck": "gpucheck", "course": "course.__main__", "grade": "grade",
+    "data": "data.command", "geometry": "viz.geometry", "experiments": "experiments.__main__",
+    "bench": "bench.__main__", "cuda_on_cpu": "cuda_on_cpu.__main__", "gpucheck": "gpucheck",
+    "course": "course.__main__", "grade": "grade",
 }  # fmt: skip
 """The module of each command.  Only the module of the command that runs is imported."""
 

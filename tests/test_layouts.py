@@ -385,7 +385,7 @@ def test_colours_with_a_table_and_without(tmp_path):
     "line", ["128 64 0 a road", "128,64,0,a road", "#804000 a road", "a road,128,64,0", "a road:128,64,0::"]
 )
 def test_lines_of_a_table_of_colours(tmp_path, line):
-    from minifcn.data.layouts.colours import read_table
+    from minifcn.data.colours import read_table
 
     (tmp_path / "c.txt").write_text(f"{line}\n0 0 0 Void\n", encoding="utf-8-sig")
     table = read_table(tmp_path / "c.txt")

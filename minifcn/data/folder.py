@@ -3,6 +3,7 @@
 root/images/*.jpg   root/masks/*.png                        one set; `Folder` divides it into train and val
 root/train/images   root/train/masks   root/val/images ...  or one folder for each split
 root/classes.txt                                            optional: one class name a line
+root/colours.txt                                            optional: "128 64 0 road", a colour and a name a line
 root/bands.txt                                              optional: one band name a line, for images of any channels
 """
 
@@ -15,15 +16,15 @@ from pathlib import Path
 from ..arrays.types import Array
 from ..errors import Note, UserError
 from .bands import choose
+from .colours import read_table
 from .images import VOID, band_bits, image_header, mask_header, read_bands, read_image, read_mask
-from .manifest import differences, fingerprint
+from .manifest import differences, fingerprint, some
 from .masks import count_classes, histogram, require_labels
 from .names import read_classes
 from .palette import voc_colour_map
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 MASKS = {".png", ".tif", ".tiff", ".bmp", ".gif"}  # formats that store every value unchanged
-SHOWN = 3  # at most so many names in a message
 
 
 class Folder:
@@ -76,7 +77,7 @@ class Folder:
         self.sizes = [_matching_size(image, mask) for image, mask in self.pairs]
         self.classes = self._find_classes()
         self.num_classes = len(self.classes)
-        self.palette = voc_colour_map(self.num_classes)
+        self.palette = self._find_palette()
         for note in self.notes:
             warnings.warn(note, Note, stacklevel=2)
 
@@ -100,7 +101,7 @@ class Folder:
 
     def _keep(self, samples):
         """Keep only the pairs that the manifest `samples` names; UserError if one is missing or has changed."""
-        self.pairs = [pair for name, pair in zip(self._names(), self.pairs) if name in samples]
+        self.pairs = [pair for name, pair in zip(self.names, self.pairs) if name in samples]
         if changes := differences(samples, self.manifest()):
             raise UserError(f"the images in {self.root} are not those that the run used: {'; '.join(changes)}")
 
@@ -111,8 +112,24 @@ class Folder:
         if others := [image for image in bits if bits[image] != bits[first]]:
             raise UserError(f"{first} has {bits[first]} bits a band, but {others[0]} {bits[others[0]]}; save all alike")
 
-    def _names(self):
+    @property
+    def names(self) -> list[str]:
+        """The paths of the images below the root, with slashes."""
         return [image.relative_to(self.root).as_posix() for image, _ in self.pairs]
+
+    @property
+    def files(self) -> list[Path]:
+        """The files of the images."""
+        return [image for image, _ in self.pairs]
+
+    @property
+    def splits(self) -> dict[str, list[str]]:
+        """{name of a split folder: the names of its samples here}; empty if there are no split folders."""
+        if (self.root / "images").is_dir():
+            return {}
+        return {
+            folder.name: [n for n in self.names if n.startswith(f"{folder.name}/")] for folder in self._split_folders()
+        }
 
     def manifest(self) -> dict[str, str]:
         """{path of the image, relative to the root: fingerprint of image and mask}: see `minifcn.data.manifest`."""
@@ -120,12 +137,12 @@ class Folder:
 
     @cached_property
     def _manifest(self):
-        return {name: fingerprint(*pair) for name, pair in zip(self._names(), self.pairs)}
+        return {name: fingerprint(*pair) for name, pair in zip(self.names, self.pairs)}
 
     def _find_classes(self):
-        listing = self.root / "classes.txt"
-        if listing.exists():
-            names = read_classes(listing)
+        listing, table = self.root / "classes.txt", self.root / "colours.txt"
+        if listing.exists() or table.exists():
+            names = read_classes(listing) if listing.exists() else read_table(table).classes
             self._require_ids(names)
             return names
         # count over the masks of all splits, so that train and val have the same number of classes
@@ -138,6 +155,16 @@ class Folder:
                 f"there are {n} classes"
             )
         return tuple(f"class {k}" for k in range(n))
+
+    def _find_palette(self):
+        """The colours of ``colours.txt``, or those of VOC; UserError if it names other classes than ``classes.txt``."""
+        path = self.root / "colours.txt"
+        if not path.exists():
+            return voc_colour_map(self.num_classes)
+        table = read_table(path)
+        if table.classes != self.classes:
+            raise UserError(f"{path} and classes.txt beside it name different classes; name the same, in one order")
+        return table.palette
 
     def _split_folders(self):
         found = sorted(images.parent for images in self.root.glob("*/images"))
@@ -160,7 +187,7 @@ class Folder:
                 "each class the number of its line in classes.txt, counted from 0"
             )
         if absent:
-            self.notes.append(f"no pixel in the masks of {part} has the class {_some(absent)}")
+            self.notes.append(f"no pixel in the masks of {part} has the class {some(absent)}")
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -206,7 +233,7 @@ def _pair(folder, notes=None):
             raise UserError(f"image {image} has no mask; expected {folder / 'masks' / image.stem}.png")
     if strict and masks:
         left = [mask.name for found in masks.values() for mask in found]
-        notes.append(f"{folder / 'masks'}: {len(left)} not used, for lack of an image ({_some(left)})")
+        notes.append(f"{folder / 'masks'}: {len(left)} not used, for lack of an image ({some(left)})")
     return list(pairs.values())
 
 
@@ -220,7 +247,7 @@ def images_in(folder, notes=None):
             unused.append(path.name + "/" * path.is_dir())
     if unused and notes is not None:
         kinds = ", ".join(sorted(SUFFIXES))
-        notes.append(f"{folder}: {_some(unused)} not used: only files named {kinds} are read, and no sub-folders")
+        notes.append(f"{folder}: {some(unused)} not used: only files named {kinds} are read, and no sub-folders")
     return images
 
 
@@ -236,10 +263,6 @@ def _masks(folder):
 def _plain(name):
     """A name in Unicode's composed form: macOS stores "é" as e and an accent, other systems as one character."""
     return unicodedata.normalize("NFC", name)
-
-
-def _some(names):
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def _refuse_class(mask, unknown, count):

@@ -69,7 +69,7 @@ def require_same_splits(kept, now, run):
         for old, new, kind in (("train", "val", "training"), ("val", "train", "validation")):
             crossed = [name for name in now[new] if name in kept[old] and name not in kept[new]]
             if crossed:
-                changes.append(f"{len(crossed)} of the {kind} images are now in the other split ({_shown(crossed)})")
+                changes.append(f"{len(crossed)} of the {kind} images are now in the other split ({some(crossed)})")
     if not changes and any(list(kept[name]) != list(now[name]) for name in compared):
         changes = ["their order is different"]
     if changes:
@@ -85,7 +85,7 @@ def differences(then, now):
         "missing": [name for name in then if name not in now],
         "changed": [name for name in then if name in now and then[name] != now[name]],
     }
-    return [f"{len(names)} {kind} ({_shown(names)})" for kind, names in kinds.items() if names]
+    return [f"{len(names)} {kind} ({some(names)})" for kind, names in kinds.items() if names]
 
 
 def require_same_names(then, now, before, after, remedy="put the old names back, or start a new run"):
@@ -108,5 +108,7 @@ def require_same_names(then, now, before, after, remedy="put the old names back,
     raise UserError(f"{before} with the classes {', '.join(then)}, but {after} {others}: {', '.join(now)}; {remedy}")
 
 
-def _shown(names):
+def some(names):
+    """The first names, and how many more there are."""
+    names = list(names)
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

@@ -12,6 +12,20 @@ from .images import VOID
 LONGEST = 100  # characters of a class name; a longer one does not fit into a figure
 
 
+def read_lines(path):
+    """The lines of a text file in UTF-8 (or UTF-16 with a byte order mark), with single blanks between words."""
+    require_file(path)
+    content = Path(path).read_bytes()
+    wide = content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) and not content.startswith(BOM_UTF32_LE)
+    try:
+        text = content.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(f"{path} is not encoded as UTF-8 (line {line}); save it as UTF-8 in your editor") from None
+    # splitlines() would also split at form feeds and other separators
+    return [" ".join(line.split()) for line in re.split(r"\r\n|\r|\n", text)]
+
+
 def read_classes(path, kind=("class", "classes"), least=2):
     """The names of 2 to 255 classes in a text file, which is in UTF-8, or in UTF-16 with a byte order mark.
 
@@ -34,17 +48,8 @@ def read_classes(path, kind=("class", "classes"), least=2):
         is too long or holds characters that cannot be displayed (the message names the line); if there are fewer than
         `least` names or more than 255.
     """
-    require_file(path)
     one, several = kind
-    content = Path(path).read_bytes()
-    wide = content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) and not content.startswith(BOM_UTF32_LE)
-    try:
-        text = content.decode("utf-16" if wide else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise UserError(f"{path} is not encoded as UTF-8 (line {line}); save it as UTF-8 in your editor") from None
-    # splitlines() would also split at form feeds and other separators
-    names = [" ".join(line.split()) for line in re.split(r"\r\n|\r|\n", text)]
+    names = read_lines(path)
     while names and not names[-1]:
         names.pop()
     first = {}

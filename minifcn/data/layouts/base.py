@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 import numpy as np
@@ -13,9 +13,8 @@ from ...arrays.types import Array
 from ...errors import Note, UserError, on_one_line
 from ..folder import require_matching
 from ..images import VOID, file_header, image_header, read_image
-from ..manifest import differences, fingerprint
+from ..manifest import differences, fingerprint, some
 from ..palette import voc_colour_map
-from .files import some
 
 EVERY = 5  # without splits in the layout, every fifth image is for validation, as in the library's own layout
 SPLITS = {
@@ -94,11 +93,13 @@ class Layout:
         contents = self.read(folder)
         require_contents(contents, self.root)
         self.samples = sorted(contents.samples, key=lambda sample: sample.name)
-        self.classes, self.notes, self.splits = contents.classes, contents.notes, tuple(contents.splits)
+        self.classes, self.notes, self.splits = contents.classes, contents.notes, contents.splits
         self.num_classes = len(self.classes)
-        self.palette = voc_colour_map(self.num_classes) if contents.palette is None else contents.palette
+        palette = contents.palette
+        distinct = palette is not None and len(np.unique(palette, axis=0)) == self.num_classes
+        self.palette = palette if distinct else voc_colour_map(self.num_classes)
         if samples is None:
-            self._keep_split(contents.splits)
+            self._keep_split()
         else:
             self._keep(samples)
         self.sizes = [_matching_size(sample) for sample in self.samples]
@@ -122,13 +123,13 @@ class Layout:
                 return folder, why
         raise UserError(f"{root} is not in the layout {cls.__name__.lower()!r}: expected {cls.looks_for}")
 
-    def _keep_split(self, splits):
+    def _keep_split(self):
         if self.split is None:
             return
-        if splits:
-            if self.split not in splits:
-                raise UserError(f"{self.root} has no split {self.split!r}; choose one of {', '.join(splits)}")
-            names = set(splits[self.split])
+        if self.splits:
+            if self.split not in self.splits:
+                raise UserError(f"{self.root} has no split {self.split!r}; choose one of {', '.join(self.splits)}")
+            names = set(self.splits[self.split])
         elif self.split in ("train", "val"):
             names = {s.name for k, s in enumerate(self.samples) if (k % EVERY == 0) == (self.split == "val")}
         else:
@@ -142,6 +143,16 @@ class Layout:
         self.samples = [sample for sample in self.samples if sample.name in samples]
         if changes := differences(samples, self.manifest()):
             raise UserError(f"the images in {self.root} are not those that the run used: {'; '.join(changes)}")
+
+    @property
+    def names(self) -> list[str]:
+        """The paths of the images below the folder, with slashes."""
+        return [sample.name for sample in self.samples]
+
+    @property
+    def files(self) -> list[Path]:
+        """The files of the images."""
+        return [sample.image for sample in self.samples]
 
     def manifest(self) -> dict[str, str]:
         """{name of the sample: fingerprint of image and label}: see `minifcn.data.manifest`."""
@@ -196,6 +207,17 @@ def require_contents(contents, root):
         raise UserError(f"{root} has several classes named {some(twice)}; give each class another name")
     if not 2 <= len(classes) <= VOID:
         raise UserError(f"{root} has {len(classes)} classes ({some(classes)}); expected 2 to {VOID}")
+
+
+def folder_splits(names):
+    """{split: names} of samples that stand in folders named such as train and val; empty unless all of them do."""
+    splits = {}
+    for name in names:
+        found = [SPLITS[part.lower()] for part in PurePosixPath(name).parts[:-1] if part.lower() in SPLITS]
+        if not found:
+            return {}
+        splits.setdefault(found[0], []).append(name)
+    return splits
 
 
 def as_names(names):

@@ -5,10 +5,11 @@ from functools import partial
 from pathlib import Path
 
 from ...errors import UserError
+from ..colours import UNLABELLED
+from ..manifest import some
 from .base import SPLITS, Contents, Layout, Sample, as_names, void
-from .colours import UNLABELLED
 from .drawing import points_of_flat, polygon, run_lengths, unpack
-from .files import beginning, find_image, read_json, relative, require, some, visible
+from .files import beginning, find_image, read_json, relative, require, visible
 
 BACKGROUND = {"background", "_background_", "__background__"}
 PLACES = ("annotations", "train", "val", "valid", "test", "")  # folders that may hold the JSON files

@@ -119,3 +119,24 @@ def points_of_flat(numbers, what):
     if not isinstance(numbers, list) or len(numbers) % 2 or len(numbers) < 6:
         raise UserError(f"{what} has a polygon without three corners; remove it, or export the file again")
     return points_of([numbers[k : k + 2] for k in range(0, len(numbers), 2)], what)
+
+
+def count_runs(mask):
+    """The run lengths of a mask down its columns, beginning outside: the inverse of :func:`run_lengths`."""
+    flat = np.asarray(mask, bool).T.ravel()
+    changes = np.flatnonzero(np.diff(flat, prepend=False))
+    return np.diff(changes, prepend=0, append=flat.size).tolist()
+
+
+def pack(counts):
+    """COCO's compressed text of run lengths: the inverse of :func:`unpack`."""
+    text = []
+    for k, count in enumerate(counts):
+        value = count - (counts[k - 2] if k > 2 else 0)
+        while True:
+            bits, value = value & 31, value >> 5
+            more = value != (-1 if bits & 16 else 0)
+            text.append(chr(48 + (bits | 32 * more)))
+            if not more:
+                break
+    return "".join(text)

@@ -16,7 +16,6 @@ from ...io.files import require_file
 from ..folder import MASKS, SUFFIXES
 
 BEGINNING = 1 << 16  # bytes that tell which program has written a file
-SHOWN = 3  # at most so many names in a message
 
 
 def read_text(path):
@@ -72,11 +71,6 @@ def beginning(path):
             return file.read(BEGINNING).decode("utf-8", "replace")
     except OSError:
         return ""
-
-
-def read_list(path):
-    """The lines of a text file, without blanks around them and without empty ones."""
-    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
 def visible(folder, pattern="*"):
@@ -176,9 +170,3 @@ def require(value, kind, what):
         names = {dict: "an object", list: "a list", str: "text", int: "a whole number"}
         raise UserError(f"{what} is {on_one_line(value)[:40]!r}; expected {names[kind]}")
     return value
-
-
-def some(names):
-    """The first names, and how many more there are."""
-    names = list(names)
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ...errors import UserError
-from .base import Contents, Layout, Sample, as_names, void
+from .base import Contents, Layout, Sample, as_names, folder_splits, void
 from .files import beginning, find_image, points_of, read_json, relative, require
 from .names import order_of
 
@@ -53,7 +53,7 @@ class LabelMe(Layout):
             evidence = json.dumps(drawn, sort_keys=True).encode()
             draw = partial(_draw, drawn, path)
             samples.append(Sample(relative(image, folder), image, draw, (evidence,), size=stated))
-        return Contents(samples, classes, notes=notes)
+        return Contents(samples, classes, folder_splits(sample.name for sample in samples), notes=notes)
 
 
 def _files(folder, enough=None):

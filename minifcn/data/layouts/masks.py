@@ -8,13 +8,14 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ...errors import UserError
+from ..colours import TABLES, Colours, infer, read_table
 from ..folder import MASKS
 from ..images import VOID, file_header, read_colours, read_mask
+from ..manifest import some
 from ..masks import count_classes, histogram
-from ..names import read_classes
-from .base import SPLITS, Contents, Layout, Sample
-from .colours import TABLES, Colours, infer, read_table
-from .files import images_below, read_list, relative, some
+from ..names import read_classes, read_lines
+from .base import Contents, Layout, Sample, folder_splits
+from .files import images_below, relative
 
 IMAGE_FOLDERS = {"image", "images", "img", "imgs", "jpegimages", "photos", "pictures", "rgb", "leftimg8bit"}
 MASK_FOLDERS = {
@@ -71,15 +72,12 @@ class Masks(Layout):
         if not found:
             raise UserError(f"{folder} has no images with masks of the same name")
         classes, palette, read = self._classes(folder, [mask for _, mask in found.values()], notes)
-        samples: list[Sample] = []
-        splits: dict[str, list[str]] = {}
-        for image, mask in found.values():
-            name = relative(image, folder)
-            samples.append(Sample(name, image, partial(_draw, read, mask), (mask,), mask))
-            for part in PurePosixPath(name).parts[:-1]:
-                if split := SPLITS.get(part.lower()):
-                    splits.setdefault(split, []).append(name)
-        return Contents(samples, classes, _lists(folder, samples) or splits, palette, notes)
+        samples = [
+            Sample(relative(image, folder), image, partial(_draw, read, mask), (mask,), mask)
+            for image, mask in found.values()
+        ]
+        splits = _lists(folder, samples) or folder_splits(sample.name for sample in samples)
+        return Contents(samples, classes, splits, palette, notes)
 
     def _classes(self, folder, masks, notes):
         """The names of the classes, their palette or None, and the function that reads a mask."""
@@ -159,7 +157,7 @@ def _lists(folder, samples):
     for name in ("train", "val", "test"):
         path = folder / f"{name}.txt"
         if path.exists():
-            words = [line.split()[0] for line in read_list(path)]
+            words = [line if line in by_name else line.split()[0] for line in read_lines(path) if line]
             unknown = [word for word in words if len(by_name.get(word, ())) != 1]
             if unknown:
                 raise UserError(f"{path} names images that are not in {folder}, or several times ({some(unknown)})")

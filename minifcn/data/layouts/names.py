@@ -1,9 +1,9 @@
 """The order of the classes of a layout whose annotations name them."""
 
 from ...errors import UserError
+from ..colours import UNLABELLED
+from ..manifest import some
 from ..names import read_classes
-from .colours import UNLABELLED
-from .files import some
 
 LISTS = ("labels.txt", "classes.txt")
 

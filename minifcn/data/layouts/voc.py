@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import UserError
+from ..colours import Colours, read_table
 from ..images import file_header, read_mask
+from ..manifest import some
 from ..masks import count_classes, histogram
-from ..names import read_classes
+from ..names import read_classes, read_lines
 from ..palette import voc_colour_map
 from .base import SPLITS, Contents, Layout, Sample
-from .colours import Colours, read_table
-from .files import read_list, relative, some, visible
+from .files import relative, visible
 
 CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
@@ -50,11 +51,13 @@ class VOC(Layout):
         masks = {path.stem: path for path in visible(folder / "SegmentationClass", "*.png")}
         images = {path.stem: path for path in visible(folder / "JPEGImages")}
         lists = {
-            SPLITS.get(path.stem.lower(), path.stem): [line.split()[0] for line in read_list(path)]
+            SPLITS.get(path.stem.lower(), path.stem): [
+                line if line in masks else line.split()[0] for line in read_lines(path) if line
+            ]
             for path in visible(folder / "ImageSets" / "Segmentation", "*.txt")
-            if path.stem.lower() != "default" or not masks
+            if path.stem != "default"  # CVAT's list of a task that is not divided
         }
-        notes = []
+        notes: list[str] = []
         listed = {name for names in lists.values() for name in names if name in masks}
         for split, names in lists.items():
             lacking = [name for name in names if name not in masks]

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...errors import UserError
-from ..images import VOID
-from ..images import read_colours as read_picture
-from .files import read_list, some
+from ..errors import UserError
+from .images import VOID, read_colours
+from .manifest import some
+from .names import read_lines
 
 TABLES = ("colours.txt", "colors.txt", "label_colors.txt", "label_colours.txt", "class_dict.csv", "labelmap.txt")
 UNLABELLED = {"void", "unlabelled", "unlabeled", "unlabel", "ignore", "__ignore__", "ignored"}
@@ -26,7 +26,7 @@ class Colours:
 
     def ids(self, path):
         """The class ids of a mask in colours, uint8 (H, W); UserError if it has a colour that is not in the table."""
-        packed = pack(read_picture(path))
+        packed = pack(read_colours(path))
         table = np.concatenate([pack(self.palette), pack(self.void)])
         ids = np.concatenate([np.arange(len(self.palette)), np.full(len(self.void), VOID)]).astype(np.uint8)
         order = np.argsort(table)
@@ -49,7 +49,7 @@ def read_table(path):
     third comes with many data sets on Kaggle, the fourth is CVAT's.  Lines that begin with ``# `` are comments.
     """
     known, void = {}, []
-    for k, line in enumerate(read_list(path), 1):
+    for k, line in enumerate(filter(None, read_lines(path)), 1):
         if line.startswith("# ") or (k == 1 and re.match(r"name\s*,\s*r", line, re.I)):
             continue
         name, colour = _entry(line)
@@ -91,7 +91,7 @@ def infer(paths):
     """
     found = np.empty(0, int)
     for path in paths:
-        here = np.unique(pack(read_picture(path)))
+        here = np.unique(pack(read_colours(path)))
         found = np.union1d(found, here)
         if len(found) > MOST:
             raise UserError(
