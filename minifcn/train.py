@@ -47,12 +47,14 @@ def train(parts, run, resume, json=None):
             t = fit(
                 parts.model, parts.train, parts.val, parts.optimizer, s.epochs, s.reduction, parts.weight, s.accumulate,
                 SCHEDULES[s.schedule], s.sampling, [stopper, recorder, Progress(out)], run.restore if resume else None,
-                parts.loss,
+                parts.loss, s.ema, s.clip, s.stop_after,
             )  # fmt: skip
-        if t.epoch < t.epochs:
+        if not t.complete:
             print(f"stopped at step {t.step} of {t.total_steps}{_goes_on(run)}", file=out)
             return 128 + int(parallel.gather(t.ranks, stopper.number).max())
-        if recorder.began_at == t.epochs:
+        if t.epoch < t.epochs:
+            print(f"ended after epoch {t.epoch}: mean IU has not improved for {s.stop_after} epochs", file=out)
+        elif recorder.began_at == t.epochs:
             print(f"all {t.epochs} epochs were done already; to continue, give a larger --epochs", file=out)
         metrics = illustrate(run, parts.model, parts.val, t.rows, parts.header, parts.loss)
     except Diverged as error:

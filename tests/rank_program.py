@@ -72,7 +72,7 @@ def steps(reduction="sum", accumulate=1, batch_norm=False, dropout=0.0, optimize
     """The loss and the change of the weights at each batch of two epochs; the confusion matrix and loss afterwards."""
     backend.manual_seed(0)
     model, losses, weights = net(batch_norm, dropout), [], []
-    data = Loader(Scenes(), batch_size, shuffle=True, augment=Augment(jitter=4))
+    data = Loader(Scenes(), batch_size, shuffle=True, augment=Augment(jitter=0.4))
     rate = 1e-3 if optimizer is optim.Adam else 0.05 / optim.reduction_factor(reduction, 4000, 5)
 
     class Watch(Callback):

@@ -59,15 +59,15 @@ def test_an_image_keeps_its_bands_and_values():
 def test_augmentation_mirrors_exactly_and_fills_and_interpolates_each_band():
     image = np.random.default_rng(0).integers(0, 65536, (4, 6, 5), dtype=np.uint16)
     label = np.zeros((4, 6), np.uint8)
-    mirrored = [Augment(jitter=0)(image, label, np.random.default_rng(k))[0] for k in range(8)]
+    mirrored = [Augment(jitter=0.0)(image, label, np.random.default_rng(k))[0] for k in range(8)]
     assert any((m == image[:, ::-1]).all() for m in mirrored)
     assert all((m == image[:, ::-1]).all() or (m == image).all() for m in mirrored)
     fill = (1, 20, 300, 4000, 50000)
-    moved, void = Augment(mirror=False, jitter=6, fill=fill)(image, label, np.random.default_rng(0))
+    moved, void = Augment(mirror=False, jitter=0.9, fill=fill)(image, label, np.random.default_rng(0))
     assert (void == 255).any() and (moved[void == 255] == fill).all()
     ramp = np.stack([1000 * np.arange(64), 60000 - 900 * np.arange(64)], axis=-1).astype(np.uint16)
     ramp = np.broadcast_to(ramp, (64, 64, 2))
-    zoomed, _ = Augment(False, 0, zoom=1.0)(ramp, np.zeros((64, 64), np.uint8), np.random.default_rng(4))
+    zoomed, _ = Augment(False, 0.0, (0.5, 2.0))(ramp, np.zeros((64, 64), np.uint8), np.random.default_rng(4))
     first, second = zoomed[32, 16:48].astype(float).T
     step = np.diff(first).mean()
     assert zoomed.dtype == np.uint16 and step != 1000  # a ramp stays a ramp: bilinear interpolation is exact for it

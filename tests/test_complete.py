@@ -23,6 +23,7 @@ from tiny_run import write_scenes
 
 import minifcn as mf
 from minifcn import data, models, ops
+from minifcn.data.views import View
 from minifcn.engine.core import watch
 from minifcn.errors import GeometryError
 from minifcn.kernels.registry import KERNELS
@@ -229,7 +230,8 @@ def test_every_loss_is_in_the_table_and_has_a_value():
 def test_every_data_set_is_in_the_table():
     """A class with samples is a data set; but MNIST, with one label for a whole image, is for classifiers."""
     found = [c for c in defined_in(data) if hasattr(c, "__len__") and hasattr(c, "__getitem__")]
-    found = [c for c in found if c.__module__ != data.DataSet.__module__]  # the protocols
+    made_from_others = (data.DataSet.__module__, View.__module__)  # the protocols, and views of a data set
+    found = [c for c in found if c.__module__ not in made_from_others]
     require(
         f"minifcn/data/__init__.py: enter {c.__name__} of {file_of(c)} in DATASETS"
         for c in found

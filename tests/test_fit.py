@@ -1,4 +1,4 @@
-"""fit called twice, after an interrupted run, and with what cannot learn; default rates and jitter for the data."""
+"""fit called twice, after an interrupted run, and with what cannot learn; default rates and crops for the data."""
 
 import json
 import warnings
@@ -9,13 +9,14 @@ from PIL import Image
 
 import minifcn as mf
 from minifcn import models, nn, train
-from minifcn.data import Earth, Folder, Loader, Shapes
+from minifcn.data import Augment, Earth, Loader, Shapes
 from minifcn.data.palette import save_mask, voc_colour_map
-from minifcn.data.statistics import suitable_jitter, typical_pixels
+from minifcn.data.statistics import pixels_per_batch, suitable_crop, typical_pixels
 from minifcn.errors import UserError
 from minifcn.nn.optim import SGD, Adam, poly
 from minifcn.training.evaluation import evaluate
 from minifcn.training.loop import Callback, default_rate, fit
+from minifcn.training.recipes import TILES, suited_to
 
 OPTIONS = dict(size=(24, 32), num_classes=3)
 
@@ -208,21 +209,22 @@ def test_the_commands_rate_does_not_depend_on_which_picture_comes_first(tmp_path
 @pytest.mark.earth
 def test_the_earths_defaults_stay():
     data = Earth("train")
-    assert suitable_jitter(data) == 64
+    assert suited_to(data) == TILES and TILES["jitter"] == 0.5
     assert typical_pixels(np.prod(data.sizes, axis=1), 8) == 8 * 128 * 128
 
 
-def test_the_default_jitter_leaves_most_of_a_small_picture(scenes, tmp_path, monkeypatch, capfd):
-    assert suitable_jitter(Shapes(length=5, size=(28, 28))) == 7
-    assert suitable_jitter(Shapes(length=5, size=(600, 300))) == 64
-    assert suitable_jitter(Shapes(length=5, size=(1, 1))) == 0
-    assert suitable_jitter(Sized([(400, 400)] * 30 + [(8, 8)])) == 64  # one tiny image does not change it
-    assert suitable_jitter(Folder(scenes)) == 6
-    monkeypatch.setattr(train, "illustrate", lambda *_: None)
-    monkeypatch.setattr(train, "result_lines", lambda metrics: ())
-    assert begun(scenes, tmp_path / "a")["jitter"] == 6
-    assert "jitter 6 pixels" in capfd.readouterr().out
-    assert begun(scenes, tmp_path / "b", "--jitter", "64")["jitter"] == 64
+class Known(Sized):
+    """Scenes whose sizes are known without making them."""
+
+    sizes = property(lambda self: self.all)
+
+
+def test_large_pictures_are_trained_on_in_crops():
+    assert suitable_crop(Known([(180, 240)] * 90)) is None
+    assert suitable_crop(Known([(720, 960)] * 8 + [(3000, 4000)] * 2)) == (512, 512)
+    crops = Loader(Known([(3000, 4000)] * 10), 4, augment=Augment(crop=(512, 512)))
+    assert pixels_per_batch(crops) == 4 * 512 * 512
+    assert pixels_per_batch(crops, np.full(10, 3000 * 4000 // 10)) == pytest.approx(4 * 512 * 512 / 10, rel=1e-3)
 
 
 def test_void_masks_are_said_before_the_training(tmp_path, refused, monkeypatch):

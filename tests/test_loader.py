@@ -57,7 +57,7 @@ def test_images_of_different_sizes_are_padded_with_fill_and_void():
 
 def test_resuming_gives_exactly_the_batches_that_were_left():
     def new():
-        return Loader(Shapes(length=10, size=(20, 30)), 4, shuffle=True, augment=Augment(jitter=8))
+        return Loader(Shapes(length=10, size=(20, 30)), 4, shuffle=True, augment=Augment(jitter=0.3))
 
     whole = new()
     expected = [batch for _ in range(2) for batch in whole]
@@ -77,7 +77,7 @@ def test_resuming_gives_exactly_the_batches_that_were_left():
 
 def test_an_augmented_image_depends_on_seed_epoch_and_index_only():
     def images(seed, batch_size, shuffle):
-        loader = Loader(Shapes(length=6, size=(9, 9)), batch_size, shuffle, seed, augment=Augment(jitter=4))
+        loader = Loader(Shapes(length=6, size=(9, 9)), batch_size, shuffle, seed, augment=Augment(jitter=0.4))
         return [{image.tobytes() for images, _ in loader for image in images} for _ in range(2)]
 
     first, second = images(0, 1, False)

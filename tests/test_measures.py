@@ -45,7 +45,7 @@ def test_measures_are_those_of_each_picture_by_itself(model):
         image, label = Mixed()[i]
         alone.update(label, model.predict(image))
     results = [measure(model, Loader(Mixed(), n)) for n in (1, 2, 3, 8, 11)]
-    results += [measure(model, Mixed()), measure(model, Loader(Mixed(), 4, shuffle=True, augment=Augment(jitter=9)))]
+    results += [measure(model, Mixed()), measure(model, Loader(Mixed(), 4, shuffle=True, augment=Augment(jitter=0.4)))]
     results.append(measure(model, Loader(Mixed(), 4, drop_last=True)))
     assert {loss for _, loss in results} == {results[0][1]}
     for confusion, _ in results:

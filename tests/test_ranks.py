@@ -22,7 +22,7 @@ from minifcn.kernels.cpu import norm
 from minifcn.ops.norm import SyncBatchNorm2d
 
 PROGRAM = Path(__file__).with_name("rank_program.py")
-TINY = "--width 0.1 --batch-size 3 --jitter 4 --epochs 2 --dataset folder"
+TINY = "--width 0.1 --batch-size 3 --jitter 0.15 --repeat 1 --ema 0.9 --clip 0.5 --epochs 2 --dataset folder"
 mpi = pytest.mark.mpi
 
 

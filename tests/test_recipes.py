@@ -37,7 +37,7 @@ from minifcn.training.recipes import RECIPES, recipe
 def test_recipes_are_the_papers(name, model, expected):
     settings = recipe(name, model)
     assert settings | expected == settings
-    assert settings["balance"] == 0 and not settings["mirror"] and settings["jitter"] == settings["zoom"] == 0
+    assert settings["balance"] == 0 and not settings["mirror"] and settings["jitter"] == settings["colour"] == 0
 
 
 def test_every_setting_of_a_recipe_is_a_flag_of_train():

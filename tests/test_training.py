@@ -63,8 +63,10 @@ def ctrl_c():
 
 
 # Between them, these two runs use every source of randomness and every kind of saved state.
-SGD_RUN = "--zoom 0.2 --jitter 4 --dropout 0.5 --schedule poly --momentum 0.9"
-ADAM_RUN = "--optimizer adam --accumulate 3 --schedule step --reduction valid"
+SGD_RUN = "--scale 0.8 1.2 --jitter 0.15 --colour 0.2 --dropout 0.5 --schedule poly --momentum 0.9 --repeat 1"
+ADAM_RUN = (
+    "--optimizer adam --accumulate 3 --schedule step --reduction valid --repeat 1 --ema 0.9 --clip 0.5 --crop 16 24"
+)
 
 
 def run(root, out, flags, epochs=2):
@@ -224,7 +226,8 @@ def test_a_diverging_run_says_why_and_keeps_what_was_good(plain, folder, tmp_pat
     assert run(folder, out, "--lr 1e6 --jitter 0 --no-batch-norm") == 2
     err = capsys.readouterr().err
     assert (
-        err.count("\n") == 1
+        err.count("\n") == 2
+        and "times the rate that suits" in err
         and "the loss became" in err
         and "try a learning rate (--lr)" in err
         and "no weights yet" in err

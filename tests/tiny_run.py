@@ -5,7 +5,7 @@ from PIL import Image
 from minifcn.data import Shapes
 from minifcn.data.palette import save_mask
 
-TINY = ["--width", "0.1", "--batch-size", "3", "--jitter", "4", "--epochs", "2"]
+TINY = ["--width", "0.1", "--batch-size", "3", "--jitter", "0.15", "--repeat", "1", "--epochs", "2"]
 
 
 def write_scenes(root, count=10, num_classes=3):

@@ -1,4 +1,4 @@
-"""Statistics of a data set (sizes, label counts), and settings derived from them (jitter, class weights).
+"""Statistics of a data set (sizes, label counts), and settings derived from them (crops, class weights).
 
 Sizes come from the data set's optional attribute ``sizes``; without it every sample is loaded once.
 """
@@ -7,7 +7,8 @@ import numpy as np
 
 from .samples import called, label_of
 
-MOST_JITTER = 64  # pixels
+CROP = 512  # pixels of each side of a training crop of large pictures
+LARGE = 2 * CROP**2  # pixels of a picture from which training uses crops
 
 
 def sizes(dataset):
@@ -40,14 +41,13 @@ def typical_pixels(areas, batch_size, labelled=None):
     return max(int(np.median(areas[drawn].sum(axis=1))), 1)
 
 
-def suitable_jitter(dataset):
-    """The largest random translation in pixels that suits a data set: a quarter of the smaller side, at most 64.
+def suitable_crop(dataset):
+    """(height, width) of the crops to train on, because whole large pictures need too much memory; None if they fit.
 
-    It is half of the smaller side if the data set has ``window``, which shows the real surroundings instead of void.
-    "The smaller side" is the 10 % quantile over all images, so that a few tiny images do not decide.
+    Pictures are large if one of ten has more than `LARGE` pixels.
     """
-    smaller = np.quantile(sizes(dataset).min(axis=1), 0.1)
-    return int(min(MOST_JITTER, smaller // (2 if hasattr(dataset, "window") else 4)))
+    shapes = sizes(dataset)
+    return (CROP, CROP) if np.quantile(shapes.prod(axis=1), 0.9) > LARGE else None
 
 
 def class_weights(dataset, power):
@@ -86,5 +86,11 @@ def balanced(counts, power):
 
 
 def pixels_per_batch(loader, labelled=None):
-    """The number of pixels in a typical batch of a loader: see :func:`typical_pixels`."""
-    return typical_pixels(sizes(loader.dataset).prod(axis=1), loader.batch_size, labelled)
+    """The number of pixels in a typical batch of a loader: see :func:`typical_pixels`.  Crops have their own size."""
+    areas = sizes(loader.dataset).prod(axis=1)
+    if labelled is not None:
+        labelled = np.resize(labelled, len(areas))  # the loader may repeat the images (`Repeated`)
+    if crop := getattr(loader.augment, "crop", None):
+        labelled = None if labelled is None else labelled / np.maximum(areas, 1) * np.prod(crop)
+        areas = np.full(len(areas), np.prod(crop))
+    return typical_pixels(areas, loader.batch_size, labelled)

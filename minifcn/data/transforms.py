@@ -15,6 +15,7 @@ from .protocol import DataSet
 from .samples import called, sample
 
 MEASURED = 100  # images from which a preprocessing is derived
+LARGEST = 16384  # pixels of the shorter side to which images can be resized
 
 
 @dataclass(frozen=True)
@@ -31,19 +32,25 @@ class Preprocessing:
         In the model's channel order; the mean on the scale of the images: 0..255 or 0..65535.
     bits : {8, 16}
         Of a value of the raw images: uint8 or uint16.
+    size : int, optional
+        Pixels of the shorter side to which images are resized before prediction, because the model was trained on
+        pictures of this size; the scores are interpolated back.  None: images keep their size.
 
     Raises
     ------
     UserError
-        If `order` or `bits` is another value, or `mean` and `scale` are not finite numbers, one for each channel.
+        If `order`, `bits` or `size` is not valid, or `mean` and `scale` are not finite numbers, one for each channel.
     """
 
     order: str = "RGB"
     mean: tuple[float, ...] = (127.5, 127.5, 127.5)
     scale: tuple[float, ...] = (1 / 64, 1 / 64, 1 / 64)
     bits: int = 8
+    size: int | None = None
 
     def __post_init__(self):
+        if self.size is not None and not (type(self.size) is int and 1 <= self.size <= LARGEST):
+            raise UserError(f"preprocessing size is {self.size!r}; it must be a number of pixels from 1 to {LARGEST}")
         if self.order not in ("RGB", "BGR"):
             raise UserError(f"preprocessing order is {self.order!r}; it must be 'RGB' or 'BGR'")
         if type(self.bits) is not int or self.bits not in (8, 16):
@@ -102,6 +109,14 @@ class Preprocessing:
         x *= np.array(self.scale, np.float32)[:, None, None]
         return x
 
+    def resized(self, images: Array) -> Array:
+        """Raw images (N, H, W, C) or (H, W, C) so that their shorter side has `size` pixels; `images` if it has."""
+        if self.size is None or np.ndim(images) not in (3, 4) or self.size == min(images.shape[-3:-1]):
+            return images
+        if images.ndim == 4:
+            return np.stack([self.resized(image) for image in images])
+        return resize(images, *resized_shape(images.shape[:2], self.size), Image.Resampling.BILINEAR)
+
     @classmethod
     def of(cls, dataset: DataSet) -> "Preprocessing":
         """The preprocessing that suits the images of a data set.
@@ -147,7 +162,16 @@ class Preprocessing:
         try:
             return cls(**fields)
         except TypeError:
-            raise UserError(f"preprocessing is {fields!r}; expected the fields order, mean, scale and bits") from None
+            raise UserError(
+                f"preprocessing is {fields!r}; expected the fields order, mean, scale, bits and size"
+            ) from None
+
+
+def resized_shape(shape: tuple[int, ...], size: int) -> tuple[int, int]:
+    """The (height, width) of a picture of `shape` whose shorter side becomes `size` pixels."""
+    height, width = shape
+    factor = size / min(height, width)
+    return max(round(height * factor), 1), max(round(width * factor), 1)
 
 
 CAFFE = Preprocessing("BGR", (104.00699, 116.66877, 122.67892), (1.0, 1.0, 1.0))
@@ -156,35 +180,49 @@ CAFFE = Preprocessing("BGR", (104.00699, 116.66877, 122.67892), (1.0, 1.0, 1.0))
 
 @dataclass(frozen=True)
 class Augment:
-    """Random mirroring, translation and zoom, applied to image and label together; the size does not change.
+    """Random zoom, place, mirroring and colour: image and label change together, and colour changes the image alone.
+
+    A rectangle of the sample is magnified to the size of the result.  It lies inside the picture if it is smaller than
+    the picture, and contains the picture if it is larger; `jitter` lets it reach beyond that.
 
     Parameters
     ----------
     mirror : bool
         Swap left and right with probability ½.
-    jitter : int
-        Translate by up to this many pixels in each direction (the paper: 32).
-    zoom : float
-        Magnify by a factor from 1/(1 + zoom) to 1 + zoom: the image bilinear, the label by nearest neighbour, because
-        class ids cannot be interpolated.
+    jitter : float
+        Share of the picture's height and width by which the rectangle may be displaced, 0 … below 1 (the paper: 32
+        pixels of about 500).
+    scale : (float, float)
+        Least and greatest magnification, drawn so that ½ and 2 are equally likely: the image is interpolated
+        bilinearly, the label by nearest neighbour, because class ids cannot be interpolated.
+    crop : (int, int), optional
+        Height and width of the result; by default those of each picture.
+    colour : float
+        Strength of changes of brightness, contrast, saturation and hue (`colour_map`), 0 … below 1; for RGB only.
     fill : ints, one for each band
         The colour of pixels that the image does not cover; their label is void.
 
     Raises
     ------
     UserError
-        If `jitter` or `zoom` is negative or not finite.
+        If a value is out of its range.
     """
 
     mirror: bool = True
-    jitter: int = 32
-    zoom: float = 0.0
+    jitter: float = 0.1
+    scale: tuple[float, float] = (1.0, 1.0)
+    crop: tuple[int, int] | None = None
+    colour: float = 0.0
     fill: tuple[int, ...] = FILL
 
     def __post_init__(self):
-        for name in ("jitter", "zoom"):
-            if not 0 <= getattr(self, name) < np.inf:
-                raise UserError(f"augmentation {name} is {getattr(self, name)!r}; it must be finite and not negative")
+        for name in ("jitter", "colour"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"augmentation {name} is {getattr(self, name)!r}; it must be at least 0 and below 1")
+        if len(self.scale) != 2 or not 0.01 <= self.scale[0] <= self.scale[1] <= 100:
+            raise UserError(f"augmentation scale is {self.scale!r}; it must be two factors from 0.01 to 100, in order")
+        if self.crop is not None and (len(self.crop) != 2 or min(self.crop) < 1):
+            raise UserError(f"augmentation crop is {self.crop!r}; it must be a height and a width of at least 1 pixel")
 
     def __call__(
         self, image: Array, label: Array, rng: np.random.Generator, window: Callable | None = None
@@ -204,14 +242,15 @@ class Augment:
 
         Returns
         -------
-        image, label : arrays of the same shapes and dtypes
+        image, label : arrays of shapes (h, w, C) and (h, w), where (h, w) is `crop`, or (H, W) without it
         """
-        height, width = label.shape
-        top, left = (int(step) for step in rng.integers(-self.jitter, self.jitter + 1, 2))
-        limit = np.log1p(self.zoom)
-        factor = float(np.exp(rng.uniform(-limit, limit)))
-        h, w = max(round(height / factor), 1), max(round(width / factor), 1)
-        top, left = top + (height - h) // 2, left + (width - w) // 2
+        height, width = self.crop or label.shape
+        factor = float(np.exp(rng.uniform(*np.log(self.scale))))
+        place = []  # top, left, and the size of the rectangle
+        for size, full in zip((height, width), label.shape):
+            part, reach = max(round(size / factor), 1), int(self.jitter * full)
+            place.append((int(rng.integers(min(full - part, 0) - reach, max(full - part, 0) + reach + 1)), part))
+        (top, h), (left, w) = place
         if window is None:
             image, label = cut(image, top, left, h, w, self.fill), cut(label, top, left, h, w, VOID)
         else:
@@ -220,7 +259,41 @@ class Augment:
         label = resize(label, height, width, Image.Resampling.NEAREST)
         if self.mirror and rng.integers(2):
             image, label = image[:, ::-1], label[:, ::-1]
+        if self.colour:
+            image = recoloured(image, *colour_map(self.colour, rng))
         return image, label
+
+
+HUE = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])  # from RGB to YIQ
+
+
+def colour_map(strength: float, rng: np.random.Generator) -> tuple[Array, float]:
+    """A random change of colours, ``rgb → M·rgb + b``.
+
+    Brightness, contrast (about mid-grey) and saturation are each multiplied by a factor from 1 − `strength` to
+    1 + `strength`; the hue turns by up to `strength` · 30°.  Greys stay grey.
+
+    Parameters
+    ----------
+    strength : float
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    M : ndarray, (3, 3)
+    b : float
+    """
+    brightness, contrast, saturation = 1 + strength * rng.uniform(-1, 1, 3)
+    angle = np.deg2rad(30) * strength * rng.uniform(-1, 1)
+    turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+    turn[1:] *= saturation  # I and Q are nought for greys, and their length is the saturation
+    return brightness * contrast * (np.linalg.inv(HUE) @ turn @ HUE), brightness * (1 - contrast) * 127.5
+
+
+def recoloured(image: Array, matrix: Array, offset: float) -> Array:
+    """The RGB image (H, W, 3) of uint8 with every colour mapped to ``matrix · colour + offset``, clipped to 0…255."""
+    colours = image.reshape(-1, 3).astype(np.float32) @ matrix.T.astype(np.float32) + np.float32(offset)
+    return np.rint(colours.clip(0, 255)).astype(np.uint8).reshape(image.shape)
 
 
 def cut(array, top, left, height, width, fill):

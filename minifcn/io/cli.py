@@ -68,10 +68,18 @@ class Parser(argparse.ArgumentParser):
                 if not isinstance(value, bool):
                     raise UserError(f"{name} is {value!r}; it must be true or false")
                 yield action.option_strings[0 if value else 1]  # --mirror, --no-mirror
-            elif isinstance(value, bool | list | dict):
-                raise UserError(f"{name} is {value!r}; it must be a single number or text")
+            elif action.nargs == 2 and is_pair(value):
+                yield from (action.option_strings[0], *map(str, value))
+            elif isinstance(value, bool | list | dict) or action.nargs == 2:
+                kind = "a list of two numbers" if action.nargs == 2 else "a single number or text"
+                raise UserError(f"{name} is {value!r}; it must be {kind}")
             else:
                 yield f"{action.option_strings[0]}={value}"
+
+
+def is_pair(value):
+    """Whether a setting is a list of two numbers, such as a crop's height and width."""
+    return isinstance(value, list) and len(value) == 2 and all(type(number) in (int, float) for number in value)
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):

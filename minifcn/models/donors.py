@@ -25,6 +25,8 @@ VGG = Preprocessing("BGR", (103.939, 116.779, 123.68), (1.0, 1.0, 1.0))  # the c
 SIFT_FLOW = Preprocessing("BGR", (114.578, 115.294, 108.353), (1.0, 1.0, 1.0))
 TORCHVISION = Preprocessing("RGB", (123.675, 116.28, 103.53), (1 / 58.395, 1 / 57.12, 1 / 57.375))
 TORCHVISION_GOOGLENET = Preprocessing("RGB", (127.5, 127.5, 127.5), (1 / 127.5, 1 / 127.5, 1 / 127.5))
+PREPROCESSINGS = {"caffe": CAFFE, "torchvision": TORCHVISION, "imagenet": efficientnet.PREPROCESSING}
+"""The preprocessings by their names on the command line; "imagenet" is that of the weights of ``--init imagenet``."""
 
 CAFFE_NETS = r"lenet_caffe|caffenet|vgg\d+|googlenet|fcn\d+s_(vgg16|atonce_vgg16|alexnet|siftflow|nyud_\w+)"
 SPELLINGS = {

@@ -3,6 +3,7 @@
 Each parameter has two factors: ``lr_mult`` for the learning rate, and ``decay_mult`` for the weight decay.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from numbers import Real
 from typing import Any
@@ -236,6 +237,16 @@ def require_learnable(model: Any, optimizer: Optimizer) -> None:
         raise ValueError("all parameters of the optimiser are frozen: there is nothing to learn")
     if not (Tensor([0.0], requires_grad=True) + 1).requires_grad:
         raise RuntimeError("fit inside no_grad cannot learn, because no operation is recorded: call it outside")
+
+
+def clip_gradients(params: Iterable[Tensor], limit: float) -> float:
+    """Shorten the gradient of all parameters together to the norm `limit` if it is longer; returns its norm before."""
+    given: list[Any] = [p for p in params if p.grad is not None]
+    norm = math.sqrt(sum(float((p.grad.astype(np.float64) ** 2).sum()) for p in given))
+    if norm > limit:  # false for NaN
+        for p in given:
+            p.grad = p.grad * (limit / norm)
+    return norm
 
 
 def require_range(name: str, value: float, below: float = np.inf) -> None:

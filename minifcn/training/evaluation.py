@@ -8,7 +8,7 @@ import numpy as np
 
 from ..arrays import backend, parallel
 from ..arrays.types import Array, Values
-from ..data import Loader
+from ..data import Augment, Loader
 from ..data.bands import bands_of, require_same_bands
 from ..data.manifest import require_same_names
 from ..data.protocol import DataSet
@@ -71,7 +71,11 @@ def estimate_norms(model: Module, train: Loader) -> None:
     if not any(isinstance(m, BatchNorm2d) and not m.frozen for m in model.modules()):
         return
     device, size = backend.device(model.parameters()[0].data), train.batch_size
-    plain = Loader(train.dataset, size, shuffle=True, seed=train.seed, drop_last=train.drop_last, fill=train.fill)
+    crop = getattr(train.augment, "crop", None)  # large pictures do not fit into memory as a batch
+    augment = Augment(False, 0.0, crop=crop, fill=tuple(train.fill)) if crop else None
+    plain = Loader(
+        train.dataset, size, shuffle=True, seed=train.seed, augment=augment, drop_last=train.drop_last, fill=train.fill
+    )
     images = (images for images, _ in islice(plain, -(-SEEN // size)))
     model.train()
     estimate_statistics(model, (Tensor(backend.to_device(model.preprocessing(x), device)) for x in images))

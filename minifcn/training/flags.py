@@ -5,12 +5,14 @@ import sys
 
 from .. import models
 from ..data import DATASETS
+from ..data.transforms import LARGEST
 from ..errors import UserError
 from ..io.cli import Parser, at_least, device, json_file, seed, share
+from ..models.donors import PREPROCESSINGS
 from ..nn.losses import LOSSES
 from ..nn.optim import SCHEDULES
 from .parts import PLACES
-from .recipes import RECIPES, default_start, recipe
+from .recipes import RECIPES, STEPS, default_start, recipe
 from .run_folder import Run, require_vacant
 
 DESCRIPTION = """Train a fully convolutional network.  Without arguments: a small one learns to tell ocean, lakes and
@@ -42,25 +44,42 @@ def parser():
     )  # fmt: skip
     data.add_argument("--train-split", default="train", help="the split to train on")
     data.add_argument("--val-split", default="val", help="the split to validate on after every epoch")
-    data.add_argument("--mirror", action=switch, default=True, help="mirror images at random")
     data.add_argument(
-        "--jitter", type=at_least(0), metavar="PIXELS",
-        help="translate images at random by up to this many pixels (default: 64, less for small images; the header "
-        "shows it)",
+        "--size", type=at_least(1, below=LARGEST + 1), metavar="PIXELS",
+        help="resize pictures until their shorter side has this many pixels; evaluate and predict then do the same "
+        "(default: as they are)",
     )  # fmt: skip
     data.add_argument(
-        "--zoom",
-        type=at_least(0, float, below=10),
-        default=0.2,
-        help="enlarge or shrink images at random by up to 1 + this factor",
-    )
+        "--repeat", type=at_least(1), metavar="K",
+        help=f"passes over the training split in one epoch (default: as many as make {STEPS} steps, for own pictures)",
+    )  # fmt: skip
+
+    change = p.add_argument_group("augmentation")
+    suits = "(default: depends on the data; the header shows it)"
+    change.add_argument("--mirror", action=switch, default=True, help="mirror images at random")
+    change.add_argument(
+        "--scale", type=at_least(0.01, float, below=100), nargs=2, metavar=("LEAST", "MOST"),
+        help=f"shrink and magnify images at random, by factors in this range {suits}",
+    )  # fmt: skip
+    change.add_argument(
+        "--crop", type=at_least(1, below=LARGEST + 1), nargs=2, metavar=("H", "W"),
+        help="train on rectangles of H×W pixels, cut out at random (default: whole pictures, or 512×512 of large ones)",
+    )  # fmt: skip
+    change.add_argument(
+        "--jitter", type=at_least(0, float, below=1), metavar="SHARE",
+        help=f"displace images at random by up to this share of their sides {suits}",
+    )  # fmt: skip
+    change.add_argument(
+        "--colour", type=at_least(0, float, below=1), metavar="STRENGTH",
+        help=f"change brightness, contrast, saturation and hue at random by up to this share {suits}",
+    )  # fmt: skip
 
     net = p.add_argument_group("model")
     net.add_argument(
         "--model",
         help=f"one of {', '.join(models.MODELS)}; or another stride and trunk: fcn16s_vgg11 (default: fcn8s_mini; or, "
         "without another flag about the model, fcn4s_efficientnet_lite0 with --init imagenet, --optimizer adam and "
-        "--epochs 12 if its extra is installed)",
+        "--epochs 12, 20 with --root, if its extra is installed)",
     )
     net.add_argument(
         "--fusion", choices=("early", "late"), default="early",
@@ -85,6 +104,12 @@ def parser():
         "32s; imagenet: those of the installed package, for nets over efficientnet_lite0",
     )  # fmt: skip
     net.add_argument(
+        "--preprocessing", choices=tuple(PREPROCESSINGS),
+        help="how images become the net's input, for weights (--init) that do not say it: caffe: BGR − mean; "
+        "torchvision: (RGB − mean) / deviation; imagenet: (RGB − 127) / 128 (default: that of --init, else "
+        "(RGB − 127.5) / 64)",
+    )  # fmt: skip
+    net.add_argument(
         "--freeze", metavar="LAYER", help="do not train the trunk up to this layer; trunk: the whole trunk"
     )
 
@@ -92,7 +117,14 @@ def parser():
     step.add_argument(
         "--recipe", choices=tuple(RECIPES), help="use the paper's settings for its nets (other flags override them)"
     )
-    step.add_argument("--epochs", type=at_least(1), default=60, help="passes over the training split")
+    step.add_argument(
+        "--epochs", type=at_least(1),
+        help="after each, the net is validated (default: 60; 20 on own pictures, --root; 12 from ImageNet)",
+    )  # fmt: skip
+    step.add_argument(
+        "--stop-after", type=at_least(1), metavar="N",
+        help="end when the mean IU has not improved for this many epochs (default: never)",
+    )  # fmt: skip
     step.add_argument("--batch-size", type=at_least(1), default=8, help="images per batch, on all ranks together")
     step.add_argument("--accumulate", type=at_least(1), default=1, metavar="K", help="batches per step")
     step.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd", help="the optimiser")
@@ -103,6 +135,15 @@ def parser():
     step.add_argument(
         "--weight-decay", type=at_least(0, float),
         help="weight decay, for weights but not biases (default: depends on --reduction)",
+    )  # fmt: skip
+    step.add_argument(
+        "--ema", type=at_least(0, float, below=1), metavar="DECAY",
+        help="validate and keep the average of the weights over the last 1/(1 − DECAY) steps; 0: the weights "
+        f"themselves {suits}",
+    )  # fmt: skip
+    step.add_argument(
+        "--clip", type=at_least(0, float), metavar="NORM",
+        help="shorten longer gradients of the mean loss to this norm (default: never)",
     )  # fmt: skip
     step.add_argument("--schedule", choices=tuple(SCHEDULES), default="poly", help="schedule of the learning rate")
     step.add_argument("--loss", choices=tuple(LOSSES), default="cross_entropy", help="the loss to minimise")
@@ -156,7 +197,7 @@ def settings(argv=None):
     args = p.parse(argv)
     if args.resume is None:
         if all(getattr(args, name) == p.get_default(name) for name in OF_THE_NET):
-            args = p.parse(argv, under=default_start())
+            args = p.parse(argv, under=default_start(own=args.root is not None))
         args.model = args.model or "fcn8s_mini"
         if args.recipe:
             args = p.parse(argv, under=recipe(args.recipe, args.model))

@@ -5,7 +5,6 @@ import time
 import warnings
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any
 
@@ -21,6 +20,7 @@ from ..data.samples import called, sample
 from ..data.statistics import class_weights, pixels_per_batch, typical_pixels  # noqa: F401  other code imports it from here
 from ..engine.core import Tensor
 from ..errors import GeometryError, UserError
+from ..nn.average import WeightAverage
 from ..nn.losses import CrossEntropy, Loss
 from ..nn.losses.loss import divisor
 from ..nn.module import Module, require_module
@@ -28,89 +28,24 @@ from ..nn.optim import (
     MEAN_RATE,
     SGD,
     Optimizer,
+    clip_gradients,
     constant,
     effective_step,
     reduction_factor,
     require_learnable,
+    require_range,
     step_factor,
 )
 from .evaluation import as_loader, estimate_norms, evaluate, require_same_classes, scores_of
-
-
-@dataclass
-class Training:
-    """The state of a run in progress.  Callbacks get it, and a checkpoint saves part of it."""
-
-    model: Module
-    train: Loader
-    val: Loader | None
-    optimizer: Optimizer
-    epochs: int
-    criterion: Loss = CrossEntropy()  # noqa: RUF009  it has no state
-    reduction: str = "sum"
-    base_lr: float = 0.0  # lr without the schedule's factor; a callback may change it or the optimiser's lr
-    rate: float = 0.0  # base_lr times the schedule's factor: the optimiser's lr as the loop last set it
-    epoch: int = 0  # epochs finished, validation included
-    step: int = 0  # batches done
-    trained: bool = False  # all batches of this epoch are done, but its validation is not
-    loss: float = 0.0  # of the last batch, per labelled pixel
-    gathered: int = 0  # batches whose gradients are added up and not yet applied by a step
-    running: dict = field(default_factory=lambda: dict(EMPTY))  # sums over the batches of this epoch
-    rows: list = field(default_factory=list)  # the log: one dict per epoch
-    stopping: bool = False  # a callback sets it to stop the run at the next state that can be resumed exactly
-    clock: float = 0.0  # when the last batch ended
-    trouble: str = ""  # the message of the error in the data set that stopped the run
-    ranks: Any = parallel.ALONE  # the ranks that train this model together
-
-    @property
-    def total_steps(self) -> int:
-        """Batches in the whole run."""
-        return self.epochs * len(self.train)
-
-    @property
-    def device(self) -> str:
-        """The device of the model; batches are copied to it."""
-        return backend.device(self.model.parameters()[0].data)
-
-    def stops(self) -> bool:
-        """Whether any rank was asked to stop.  All ranks must call this, and all stop after the same batch."""
-        self.stopping = bool(parallel.gather(self.ranks, self.stopping).any())
-        return self.stopping
-
-
-EMPTY: dict[str, float] = dict(loss=0.0, pixels=0, seconds=0.0)
-
-
-class Callback:
-    """Base class of callbacks, whose methods :func:`fit` calls at named moments; `t` is the :class:`Training`."""
-
-    def started(self, t: Training) -> None:
-        """Before the first step."""
-
-    def stepped(self, t: Training) -> None:
-        """After each batch."""
-
-    def epoch_trained(self, t: Training) -> None:
-        """After the last batch of each epoch, before its validation."""
-
-    def epoch_ended(self, t: Training) -> None:
-        """After each epoch's validation; ``t.rows[-1]`` is its row of the log."""
-
-    def stopped(self, t: Training) -> None:
-        """When the run ends early, between two steps, because of a request or an error in the data set."""
-
-    def finished(self, t: Training) -> None:
-        """After the last epoch."""
-
-    def closed(self, t: Training) -> None:
-        """At the very end, also after an error: release what the callback holds."""
+from .state import EMPTY, Callback, Training
 
 
 def fit(
     model: Module, train: Loader | DataSet, val: Loader | DataSet | None = None, optimizer: Optimizer | None = None,
     epochs: int = 1, reduction: str | None = None, weight: Values | None = None, accumulate: int = 1,
     schedule: Callable[[float], float] = constant, sampling: float = 1.0, callbacks: Sequence[Callback] = (),
-    resume: Callable[[Training], Any] | None = None, loss: Loss | None = None,
+    resume: Callable[[Training], Any] | None = None, loss: Loss | None = None, ema: float = 0.0,
+    clip: float | None = None, patience: int | None = None,
 ) -> Training:  # fmt: skip
     """Train a model for segmentation.
 
@@ -147,6 +82,14 @@ def fit(
     loss : Loss, optional
         By default ``mf.losses.CrossEntropy()``.  With a loss whose ``adds`` is False, training on several ranks and
         `accumulate` are errors.
+    ema : float
+        If above 0, the decay of an average of the weights (`minifcn.nn.average.WeightAverage`).  It is validated, and
+        the model has it after training.
+    clip : float, optional
+        Shorten a step's gradient to this norm if it is longer.  The norm is that of the mean loss over pixels, with any
+        `reduction`.
+    patience : int, optional
+        End the training when the mean IU on `val` has not improved for this many epochs.
 
     Returns
     -------
@@ -170,6 +113,9 @@ def fit(
         require_same_classes(model, loader.dataset)
     loss, ranks = CrossEntropy() if loss is None else loss, parallel.world()
     reduction = require_arguments(epochs, loss, reduction, accumulate, sampling, ranks)
+    require_range("ema", ema, below=1)
+    if patience is not None and (patience < 1 or val is None):
+        raise ValueError(f"patience is {patience!r}: it needs a number of at least 1, and validation data (val)")
     optimizer = optimizer or SGD(model.parameters(), default_rate(train, reduction, accumulate), momentum=0.9)
     require_learnable(model, optimizer)
     if lone := lonely_batch_norm(model, train):
@@ -177,6 +123,7 @@ def fit(
     train.begin_epoch()
     optimizer.zero_grad()  # an interrupted run can leave gradients behind
     t = Training(model, train, val, optimizer, epochs, loss, reduction, base_lr=optimizer.lr, ranks=ranks)
+    t.average, t.clip, t.patience = WeightAverage(model, ema) if ema else None, clip, patience
     weight = None if weight is None else backend.to_device(np.asarray(weight), t.device)
     if resume:
         resume(t)
@@ -189,13 +136,16 @@ def fit(
 
     try:
         tell("started")
-        while t.epoch < t.epochs and not t.stops():
+        while not t.complete and not t.stops():
             if not t.trained:
                 train_epoch(t, weight, accumulate, schedule, sampling, tell)
             if t.trained and not t.stops():
-                finish_epoch(t, weight)
-                tell("epoch_ended")
-        tell("finished" if t.epoch == t.epochs else "stopped")
+                with t.averaged():
+                    finish_epoch(t, weight)
+                    tell("epoch_ended")
+        tell("finished" if t.complete else "stopped")
+        if t.average:
+            t.average.swap()
     except (UserError, GeometryError) as error:
         if not isinstance(error, Diverged):  # an error of the data: the weights are good and can be saved
             t.trouble = str(error)
@@ -266,8 +216,13 @@ def train_epoch(
                 t.base_lr = t.base_lr * t.optimizer.lr / t.rate if t.rate else t.optimizer.lr
             t.rate = t.optimizer.lr = t.base_lr * schedule(min((t.step - 1) / t.total_steps, 1))
             parallel.sum_gradients(t.ranks, t.optimizer.params)
-            t.optimizer.step(1 if t.reduction == "sum" else 1 / t.gathered)
-            t.gathered = 0
+            scale = 1 if t.reduction == "sum" else 1 / t.gathered
+            if t.clip is not None:
+                clip_gradients(t.optimizer.params, t.clip * reduction_factor(t.reduction, *t.counted) / scale)
+            t.optimizer.step(scale)
+            if t.average:
+                t.average.update()
+            t.gathered, t.counted = 0, (0, 0)
         tell("stepped")
         if t.stops() and not t.gathered:
             break
@@ -343,7 +298,7 @@ def record_step(t: Training, losses: list[float], labels: Array) -> float:
     total, labelled = totals[0], int(labelled)
     now = time.perf_counter()
     t.step += 1
-    t.gathered += 1
+    t.gathered, t.counted = t.gathered + 1, (t.counted[0] + int(labelled), t.counted[1] + int(images))
     t.loss = total / max(labelled, 1)
     for name, value in dict(loss=total, pixels=labelled, seconds=now - t.clock).items():
         t.running[name] += value
@@ -375,8 +330,9 @@ def finish_epoch(t: Training, weight: Values | None = None) -> None:
         epoch=t.epoch + 1, loss=sums["loss"] / max(sums["pixels"], 1), lr=t.optimizer.lr,
         seconds=round(sums["seconds"], 3),
     )  # fmt: skip
-    if t.val is not None:
+    if t.val is not None or t.average:
         estimate_norms(t.model, t.train)
+    if t.val is not None:
         confusion, val_loss = evaluate(t.model, t.val, weight, loss=t.criterion)
         row |= dict(val_loss=val_loss, **scores_of(confusion))
     t.rows.append(row)

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from argparse import Namespace
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,22 +19,22 @@ from ..data.bands import RGB, bands_of
 from ..data.earth import MissingExtra
 from ..data.images import VOID
 from ..data.manifest import require_same_names
-from ..data.statistics import balanced, label_counts, pixels_per_batch, sizes, suitable_jitter
+from ..data.samples import sample
+from ..data.statistics import balanced, label_counts, pixels_per_batch, sizes
 from ..data.transforms import CAFFE, Preprocessing
-from ..engine.core import Tensor, no_grad
+from ..data.views import Repeated, Resized
 from ..errors import UserError
-from ..geometry import minimal_padding, receptive_field
+from ..geometry import minimal_padding
 from ..io import load_record
-from ..kernels import shapes_only
-from ..kernels.cpu import blas, workers
-from ..kernels.shapes import stand_in
+from ..models.donors import PREPROCESSINGS
 from ..models.efficientnet import imagenet_file
 from ..models.store import load_start
 from ..nn import optim
 from ..nn.losses import LOSSES, Loss
-from ..nn.module import evaluating
 from ..nn.surgery import transplant
+from .header import conversion, header
 from .loop import lonely_batch_norm
+from .recipes import EPOCHS, OWN_EPOCHS, STEPS, suited_to
 from .run_folder import find_checkpoint
 
 PLACES = ("config", "resume", "out", "json")  # flags that name files and folders to read or write; no settings of a run
@@ -85,6 +85,8 @@ def assemble(settings, run=None):
     s.dataset, train_data, val_data = splits(s)
     if run:
         run.require_same_data(train_data, val_data)
+    if s.size:
+        train_data = Resized(train_data, s.size)
     s.pad, model = network(s, train_data, val_data)
     start, outcomes = None, ""
     if run and run.last.is_file():
@@ -93,8 +95,8 @@ def assemble(settings, run=None):
         start, outcomes = initialise(s, model)
     if s.freeze:
         freeze(model, s.freeze)
-    if s.jitter is None:
-        s.jitter = suitable_jitter(train_data)
+    suit(s, train_data)
+    model.preprocessing = replace(model.preprocessing, size=s.size)
     train, val = loaders(s, model.preprocessing.fill, train_data, val_data)
     if lone := lonely_batch_norm(model, train):
         print(f"note        {lone}", file=sys.stderr)
@@ -156,7 +158,9 @@ def network(s, data, val):
         )
     model.classes, model.palette, model.bands = data.classes, data.palette, bands_of(data)
     model.preprocessing = Preprocessing.of(data)
-    if s.recipe and model.preprocessing == Preprocessing():
+    if s.preprocessing:
+        model.preprocessing = PREPROCESSINGS[s.preprocessing]
+    elif s.recipe and model.preprocessing == Preprocessing():
         model.preprocessing = CAFFE
     return pad, model.to(s.device)
 
@@ -218,13 +222,15 @@ def initialise(s, model):
             f"--init {s.init} has only {found} of the {len(kernels)} kernels of {s.model}'s trunk by name and size: "
             f"give a net with the same trunk and --width (python -m minifcn.weights lists what is in the file)"
         )
-    if "preprocessing" not in record and (donor is None or donor.preprocessing is None):
+    if s.preprocessing:
+        model.preprocessing = PREPROCESSINGS[s.preprocessing]
+    elif "preprocessing" not in record and (donor is None or donor.preprocessing is None):
         print(
             f"note        --init {s.init} does not say how images were converted for its weights: if not by "
-            f"{_conversion(model)}, they give poor scores",
+            f"{conversion(model)}, they give poor scores (--preprocessing)",
             file=sys.stderr,
         )
-    summary = "; ".join(" ".join(row.split()) for row in str(done).splitlines()) + f"; images: {_conversion(model)}"
+    summary = "; ".join(" ".join(row.split()) for row in str(done).splitlines()) + f"; images: {conversion(model)}"
     if not known:
         summary += f"; it has other classes ({', '.join(classes)}), so scores are learned from zero"
     return f"{donor}: {summary}" if donor else summary, "\n".join(done.lines()) + "\n"
@@ -236,13 +242,6 @@ class Source:
     def __init__(self, arrays, preprocessing):
         self.state_dict = lambda: arrays
         self.preprocessing = preprocessing and Preprocessing.from_dict(preprocessing)
-
-
-def _conversion(model):
-    """The model's preprocessing as a formula."""
-    p = model.preprocessing
-    mean, scale = (", ".join(f"{v:.4g}" for v in values) for values in (p.mean, p.scale))
-    return f"({p.order if p.channels == 3 else 'image'} − ({mean})) · ({scale})"
 
 
 def freeze(model, last):
@@ -265,10 +264,31 @@ def take_preprocessing(model, record):
         model.preprocessing = Preprocessing.from_dict(record["preprocessing"])
 
 
+def suit(s, train):
+    """Fill in the settings that depend on the pictures: augmentation, crops, passes per epoch, averaging of weights."""
+    suited = suited_to(train)
+    if (bands_of(train), sample(train, 0)[0].dtype) != (RGB, np.uint8):
+        if s.colour:
+            raise UserError(f"--colour changes red, green and blue of 8 bits, not {', '.join(bands_of(train))}")
+        suited["colour"] = 0.0
+    for name, value in suited.items():
+        if getattr(s, name) is None:
+            setattr(s, name, value)
+    if s.scale[0] > s.scale[1]:
+        raise UserError(f"--scale {s.scale[0]:g} {s.scale[1]:g}: give the least factor first")
+    if s.epochs is None:
+        s.epochs = EPOCHS if s.root is None else OWN_EPOCHS
+    if s.repeat is None:
+        s.repeat = -(-STEPS // max(len(train) // s.batch_size, 1))
+
+
 def loaders(s, fill, train, val):
     """The loaders for training (shuffled, with augmentation) and validation; padding has the colour `fill`."""
+    if s.repeat > 1:
+        train = Repeated(train, s.repeat)
     whole = len(train) >= s.batch_size  # drop a smaller last batch: its statistics would be poor for batch norm
-    augment = Augment(mirror=s.mirror, jitter=s.jitter, zoom=s.zoom, fill=fill)
+    crop = tuple(s.crop) if s.crop else None
+    augment = Augment(s.mirror, s.jitter, tuple(s.scale), crop, s.colour, fill)
     return (
         Loader(train, s.batch_size, shuffle=True, seed=s.seed, augment=augment, drop_last=whole, fill=fill),
         Loader(val, s.batch_size, fill=fill),
@@ -296,9 +316,15 @@ def rates(s, pixels, batch_size):
     """
     # the size of Adam's steps does not depend on the size of the gradient
     factor = 1 if s.optimizer == "adam" else optim.step_factor(s.reduction, pixels, batch_size, s.accumulate)
-    mean_rate = 1e-3 if s.optimizer == "adam" else optim.MEAN_RATE
+    suited = float(f"{(1e-3 if s.optimizer == 'adam' else optim.MEAN_RATE) / factor:.2g}")
+    if s.lr is not None and not s.recipe and not 1e-3 <= s.lr / suited <= 100:
+        effect = "the loss will probably become NaN" if s.lr > suited else "the net will learn almost nothing"
+        print(
+            f"note        --lr {s.lr:g} is {s.lr / suited:.2g} times the rate that suits these settings ({suited:g}): "
+            f"{effect}", file=sys.stderr,
+        )  # fmt: skip
     return (
-        float(f"{mean_rate / factor:.2g}") if s.lr is None else s.lr,
+        suited if s.lr is None else s.lr,
         float(f"{2e-3 * factor:.3g}") if s.weight_decay is None else s.weight_decay,
     )
 
@@ -308,55 +334,3 @@ def make_optimizer(s, parameters):
     if s.optimizer == "adam":
         return optim.Adam(parameters, s.lr, weight_decay=s.weight_decay)
     return optim.SGD(parameters, s.lr, s.momentum, s.weight_decay)
-
-
-def header(s, model, optimizer, train, val, weight, pixels):
-    """The description of the run, {topic: one line}; `pixels` is the number of pixels that count in a typical batch."""
-    xp = backend.of(model.parameters()[0].data)
-    seen = _field(model, train.dataset[0][0].shape[:2])
-    weights = "" if weight is None else f"; class weights {' '.join(f'{w:.2g}' for w in weight)}"
-    sampled = "" if s.sampling == 1 else f"; each pixel counts with probability {s.sampling:g}"
-    ranks = parallel.world().size
-    shared = f"; {ranks} ranks, each on its part of a batch" if ranks > 1 else ""
-    images = min(s.batch_size, len(train.dataset))
-    changed = f"; jitter {s.jitter} pixels, zoom {s.zoom:g}{', mirrored' if s.mirror else ''}"
-    summed = s.reduction == "sum"
-    together = pixels * s.accumulate if summed else pixels
-    step = f"effective {optim.effective_step(optimizer, s.reduction, together, images):.3g}"
-    if s.optimizer == "sgd" and summed:
-        step += f" = lr · N / (1 − momentum), with N = {together:,} pixels a {'batch' if s.accumulate == 1 else 'step'}"
-    return dict(
-        arrays=f"{xp.__name__} {xp.__version__}, BLAS {_blas()}, {workers.threads()} worker threads",
-        data=f"{s.dataset}{_layout(train.dataset)}: {len(train.dataset)} images to train on, {len(val.dataset)} to "
-        f"validate on, {model.num_classes} classes{_bands(model)}{changed}",
-        model=f"{s.model}{', late fusion' * (s.fusion == 'late')}: {model.num_parameters():,} parameters; a pixel sees "
-        f"{seen[0]}×{seen[1]} pixels",
-        loss=f"{s.loss.replace('_', '-')}, reduction {s.reduction}{sampled}{weights}",
-        optimiser=f"{s.optimizer}, lr {optimizer.lr:g} ({s.schedule}), weight decay {s.weight_decay:g}",
-        step=step,
-        length=f"epochs {s.epochs}, each of {len(train)} batches of {images}; seed {s.seed}{shared}",
-    )
-
-
-def _layout(data):
-    """In the header, what says that a folder has the layout of another program."""
-    return f" ({data.why})" if getattr(data, "why", "") else ""
-
-
-def _bands(model):
-    """The bands in the header, unless they are the usual ones."""
-    bits = model.preprocessing.bits
-    return "" if (model.bands, bits) == (RGB, 8) else f"; bands {', '.join(model.bands)} ({bits} bits)"
-
-
-def _blas():
-    """The name, version and number of threads of NumPy's BLAS."""
-    found = blas.description()
-    return f"{found['internal_api']} {found['version']} with {found['num_threads']} threads" if found else "unknown"
-
-
-def _field(model, size):
-    """The size of the receptive field of a pixel's scores, for images of `size`."""
-    with evaluating(model), no_grad(), shapes_only():
-        image = Tensor(stand_in(model.parameters()[0].data, (1, model.in_channels, *size)))
-        return receptive_field(model(image), image).size

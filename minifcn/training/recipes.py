@@ -14,13 +14,15 @@ almost nothing.  ``minifcn.train --recipe`` uses Caffe's preprocessing (``mf.dat
 """
 
 from ..data.packaged import packaged
+from ..data.statistics import suitable_crop
 from ..errors import UserError
 from ..models.efficientnet import IMAGENET
 
 FROM_IMAGENET = dict(model="fcn4s_efficientnet_lite0", init="imagenet", optimizer="adam", epochs=12)
 
 PLAIN = dict(
-    optimizer="sgd", schedule="constant", weight_decay=5e-4, balance=0.0, mirror=False, jitter=0, zoom=0.0, dropout=0.5,
+    optimizer="sgd", schedule="constant", weight_decay=5e-4, balance=0.0, mirror=False, jitter=0.0, scale=[1.0, 1.0],
+    colour=0.0, repeat=1, ema=0.0, dropout=0.5,
 )  # fmt: skip
 
 CVPR = PLAIN | dict(batch_size=20, momentum=0.9, reduction="valid", learn_upsampling=True)
@@ -46,9 +48,46 @@ RECIPES = {
 """{recipe: {net: settings}}."""
 
 
-def default_start():
-    """The settings for a run that asks for no net: `FROM_IMAGENET` if the weights are installed, else fcn8s_mini."""
-    return FROM_IMAGENET if packaged(*IMAGENET) else dict(model="fcn8s_mini")
+STEPS = 25  # least steps of an epoch on own pictures
+EPOCHS, OWN_EPOCHS = 60, 20  # OWN_EPOCHS on own pictures
+
+TILES = dict(jitter=0.5, scale=[1 / 1.2, 1.2], colour=0.0, ema=0.0, repeat=1)
+PICTURES = dict(jitter=0.0, scale=[0.5, 2.0], colour=0.2, ema=0.98)
+
+
+def suited_to(data):
+    """The augmentation and averaging that suit a data set.
+
+    `TILES` are for pieces of a map, whose scale is fixed and whose surroundings are known; `PICTURES` for photographs,
+    of which large ones are cut into crops.
+
+    Parameters
+    ----------
+    data : data set
+
+    Returns
+    -------
+    dict
+        {flag of ``minifcn.train``: value}.
+    """
+    return dict(TILES) if hasattr(data, "window") else PICTURES | dict(crop=suitable_crop(data))
+
+
+def default_start(own=False):
+    """The settings for a run that asks for no net: `FROM_IMAGENET` if the weights are installed, else fcn8s_mini.
+
+    Parameters
+    ----------
+    own : bool
+        Whether the pictures are the user's, for which the number of epochs has another default.
+
+    Returns
+    -------
+    dict
+        {flag of ``minifcn.train``: value}.
+    """
+    start = FROM_IMAGENET if packaged(*IMAGENET) else dict(model="fcn8s_mini")
+    return {name: value for name, value in start.items() if not (own and name == "epochs")}
 
 
 def recipe(name, model):

@@ -10,7 +10,6 @@ the validation split.  ``splits`` lists the samples of both splits (`minifcn.dat
 import csv
 import io
 import json
-import math
 import re
 import shlex
 from contextlib import suppress
@@ -23,10 +22,12 @@ from ..data import manifest
 from ..data.bands import bands_of, require_same_bands
 from ..errors import UserError
 from ..io import atomic, load_checkpoint, save_checkpoint
+from ..io.cli import is_pair
 from ..io.lock import locked
 from ..io.settings import read_settings
 from ..models.store import describe, weights_in
-from .loop import EMPTY, Callback, Diverged
+from .loop import Diverged
+from .state import EMPTY, Callback, mean_iu
 
 FIELDS = ("epoch", "loss", "val_loss", "pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu", "lr", "seconds")
 FILES = (
@@ -76,8 +77,8 @@ class Run:
         if not path.exists():
             raise UserError(f"{folder} is not a run folder, because it has no config.json; check the path")
         config = read_settings(path)
-        if wrong := [name for name, value in config.items() if isinstance(value, list | dict)]:
-            raise UserError(f"{path}: {wrong[0]} is {config[wrong[0]]!r}; it must be a single number or text")
+        if wrong := [name for name, value in config.items() if isinstance(value, list | dict) and not is_pair(value)]:
+            raise UserError(f"{path}: {wrong[0]} is {config[wrong[0]]!r}; it must be numbers or text")
         if wrong := [name for name in TEXTS if not isinstance(config.get(name), str | None)]:
             raise UserError(f"{path}: {wrong[0]} is {config[wrong[0]]!r}; it must be text")
         return cls(folder, config)
@@ -164,10 +165,13 @@ class Run:
             raise Diverged(t, f"{broken[0].removeprefix('model.')} is no longer finite after step {t.step}")
         if parallel.world().rank:
             return
+        if t.average:
+            arrays |= {name: backend.asnumpy(a) for name, a in t.average.state_dict().items()}
         arrays |= {f"optimizer.{k}": backend.asnumpy(v) for k, v in t.optimizer.state_dict().items()}
         record = describe(t.model) | dict(
             config=self.config,
             state={name: getattr(t, name) for name in STATE},
+            averaged=t.average.steps if t.average else 0,
             optimizer=dict(steps=t.optimizer.steps, lr=t.optimizer.lr),
             loader=t.train.state_dict(),
             random=backend.rng().bit_generator.state,
@@ -197,6 +201,8 @@ class Run:
         buffers = {k.removeprefix("optimizer."): a for k, a in arrays.items() if k.startswith("optimizer.")}
         try:
             t.model.load_state_dict(weights_in(arrays))
+            if t.average:
+                t.average.load_state_dict(arrays, record["averaged"])
             t.optimizer.load_state_dict(buffers, record["optimizer"]["steps"])
             t.optimizer.lr = _number_of(record["optimizer"], "lr")
             t.train.load_state_dict(record["loader"])
@@ -294,13 +300,7 @@ class Recorder(Callback):
             self.write_splits(t)
 
     def epoch_ended(self, t):
-        if _mean_iu(t.rows[-1]) >= max(map(_mean_iu, t.rows)):
+        if mean_iu(t.rows[-1]) >= max(map(mean_iu, t.rows)):
             self.run.save_best(t)
         self.save(t)
         self.run.write_log(t.rows)
-
-
-def _mean_iu(row):
-    """The score that decides which epoch is best; -1 for NaN, so without labelled pixels the last epoch is best."""
-    value = row.get("mean_iu", math.nan)
-    return -1 if math.isnan(value) else value

@@ -22,7 +22,8 @@ VALUES = ("0", "1", "2", "3", "-1", "0.5", "-0.5", "1e-300", "1e300", "inf", "na
 LEGAL = {
     "--lr": ("1e-7", "1e-3"), "--momentum": ("0", "0.9"), "--schedule": ("poly", "step", "constant"),
     "--optimizer": ("sgd", "adam"), "--reduction": ("sum", "valid", "batch", "classes"), "--dropout": ("0", "0.5"),
-    "--accumulate": ("1", "3"), "--zoom": ("0.1", "1e17"), "--sampling": ("1", "0.5", "1e-6"), "--seed": ("0", "9"),
+    "--accumulate": ("1", "3"), "--ema": ("0", "0.9"), "--clip": ("0", "1"),
+    "--sampling": ("1", "0.5", "1e-6"), "--seed": ("0", "9"),
     "--loss": tuple(LOSSES), "--balance": ("0.5", "1000"),
     "--weight-decay": ("0", "1e300"),
 }  # fmt: skip

@@ -1,0 +1,94 @@
+"""Data sets made from another one: `Resized` has smaller or larger pictures, `Repeated` several passes in one."""
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..arrays.types import Array
+from .protocol import DataSet
+from .samples import sample
+from .statistics import sizes
+from .transforms import resize, resized_shape
+
+KEPT = 2**28  # bytes of resized samples that are kept in memory
+
+
+class View:
+    """The base of data sets made from another one: it has everything that they do not change."""
+
+    hidden: tuple[str, ...] = ()  # optional members that the view does not have
+
+    def __init__(self, dataset: DataSet) -> None:
+        self.dataset = dataset
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name in self.hidden or "dataset" not in vars(self):
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __repr__(self) -> str:
+        return repr(self.dataset)
+
+
+class Resized(View):
+    """A data set whose pictures are resized until their shorter side has a given number of pixels.
+
+    Images are interpolated bilinearly; labels take the nearest pixel, because class ids cannot be interpolated.  If all
+    resized samples fit into `KEPT` bytes, each is made only once.  Surroundings (``window``) are not available.
+
+    Parameters
+    ----------
+    dataset : data set
+    size : int
+        The shorter side in pixels.
+    """
+
+    hidden = ("window",)
+
+    def __init__(self, dataset: DataSet, size: int) -> None:
+        super().__init__(dataset)
+        self.sizes = [resized_shape(shape, size) for shape in sizes(dataset).tolist()]
+        few = sum(h * w for h, w in self.sizes) * 4 <= KEPT
+        self._kept: dict[int, tuple[Array, Array]] | None = {} if few else None
+
+    def __getitem__(self, i: int) -> tuple[Array, Array]:
+        if self._kept is not None and i in self._kept:
+            return self._kept[i]
+        image, label = sample(self.dataset, i)
+        pair = (
+            resize(image, *self.sizes[i], Image.Resampling.BILINEAR),
+            resize(label, *self.sizes[i], Image.Resampling.NEAREST),
+        )
+        if self._kept is not None:
+            self._kept[i] = pair
+        return pair
+
+
+class Repeated(View):
+    """A data set with each sample several times, so that an epoch has enough steps.
+
+    Parameters
+    ----------
+    dataset : data set
+    times : int
+    """
+
+    def __init__(self, dataset: DataSet, times: int) -> None:
+        super().__init__(dataset)
+        self.times, self.sizes = times, [tuple(shape) for shape in np.tile(sizes(dataset), (times, 1)).tolist()]
+
+    def __len__(self) -> int:
+        return self.times * len(self.dataset)
+
+    def __getitem__(self, i: int) -> tuple[Any, Any]:
+        return self.dataset[i % len(self.dataset)]
+
+    def __getattr__(self, name: str) -> Any:
+        value = super().__getattr__(name)
+        if name != "window":
+            return value
+        return lambda i, *place: value(i % len(self.dataset), *place)
