@@ -141,7 +141,7 @@ class AxisMap:
     def resize(self, n, m):
         """The map after linear interpolation of n cells to m with half-pixel centres, apart from the clamped border."""
         period = m * len(self.sees) // gcd(m * len(self.sees), n)
-        period = period if period <= LONGEST else 0
+        period = period if period <= max(LONGEST, m) else 0  # a large image is interpolated to its own size
         sources = (Fraction((2 * i + 1) * n, 2 * m) - Fraction(1, 2) for i in range(period))
         sees = (
             _hull(self.interval(j) for j in range(s.numerator // s.denominator, -(-s.numerator // s.denominator) + 1))

@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
+import numpy as np
+
 from .. import nn
 from ..arrays import backend
 from ..arrays.types import Array, Pair
 from ..data.transforms import Preprocessing
-from ..engine.core import Tensor, no_grad
+from ..engine.core import Tensor
 from ..geometry import minimal_padding
 from ..kernels import shapes_only
 from ..ops import softmax
@@ -17,7 +19,7 @@ from .classifier import Classifier, Streams, Trunk
 from .efficientnet import efficientnet_lite0
 from .googlenet import googlenet
 from .heads import ConvHead, SkipHead
-from .inference import image_of, scores
+from .inference import Memory, each, image_of
 from .lenet import lenet, lenet_caffe
 from .mini import mini
 from .resnet import resnet18, resnet50
@@ -91,8 +93,11 @@ class FCN(nn.Module):
         """{name of a head: its scores (N, C, H, W)}, of all heads, for training."""
         return self._scores(image if isinstance(image, Tensor) else Tensor(image), self.heads)
 
-    def predict(self, images: Array | str | PathLike, tta: bool = False) -> Array:
+    def predict(self, images: Array | str | PathLike, tta: bool = False, memory: Memory = None) -> Array:
         """The most probable class of every pixel.
+
+        An image that is too large for the memory is computed in tiles.  They overlap so far that the scores of each
+        pixel are those of the whole image, apart from rounding: see :mod:`minifcn.models.tiles`.
 
         Parameters
         ----------
@@ -101,6 +106,9 @@ class FCN(nn.Module):
             image.
         tta : bool
             Average over sizes and mirror images: see :func:`minifcn.models.inference.scores`.
+        memory : str or number, optional
+            The most memory that the process may take: ``"2GB"``, or bytes.  None: half of the machine's; on a GPU, no
+            limit.
 
         Returns
         -------
@@ -110,20 +118,26 @@ class FCN(nn.Module):
         Raises
         ------
         UserError
-            If the file cannot be read, or the image has other channels than the model.
+            If the file cannot be read, the image has other channels than the model, or `memory` is too little for the
+            smallest tile.
         """
         images = image_of(self, images)
-        labels = backend.asnumpy(scores(self, images, tta).data.argmax(axis=1)).astype("uint8")
+        labels = np.empty(images.shape[:-1] if images.ndim == 4 else (1, *images.shape[:2]), np.uint8)
+
+        def keep(part, region, scores):
+            labels[part][region.index] = backend.asnumpy(scores.argmax(axis=1))
+
+        each(self, images, keep, tta, memory)
         return labels if images.ndim == 4 else labels[0]
 
-    def predict_proba(self, images: Array | str | PathLike, tta: bool = False) -> Array:
+    def predict_proba(self, images: Array | str | PathLike, tta: bool = False, memory: Memory = None) -> Array:
         """The probability of every class at every pixel: the softmax of the scores.
 
         Parameters
         ----------
         images : ndarray or path
             As in :meth:`predict`.
-        tta : bool
+        tta, memory
             As in :meth:`predict`.
 
         Returns
@@ -137,8 +151,13 @@ class FCN(nn.Module):
             As :meth:`predict`.
         """
         images = image_of(self, images)
-        with no_grad():
-            probabilities = backend.asnumpy(softmax(scores(self, images, tta)).data)
+        batch = images.shape[0] if images.ndim == 4 else 1
+        probabilities = np.empty((batch, self.num_classes, *images.shape[-3:-1]), np.float32)
+
+        def keep(part, region, scores):
+            probabilities[part][region.index] = backend.asnumpy(softmax(Tensor(scores)).data)
+
+        each(self, images, keep, tta, memory, probabilities.nbytes)
         return probabilities if images.ndim == 4 else probabilities[0]
 
 

@@ -1,18 +1,26 @@
 """From an image or its file to the scores of every pixel: the one place where an image is prepared for a model."""
 
+from collections.abc import Callable
+from functools import partial
+from math import prod
 from os import PathLike
 from typing import Any
 
 import numpy as np
 
 from .. import ops
-from ..arrays import backend
+from ..arrays import backend, memory
 from ..arrays.types import Array
 from ..data.bands import RGB
 from ..data.images import read_bands, read_image
 from ..engine.core import Tensor, no_grad
+from ..errors import UserError
+from ..geometry import Region
 from ..nn.module import Module, evaluating
+from . import tiles
 
+Memory = str | float | None
+SMALL = 1 << 18  # pixels up to which images are never cut: their maps are small
 SCALES = (0.75, 1.0, 1.25)
 """The sizes of an image, relative to its own, over which test-time augmentation averages."""
 
@@ -79,6 +87,61 @@ def scores(model: Module, images: Array, tta: bool = False) -> Tensor:
                 total = total + ops.interpolate(_columns(probabilities, order), size).data
         smallest = np.finfo(np.float32).tiny  # instead of 0, whose logarithm is not finite
         return ops.log(Tensor((total / (2 * len(SCALES))).clip(smallest)))
+
+
+def each(
+    model: Any, images: Array, use: Callable[[slice, Region, Array], None], tta: bool = False, limit: Memory = None,
+    more: int = 0,
+) -> None:  # fmt: skip
+    """Call ``use(images, pixels, scores)`` until every pixel has its scores: once, or for each tile of each image.
+
+    Parameters
+    ----------
+    model : FCN
+    images : ndarray (N, H, W, C) or (H, W, C)
+        Raw.
+    use : callable
+        Takes the slice of the images, the region of their pixels, and the scores (n, num_classes, h, w) as an array on
+        the model's device.
+    tta : bool
+        Test-time augmentation, which needs the whole images.
+    limit : str or number, optional
+        The memory that the process may take, as in :func:`minifcn.arrays.memory.allowed`; None on a GPU: any.
+    more : int
+        The bytes that the caller keeps besides the images.
+
+    Raises
+    ------
+    UserError
+        If the images do not suit the model, or the limit is too low.
+    """
+    batch, weights = images[None] if images.ndim == 3 else images, model.parameters()
+    size, tiling = batch.shape[1:3], None
+    resized = model.preprocessing.size is not None  # to what the model was trained on, which fits into memory
+    if (
+        not resized
+        and prod(batch.shape[:3]) > SMALL
+        and (limit is not None or backend.device(weights[0].data) == "cpu")
+    ):
+        model.preprocessing(batch[:1, :1, :1])  # first of all, refuse images that do not suit the model
+        budget = memory.allowed(limit) - tiles.BASE - batch.nbytes - more - sum(p.data.nbytes for p in weights)
+        # test-time augmentation keeps the largest maps of a larger image, and the sums
+        if tiles.survey(model, size, len(batch)).bytes * (2 if tta else 1) > budget:
+            if tta:
+                raise UserError(
+                    f"test-time augmentation of images of {size[0]}x{size[1]} pixels (height x width) needs more than "
+                    f"{memory.shown(memory.allowed(limit))}: leave it out, or allow more memory"
+                )
+            tiling = tiles.plan(model, size, budget)
+    if tiling is None:
+        use(slice(None), Region(0, size[0], 0, size[1]), scores(model, images, tta).data)
+        return
+    for n, image in enumerate(batch):
+        tiles.each(model, tiling, partial(_window, image), partial(use, slice(n, n + 1)))
+
+
+def _window(image, region):
+    return image[region.index[1:]]
 
 
 def _columns(x, order):

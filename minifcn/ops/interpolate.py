@@ -21,9 +21,13 @@ class Interpolate(Function):
 
     def forward(self, x):
         require_maps("interpolate", x)
-        rows, columns = (linear_weights(backend.of(x), n, m, wide(x).dtype) for n, m in zip(x.shape[2:], self.size))
+        rows, columns = self.matrices(x)
         self.save(rows, columns)
         return _weighted(rows, x, columns.T)
+
+    def matrices(self, x):
+        """R_h and R_w for the maps x."""
+        return [linear_weights(backend.of(x), n, m, wide(x).dtype) for n, m in zip(x.shape[2:], self.size)]
 
     def backward(self, gy):
         rows, columns = self.saved
@@ -51,7 +55,7 @@ def _weighted(rows, x, columns):
     return y
 
 
-def linear_weights(xp, n, m, dtype):
+def linear_weights(xp, n, m, dtype, outputs=slice(None), inputs=slice(None)):
     """The (m, n) matrix of linear interpolation from n cells to m, with half-pixel centres, clamped at the border.
 
     Output cell i has its centre at ``(i + ½)·n/m − ½`` of the input.
@@ -62,10 +66,12 @@ def linear_weights(xp, n, m, dtype):
         numpy or cupy.
     n, m : int
     dtype : dtype
+    outputs, inputs : slice
+        The rows and the columns of the matrix to make.
     """
-    centre = (xp.arange(m) + 0.5) * (n / m) - 0.5
+    centre = (xp.arange(m)[outputs] + 0.5) * (n / m) - 0.5
     centre = xp.clip(centre, 0, n - 1)
-    distance = xp.abs(centre[:, None] - xp.arange(n)[None, :])  # (m, n)
+    distance = xp.abs(centre[:, None] - xp.arange(n)[inputs][None, :])  # (m, n)
     return xp.maximum(1 - distance, 0).astype(dtype)
 
 
