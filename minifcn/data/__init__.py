@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import UserError
 from .earth import Earth, MissingExtra
 from .folder import Folder
-from .layouts import COCO, LAYOUTS, VOC, LabelMe, Masks, recognise
+from .layouts import COCO, CVAT, LAYOUTS, VOC, CamVid, LabelMe, LabelStudio, Masks, Pet, recognise
 from .loader import Loader
 from .mnist import MNIST
 from .protocol import DataSet
@@ -26,8 +26,8 @@ DATASETS: dict[str, type[Any]] = {cls.__name__.lower(): cls for cls in (Earth, S
 """The data sets by their names on the command line."""
 
 __all__ = [
-    "COCO", "DATASETS", "MNIST", "VOC", "Augment", "DataSet", "Earth", "Folder", "LabelMe", "Loader", "Masks",
-    "MissingExtra", "Preprocessing", "Shapes", "open_dataset", "recognise",
+    "COCO", "CVAT", "DATASETS", "MNIST", "VOC", "Augment", "CamVid", "DataSet", "Earth", "Folder", "LabelMe",
+    "LabelStudio", "Loader", "Masks", "MissingExtra", "Pet", "Preprocessing", "Shapes", "open_dataset", "recognise",
 ]  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """``python -m minifcn.data convert SRC DST``: write a data set anew, in this library's layout or another one."""
 
 import argparse
+import os
 import re
 import shutil
 import sys
@@ -149,7 +150,9 @@ def require_writable(args, data):
 
 def _samples(data, splits, size, counts):
     """The samples for a writer, with a progress bar; `counts` counts them by split."""
-    taken, names, files = set(), data.names, data.files
+    taken, files = set(), data.files
+    shared = os.path.commonpath([PurePosixPath(name).parent for name in data.names])
+    names = [os.path.relpath(name, shared or ".") for name in data.names]
     numbers = [(split, k) for split, part in splits.items() for k in part]
     for split, k in tqdm(numbers, "converting", disable=None, leave=False, file=sys.stderr):
         image, label = data[k]
@@ -175,7 +178,7 @@ def _resized(shape, size):
 
 def unique(name, taken):
     """A file name without suffix for a sample, which differs from those in `taken` on every system; it is added."""
-    path = PurePosixPath(unicodedata.normalize("NFC", name))
+    path = PurePosixPath(unicodedata.normalize("NFC", name.replace("\\", "/")))
     folders = [part for part in path.parts[:-1] if part.lower() not in {*SPLITS, "images", "jpegimages", "img"}]
     stem = plain = "_".join([*folders, path.stem])
     k = 1

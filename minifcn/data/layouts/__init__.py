@@ -12,13 +12,19 @@ from ...errors import UserError
 from ..folder import MASKS, Folder
 from ..images import file_header
 from .base import Layout, chain
+from .camvid import CamVid
 from .coco import COCO
+from .cvat import CVAT
 from .files import visible
 from .labelme import LabelMe
+from .labelstudio import LabelStudio
 from .masks import COLOURED, Masks
+from .pet import Pet
 from .voc import VOC
 
-LAYOUTS: dict[str, type[Layout]] = {cls.__name__.lower(): cls for cls in (VOC, COCO, LabelMe, Masks)}
+LAYOUTS: dict[str, type[Layout]] = {
+    cls.__name__.lower(): cls for cls in (VOC, COCO, LabelMe, CVAT, LabelStudio, CamVid, Pet, Masks)
+}
 """The layouts by their names on the command line.  Masks comes last: it suits whatever has pairs of pictures."""
 
 __all__ = ["LAYOUTS", "Layout", "Recognised", "recognise", *(cls.__name__ for cls in LAYOUTS.values())]

@@ -140,3 +140,15 @@ def pack(counts):
             if not more:
                 break
     return "".join(text)
+
+
+def turned(points, centre, degrees):
+    """Points (n, 2) turned around `centre`, clockwise as seen on the screen, where y grows downwards."""
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return (points - centre) @ np.array([(cos, sin), (-sin, cos)]) + centre
+
+
+def ellipse(x, y, rx, ry, degrees):
+    """The corners (360, 2) of a polygon that approximates an ellipse with centre (x, y), turned clockwise."""
+    angles = np.radians(np.arange(360))
+    return turned(np.stack([x + rx * np.cos(angles), y + ry * np.sin(angles)], axis=1), (x, y), degrees)

@@ -8,7 +8,7 @@ from ..names import read_classes
 LISTS = ("labels.txt", "classes.txt")
 
 
-def order_of(folder, found, background, notes):
+def order_of(folder, found, background, notes, listed=()):
     """{label: class id}, and the names of the classes, for the labels that annotations use.
 
     ``labels.txt`` or ``classes.txt`` gives the order; without them it is alphabetical, which a note says.  The
@@ -23,18 +23,20 @@ def order_of(folder, found, background, notes):
         Labels, in lower case, that mean the background; the first is its name if no label does.
     notes : list of str
         A sentence is added to it.
+    listed : tuple of str
+        All labels in their order, if the annotations say it.
     """
     found = set(found)
     listing = next((folder / name for name in LISTS if (folder / name).exists()), None)
-    listed = read_classes(listing, least=1) if listing else tuple(sorted(found))
+    if listing:
+        listed = read_classes(listing, least=1)
+    elif not listed:
+        listed = tuple(sorted(found))
+        notes.append(f"{folder} has no {LISTS[0]}: the classes are the labels in alphabetical order")
     if unknown := sorted(found.difference(listed)):
-        raise UserError(f"{listing} does not name the labels {some(unknown)}, which annotations use; add them to it")
+        where = listing or f"the list of labels in {folder}"
+        raise UserError(f"{where} does not name the labels {some(unknown)}, which annotations use; add them to it")
     unlabelled = [name for name in (*listed, *found) if name.lower() in UNLABELLED]
     ground = next((name for name in listed if name.lower() in background), background[0])
     classes = (ground, *(name for name in listed if name not in unlabelled and name != ground))
-    if not listing:
-        notes.append(
-            f"{folder} has no {LISTS[0]}: the classes are the labels in alphabetical order after {ground} "
-            f"({', '.join(classes)})"
-        )
     return {name: k for k, name in enumerate(classes)} | dict.fromkeys(unlabelled, 255), classes
