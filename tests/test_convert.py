@@ -292,4 +292,4 @@ def test_images_in_no_list_are_named(tmp_path, capfd):
 def test_the_words_of_the_command_are_listed(capfd, refused):
     assert main(["data"]) == 0
     assert "python -m minifcn.data convert SRC DST" in capfd.readouterr().out
-    refused(main, "data", "moon", match="choose from convert")
+    refused(main, "data", "moon", match="choose from check, convert")

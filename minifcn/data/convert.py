@@ -15,11 +15,13 @@ from tqdm import tqdm
 
 from ..errors import UserError
 from ..io.cli import Parser, at_least, command, seed
+from .check.mended import Mended
+from .check.similar import looks_alike
 from .colours import UNLABELLED
 from .divide import divide
 from .folder import SUFFIXES, Folder
 from .images import image_header
-from .layouts import LAYOUTS, recognise
+from .layouts import LAYOUTS, Recognised, recognise
 from .layouts.base import SPLITS
 from .manifest import some
 from .writers import VOID_COLOUR, WRITERS, Picture
@@ -27,6 +29,10 @@ from .writers import VOID_COLOUR, WRITERS, Picture
 DESCRIPTION = """Write a data set anew in the library's own layout, or in that of another program.  SRC is not changed.
 Images are copied as they are, unless they are turned or resized: then they become PNG."""
 READERS = {"folder": Folder} | LAYOUTS
+OPTIONS = (
+    "ids", "binary", "void", "nearest", "names", "palettes", "white", "background", "turn_masks", "fit_masks", "skip",
+)  # fmt: skip
+"""The flags with which the source is read as `Mended`."""
 LARGEST = 1 << 16  # pixels of a side
 
 
@@ -47,6 +53,17 @@ def parser():
         "--binary", type=at_least(1, below=256), metavar="N", help="values from N on are class 1, others 0"
     )
     values.add_argument("--void", type=at_least(0, below=256), metavar="ID", help="the value that is void, besides 255")
+    cures = p.add_argument_group("cures of what `data check` finds")
+    cures.add_argument(
+        "--nearest", action="store_true", help="other values, of soft edges, become the nearest of --ids"
+    )
+    cures.add_argument("--names", metavar="LIST", help="the names of the classes, with commas")
+    cures.add_argument("--palettes", action="store_true", help="masks with palettes are read by their colours")
+    cures.add_argument("--white", type=at_least(255, below=65536), metavar="N", help="white in images of 16 bits: 4095")
+    cures.add_argument("--background", metavar="RRGGBB", help="the colour under transparent pixels")
+    cures.add_argument("--turn-masks", action="store_true", help="turn masks by the EXIF orientation of their image")
+    cures.add_argument("--fit-masks", action="store_true", help="resize masks of another size to that of their image")
+    cures.add_argument("--skip", action="store_true", help="leave out copies, and what is unusable or teaches nothing")
     parts = p.add_argument_group("splits (default: those of SRC)")
     parts.add_argument(
         "--val", type=share, metavar="SHARE", help="this share, such as 0.2, is for validation, at random"
@@ -57,6 +74,7 @@ def parser():
     parts.add_argument(
         "--block", type=at_least(1), metavar="N", help="N successive frames of a video stay in one split"
     )
+    parts.add_argument("--together", action="store_true", help="images that are almost the same stay in one split")
     parts.add_argument("--seed", type=seed, default=0, help="the seed of --val")
     return p
 
@@ -81,10 +99,11 @@ def share(text):
 def main(argv=None):
     """Run the command."""
     args = parser().parse(argv)
-    if args.val is None and (args.group or args.block):
-        raise UserError("--group and --block choose what stays together when --val divides: give --val, too")
-    if args.group and args.block:
-        raise UserError("--group and --block exclude each other: give one of them")
+    ways = [f"--{name}" for name in ("group", "block", "together") if getattr(args, name)]
+    if args.val is None and ways:
+        raise UserError(f"{' and '.join(ways)} chooses what stays together when --val divides: give --val, too")
+    if len(ways) > 1:
+        raise UserError(f"{' and '.join(ways)} exclude each other: give one of them")
     name, why, data = open_source(args)
     print(
         f"source      {args.source}: {name}{f' ({why})' if why else ''}, {len(data)} images, {data.num_classes} classes"
@@ -102,18 +121,14 @@ def main(argv=None):
 
 def open_source(args):
     """The name of the layout, the reason why it was recognised, and the data set with all samples."""
-    options = {key: value for key in ("ids", "binary", "void") if (value := getattr(args, key)) is not None}
-    found = None if args.dataset else recognise(args.source)
-    name, why = (args.dataset, "") if args.dataset else (found.name, found.why)
-    if options:
-        if name not in ("folder", "masks"):
-            flags = ", ".join(f"--{key}" for key in options)
-            raise UserError(f"{args.source} has the layout {name}, whose classes are named: leave out {flags}")
-        name = "masks"
-    data = READERS[name](args.source, None, **options)
+    options = {name: value for name in OPTIONS if (value := getattr(args, name)) not in (None, False)}
+    known = Recognised(args.dataset, "", Path(args.source)) if args.dataset else recognise(args.source)
+    if known.name not in ("folder", "masks") and (useless := [f for f in ("binary", "void") if f in options]):
+        raise UserError(f"{args.source} has the layout {known.name}, whose classes are named: leave out --{useless[0]}")
+    data = Mended(known, **options) if options else known.open()
     if hasattr(data, "bands"):
         raise UserError(f"{args.source} has a bands.txt; only images in red, green and blue are converted")
-    return name, why, data
+    return known.name, known.why, data
 
 
 def source_splits(args, data):
@@ -121,7 +136,8 @@ def source_splits(args, data):
     names = data.names
     number = {name: k for k, name in enumerate(names)}
     if args.val is not None:
-        parts = divide(names, args.val, args.seed, args.group, args.block or 1)
+        alike = looks_alike(data.files) if args.together else None
+        parts = divide(names, args.val, args.seed, args.group, args.block or 1, alike)
         return {split: [number[n] for n in part] for split, part in parts.items()}
     parts, left = {}, set(names)
     for split in sorted(data.splits, key=lambda split: (split not in ("train", "val", "test"), split)):
@@ -153,6 +169,7 @@ def _samples(data, splits, size, counts):
     taken, files = set(), data.files
     shared = os.path.commonpath([PurePosixPath(name).parent for name in data.names])
     names = [os.path.relpath(name, shared or ".") for name in data.names]
+    repaints = getattr(data, "repaints", False)  # the pixels are not those in the file
     numbers = [(split, k) for split, part in splits.items() for k in part]
     for split, k in tqdm(numbers, "converting", disable=None, leave=False, file=sys.stderr):
         image, label = data[k]
@@ -161,7 +178,7 @@ def _samples(data, splits, size, counts):
             image = np.asarray(Image.fromarray(image).resize((w, h), Image.Resampling.LANCZOS))
             label = np.asarray(Image.fromarray(label).resize((w, h), Image.Resampling.NEAREST))
             picture = Picture(files[k], image)
-        elif files[k].suffix.lower() in SUFFIXES and image_header(files[k]).orientation == 1:
+        elif not repaints and files[k].suffix.lower() in SUFFIXES and image_header(files[k]).orientation == 1:
             picture = Picture(files[k])
         else:
             picture = Picture(files[k], image)

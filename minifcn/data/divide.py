@@ -9,7 +9,7 @@ from ..errors import UserError
 from .manifest import some
 
 
-def divide(names, share, seed=0, group=None, block=1):
+def divide(names, share, seed=0, group=None, block=1, keys=None):
     """Choose samples for validation.
 
     Samples of one group are never in both splits.  Frames of a video, or tiles of one photo, resemble each other, and
@@ -27,6 +27,8 @@ def divide(names, share, seed=0, group=None, block=1):
         the text inside counts.
     block : int
         So many successive numbers of a sequence are one group; "a_7" and "a_8" are of the sequence "a_".
+    keys : sequence, optional
+        The group of each name, instead of `group` and `block`.
 
     Returns
     -------
@@ -38,7 +40,8 @@ def divide(names, share, seed=0, group=None, block=1):
     UserError
         If a name has no group, or if there are fewer than two groups.
     """
-    keys = [_group(name, group) for name in names] if group else _blocks(names, block)
+    if keys is None:
+        keys = [_group(name, group) for name in names] if group else _blocks(names, block)
     members = {}
     for name, key in zip(names, keys):
         members.setdefault(key, []).append(name)

@@ -209,7 +209,7 @@ def mask_header(path):
         return header_of(image)
 
 
-def as_rgb(name, image):
+def as_rgb(name, image, white=None):
     """A Pillow image of any mode as an array (H, W, 3) of uint8, upright; UserError if its white value is unknown.
 
     Parameters
@@ -217,17 +217,20 @@ def as_rgb(name, image):
     name : str or path
         The name of the image in an error message.
     image : PIL.Image.Image
+    white : int, optional
+        The value of white in grey of more than 8 bits, such as 4095; by default the largest that the bits can hold.
     """
     _require_range(name, image)
     bits, inverted = _bits(image), _white_is_zero(image)  # before _upright: Pillow drops both when it loads the pixels
     image = _upright(image)
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64)
-        white = 2**bits - 1
         if values.min(initial=0) < 0:
             raise UserError(f"{name} holds negative values ({values.min()}); {CONVERT}")
-        _require_bright(name, bits, int(values.max(initial=0)))
-        values = ((white - values if inverted else values) >> (bits - 8)).astype(np.uint8)
+        if white is None:
+            _require_bright(name, bits, int(values.max(initial=0)))
+        white = white or 2**bits - 1
+        values = (np.minimum(white - values if inverted else values, white) * 256 // (white + 1)).astype(np.uint8)
         return np.repeat(values[:, :, None], 3, axis=2)
     if image.mode in ("P", "PA", "La", "RGBa"):  # Pillow cannot convert all of these to RGB directly
         image = image.convert("LA" if image.mode == "La" else "RGBA")

@@ -2,6 +2,7 @@
 
 import os
 from functools import lru_cache
+from shlex import quote
 
 import numpy as np
 
@@ -55,12 +56,10 @@ def count_classes(histograms, whose):
     total = sum(histograms.values())
     values = np.flatnonzero(total[:VOID])
     require_labels(total, whose)
+    cure = f"python -m minifcn.data check {quote(str(whose))} says how"
     if not values.any():
         remedy = "write 1 instead of 255" if total[VOID] else "a foreground must have the id 1"
-        raise UserError(
-            f"the masks of {whose} hold only class 0, and {VOID} means void; {remedy}, or name the classes in "
-            "classes.txt"
-        )
+        raise UserError(f"the masks of {whose} hold only class 0, and {VOID} means void; {remedy}; {cure}")
     n = int(values[-1]) + 1
     if n == 2 or (len(values) <= MOST and 2 * len(values) > n):
         return n, sorted(set(range(n)) - set(values.tolist()))
@@ -72,11 +71,11 @@ def count_classes(histograms, whose):
         raise UserError(
             f"the masks of {whose} hold {len(every)} different values (the largest in {example}), most of them in few "
             "pixels, which smoothing or JPEG compression causes; keep only the class values (perhaps "
-            f"{_list(common)}), number them 0, 1, 2, and save as PNG without smoothing; {named}"
+            f"{_list(common)}), number them 0, 1, 2, and save as PNG without smoothing: {cure}; {named}"
         )
     raise UserError(
         f"the masks of {whose} hold the values {_list(every)} (the largest class in {example}); class ids must be 0, "
-        f"1, 2 without gaps, and {VOID} for void; renumber the values in the masks; {named}"
+        f"1, 2 without gaps, and {VOID} for void; renumber the values in the masks: {cure}; {named}"
     )
 
 

@@ -56,7 +56,7 @@ def read_classes(path, kind=("class", "classes"), least=2):
     for k, name in enumerate(names, 1):
         if not name:
             raise UserError(f"line {k} of {path} is empty; write one {one} name on each line, without empty lines")
-        if name.startswith("#"):
+        if name.startswith("#") and not re.fullmatch("#[0-9a-f]{6}", name):  # a colour without a name
             raise UserError(f"line {k} of {path} begins with #; the file must hold only {one} names: remove comments")
         if len(name) > LONGEST:
             raise UserError(f"line {k} of {path} has {len(name)} characters; a {one} name has at most {LONGEST}")

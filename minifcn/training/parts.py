@@ -16,6 +16,7 @@ from .. import models, nn
 from ..arrays import backend, parallel
 from ..data import Augment, Loader, open_dataset, recognise
 from ..data.bands import RGB, bands_of
+from ..data.check import before_training
 from ..data.earth import MissingExtra
 from ..data.images import VOID
 from ..data.manifest import require_same_names
@@ -85,6 +86,8 @@ def assemble(settings, run=None):
     s.dataset, train_data, val_data = splits(s)
     if run:
         run.require_same_data(train_data, val_data)
+    for finding in before_training(train_data, val_data):
+        print(f"note        {finding.sentence(train_data.root)}", file=sys.stderr)
     if s.size:
         train_data = Resized(train_data, s.size)
     s.pad, model = network(s, train_data, val_data)

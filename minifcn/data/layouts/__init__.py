@@ -4,6 +4,7 @@ Each file is one layout: a data set that reads the folder in place.  :func:`reco
 at the beginnings of JSON and XML files, and says which layout it is.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,7 @@ def _is_own(root):
     for part in _parts(root):
         images = {path.stem for path in visible(part / "images")}
         masks = [path for path in visible(part / "masks") if path.stem in images and path.suffix.lower() in MASKS]
-        if masks:
-            return file_header(masks[0]).mode not in COLOURED
+        for mask in masks:
+            with suppress(UserError):  # a damaged mask says nothing about the others
+                return file_header(mask).mode not in COLOURED
     return False

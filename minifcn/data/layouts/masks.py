@@ -76,7 +76,8 @@ class Masks(Layout):
             Sample(relative(image, folder), image, partial(_draw, read, mask), (mask,), mask)
             for image, mask in found.values()
         ]
-        splits = _lists(folder, samples) or folder_splits(sample.name for sample in samples)
+        names = [sample.name for sample in samples]
+        splits = listed_splits(folder, names) or folder_splits(names)
         return Contents(samples, classes, splits, palette, notes)
 
     def _classes(self, folder, masks, notes):
@@ -147,12 +148,12 @@ def _key(name):
     return (*kept, IMAGE_SUFFIX.sub("", stem)), "mask" if masked else "image"
 
 
-def _lists(folder, samples):
+def listed_splits(folder, names):
     """The splits in lists of names such as ``train.txt``, with or without suffix; {} if there are none."""
     by_name = {}
-    for sample in samples:
-        for key in (sample.name, PurePosixPath(sample.name).name, PurePosixPath(sample.name).stem):
-            by_name.setdefault(key, []).append(sample.name)
+    for name in names:
+        for key in (name, PurePosixPath(name).name, PurePosixPath(name).stem):
+            by_name.setdefault(key, []).append(name)
     splits = {}
     for name in ("train", "val", "test"):
         path = folder / f"{name}.txt"

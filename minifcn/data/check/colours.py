@@ -1,0 +1,89 @@
+"""Findings about masks in colours: whether a table says which class a colour means; their pixels by class."""
+
+from collections import Counter
+from contextlib import suppress
+
+import numpy as np
+
+from ...errors import UserError
+from ..colours import MOST, TABLES, Colours, infer, named, pack, read_table, unpack
+from ..images import VOID
+from .finding import ERROR, NOTE, Finding, number, some
+from .survey import values_of
+
+
+def about_colours(facts, folder):
+    """The names of the classes of masks in colours, or None if there are none; and findings.
+
+    The pixels of each class are written into the facts.  Without a table the colours are classes in the order of their
+    numbers, as `minifcn.data.layouts.Masks` reads them.
+    """
+    masks = {f.sample.mask: f.mask for f in facts if f.mask and f.mask.counts is None and _coloured(f.mask)}
+    if not masks:
+        return None, []
+    total = Counter()
+    for mask in masks.values():
+        total.update(mask.others)
+    files, what = tuple(masks), f"{number(len(masks), 'mask')} in {number(len(total), 'colour')}"
+    table = table_in(folder)
+    if table:
+        try:
+            colours = read_table(table)
+        except UserError as error:
+            return None, [
+                Finding(ERROR, "the table of colours cannot be used", str(error), (table,), advice="correct it")
+            ]
+    elif len(total) > MOST:
+        why = "smoothing or JPEG compression makes new colours, and each would be a class"
+        advice = f"write the classes into {TABLES[0]}, a line such as 128 64 0 road for each, and save masks as PNG"
+        return None, [Finding(ERROR, what, why, files, advice=advice)]
+    else:
+        numbers = sorted(pack(np.array(list(total))).tolist())
+        colours = Colours(tuple(map(named, numbers)), unpack(numbers), unpack([]))
+    ids = dict(zip(map(tuple, colours.palette.tolist()), range(len(colours.classes))))
+    ids |= dict.fromkeys(map(tuple, colours.void.tolist()), VOID)
+    for mask in masks.values():
+        mask.counts = np.zeros(VOID + 1, int)
+        for colour, pixels in mask.others.items():
+            if colour in ids:
+                mask.counts[ids[colour]] += pixels
+    unknown = [colour for colour in total if colour not in ids]
+    if unknown:
+        what = f"{number(sum(total[c] for c in unknown), 'pixel')} in colours that {table.name} does not name"
+        files = tuple(path for path, mask in masks.items() if mask.others.keys() & set(unknown))
+        shown = some([f"{r} {g} {b}" for r, g, b in sorted(unknown, key=total.get, reverse=True)])
+        finding = Finding(ERROR, what, "no class is known for them", files, advice=f"add lines for {shown} and a name")
+        return colours.classes, [finding]
+    if table:
+        return colours.classes, []
+    why = f"nothing names them, so they are classes in the order of their numbers: {some(colours.classes)}"
+    advice = f"write {TABLES[0]}, a line such as 128 64 0 road for each class, to name them"
+    return colours.classes, [Finding(NOTE, what, why, files, advice=advice)]
+
+
+def colours_of(folder, masks, palettes=False):
+    """The :class:`Colours` of masks, from a table or inferred; None if the first that can be read is not in colours.
+
+    Parameters
+    ----------
+    folder : Path
+    masks : sequence of Path
+    palettes : bool
+        Whether masks with palettes are in colours, too.
+    """
+    for mask in masks:
+        with suppress(UserError):
+            if values_of(mask).ndim < 3 and not palettes:
+                return None
+            table = table_in(folder)
+            return read_table(table) if table else infer(masks)
+    return None
+
+
+def table_in(folder):
+    """The table of colours in a folder, or None."""
+    return next((folder / name for name in TABLES if (folder / name).exists()), None)
+
+
+def _coloured(mask):
+    return bool(mask.others) and isinstance(next(iter(mask.others)), tuple)

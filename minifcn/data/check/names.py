@@ -1,0 +1,32 @@
+"""Findings about the file with the names of the classes."""
+
+from ...errors import UserError
+from ..names import read_classes
+from .finding import ERROR, Finding
+
+
+def about_names(path, largest=0):
+    """The names in a ``classes.txt``, or None without a file that can be used; and findings about it.
+
+    Parameters
+    ----------
+    path : Path
+    largest : int
+        The largest class id in the masks.
+    """
+    if not path.exists():
+        return None, []
+    try:
+        names = read_classes(path)
+    except UserError as error:
+        what = f"the names in {path.name} cannot be used"
+        return None, [Finding(ERROR, what, str(error), (path,), advice="correct the file in an editor")]
+    if names[0] != "__ignore__":
+        return names, []
+    what = "the first name is __ignore__, with which labelme marks pixels without a class"
+    if largest < len(names) - 1:
+        why = "labelme counts the ids from the second name on, so every class would have the name of another one"
+        return names, [Finding(ERROR, what, why, (path,), ("--names", ",".join(names[1:])))]
+    why = "such pixels would be trained and measured as a class"
+    ids = ",".join(map(str, range(1, len(names))))
+    return names, [Finding(ERROR, what, why, (path,), ("--void", "0", "--ids", ids))]

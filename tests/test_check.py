@@ -1,0 +1,409 @@
+"""The check of a user's folder: what it finds in each awkward case, all in one pass, and that its cures cure."""
+
+import io
+import json
+import re
+import shlex
+import shutil
+import tracemalloc
+import warnings
+
+import numpy as np
+import pytest
+from layout_folders import FOLDERS
+from PIL import Image, ImageFilter
+
+from minifcn import __main__, train
+from minifcn.data import Shapes, recognise
+from minifcn.data.check import ERROR, NOTE, WARNING, check
+from minifcn.data.check.files import contents
+from minifcn.data.check.similar import alike, near_duplicates
+from minifcn.data.check.survey import survey
+from minifcn.errors import Note
+from minifcn.viz import check as command
+
+
+def write(root, count=25, divided=False, size=(48, 64)):
+    """Write scenes of three classes, without void; every fifth is for validation, in its own folder if `divided`."""
+    for i, (image, label) in enumerate(Shapes(length=count, size=size, num_classes=3)):
+        folder = root / ("val" if i % 5 == 0 else "train") if divided else root
+        for kind, picture in (("images", image), ("masks", np.where(label == 255, 0, label))):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(folder / f"{kind}/{i:02}.png")
+    return root
+
+
+def values(path):
+    with Image.open(path) as image:
+        return np.array(image)
+
+
+def repaint(root, table):
+    """Replace the ids in all masks by the values or colours of a table, or by the result of a function."""
+    for path in sorted(root.rglob("masks/*.png")):
+        ids = values(path)
+        Image.fromarray(table(ids) if callable(table) else np.array(table, np.uint8)[ids]).save(path)
+
+
+def jpeg(root, table, suffix=".jpg"):
+    """Save the masks as JPEG, or as PNG of what was a JPEG."""
+    for path in sorted(root.rglob("masks/*.png")):
+        packed = io.BytesIO()
+        Image.fromarray(np.array(table, np.uint8)[values(path)]).save(packed, "JPEG", quality=75)
+        path.unlink()
+        Image.open(packed).save(path.with_suffix(suffix))
+
+
+def smooth(ids):
+    big = Image.fromarray(np.array([0, 10, 20], np.uint8)[ids]).resize((256, 192), Image.Resampling.NEAREST)
+    return np.asarray(big.filter(ImageFilter.GaussianBlur(1.5)).resize((64, 48), Image.Resampling.BILINEAR))
+
+
+def turned(root, orientation, stored=None):
+    """Save an image as a phone does: with an EXIF orientation, and its pixels turned by `stored`."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    with Image.open(root / "images/03.png") as image:
+        image.load()
+        (image.transpose(stored) if stored is not None else image).save(root / "images/03.jpg", exif=exif)
+    (root / "images/03.png").unlink()
+
+
+def transparent(root):
+    image = np.dstack([values(root / "images/03.png"), np.full((48, 64), 255, np.uint8)])
+    image[:20, :20, 3] = 0
+    Image.fromarray(image).save(root / "images/03.png")
+
+
+def twelve_bits(root):
+    for path in sorted((root / "images").iterdir()):
+        with Image.open(path) as image:
+            Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) << 4).save(path)
+
+
+def one_white_dot(root):
+    repaint(root, [0, 255, 255])
+    mask = values(root / "masks/01.png")
+    mask[0, 0] = 1
+    Image.fromarray(mask).save(root / "masks/01.png")
+
+
+def own_palettes(root):
+    """Save masks as an editor of indexed colours does: the ids in each file in the order in which colours occur."""
+    for k, path in enumerate(sorted((root / "masks").iterdir())):
+        picture = Image.fromarray(np.roll([0, 1, 2], k % 2).astype(np.uint8)[values(path)])
+        picture.putpalette(np.roll([[0, 0, 0], [255, 0, 0], [0, 255, 0]], -(k % 2), axis=0).astype(np.uint8).tobytes())
+        picture.save(path)
+
+
+def class_two_in_val_only(root):
+    for k, path in enumerate(sorted((root / "masks").iterdir())):
+        ids = values(path)
+        ids[ids == 2] = 1 if k % 5 else 2
+        if k % 5 == 0:
+            ids[:4, :4] = 2
+        Image.fromarray(ids).save(path)
+
+
+def litter(root):
+    for name in ("images/._00.png", "masks/Thumbs.db", ".DS_Store"):
+        (root / name).write_bytes(b"\0\5\26\7")
+    (root / "__MACOSX").mkdir()
+
+
+def again(root, name, **options):
+    """Add the first training sample again, for validation, changed as a copy on the web is."""
+    for kind in ("images", "masks"):
+        with Image.open(root / f"train/{kind}/01.png") as picture:
+            if kind == "images":
+                picture.resize((128, 96)).save(root / f"val/{kind}/{name}.jpg", quality=60)
+            else:
+                picture.resize((128, 96), Image.Resampling.NEAREST).save(root / f"val/{kind}/{name}.png")
+
+
+def resize_all(root, size):
+    for path in sorted(root.rglob("*.png")):
+        with Image.open(path) as picture:
+            picture.resize(size, Image.Resampling.NEAREST).save(path)
+
+
+def shrink_mask(root):
+    Image.fromarray(values(root / "masks/03.png")[::2, ::2]).save(root / "masks/03.png")
+
+
+def damage(root):
+    image = root / "images/03.png"
+    image.write_bytes(image.read_bytes()[:300])
+    (root / "masks/07.png").write_bytes(b"not a picture")
+
+
+def copy_sample(root, name):
+    for kind in ("images", "masks"):
+        shutil.copy(root / f"{kind}/01.png", root / f"{kind}/{name}.png")
+
+
+def one_mask_for_all(root):
+    repaint(root, lambda ids: np.tile(np.repeat([0, 1, 2], [16, 16, 32]), (48, 1)).astype(np.uint8))
+
+
+def void_masks(root, names):
+    for name in names:
+        Image.fromarray(np.full((48, 64), 255, np.uint8)).save(root / f"masks/{name}.png")
+
+
+ROTATE = Image.Transpose.ROTATE_90
+CASES = {
+    # name: (what is done to a folder, level, what is found, how it is cured)
+    "levels of grey": (lambda r: repaint(r, [0, 50, 200]), ERROR, "grey levels 0, 50, 200", "--ids 0,50,200"),
+    "black and white": (lambda r: repaint(r, [0, 255, 255]), ERROR, "0 and 255: black and white", "--binary 128"),
+    "white, and one 1": (one_white_dot, WARNING, "all but 1 have class 0", "--binary 128"),
+    "a PNG that was a JPEG": (lambda r: jpeg(r, [0, 255, 255], ".png"), ERROR, "7. values between", "--binary 128"),
+    "JPEG": (lambda r: jpeg(r, [0, 128, 255]), ERROR, "only 3 of them form regions", "--ids 0,128,255 --nearest"),
+    "smoothed ids": (lambda r: repaint(r, smooth), WARNING, "ids occur only along edges", "--ids 0,10,20 --nearest"),
+    "ids as RGB": (lambda r: repaint(r, [[0] * 3, [1] * 3, [2] * 3]), ERROR, "25 masks of mode RGB", "--ids 0,1,2"),
+    "palettes": (own_palettes, WARNING, "12 masks whose palette", "--palettes"),
+    "one void mask": (lambda r: void_masks(r, ["03"]), WARNING, "1 mask with nothing but 255", "--skip"),
+    "__ignore__": (
+        lambda r: (r / "classes.txt").write_text("__ignore__\nsea\nland\nice\n"),
+        ERROR,
+        "__ignore__",
+        "--names",
+    ),
+    "an unnamed id": (
+        lambda r: (r / "classes.txt").write_text("sea\nland\n"),
+        ERROR,
+        "values 2, but 2 classes",
+        "--names",
+    ),
+    "a class without pixels": (
+        lambda r: (r / "classes.txt").write_text("sea\nland\nice\nfire\n"),
+        WARNING,
+        r"no mask .* class 3 \(fire\)",
+        "--ids 0,1,2",
+    ),
+    "a class in val alone": (
+        class_two_in_val_only,
+        WARNING,
+        "in the validation split, but not in the training split: class 2",
+        "--val 0.2 --seed",
+    ),
+    "EXIF, upright mask": (lambda r: turned(r, 3), ERROR, "the image has an EXIF orientation", "--turn-masks"),
+    "EXIF, mask not turned": (lambda r: turned(r, 6), ERROR, "the sizes show that the other", "--turn-masks"),
+    "another size": (shrink_mask, ERROR, "1 pair of different sizes", "--fit-masks"),
+    "12 bits": (twelve_bits, ERROR, "25 images of 16 bits", "--white 4095"),
+    "no mask": (lambda r: (r / "masks/03.png").unlink(), ERROR, "1 image without a mask", "--skip"),
+    "no image": (lambda r: (r / "images/03.png").unlink(), NOTE, "1 mask without an image", "--skip"),
+    "damaged": (damage, ERROR, "2 files that cannot be read", "--skip"),
+    "a copy": (lambda r: copy_sample(r, "26"), WARNING, "2 images of the same content in several splits", "--skip"),
+    "tiny": (lambda r: resize_all(r, (20, 16)), WARNING, "25 images with a side of less than 32", "--size 128"),
+    "transparent": (transparent, WARNING, "1 image with transparent pixels", "--background ffffff"),
+    "litter": (litter, NOTE, "4 files of an operating system", ""),
+}
+UNCURED = {
+    # what no command can know
+    "one mask for all": (one_mask_for_all, WARNING, "all 25 masks are identical", "export the masks again"),
+    "all void": (lambda r: repaint(r, [255] * 3), ERROR, "all 25 masks hold nothing but 255", "label some"),
+}
+
+
+def found(report, what):
+    """The finding whose text matches."""
+    those = [f for f in report.findings if re.search(what, f.what)]
+    assert those, [f.what for f in report.findings]
+    return those[0]
+
+
+@pytest.mark.parametrize("case", CASES | UNCURED)
+def test_each_awkward_case_is_found(tmp_path, case):
+    spoil, level, what, cure = (CASES | UNCURED)[case]
+    spoil(write(tmp_path / "my data"))
+    finding = found(check(tmp_path / "my data"), what)
+    assert finding.level == level and cure in finding.cure(tmp_path / "my data")
+
+
+def cured(root, line):
+    """Run the command of a cure, and check the new folder."""
+    python, m, module, *argv = shlex.split(line)
+    assert (python, m, module) == ("python", "-m", "minifcn.data")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Note)
+        assert __main__.main(["data", *argv]) == 0
+    return check(f"{root}-converted")
+
+
+@pytest.mark.parametrize("case", [case for case, (*_, cure) in CASES.items() if cure.startswith("--")])
+def test_the_cure_is_a_command_after_which_nothing_is_found(tmp_path, case):
+    spoil, _, what, _ = CASES[case]
+    root = write(tmp_path / "my data")
+    spoil(root)
+    report = check(root)
+    alone = len({finding.flags for finding in report.findings}) == 1
+    assert not alone or report.cure == found(report, what).cure(root)
+    assert [f.what for f in cured(root, report.cure).findings] == []
+
+
+MEANT = {
+    # what each class of the original masks must be after the cure
+    "levels of grey": [0, 1, 2], "black and white": [0, 1, 1], "ids as RGB": [0, 1, 2], "palettes": [0, 2, 1],
+    "a PNG that was a JPEG": [0, 1, 1], "JPEG": [0, 1, 2], "smoothed ids": [0, 1, 2], "12 bits": [0, 1, 2],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MEANT)
+def test_after_the_cure_the_masks_hold_what_was_meant(tmp_path, case):
+    """Exactly; where masks were smoothed or compressed, but for some pixels along edges."""
+    root = write(tmp_path / "my data")
+    meant = {path.stem: np.array(MEANT[case])[values(path)] for path in (root / "masks").iterdir()}
+    CASES[case][0](root)
+    cured(root, check(root).cure)
+    written = {path.stem: values(path) for path in (tmp_path / "my data-converted/masks").iterdir()}
+    assert written.keys() == meant.keys()
+    right = np.mean([(written[name] == meant[name]).mean() for name in meant])
+    assert right == 1 or (case in ("a PNG that was a JPEG", "JPEG", "smoothed ids") and right > 0.97)
+
+
+@pytest.mark.parametrize(("orientation", "turn"), [(3, 2), (6, 3), (8, 1)])
+def test_a_mask_is_turned_as_its_image_is(tmp_path, orientation, turn):
+    root = write(tmp_path / "my data")
+    stored = values(root / "masks/03.png")
+    turned(root, orientation)
+    cured(root, check(root).cure)
+    upright = values(tmp_path / "my data-converted/masks/03.png")
+    np.testing.assert_array_equal(upright, np.rot90(stored, turn))  # turns of 90 degrees against the clock
+
+
+def test_a_split_that_leaks_is_divided_anew_and_what_is_almost_the_same_stays_together(tmp_path):
+    root = write(tmp_path / "my data", divided=True)
+    for number in range(4):
+        again(root, f"web copy {number}")
+    report = check(root)
+    after = cured(root, report.cure)
+    assert "--together" in report.cure and not [f for f in after.findings if "almost the same" in f.what]
+
+
+def test_everything_is_found_in_one_pass(tmp_path):
+    root = write(tmp_path / "scenes")
+    damage(root)
+    litter(root)
+    copy_sample(root, "26")
+    transparent_image = np.full((48, 64, 4), 100, np.uint8)
+    Image.fromarray(transparent_image).save(root / "images/08.png")
+    shutil.copy(root / "images/09.png", root / "images/lone.png")
+    Image.fromarray(values(root / "masks/11.png")[:, :40]).save(root / "masks/11.png")
+    report = check(root)
+    for what, files in (
+        ("1 image without a mask", "images/lone.png"),
+        ("2 files that cannot be read", "images/03.png, masks/07.png"),
+        ("1 pair of different proportions", "images/11.png, masks/11.png"),
+        ("1 image with transparent pixels", "images/08.png"),
+        ("2 images of the same content", "images/01.png, images/26.png"),
+        ("4 files of an operating system", ".DS_Store, __MACOSX, images/._00.png and 1 more"),
+    ):
+        assert files in found(report, what).where(root), what
+    assert [f.level for f in report.findings] == sorted(
+        (f.level for f in report.findings), key=[ERROR, WARNING, NOTE].index
+    )
+
+
+@pytest.mark.parametrize("divided", [False, True])
+def test_a_folder_without_faults_has_no_finding_and_its_numbers_are_right(tmp_path, divided):
+    root = write(tmp_path / "scenes", divided=divided)
+    report = check(root)
+    assert report.findings == [] and report.works and report.cure == ""
+    masks = [values(root / (f"train/masks/{i:02}.png" if divided else f"masks/{i:02}.png")) for i in range(25) if i % 5]
+    images = [
+        values(root / (f"train/images/{i:02}.png" if divided else f"images/{i:02}.png")) for i in range(25) if i % 5
+    ]
+    pixels = [sum(int((mask == k).sum()) for mask in masks) for k in range(3)]
+    around = [sum(mask.size for mask in masks if (mask == k).any()) for k in range(3)]
+    frequency = np.divide(pixels, around)
+    np.testing.assert_allclose(report.weights, np.median(frequency) / frequency)
+    np.testing.assert_allclose(report.frequencies, np.divide(pixels, sum(pixels)))
+    np.testing.assert_allclose(report.mean, np.mean([image.mean(axis=(0, 1)) for image in images], axis=0))
+    assert report.counts["train"][:3].tolist() == pixels
+
+
+def test_a_network_that_sees_almost_its_training_images_again_is_told(tmp_path):
+    root = write(tmp_path / "scenes", divided=True)
+    again(root, "web copy")
+    finding = found(check(root), "1 validation image almost the same as a training image")
+    assert finding.where(root) == "val/images/web copy.jpg, train/images/01.png" and finding.level == WARNING
+
+
+def test_images_are_compared_by_their_correlation():
+    rng = np.random.default_rng(0)
+    scenes = rng.integers(0, 200, (40, 16, 16, 3)).astype(np.uint8)
+    brighter = (scenes[[7, 30]] * 1.2 + 10).astype(np.uint8)
+    noisy = (scenes[:3] // 2 + rng.integers(0, 90, (3, 16, 16, 3))).astype(np.uint8)
+    assert near_duplicates(np.concatenate([brighter, noisy]), scenes) == [(0, 7), (1, 30)]
+    flat = np.full((2, 16, 16, 3), 50, np.uint8)
+    assert near_duplicates(flat, flat) == []  # nothing is to be seen in them
+    groups = alike(np.concatenate([scenes, brighter]))
+    assert groups[40] == groups[7] and groups[41] == groups[30] and len(set(groups.tolist())) == 40
+
+
+def test_the_command_prints_and_draws_and_says_whether_training_can_work(tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = write(tmp_path / "my scenes")
+    assert command.main([str(root), "--json", "out.json"]) == 0
+    printed, errors = capfd.readouterr()
+    assert "train 20, val 5" in printed and "25 of 48x64 PNG RGB" in printed and "nothing suspicious" in printed
+    assert errors == "" and json.loads((tmp_path / "out.json").read_text())["findings"] == []
+    page = (tmp_path / "my scenes-check.html").read_text(encoding="utf-8")
+    assert "<script" not in page and page.count("data:image/png;base64,") == 1
+    with Image.open(tmp_path / "my scenes-check.png") as sheet:
+        assert sheet.width > 800 and np.asarray(sheet.convert("L")).std() > 10
+
+    repaint(root, [0, 255, 255])
+    assert command.main([str(root), "--out", "other.html", "--json", "-"]) == 2
+    printed, errors = capfd.readouterr()
+    answer = json.loads(printed)
+    assert not answer["works"] and answer["findings"][0]["cure"] == answer["cure"]
+    assert answer["cure"] == f"python -m minifcn.data convert '{root}' '{root}-converted' --binary 128"
+    assert "cannot be trained on: 1 error above" in errors and (tmp_path / "other.png").is_file()
+
+
+def test_the_command_refuses_in_one_sentence(tmp_path, refused, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused(command.main, "nowhere", match="there is no folder nowhere")
+    refused(command.main, write(tmp_path / "a"), "--out", "none/b.html", match="there is no folder none")
+    (tmp_path / "empty").mkdir()
+    refused(command.main, "empty", match="empty has no layout that is known")
+
+
+def test_training_says_what_the_check_finds_in_the_masks_before_it_starts(tmp_path, capfd, monkeypatch):
+    root = write(tmp_path / "scenes")
+    one_white_dot(root)
+
+    class Reached(Exception):
+        pass
+
+    def stop(*_):
+        raise Reached
+
+    monkeypatch.setattr("minifcn.training.parts.network", stop)
+    with pytest.raises(Reached):
+        train.main(["--root", str(root)])
+    (note,) = [line for line in capfd.readouterr().err.splitlines() if "have class 0" in line]
+    assert note.startswith("note        of the labelled pixels all but 1 have class 0") and "--binary 128" in note
+
+
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
+    """What is kept of a sample is small: 20,000 of them take less than 100 MB."""
+    root = write(tmp_path / "scenes", count=5, size=(600, 800))
+    samples = contents(recognise(root)).samples
+    list(survey(samples))
+    tracemalloc.start()
+    kept = list(survey(samples))
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size / len(kept) < 5000
+
+
+def test_labels_that_annotations_give_are_counted_as_their_data_set_draws_them(tmp_path):
+    for name in ("coco", "labelme", "voc"):
+        root = FOLDERS[name](tmp_path / name)
+        report, data = check(root), recognise(root).open()
+        drawn = sum(np.bincount(data[i][1].ravel(), minlength=256) for i in range(len(data)))
+        np.testing.assert_array_equal(sum(report.counts.values()), drawn)
+        assert report.classes == tuple(data.classes) and report.layout.startswith(name)
