@@ -7,6 +7,7 @@ folder.
 import json
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from minifcn.data import Shapes
@@ -162,9 +163,75 @@ def pet(root):
     return root
 
 
+def write_mat(path, **variables):
+    from scipy.io import savemat
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    savemat(path, variables, do_compression=True)
+
+
+def write_list(path, names):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+
+
+def sbd(root):
+    """Alone, with labels in a structure beside cells, as MATLAB writes them."""
+    home = root / "benchmark_RELEASE/dataset"
+    boundaries = np.empty((20, 1), object)
+    boundaries[:] = [[np.zeros((2, 2))]]
+    for i, (image, label) in enumerate(scenes()):
+        picture(home / f"img/2008_{i}.jpg", image)
+        inside = dict(Boundaries=boundaries, Segmentation=label % 255, CategoriesPresent=np.array([[1], [2]]))
+        write_mat(home / f"cls/2008_{i}.mat", GTcls=inside)
+    write_list(home / "train.txt", [f"2008_{i}" for i in range(7)])
+    write_list(home / "val.txt", [f"2008_{i}" for i in range(7, 10)])
+    return root
+
+
+def context(root):
+    """Class 2 of labels.txt is not frequent; the table is named otherwise in 59_labels.txt."""
+    numbers = np.array([7, 2, 9, *[1] * 253], np.uint16)
+    for i, (image, label) in enumerate(scenes()):
+        picture(root / f"VOC2010/JPEGImages/2008_{i}.jpg", image)
+        write_mat(root / f"trainval/2008_{i}.mat", LabelMap=numbers[label])
+    write_list(
+        root / "labels.txt", [f"{k}: {name}" for k, name in ((1, "accordion"), (2, "bag"), (7, "table"), (9, "dog"))]
+    )
+    write_list(root / "59_labels.txt", ["1: dog", "2: diningtable"])
+    write_list(root / "VOC2010/ImageSets/Main/train.txt", [f"2008_{i}" for i in (*range(6), 99)])
+    write_list(root / "VOC2010/ImageSets/Main/val.txt", [f"2008_{i}" for i in range(6, 10)])
+    return root
+
+
+def nyud(root):
+    for i, (image, label) in enumerate(scenes()):
+        picture(root / f"data/images/img_{5001 + i}.png", image)
+        write_mat(root / f"segmentation/img_{5001 + i}.mat", segmentation=label + np.uint8(1))  # 0 is void
+    write_list(root / "train.txt", range(5001, 5008))
+    write_list(root / "val.txt", range(5008, 5011))
+    return root
+
+
+def siftflow(root):
+    home = "spatial_envelope_256x256_static_8outdoorcategories"
+    for i, (image, label) in enumerate(scenes()):
+        picture(root / f"Images/{home}/coast_{i}.jpg", image)
+        write_mat(
+            root / f"SemanticLabels/{home}/coast_{i}.mat", S=label + np.uint8(1), names=np.array(["awning"], object)
+        )
+        write_mat(root / f"GeoLabels/{home}/coast_{i}.mat", S=np.where(label == 255, -1, label.astype(int) + 1))
+    write_list(root / "trainval.txt", [f"coast_{i}" for i in range(8)])
+    write_list(root / "test.txt", ["coast_8", "coast_9"])
+    return root
+
+
+MATLAB = {"sbd": sbd, "context": context, "nyud": nyud, "siftflow": siftflow, "siftflowgeo": siftflow}
 FOLDERS = {
     "voc": voc, "coco": coco, "labelme": labelme, "cvat": cvat, "labelstudio": labelstudio, "camvid": camvid,
-    "pet": pet, "masks": masks,
+    "pet": pet, "masks": masks, **MATLAB,
 }  # fmt: skip
+CASES = [pytest.param(name, marks=pytest.mark.layouts) if name in MATLAB else name for name in FOLDERS]
+"""The names in `FOLDERS`, for tests; MATLAB files are written with scipy."""
 CVAT_SDK = "cvat-sdk", "cvat_sdk/masks.py"  # one file of a package whose other parts need much else
 LABEL_STUDIO_SDK = "label-studio-sdk", "label_studio_sdk/converter/brush.py"

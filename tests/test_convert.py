@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from layout_folders import COLOURS, FOLDERS, NAMES, palette_mask, picture, scenes
+from layout_folders import CASES, COLOURS, FOLDERS, NAMES, palette_mask, picture, scenes
 from PIL import Image
 from tiny_run import write_scenes
 
 from minifcn.__main__ import main
-from minifcn.data import Folder, convert, recognise
+from minifcn.data import DATASETS, Folder, convert, recognise
 from minifcn.data.divide import divide
 from minifcn.data.layouts.drawing import count_runs, pack, run_lengths, unpack
 from minifcn.data.writers import WRITERS
@@ -72,10 +72,10 @@ def test_every_layout_that_is_written_is_read_back_the_same(own, tmp_path, to):
     }
 
 
-@pytest.mark.parametrize("name", FOLDERS)
+@pytest.mark.parametrize("name", CASES)
 def test_every_layout_becomes_the_librarys_own(name, tmp_path):
-    source = recognise(FOLDERS[name](tmp_path / "source")).open()
-    assert run(tmp_path / "source", tmp_path / "new") == 0
+    source = DATASETS[name](FOLDERS[name](tmp_path / "source"))
+    assert run(tmp_path / "source", tmp_path / "new", "--dataset", name) == 0
     now = Folder(tmp_path / "new")
     assert labels(now) == labels(source) and now.classes == source.classes and (now.palette == source.palette).all()
 

@@ -15,7 +15,23 @@ from typing import Any
 from ..errors import UserError
 from .earth import Earth, MissingExtra
 from .folder import Folder
-from .layouts import COCO, CVAT, LAYOUTS, VOC, CamVid, LabelMe, LabelStudio, Masks, Pet, recognise
+from .layouts import (
+    COCO,
+    CVAT,
+    LAYOUTS,
+    NYUD,
+    SBD,
+    VOC,
+    CamVid,
+    Context,
+    LabelMe,
+    LabelStudio,
+    Masks,
+    Pet,
+    SIFTFlow,
+    SIFTFlowGeo,
+    recognise,
+)  # fmt: skip
 from .loader import Loader
 from .mnist import MNIST
 from .protocol import DataSet
@@ -26,8 +42,9 @@ DATASETS: dict[str, type[Any]] = {cls.__name__.lower(): cls for cls in (Earth, S
 """The data sets by their names on the command line."""
 
 __all__ = [
-    "COCO", "CVAT", "DATASETS", "MNIST", "VOC", "Augment", "CamVid", "DataSet", "Earth", "Folder", "LabelMe",
-    "LabelStudio", "Loader", "Masks", "MissingExtra", "Pet", "Preprocessing", "Shapes", "open_dataset", "recognise",
+    "COCO", "CVAT", "DATASETS", "MNIST", "NYUD", "SBD", "VOC", "Augment", "CamVid", "Context", "DataSet", "Earth",
+    "Folder", "LabelMe", "LabelStudio", "Loader", "Masks", "MissingExtra", "Pet", "Preprocessing", "SIFTFlow",
+    "SIFTFlowGeo", "Shapes", "open_dataset", "recognise",
 ]  # fmt: skip
 
 

@@ -15,18 +15,28 @@ from ..images import file_header
 from .base import Layout, chain
 from .camvid import CamVid
 from .coco import COCO
+from .context import Context
 from .cvat import CVAT
 from .files import visible
 from .labelme import LabelMe
 from .labelstudio import LabelStudio
 from .masks import COLOURED, Masks
+from .nyud import NYUD
 from .pet import Pet
+from .sbd import SBD
+from .siftflow import SIFTFlow, SIFTFlowGeo
 from .voc import VOC
 
 LAYOUTS: dict[str, type[Layout]] = {
-    cls.__name__.lower(): cls for cls in (VOC, COCO, LabelMe, CVAT, LabelStudio, CamVid, Pet, Masks)
-}
-"""The layouts by their names on the command line.  Masks comes last: it suits whatever has pairs of pictures."""
+    cls.__name__.lower(): cls
+    for cls in (
+        VOC, COCO, LabelMe, CVAT, LabelStudio, CamVid, Pet, SBD, Context, NYUD, SIFTFlow, SIFTFlowGeo, Masks
+    )
+}  # fmt: skip
+"""The layouts by their names on the command line."""
+NAMES = [name for name, cls in LAYOUTS.items() if cls not in (Masks, SIFTFlowGeo)]
+"""The layouts that are recognised: Masks, which suits all pairs of pictures, only if there is no other; SIFT Flow's
+geometric labels never, because its semantic ones lie beside them."""
 
 __all__ = ["LAYOUTS", "Layout", "Recognised", "recognise", *(cls.__name__ for cls in LAYOUTS.values())]
 
@@ -75,7 +85,7 @@ def recognise(root: str | Path) -> Recognised:
     if not root.is_dir():
         raise UserError(f"there is no folder {root}; give the folder of a data set")
     for folder in chain(root):
-        found = {name: why for name, cls in LAYOUTS.items() if cls is not Masks and (why := cls.recognise(folder))}
+        found = {name: why for name in NAMES if (why := LAYOUTS[name].recognise(folder))}
         if folder == root and _is_own(root):
             found["folder"] = "it has images/ and masks/ of class ids"
         if len(found) > 1:

@@ -41,6 +41,8 @@ class Sample:
         The picture that holds the label; its size and orientation must suit the image's.
     size : (int, int), optional
         The (H, W) that the annotations state; it must be the image's.
+    pixels : callable, optional
+        ``pixels()`` returns the image, if `image` is a file that holds many.
     """
 
     name: str
@@ -49,6 +51,13 @@ class Sample:
     evidence: tuple[Path | bytes, ...]
     mask: Path | None = None
     size: tuple[int, int] | None = None
+    pixels: Callable[[], Array] | None = None
+
+    def fingerprint(self):
+        """A hash of image and label."""
+        if self.pixels:
+            return fingerprint(self.pixels().tobytes(), self.draw(self.size).tobytes())
+        return fingerprint(self.image, *self.evidence)
 
 
 @dataclass
@@ -160,14 +169,14 @@ class Layout:
 
     @cached_property
     def _manifest(self):
-        return {sample.name: fingerprint(sample.image, *sample.evidence) for sample in self.samples}
+        return {sample.name: sample.fingerprint() for sample in self.samples}
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, i: int) -> tuple[Array, Array]:
         sample = self.samples[i]
-        image = read_image(sample.image)
+        image = sample.pixels() if sample.pixels else read_image(sample.image)
         label = sample.draw(image.shape[:2])
         unknown = label[(label >= self.num_classes) & (label != VOID)]
         if unknown.size:
@@ -227,6 +236,8 @@ def as_names(names):
 
 def _matching_size(sample):
     """The upright (height, width) of a sample's image; UserError if mask or annotations have another one."""
+    if sample.pixels:
+        return sample.size
     picture = image_header(sample.image)
     if sample.mask:
         require_matching(sample.image, picture, sample.mask, file_header(sample.mask))

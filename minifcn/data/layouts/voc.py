@@ -35,19 +35,14 @@ class VOC(Layout):
 
     @classmethod
     def recognise(cls, folder: Path) -> str:
-        if (folder / "JPEGImages").is_dir() and (folder / "SegmentationClass").is_dir():
-            return "it has JPEGImages/ and SegmentationClass/"
-        years = [path for path in sorted(folder.glob("VOC20*")) if cls.recognise(path)]
-        if len(years) > 1:
-            raise UserError(f"{folder} holds {some(path.name for path in years)}; give one of them as the folder")
-        return ""
-
-    @classmethod
-    def locate(cls, root: Path) -> tuple[Path, str]:
-        years = [path for path in root.glob("VOC20*") if cls.recognise(path)]
-        return super().locate(years[0] if len(years) == 1 else root)
+        homes = _homes(folder)
+        if len(homes) > 1:
+            raise UserError(f"{folder} holds {some(home.name for home in homes)}; give one of them as the folder")
+        subject = "it" if folder in homes else f"{homes[0].name}/" if homes else ""
+        return f"{subject} has JPEGImages/ and SegmentationClass/" if homes else ""
 
     def read(self, folder: Path) -> Contents:
+        folder = _homes(folder)[0]
         masks = {path.stem: path for path in visible(folder / "SegmentationClass", "*.png")}
         images = {path.stem: path for path in visible(folder / "JPEGImages")}
         lists = {
@@ -77,6 +72,13 @@ class VOC(Layout):
         called = {name: sample.name for name, sample in zip(used, samples)}
         splits = {split: [called[n] for n in names if n in called] for split, names in lists.items()}
         return Contents(samples, classes, {k: v for k, v in splits.items() if v}, palette, notes)
+
+
+def _homes(folder):
+    """The folders with JPEGImages/ and SegmentationClass/: `folder` itself, or its years."""
+    found = [folder, *sorted(folder.glob("VOC20*"))]
+    homes = [home for home in found if (home / "JPEGImages").is_dir() and (home / "SegmentationClass").is_dir()]
+    return homes[:1] if folder in homes else homes
 
 
 def _draw(read, mask, size):
