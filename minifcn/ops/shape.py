@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
+from weakref import ref
 
 from ..arrays import backend
 from ..arrays.types import Shape
@@ -91,6 +92,7 @@ class GetItem(Rearrangement):
 
 class Crop(Rearrangement):
     formula = "y[…, i, j] = x[…, i + o_h, j + o_w]"
+    like: ref[Tensor] | None = None  # the tensor that gives the size, for a graph of any size (ONNX)
 
     def __init__(self, offset, size):
         self.offset, self.size = offset, size
@@ -214,7 +216,10 @@ def crop(
         raise ValueError("give crop either like=z, from which it derives the offset, or offset=(t, l) and size=(h, w)")
     if any(o < 0 or o + n > m for o, n, m in zip(offset, size, x.shape[2:])):
         raise ValueError(f"a crop of {tuple(size)} at {tuple(offset)} reaches outside a map of {x.shape[2:]}")
-    return Crop.apply(x, offset=tuple(offset), size=tuple(size))
+    node = Crop.make(offset=tuple(offset), size=tuple(size))
+    if like is not None:
+        node.like = ref(like)
+    return node(x)
 
 
 def pad(x: Operand, padding: Sequence[int]) -> Tensor:
