@@ -9,6 +9,7 @@ from .io.cli import command
 
 COMMANDS = {
     "train": "train", "evaluate": "evaluate", "predict": "predict", "weights": "weights",
+    "export": "export",
     "data": "data.command", "geometry": "viz.geometry", "experiments": "experiments.__main__",
     "bench": "bench.__main__", "cuda_on_cpu": "cuda_on_cpu.__main__", "gpucheck": "gpucheck",
     "course": "course.__main__", "grade": "grade",

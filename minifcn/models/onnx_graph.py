@@ -38,7 +38,11 @@ class Graph:
     """
 
     def __init__(self, onnx: Any) -> None:
-        self.onnx, self.nodes, self.constants, self.names = onnx, [], {}, set()
+        self.onnx = onnx
+        self.nodes: list[Any] = []
+        self.names: set[str] = set()
+        self.constants: dict[int, tuple[Any, str]] = {}  # {id of an array: (the array, its name)}
+        self.lists: dict[tuple[int, ...], str] = {}
 
     def name(self, wanted: str) -> str:
         """`wanted`, or with a number if that name is taken."""
@@ -56,59 +60,54 @@ class Graph:
         return output
 
     def constant(self, array: Any, name: str) -> str:
-        """The name of a constant array; equal arrays of the same object share one."""
-        known = self.constants.setdefault(id(array), (array, None))
-        if known[1] is None:
+        """The name of a constant array, which is in the file once."""
+        if id(array) not in self.constants:
             self.constants[id(array)] = array, self.name(name)
         return self.constants[id(array)][1]
 
     def integers(self, *values: int) -> str:
         """The name of a constant list of integers."""
-        return self.constant(np.array(values, np.int64), "_".join(map(str, ("int", *values))).replace("-", "m"))
+        if values not in self.lists:
+            self.lists[values] = self.constant(np.array(values, np.int64), f"integers{len(self.lists)}")
+        return self.lists[values]
 
     def size(self, value: str, name: str) -> str:
         """The rows and columns of a map, as a list of two integers in the graph."""
-        return self.node("Slice", [self.node("Shape", [value], f"{name}.shape"), self.integers(2), self.integers(4)],
-                         f"{name}.size")  # fmt: skip
+        shape = self.node("Shape", [value], f"{name}.shape")
+        return self.node("Slice", [shape, self.integers(2), self.integers(4)], f"{name}.size")
 
 
-def _attribute(node):
-    """The attributes that both convolutions and poolings have."""
-    return dict(
-        strides=list(node.stride), pads=[*node.padding, *node.padding], dilations=list(node.dilation)
-    )  # fmt: skip
+def _windows(node):
+    """The attributes that convolutions and poolings have."""
+    return dict(strides=list(node.stride), pads=[*node.padding, *node.padding], dilations=list(node.dilation))
 
 
 def _conv(graph, node, inputs, name, like):
-    return graph.node("Conv", inputs, name, group=node.groups, **_attribute(node))
+    return graph.node("Conv", inputs, name, group=node.groups, **_windows(node))
 
 
 def _conv_transpose(graph, node, inputs, name, like):
     more = dict(group=node.groups, output_padding=list(node.output_padding))
-    return graph.node("ConvTranspose", inputs, name, **more, **_attribute(node))
+    return graph.node("ConvTranspose", inputs, name, **more, **_windows(node))
 
 
 def _max_pool(graph, node, inputs, name, like):
     more = dict(kernel_shape=list(node.kernel_size), ceil_mode=int(node.ceil_mode))
-    return graph.node("MaxPool", inputs, name, **more, **_attribute(node))
+    return graph.node("MaxPool", inputs, name, **more, **_windows(node))
 
 
 def _avg_pool(graph, node, inputs, name, like):
     if node.ceil_mode or node.dilation != (1, 1):
         raise UserError(f"{name}: ONNX runtimes disagree about average pooling in ceil mode, and have no dilated one")
-    attributes = _attribute(node)
+    attributes = _windows(node)
     del attributes["dilations"]
     more = dict(kernel_shape=list(node.kernel_size), count_include_pad=int(node.count_include_pad))
     return graph.node("AveragePool", inputs, name, **more, **attributes)
 
 
 def _relu6(graph, node, inputs, name, like):
-    zero, six = (graph.constant(np.float32(n), f"float_{n}") for n in (0, 6))
-    return graph.node("Clip", [*inputs, zero, six], name)
-
-
-def _prelu(graph, node, inputs, name, like):
-    return graph.node("PRelu", inputs, name)
+    limits = [graph.constant(np.array(n, np.float32), f"{name}.{n}") for n in (0, 6)]
+    return graph.node("Clip", [*inputs, *limits], name)
 
 
 def _local_response_norm(graph, node, inputs, name, like):
@@ -176,7 +175,7 @@ def _same(kind):
 
 CONVERTERS: dict[type[Function], Callable] = {
     conv.Conv2d: _conv, conv.ConvTranspose2d: _conv_transpose, pool.MaxPool2d: _max_pool, pool.AvgPool2d: _avg_pool,
-    activation.ReLU: _same("Relu"), activation.ReLU6: _relu6, activation.PReLU: _prelu,
+    activation.ReLU: _same("Relu"), activation.ReLU6: _relu6, activation.PReLU: _same("PRelu"),
     activation.Sigmoid: _same("Sigmoid"), activation.Softmax: _along("Softmax"),
     activation.LogSoftmax: _along("LogSoftmax"), norm.LocalResponseNorm: _local_response_norm,
     norm.FrozenBatchNorm2d: _batch_norm, shape.Pad: _pad, shape.Crop: _crop, shape.Concat: _concat,
@@ -229,6 +228,7 @@ def to_onnx(model: Any) -> Any:
 
     pre, kind = model.preprocessing, f"UINT{model.preprocessing.bits}"
     names = {id(trace.image): _preprocessed(graph, pre, onnx)}
+    called = {id(x): name for name, x in model.named_tensors()}
     arrays: dict[int, Any] = {}
     for i, (node, inputs, out, like) in enumerate(trace.steps):
         if not any(id(x) in names for x in inputs):  # a weight in another shape
@@ -236,13 +236,24 @@ def to_onnx(model: Any) -> Any:
             continue
         convert = CONVERTERS.get(type(node))
         if convert is None:
-            raise UserError(f"{node.name} is the operation {type(node).__name__}, which has no counterpart in ONNX here")
-        given = [names.get(id(x)) or graph.constant(_float(arrays, x), f"{node.name}.{k}") for k, x in enumerate(inputs)]
+            raise UserError(
+                f"{node.name} is the operation {type(node).__name__}, for which the export has no counterpart"
+            )
+        given = [
+            names.get(id(x)) or graph.constant(_float(arrays, x), called.get(id(x), f"{node.name}.constant"))
+            for x in inputs
+        ]
         if like is None and isinstance(node, Interpolate | shape.Crop):
             like = _of_the_same_size(traces, i)
         names[id(out)] = convert(graph, node, given, node.name, names.get(id(like)))
+        fused = isinstance(node, shape.Crop) and like is not None and like is not trace.image
+        if fused and node.offset == (0, 0):
+            # Which of two maps is larger can depend on the size of the image, so both are cropped to the smaller; the
+            # end of a slice may lie outside.  At any other offset it cannot, because neither reaches outside the other.
+            names[id(like)] = convert(graph, node, [names[id(like)]], f"{node.name}.like", names[id(out)])
     scores = graph.node("Identity", [names[id(trace.scores)]], "scores")
-    graph.node("Cast", [graph.node("ArgMax", [scores], "best", axis=1, keepdims=0)], "labels", to=onnx.TensorProto.UINT8)
+    best = graph.node("ArgMax", [scores], "best", axis=1, keepdims=0)
+    graph.node("Cast", [best], "labels", to=onnx.TensorProto.UINT8)
     return _model(graph, model, kind, onnx)
 
 
@@ -293,7 +304,8 @@ def _model(graph, model, kind, onnx):
     palette = None if model.palette is None else np.asarray(model.palette).tolist()
     facts = dict(
         classes=list(model.classes or [f"class {i}" for i in range(model.num_classes)]), palette=palette,
-        bands=list(model.bands) if model.bands else None, model=model.build_arguments,
+        bands=list(model.bands) if model.bands else None, preprocessing=model.preprocessing.to_dict(),
+        model=model.build_arguments,
     )  # fmt: skip
     helper.set_model_props(proto, {key: json.dumps(value, ensure_ascii=False) for key, value in facts.items()})
     return proto
