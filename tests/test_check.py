@@ -2,15 +2,16 @@
 
 import io
 import json
+import os
 import re
 import shlex
 import shutil
 import tracemalloc
 import warnings
 
+import layout_folders
 import numpy as np
 import pytest
-from layout_folders import FOLDERS
 from PIL import Image, ImageFilter
 
 from minifcn import __main__, train
@@ -21,6 +22,7 @@ from minifcn.data.check.similar import alike, near_duplicates
 from minifcn.data.check.survey import survey
 from minifcn.errors import Note
 from minifcn.viz import check as command
+from minifcn.viz.check_sheet import sheet
 
 
 def write(root, count=25, divided=False, size=(48, 64)):
@@ -400,10 +402,69 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     assert size / len(kept) < 5000
 
 
-def test_labels_that_annotations_give_are_counted_as_their_data_set_draws_them(tmp_path):
-    for name in ("coco", "labelme", "voc"):
-        root = FOLDERS[name](tmp_path / name)
-        report, data = check(root), recognise(root).open()
-        drawn = sum(np.bincount(data[i][1].ravel(), minlength=256) for i in range(len(data)))
-        np.testing.assert_array_equal(sum(report.counts.values()), drawn)
-        assert report.classes == tuple(data.classes) and report.layout.startswith(name)
+@pytest.mark.parametrize("name", layout_folders.CASES)
+@pytest.mark.filterwarnings("ignore::minifcn.errors.Note")
+def test_a_layout_is_counted_as_its_data_set_draws_it(tmp_path, name):
+    root = layout_folders.FOLDERS[name](tmp_path / name)
+    report, data = check(root), recognise(root).open()
+    drawn = sum(np.bincount(data[i][1].ravel(), minlength=256) for i in range(len(data)))
+    np.testing.assert_array_equal(sum(report.counts.values()), drawn)
+    assert report.classes == tuple(data.classes) and report.layout.startswith(name)
+    assert {split: names for split, names in data.splits.items() if split in ("train", "val")} == {
+        split: [f.sample.name for f in report.facts if f.sample.split == split]
+        for split in ("train", "val") if split in data.splits
+    }  # fmt: skip
+
+
+def test_masks_in_colours_say_how_they_are_numbered_and_a_table_must_name_them_all(tmp_path):
+    root = write(tmp_path / "scenes")
+    repaint(root, [[0, 0, 0], [0, 128, 0], [128, 0, 0]])
+    report = check(root)
+    assert report.works and report.classes == ("#000000", "#008000", "#800000")
+    assert "in the order of their numbers" in found(report, "25 masks in 3 colours").why
+    (root / "colours.txt").write_text("0 0 0 sea\n128 0 0 ice\n", encoding="utf-8")
+    report = check(root)
+    pixels = sum(int((values(path) == [0, 128, 0]).all(-1).sum()) for path in (root / "masks").iterdir())
+    assert "0 128 0" in found(report, f"{pixels:,} pixels in colours that colours.txt does not name").advice
+    (root / "colours.txt").write_text("0 0 0 sea\n128 0 0 ice\n0 128 0 land\n", encoding="utf-8")
+    assert check(root).findings == [] and check(root).classes == ("sea", "ice", "land")
+
+
+def test_no_cure_is_offered_that_would_leave_nothing(tmp_path):
+    root = write(tmp_path / "scenes", count=3)
+    for path in (root / "images").iterdir():
+        path.write_bytes(b"no picture")
+    report = check(root)
+    assert "no sample can be used" in found(report, "3 files that cannot be read").cure(root) and report.cure == ""
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_what_is_no_file_is_a_finding_and_blocks_nothing(tmp_path):
+    root = write(tmp_path / "scenes")
+    for name, number in (("pipe", 3), ("link", 7)):
+        (root / f"images/{number:02}.png").unlink()
+        make = {"pipe": os.mkfifo, "link": lambda path: os.symlink("nowhere", path)}[name]
+        make(root / f"images/{number:02}.png")
+    assert found(check(root), "2 files that cannot be read").where(root) == "images/03.png, images/07.png"
+
+
+def test_bands_are_checked_as_they_are_stored(tmp_path):
+    root = write(tmp_path / "scenes")
+    twelve_bits(root)
+    (root / "bands.txt").write_text("infrared\n", encoding="utf-8")
+    report = check(root)
+    assert report.findings == [] and report.bands == ("infrared",)
+    images = [values(root / f"images/{i:02}.png") for i in range(25) if i % 5]
+    np.testing.assert_allclose(report.mean, [np.mean([image.mean() for image in images])])
+    assert sheet(report).get_figwidth() > 5
+    (root / "bands.txt").write_text("infrared\nheight\n", encoding="utf-8")
+    assert found(check(root), "25 files that cannot be read").level == ERROR
+
+
+def test_the_sheet_of_extreme_pictures_is_of_a_usual_size(tmp_path):
+    root = write(tmp_path / "scenes")
+    for kind in ("images", "masks"):
+        Image.fromarray(np.ones((3000, 2, 3) if kind == "images" else (3000, 2), np.uint8)).save(
+            root / f"{kind}/01.png"
+        )
+    assert sheet(check(root)).get_figheight() < 20

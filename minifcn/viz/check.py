@@ -92,7 +92,7 @@ def lines(report):
             yield f"   where  {finding.where(report.root)}"
         yield f"   why    {finding.why}"
         yield f"   cure   {finding.cure(report.root)}"
-    if len({finding.flags for finding in report.findings if not finding.advice}) > 1:
+    if report.cure and len({finding.flags for finding in report.findings if not finding.advice}) > 1:
         yield f"everything at once: {report.cure}"
     yield ""
 

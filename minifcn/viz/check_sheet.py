@@ -7,7 +7,7 @@ from html import escape
 import numpy as np
 from PIL import Image
 
-from ..data.bands import false_colour
+from ..data.bands import RGB, false_colour
 from ..data.check.finding import number
 from ..data.check.survey import values_of
 from ..data.images import VOID, read_bands, read_image
@@ -20,6 +20,7 @@ from .style import GREY, styled
 
 ACROSS = 4  # samples in a row
 EACH = 8  # samples of a split
+TALL = 2  # times as high as wide, at most; taller samples are drawn narrower
 SIDE = 360  # pixels of the longer side of a sample
 
 
@@ -56,7 +57,7 @@ def sheet(report):
     rows = [
         (split, shown[k : k + ACROSS], k == 0) for split, shown in cells.items() for k in range(0, len(shown), ACROSS)
     ]
-    talls = [max(side * len(picture) / len(picture[0]) for picture, _ in row) for _, row, _ in rows]
+    talls = [max(side * min(len(p) / len(p[0]), TALL) for p, _ in row) for _, row, _ in rows]
     height = 2 * margin + sum(talls) + len(rows) * line + head * len(cells) + legend
     figure = Figure(figsize=(width, height))
     top = height - margin
@@ -68,8 +69,9 @@ def sheet(report):
                 margin / width, (top + 0.08) / height, f"{split}: {number(total, 'sample')}", size=10, weight="bold"
             )
         for column, (picture, name) in enumerate(row):
-            left, own = margin + column * (side + gap), side * len(picture) / len(picture[0])
-            axes = figure.add_axes((left / width, (top - own) / height, side / width, own / height))
+            left, ratio = margin + column * (side + gap), len(picture) / len(picture[0])
+            own, wide = side * min(ratio, TALL), side * min(1, TALL / ratio)
+            axes = figure.add_axes((left / width, (top - own) / height, wide / width, own / height))
             axes.imshow(picture, aspect="auto", interpolation="nearest")
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set(visible=True, linewidth=0.5)
@@ -103,7 +105,7 @@ def _samples(report, split):
 
 
 def _image(path, bands):
-    return read_image(path) if len(bands) == 3 else false_colour(read_bands(path, len(bands)), bands)
+    return read_image(path) if bands == RGB else false_colour(read_bands(path, len(bands)), bands)
 
 
 def _painted(path):

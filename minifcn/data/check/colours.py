@@ -7,7 +7,7 @@ import numpy as np
 
 from ...errors import UserError
 from ..colours import MOST, TABLES, Colours, infer, named, pack, read_table, unpack
-from ..images import VOID
+from ..images import EXACT, VOID
 from .finding import ERROR, NOTE, Finding, number, some
 from .survey import values_of
 
@@ -25,6 +25,12 @@ def about_colours(facts, folder):
     for mask in masks.values():
         total.update(mask.others)
     files, what = tuple(masks), f"{number(len(masks), 'mask')} in {number(len(total), 'colour')}"
+    if lossy := [path for path, mask in masks.items() if mask.header.format not in EXACT]:
+        what, why = (
+            f"{number(len(lossy), 'mask')} in colours, in a format that changes colours",
+            "no class is known for them",
+        )
+        return None, [Finding(ERROR, what, why, tuple(lossy), advice="export the masks again, as PNG")]
     table = table_in(folder)
     if table:
         try:

@@ -12,7 +12,7 @@ from ..layouts import LAYOUTS
 from ..layouts.base import EVERY, folder_splits
 from ..layouts.files import images_below, relative
 from ..layouts.masks import listed_splits, pairs
-from .finding import ERROR, NOTE, Finding
+from .finding import ERROR, NOTE, WARNING, Finding, number
 
 LITTER = {"thumbs.db", "desktop.ini", ".ds_store", "__macosx", ".thumbnails", "@eadir"}  # in lower case
 
@@ -81,7 +81,7 @@ def _of_folder(known):
     for folder in folders:
         named = {}
         for kind in ("images", "masks"):
-            for path in _pictures(folder / kind, found.unused):
+            for path in _pictures(folder / kind, SUFFIXES if kind == "images" else SUFFIXES | MASKS, found.unused):
                 name = unicodedata.normalize("NFC", path.stem)
                 split = "train" if whole else folder.name
                 sample = named.setdefault(name, Sample(relative(path, root), split))
@@ -90,14 +90,14 @@ def _of_folder(known):
     return found
 
 
-def _pictures(folder, unused):
+def _pictures(folder, suffixes, unused):
     """The image files in a folder, in the order of `Folder`; other files are added to `unused`."""
     pictures = []
     inside = folder.iterdir() if folder.is_dir() else ()
     for path in sorted(inside, key=lambda path: unicodedata.normalize("NFC", path.name)):
         if path.name.startswith(".") or _is_litter(path.name):
             continue
-        if path.suffix.lower() in SUFFIXES | MASKS and not path.is_dir():
+        if path.suffix.lower() in suffixes and not path.is_dir():
             pictures.append(path)
         elif not path.is_dir() or any(deep.suffix.lower() in SUFFIXES for deep in path.rglob("*")):
             unused.append(path)
@@ -143,9 +143,19 @@ def _of_annotations(known):
 
 
 def _divide(found, splits):
-    """Give each sample its split; a sample in several splits counts for the first."""
+    """Give each sample its split; one that is in a list such as trainval, too, counts for train or val."""
     found.divided = bool(splits)
-    split_of = {name: split for split, names in reversed(splits.items()) for name in names}
+    first = ("train", "val", "test")
+    order = sorted(splits, key=lambda split: first.index(split) if split in first else len(first))
+    split_of = {name: split for split in reversed(order) for name in splits[split]}
+    both = sorted(set(splits.get("train", ())) & set(splits.get("val", ())))
+    if both:
+        what, why = (
+            f"{number(len(both), 'sample')} in train and in val",
+            "the network is measured on what it has learned",
+        )
+        advice = "remove these names from one of the lists"
+        found.findings.append(Finding(WARNING, what, why, tuple(found.folder / name for name in both), advice=advice))
     if splits:
         for sample in found.samples:
             sample.split = split_of.get(sample.name, "unused")

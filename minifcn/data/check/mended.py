@@ -117,7 +117,7 @@ class Mended:
         """The samples that can be used; a note names the others."""
         why = {}
         facts = list(survey(samples))
-        twins = duplicates([f.sample.image for f in facts if f.sample.image])
+        twins = duplicates([f.sample.image for f in facts if f.picture and f.picture.header])
         twice = {path for group in twins for path in group[1:]}
         for f in facts:
             if reason := "a copy" * (f.sample.image in twice) or self._trouble(f):

@@ -1,4 +1,4 @@
-"""Findings about the file with the names of the classes."""
+"""Findings about the files with the names of the classes and of the bands."""
 
 from ...errors import UserError
 from ..names import read_classes
@@ -30,3 +30,15 @@ def about_names(path, largest=0):
     why = "such pixels would be trained and measured as a class"
     ids = ",".join(map(str, range(1, len(names))))
     return names, [Finding(ERROR, what, why, (path,), ("--void", "0", "--ids", ids))]
+
+
+def about_bands(path):
+    """The names in a ``bands.txt``, or None without a file that can be used; and findings about it."""
+    if not path.exists():
+        return None, []
+    try:
+        return read_classes(path, ("band", "bands"), least=1), []
+    except UserError as error:
+        return None, [
+            Finding(ERROR, "the names of the bands cannot be used", str(error), (path,), advice="correct them")
+        ]

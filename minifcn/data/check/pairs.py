@@ -15,6 +15,7 @@ def about_files(contents, facts):
         *_damaged(facts),
         *_sixteen_bits(facts),
         *_sizes(whole),
+        *_stated(facts),
         *_looks(facts),
         *_unused(contents),
     ]
@@ -81,6 +82,16 @@ def _sizes(whole):
         if those:
             files = tuple(path for f in those for path in (f.sample.image, f.sample.mask) if path)
             yield Finding(ERROR, f"{number(len(those), 'pair')} {what}", why, files, flags)
+
+
+def _stated(facts):
+    """Images of another size than their annotations say."""
+    other = [f for f in facts if f.sample.size and f.picture and f.picture.header]
+    other = [f.sample.image for f in other if tuple(f.sample.size) != f.picture.header.size]
+    if other:
+        what = f"{number(len(other), 'image')} of another size than the annotations say"
+        why, advice = "the shapes would lie elsewhere", "put back the images that were annotated, or annotate these"
+        yield Finding(ERROR, what, why, tuple(other), advice=advice)
 
 
 def _looks(facts):

@@ -2,7 +2,7 @@
 
 import warnings
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,12 +12,11 @@ from ...errors import UserError
 from ..bands import RGB
 from ..images import VOID
 from ..layouts import Recognised, recognise
-from ..names import read_classes
 from ..palette import voc_colour_map
 from .colours import about_colours
 from .files import contents
 from .finding import ERROR, NOTE, WARNING, Finding, command, flag_values
-from .names import about_names
+from .names import about_bands, about_names
 from .pairs import about_files
 from .splits import about_classes, about_splits
 from .survey import survey
@@ -59,7 +58,9 @@ class Report:
 
     @property
     def cure(self):
-        """The command with which `convert` cures all that it can; empty if there is nothing for it."""
+        """The command with which `convert` cures all that it can; empty if there is an error that it cannot cure."""
+        if any(finding.level == ERROR and finding.advice for finding in self.findings):
+            return ""
         flags = {}
         for finding in self.findings:
             for flag, value in flag_values(() if finding.advice else finding.flags):
@@ -165,7 +166,7 @@ def check(root, progress=lambda items, total: items):
     """
     there = contents(recognise(root))
     folder = there.folder
-    bands = read_classes(folder / "bands.txt", ("band", "bands"), least=1) if (folder / "bands.txt").exists() else None
+    bands, of_bands = about_bands(folder / "bands.txt")
     facts = list(progress(survey(there.samples, bands), len(there.samples)))
     coloured, findings = about_colours(facts, folder)
     names, of_names = there.classes, []
@@ -174,7 +175,14 @@ def check(root, progress=lambda items, total: items):
         names, of_names = about_names(folder / "classes.txt", max(ids, default=0))
     names = coloured or names
     values = about_values(facts, names)
-    findings += [*there.findings, *of_names, *about_files(there, facts), *values, *about_splits(facts, there.divided)]
+    findings += [
+        *there.findings,
+        *of_names,
+        *of_bands,
+        *about_files(there, facts),
+        *values,
+        *about_splits(facts, there.divided),
+    ]
     sound = not any(finding.level == ERROR for finding in values)
     report = Report(there.root, f"{there.name}: {there.why}", facts, (names or ()) if sound else (), bands or RGB)
     if not names and sound:
@@ -184,8 +192,18 @@ def check(root, progress=lambda items, total: items):
         labelled = [f for f in facts if f.sample.image and f.mask and f.mask.counts is not None]
         findings += about_classes([(f.sample.name, f.sample.split, f.mask.counts) for f in labelled], report.classes)
         findings += _opens(there)
+    findings = _without_vain_cures(findings, there.samples)
     report.findings = sorted(findings, key=lambda finding: LEVELS.index(finding.level))
     return report
+
+
+def _without_vain_cures(findings, samples):
+    """The findings; ``--skip`` is no cure if it would leave out every sample."""
+    left_out = {path for finding in findings if "--skip" in finding.flags for path in finding.files}
+    if any(sample.whole and not left_out & {sample.image, sample.mask} for sample in samples):
+        return findings
+    advice = "no sample can be used as it is: export or collect the files again"
+    return [replace(f, flags=(), advice=advice) if "--skip" in f.flags else f for f in findings]
 
 
 def _opens(there):

@@ -28,6 +28,8 @@ def about_classes(samples, classes):
     for _, split, counts in samples:
         there.setdefault(split, set()).update(np.flatnonzero(counts[: len(classes)]).tolist())
     everywhere = set().union(*there.values())
+    if not everywhere:
+        return []
     found = []
 
     def names(ids):
@@ -93,12 +95,13 @@ def about_splits(facts, divided):
         if f.sample.whole:
             splits.setdefault(f.sample.split, []).append(f)
     found, missing = [], {"train", "val"} - splits.keys()
+    several = divided and sum(map(len, splits.values())) > 1
     if missing and splits:
         found.append(
             Finding(
                 ERROR, f"there is no split {some(sorted(missing))}, only {some(list(splits))}",
                 "a training needs images to learn from, and others to measure with",
-                flags=("--val", str(SHARE)) if divided else (), advice="" if divided else "label more images",
+                flags=("--val", str(SHARE)) if several else (), advice="" if several else "label more images",
             )
         )  # fmt: skip
     elif splits and len(splits["val"]) < FEW:
@@ -113,7 +116,8 @@ def about_splits(facts, divided):
 
 
 def _same(splits):
-    side = {f.sample.image: split for split, those in splits.items() for f in those}
+    seen = {split: [f for f in those if f.picture.header] for split, those in splits.items()}
+    side = {f.sample.image: split for split, those in seen.items() for f in those}
     groups = duplicates(list(side))
     crossing = [path for group in groups if len({side[path] for path in group}) > 1 for path in group]
     if crossing:

@@ -31,7 +31,9 @@ def about_values(facts, classes=None):
     list of Finding
     """
     read = {f.sample.mask or f.sample.image: f.mask for f in facts if f.sample.image and f.mask}
-    beyond = {path: mask for path, mask in read.items() if mask.others and mask.counts is None}
+    beyond = {
+        path: mask for path, mask in read.items() if mask.counts is None and not all(map(_is_colour, mask.others))
+    }
     drawn = {f.sample.mask or f.sample.image for f in facts if f.sample.draw}
     counted = {path: mask.counts for path, mask in read.items() if mask.counts is not None}
     stored = {path: counts for path, counts in counted.items() if path not in drawn and not read[path].others}
@@ -73,8 +75,14 @@ def _beyond(masks):
     if total:
         what = f"{number(len(masks), 'mask')} with values beyond 255 or fractions: {some(sorted(total))}"
         common = [value for value in sorted(total) if total[value] >= RARE * total.total()]
-        flags = ("--ids", ",".join(f"{value:g}" for value in common))
-        yield Finding(ERROR, what, "class ids lie in 0..254, and 255 is void", tuple(masks), flags)
+        usable = 0 < len(common) <= VOID and all(value % 1 == 0 and 0 <= value < 65536 for value in common)
+        flags = ("--ids", ",".join(f"{value:g}" for value in common)) if usable else ()
+        advice = "" if usable else "save one class id for each pixel, 0 to 254"
+        yield Finding(ERROR, what, "class ids lie in 0..254, and 255 is void", tuple(masks), flags, advice)
+
+
+def _is_colour(value):
+    return isinstance(value, tuple)
 
 
 def _all_void(counted):
@@ -115,7 +123,11 @@ def _not_ids(counted, total, classes):
             ("--binary", str((low + high + 1) // 2)),
         )
     soft = len(blends) > len(regions) + 4
-    ids, white = _ids(regions if soft else values, classes)
+    ids, white = _ids(regions if soft and regions else values, classes)
+    if soft and len(regions) < 2:
+        what = f"the masks hold {len(values)} different values, and hardly any of them forms regions"
+        advice = "export the masks again, as PNG with one class id for each pixel"
+        return Finding(ERROR, what, "noise like that of a photo is no label", tuple(counted), advice=advice)
     if soft:
         return Finding(
             ERROR,
@@ -192,7 +204,7 @@ def _soft_edges(counted, total):
         return None
     regions = _regions(counted, total)
     thin = [value for value in present if value not in regions]
-    if len(thin) < 3 or len(thin) < len(regions):
+    if len(regions) < 2 or len(thin) < 3 or len(thin) < len(regions):
         return None
     return Finding(
         WARNING,

@@ -62,7 +62,7 @@ class SIFTFlow(Layout):
 
     def _draw(self, path, size):
         numbers = label_of_mat(path, size, "S")
-        count = self.num_classes
+        count = len(self.names_of_classes)
         if numbers.min(initial=1) < -1 or numbers.max(initial=1) > count:
             raise UserError(
                 f"{path} holds values {numbers.min()}..{numbers.max()}; expected 0..{count}, or -1 for void"
