@@ -163,6 +163,17 @@ def pet(root):
     return root
 
 
+def pairs(root):
+    """Files whose names have nothing in common, in lists of two columns."""
+    for i, (image, label) in enumerate(scenes()):
+        picture(root / f"a b/{i}.jpg", image)
+        palette_mask(root / f"drawn/m{9 - i}.png", label)
+    for name, numbers in {"train": range(7), "val": range(7, 10)}.items():
+        text = "image,mask\n" + "".join(f"a b/{i}.jpg,drawn/m{9 - i}.png\n" for i in numbers)
+        (root / f"{name}.csv").write_text(text, encoding="utf-8-sig")
+    return root
+
+
 def write_mat(path, **variables):
     from scipy.io import savemat
 
@@ -229,7 +240,7 @@ def siftflow(root):
 MATLAB = {"sbd": sbd, "context": context, "nyud": nyud, "siftflow": siftflow, "siftflowgeo": siftflow}
 FOLDERS = {
     "voc": voc, "coco": coco, "labelme": labelme, "cvat": cvat, "labelstudio": labelstudio, "camvid": camvid,
-    "pet": pet, "masks": masks, **MATLAB,
+    "pet": pet, "pairs": pairs, "masks": masks, **MATLAB,
 }  # fmt: skip
 CASES = [pytest.param(name, marks=pytest.mark.layouts) if name in MATLAB else name for name in FOLDERS]
 """The names in `FOLDERS`, for tests; MATLAB files are written with scipy."""

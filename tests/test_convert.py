@@ -286,7 +286,7 @@ def test_images_in_no_list_are_named(tmp_path, capfd):
     (root / "train.txt").write_text("0\n1\n2\n3\n4\n5\n", encoding="utf-8")
     (root / "val.txt").write_text("6\n7\n", encoding="utf-8")
     assert run(root, tmp_path / "new") == 0
-    assert "2 images are in no split, and not written (Images/8.jpg, Images/9.jpg)" in capfd.readouterr().err
+    assert "2 images are in no split, and not used (Images/8.jpg, Images/9.jpg)" in capfd.readouterr().err
 
 
 def test_the_words_of_the_command_are_listed(capfd, refused):

@@ -13,7 +13,7 @@ from PIL import Image
 from tiny_run import TINY, write_scenes
 
 from minifcn import data, evaluate, train
-from minifcn.data import COCO, VOC, LabelMe, Masks, layouts, recognise
+from minifcn.data import COCO, VOC, LabelMe, Masks, Pairs, layouts, recognise
 from minifcn.data.layouts.drawing import polygon, run_lengths, unpack
 from minifcn.errors import Note, UserError
 
@@ -440,6 +440,38 @@ def test_masks_that_cannot_be_exact_are_refused(tmp_path):
         save(tmp_path / name / "Labels/a.png")
         with pytest.raises(UserError, match=r"may change colours|transparent pixels"):
             Masks(tmp_path / name)
+
+
+def test_lists_of_pairs(tmp_path):
+    root = FOLDERS["pairs"](tmp_path)
+    d = Pairs(root)
+    assert all((d[i][1] == scenes()[i][1]).all() for i in range(10)) and set(d.splits) == {"train", "val"}
+    for path in root.glob("*.csv"):
+        path.unlink()
+    lines = [f"/home/x/{root.name}/a b/{i}.jpg\t/home/x/{root.name}/drawn/m{9 - i}.png" for i in range(10)]
+    (root / "list.txt").write_text("\n".join(lines), encoding="utf-8")
+    assert recognise(root).open().names == d.names and len(Pairs(root, "val")) == 2
+    for line, said in (
+        ("a b/1.jpg\tdrawn/m1.png", "gives a b/1.jpg another mask"), ("a.jpg,b.png,c.png", "expected an image and its"),
+        ("a b/1.jpg,x.png", r"'x\.png', which is not in"), ("a b/1.jpg,../x.png", "which is outside"),
+    ):  # fmt: skip
+        (root / "list.txt").write_text("\n".join([*lines, line]), encoding="utf-8")
+        with pytest.raises(UserError, match=said):
+            Pairs(root)
+
+
+def test_the_librarys_own_folder_is_divided_by_lists(tmp_path):
+    root = write_scenes(tmp_path / "scenes")
+    (root / "train.txt").write_text("0\n1.png\n2\nimages/3.png\n5\n6\n7\n", encoding="utf-8")
+    (root / "val.txt").write_text("4\n8\n", encoding="utf-8")
+    with pytest.warns(Note, match=r"1 images are in no split, and not used \(images/9\.png\)"):
+        val = data.Folder(root, "val")
+    assert val.names == ["images/4.png", "images/8.png"] and len(data.Folder(root, "train")) == 7
+    with pytest.raises(UserError, match="no split 'test'; choose train or val"):
+        data.Folder(root, "test")
+    (root / "val.txt").write_text("4\nmoon\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"val\.txt names images that are not in .* \(moon\)"):
+        data.Folder(root)
 
 
 def test_lists_and_folders_are_splits(tmp_path):

@@ -27,6 +27,7 @@ from .layouts import (
     LabelMe,
     LabelStudio,
     Masks,
+    Pairs,
     Pet,
     SIFTFlow,
     SIFTFlowGeo,
@@ -43,7 +44,7 @@ DATASETS: dict[str, type[Any]] = {cls.__name__.lower(): cls for cls in (Earth, S
 
 __all__ = [
     "COCO", "CVAT", "DATASETS", "MNIST", "NYUD", "SBD", "VOC", "Augment", "CamVid", "Context", "DataSet", "Earth",
-    "Folder", "LabelMe", "LabelStudio", "Loader", "Masks", "MissingExtra", "Pet", "Preprocessing", "SIFTFlow",
+    "Folder", "LabelMe", "LabelStudio", "Loader", "Masks", "MissingExtra", "Pairs", "Pet", "Preprocessing", "SIFTFlow",
     "SIFTFlowGeo", "Shapes", "open_dataset", "recognise",
 ]  # fmt: skip
 

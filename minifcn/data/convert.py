@@ -23,7 +23,6 @@ from .folder import SUFFIXES, Folder
 from .images import image_header
 from .layouts import LAYOUTS, Recognised, recognise
 from .layouts.base import SPLITS
-from .manifest import some
 from .writers import VOID_COLOUR, WRITERS, Picture
 
 DESCRIPTION = """Write a data set anew in the library's own layout, or in that of another program.  SRC is not changed.
@@ -145,10 +144,6 @@ def source_splits(args, data):
         left -= set(part)
         if part:
             parts[split] = [number[n] for n in part]
-    if parts and left:
-        print(
-            f"note        {len(left)} images are in no split, and not written ({some(sorted(left))})", file=sys.stderr
-        )
     return parts or {"": range(len(names))}
 
 

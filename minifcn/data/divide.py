@@ -1,4 +1,4 @@
-"""Divide samples into training and validation: at random, by groups of names, or by blocks of successive names."""
+"""Divide samples into splits: at random, by groups of names, by blocks of successive names, or by lists."""
 
 import re
 from pathlib import PurePosixPath
@@ -7,6 +7,7 @@ import numpy as np
 
 from ..errors import UserError
 from .manifest import some
+from .names import read_lines
 
 
 def divide(names, share, seed=0, group=None, block=1, keys=None):
@@ -85,3 +86,27 @@ def _blocks(names, block):
 def _natural(name):
     """A key for sorting that puts "a9" before "a10"."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)]
+
+
+def listed_splits(folder, names):
+    """The splits in lists of names such as ``train.txt``, with or without suffix; {} if there are none."""
+    by_name = {}
+    for name in names:
+        for key in (name, PurePosixPath(name).name, PurePosixPath(name).stem):
+            by_name.setdefault(key, []).append(name)
+    splits = {}
+    for name in ("train", "val", "test"):
+        path = folder / f"{name}.txt"
+        if path.exists():
+            words = [line if line in by_name else line.split()[0] for line in read_lines(path) if line]
+            unknown = [word for word in words if len(by_name.get(word, ())) != 1]
+            if unknown:
+                raise UserError(f"{path} names images that are not in {folder}, or several times ({some(unknown)})")
+            splits[name] = [by_name[word][0] for word in words]
+    return splits
+
+
+def unlisted(folder, names, splits):
+    """A sentence about the names in none of the splits, as a list; empty if there are no splits or no such names."""
+    left = sorted(set(names).difference(*splits.values())) if splits else []
+    return [f"{folder}: {len(left)} images are in no split, and not used ({some(left)})"] if left else []

@@ -2,6 +2,7 @@
 
 root/images/*.jpg   root/masks/*.png                        one set; `Folder` divides it into train and val
 root/train/images   root/train/masks   root/val/images ...  or one folder for each split
+root/train.txt      root/val.txt                            optional: lists of names that divide one set
 root/classes.txt                                            optional: one class name a line
 root/colours.txt                                            optional: "128 64 0 road", a colour and a name a line
 root/bands.txt                                              optional: one band name a line, for images of any channels
@@ -17,6 +18,7 @@ from ..arrays.types import Array
 from ..errors import Note, UserError
 from .bands import choose
 from .colours import read_table
+from .divide import listed_splits, unlisted
 from .images import VOID, band_bits, image_header, mask_header, read_bands, read_image, read_mask
 from .manifest import differences, fingerprint, some
 from .masks import count_classes, histogram, require_labels
@@ -40,12 +42,17 @@ class Folder:
     ----------
     root : path-like
     split : str, optional
-        If `root` has split folders, the name of one.  If it has none, "val" is every fifth image (in order of
-        name) and "train" the others.  None means all samples.
+        If `root` has split folders, or lists of names such as ``train.txt``, the name of one.  If it has none, "val"
+        is every fifth image (in order of name) and "train" the others.  None means all samples.
     samples : dict of {str: str}, optional
         A manifest: use exactly these samples, even if `split` would now select others.
     bands : sequence of str, or text with commas, optional
         Some of the bands in ``bands.txt``, in any order; by default all.
+
+    Attributes
+    ----------
+    splits : dict of {str: list of str}
+        The names of the samples in each split folder or list; empty if there are none.
 
     Raises
     ------
@@ -84,14 +91,22 @@ class Folder:
     def _find_pairs(self, split):
         if (self.root / "images").is_dir():
             pairs = _pair(self.root, self.notes)
+            names = [_name(image, self.root) for image, _ in pairs]
+            self.splits = listed_splits(self.root, names)
+            self.notes += unlisted(self.root, names, self.splits)
             if split is None:
                 return pairs
-            if split not in ("train", "val"):
-                raise UserError(f"{self.root} has no split {split!r}; choose train or val")
+            if split not in (self.splits or ("train", "val")):
+                choices = " or ".join(self.splits or ("train", "val"))
+                raise UserError(f"{self.root} has no split {split!r}; choose {choices}")
+            if self.splits:
+                return [pair for name, pair in zip(names, pairs) if name in set(self.splits[split])]
             return [pair for k, pair in enumerate(pairs) if (k % 5 == 0) == (split == "val")]
         splits = self._split_folders()
         if not splits:
             raise UserError(f"{self.root} has no images/ folder; put images in images/ and masks in masks/")
+        found = {folder.name: _pair(folder) for folder in splits}
+        self.splits = {name: [_name(image, self.root) for image, _ in pairs] for name, pairs in found.items()}
         if split is None:
             return [pair for folder in splits for pair in _pair(folder, self.notes)]
         if self.root / split not in splits:
@@ -115,21 +130,12 @@ class Folder:
     @property
     def names(self) -> list[str]:
         """The paths of the images below the root, with slashes."""
-        return [image.relative_to(self.root).as_posix() for image, _ in self.pairs]
+        return [_name(image, self.root) for image, _ in self.pairs]
 
     @property
     def files(self) -> list[Path]:
         """The files of the images."""
         return [image for image, _ in self.pairs]
-
-    @property
-    def splits(self) -> dict[str, list[str]]:
-        """{name of a split folder: the names of its samples here}; empty if there are no split folders."""
-        if (self.root / "images").is_dir():
-            return {}
-        return {
-            folder.name: [n for n in self.names if n.startswith(f"{folder.name}/")] for folder in self._split_folders()
-        }
 
     def manifest(self) -> dict[str, str]:
         """{path of the image, relative to the root: fingerprint of image and mask}: see `minifcn.data.manifest`."""
@@ -207,6 +213,11 @@ class Folder:
 
     def __repr__(self) -> str:
         return f"Folder({str(self.root)!r}, {self.split!r}, {len(self)} images, {self.num_classes} classes)"
+
+
+def _name(image, root):
+    """The path of an image below the root, with slashes."""
+    return image.relative_to(root).as_posix()
 
 
 def _pair(folder, notes=None):

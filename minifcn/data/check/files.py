@@ -87,7 +87,18 @@ def _of_folder(known):
                 sample = named.setdefault(name, Sample(relative(path, root), split))
                 getattr(sample, kind).append(path)
         found.samples += named.values()
+    if whole:
+        _divide(found, _listed(found, root))
     return found
+
+
+def _listed(found, folder):
+    """The splits in lists of names; a list that cannot be used becomes a finding."""
+    try:
+        return listed_splits(folder, [sample.name for sample in found.samples])
+    except UserError as error:
+        found.findings.append(Finding(ERROR, "a list of a split cannot be used", str(error), advice="correct the list"))
+        return {}
 
 
 def _pictures(folder, suffixes, unused):
@@ -109,13 +120,7 @@ def _of_masks(known):
     folder = LAYOUTS["masks"].locate(known.root)[0]
     samples = [Sample(relative(image, folder), "train", [image], [mask]) for image, mask in pairs(folder).values()]
     found = Contents(known.root, folder, known.name, known.why, False, samples)
-    try:
-        names = [sample.name for sample in samples]
-        splits = listed_splits(folder, names) or folder_splits(names)
-    except UserError as error:
-        splits = {}
-        found.findings.append(Finding(ERROR, "a list of a split cannot be used", str(error), advice="correct the list"))
-    _divide(found, splits)
+    _divide(found, _listed(found, folder) or folder_splits(sample.name for sample in samples))
     used = {path for sample in samples for path in (*sample.images, *sample.masks)}
     found.unused = [path for path in images_below(folder) if path not in used]
     return found

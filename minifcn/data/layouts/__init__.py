@@ -22,6 +22,7 @@ from .labelme import LabelMe
 from .labelstudio import LabelStudio
 from .masks import COLOURED, Masks
 from .nyud import NYUD
+from .pairs import Pairs
 from .pet import Pet
 from .sbd import SBD
 from .siftflow import SIFTFlow, SIFTFlowGeo
@@ -30,13 +31,14 @@ from .voc import VOC
 LAYOUTS: dict[str, type[Layout]] = {
     cls.__name__.lower(): cls
     for cls in (
-        VOC, COCO, LabelMe, CVAT, LabelStudio, CamVid, Pet, SBD, Context, NYUD, SIFTFlow, SIFTFlowGeo, Masks
+        VOC, COCO, LabelMe, CVAT, LabelStudio, CamVid, Pet, SBD, Context, NYUD, SIFTFlow, SIFTFlowGeo, Pairs,
+        Masks
     )
 }  # fmt: skip
 """The layouts by their names on the command line."""
-NAMES = [name for name, cls in LAYOUTS.items() if cls not in (Masks, SIFTFlowGeo)]
-"""The layouts that are recognised: Masks, which suits all pairs of pictures, only if there is no other; SIFT Flow's
-geometric labels never, because its semantic ones lie beside them."""
+NAMES = [name for name, cls in LAYOUTS.items() if cls not in (Pairs, Masks, SIFTFlowGeo)]
+"""The layouts that are recognised.  Pairs and Masks suit all pairs of pictures, so they are recognised only if there is
+no other; SIFT Flow's geometric labels never, because its semantic ones lie beside them."""
 
 __all__ = ["LAYOUTS", "Layout", "Recognised", "recognise", *(cls.__name__ for cls in LAYOUTS.values())]
 
@@ -94,8 +96,9 @@ def recognise(root: str | Path) -> Recognised:
         for name, why in found.items():
             where = "" if folder == root else f", in {folder.relative_to(root).as_posix()}/"
             return Recognised(name, f"{why}{where}", root)
-    if why := Masks.recognise(root):
-        return Recognised("masks", why, root)
+    for cls in (Pairs, Masks):
+        if why := cls.recognise(root):
+            return Recognised(cls.__name__.lower(), why, root)
     if _parts(root):
         return Recognised("folder", "it has images/", root)  # its data set says which masks are missing
     wanted = "; ".join(f"{name}: {cls.looks_for}" for name, cls in LAYOUTS.items())

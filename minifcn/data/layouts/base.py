@@ -11,6 +11,7 @@ import numpy as np
 
 from ...arrays.types import Array
 from ...errors import Note, UserError, on_one_line
+from ..divide import unlisted
 from ..folder import require_matching
 from ..images import VOID, file_header, image_header, read_image
 from ..manifest import differences, fingerprint, some
@@ -104,6 +105,7 @@ class Layout:
         self.samples = sorted(contents.samples, key=lambda sample: sample.name)
         self.classes, self.notes, self.splits = contents.classes, contents.notes, contents.splits
         self.num_classes = len(self.classes)
+        self.notes += unlisted(self.root, self.names, self.splits)
         palette = contents.palette
         distinct = palette is not None and len(np.unique(palette, axis=0)) == self.num_classes
         self.palette = palette if distinct else voc_colour_map(self.num_classes)

@@ -5,6 +5,7 @@ import math
 import os
 import re
 import unicodedata
+from itertools import product
 from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import TreeBuilder
 from xml.parsers import expat
@@ -97,8 +98,8 @@ def images_below(folder):
 def find_image(root, named, bases, source):
     """The image file that an annotation names, relative to the first of `bases` that has it.
 
-    A path that leaves `root` is refused.  Of an absolute path, which is that of another computer, only the file's name
-    counts.
+    A path that leaves `root` is refused.  Of an absolute path, which is that of another computer, the longest end that
+    exists here is taken.
 
     Parameters
     ----------
@@ -117,11 +118,12 @@ def find_image(root, named, bases, source):
     if not isinstance(named, str) or not named or "\0" in named:
         raise UserError(f"{source} names the image {on_one_line(named)!r}; expected the path of an image")
     path = unicodedata.normalize("NFC", named.replace("\\", "/"))
-    if path.startswith("/") or re.match(r"[A-Za-z]:", path):
-        path = PurePosixPath(path).name
+    parts = PurePosixPath(path).parts
+    absolute = path.startswith("/") or re.match(r"[A-Za-z]:", path)
+    tails = ["/".join(parts[k:]) for k in range(1, len(parts))] if absolute else [path]
     left = True
-    for base in bases:
-        candidate = Path(os.path.normpath(base / path))
+    for base, tail in product(bases, tails):
+        candidate = Path(os.path.normpath(base / tail))
         if not candidate.is_relative_to(os.path.normpath(root)):
             continue
         left = False

@@ -4,16 +4,18 @@ import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
 from ...errors import UserError
 from ..colours import TABLES, Colours, infer, read_table
+from ..divide import listed_splits
 from ..folder import MASKS
 from ..images import VOID, file_header, read_colours, read_mask
 from ..manifest import some
 from ..masks import count_classes, histogram
-from ..names import read_classes, read_lines
+from ..names import read_classes
 from .base import Contents, Layout, Sample, folder_splits
 from .files import images_below, relative
 
@@ -47,6 +49,7 @@ class Masks(Layout):
         The value in the masks that means void, besides 255.
     """
 
+    options: dict[str, Any] = {}  # noqa: RUF012  (each object has its own)
     looks_for = "images with masks of the same name, in folders such as images/ and masks/ or named such as a_mask.png"
 
     def __init__(
@@ -73,7 +76,7 @@ class Masks(Layout):
             raise UserError(f"{folder} has no images with masks of the same name")
         classes, palette, read = self._classes(folder, [mask for _, mask in found.values()], notes)
         samples = [
-            Sample(relative(image, folder), image, partial(_draw, read, mask), (mask,), mask)
+            Sample(relative(image, folder), image, partial(draw_mask, read, mask), (mask,), mask)
             for image, mask in found.values()
         ]
         names = [sample.name for sample in samples]
@@ -148,25 +151,8 @@ def _key(name):
     return (*kept, IMAGE_SUFFIX.sub("", stem)), "mask" if masked else "image"
 
 
-def listed_splits(folder, names):
-    """The splits in lists of names such as ``train.txt``, with or without suffix; {} if there are none."""
-    by_name = {}
-    for name in names:
-        for key in (name, PurePosixPath(name).name, PurePosixPath(name).stem):
-            by_name.setdefault(key, []).append(name)
-    splits = {}
-    for name in ("train", "val", "test"):
-        path = folder / f"{name}.txt"
-        if path.exists():
-            words = [line if line in by_name else line.split()[0] for line in read_lines(path) if line]
-            unknown = [word for word in words if len(by_name.get(word, ())) != 1]
-            if unknown:
-                raise UserError(f"{path} names images that are not in {folder}, or several times ({some(unknown)})")
-            splits[name] = [by_name[word][0] for word in words]
-    return splits
-
-
-def _draw(read, mask, size):
+def draw_mask(read, mask, size):
+    """The label in a mask that `read` reads; its size is checked elsewhere."""
     return read(mask)
 
 
