@@ -409,7 +409,7 @@ def test_a_layout_is_counted_as_its_data_set_draws_it(tmp_path, name):
     report, data = check(root), recognise(root).open()
     drawn = sum(np.bincount(data[i][1].ravel(), minlength=256) for i in range(len(data)))
     np.testing.assert_array_equal(sum(report.counts.values()), drawn)
-    assert report.classes == tuple(data.classes) and report.layout.startswith(name)
+    assert report.classes == tuple(data.classes) and report.layout.startswith(recognise(root).name)
     assert {split: names for split, names in data.splits.items() if split in ("train", "val")} == {
         split: [f.sample.name for f in report.facts if f.sample.split == split]
         for split in ("train", "val") if split in data.splits

@@ -49,7 +49,7 @@ class Masks(Layout):
         The value in the masks that means void, besides 255.
     """
 
-    options: dict[str, Any] = {}  # noqa: RUF012  (each object has its own)
+    options: dict[str, Any] = dict(ids=None, binary=None, void=None)  # noqa: RUF012  (each object has its own)
     looks_for = "images with masks of the same name, in folders such as images/ and masks/ or named such as a_mask.png"
 
     def __init__(
