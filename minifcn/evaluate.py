@@ -1,31 +1,45 @@
-"""``python -m minifcn.evaluate RUN``: measure a trained network on a data set."""
+"""``python -m minifcn.evaluate RUN``: measure trained networks on a data set, and compare them."""
 
 import sys
-from inspect import signature
 
-from .data import DATASETS, open_dataset
+from .data import DATASETS
 from .errors import UserError
-from .io.cli import Parser, at_least, command, device, json_file, write_json
-from .models import load
-from .nn import losses
-from .training.evaluation import evaluate
-from .training.results import data_facts, measures, result_lines
-from .training.run_folder import Run, find_checkpoint
+from .io.cli import Parser, command, device, json_file, write_csv, write_json
+from .training.details import all_lines, comparison_lines, count_of, details, table
+from .training.measured import measure_runs
+from .training.resampling import compare
+from .training.run_folder import require_vacant
+from .viz.evaluation_page import write_page
 
 
 def parser():
     """The flags of this command."""
     p = Parser(
-        "evaluate", "Measure a trained network: the paper's four measures, and the accuracy and IU of each class."
+        "evaluate",
+        "Measure a trained network: the paper's four measures with confidence intervals, accuracy and IU of each "
+        "class, boundaries, calibration, mistakes and the worst images; compare networks on the same images.",
     )
-    p.add_argument("run", metavar="RUN", help="a run folder, or a .safetensors checkpoint in one")
+    p.add_argument("run", nargs="?", metavar="RUN", help="a run folder, or a .safetensors checkpoint in one")
     p.add_argument("--weights", choices=("last", "best"), default="last", help="which checkpoint of the run to use")
-    p.add_argument("--dataset", help=f"one of {', '.join(DATASETS)} (default: the run's)")
-    p.add_argument("--root", metavar="DIR", help="the folder of the data set (default: the run's)")
-    p.add_argument("--split", help="the split of the data set (default: the run's validation split)")
-    p.add_argument("--batch-size", type=at_least(1), help="ignored: the measures do not depend on a batch size")
+    p.add_argument("--dataset", help=f"one of {', '.join(DATASETS)} (default: the run's, or what --root holds)")
+    p.add_argument("--root", metavar="DIR", help="measure all images of this folder (default: the run's data)")
+    p.add_argument(
+        "--split", help="a split of the data set, or all (default: the run's validation split; with --root DIR, all)"
+    )
+    p.add_argument(
+        "--compare", nargs="+", default=[], metavar="RUN",
+        help="further runs to measure on the same images, with a paired test of each difference in mean IU",
+    )  # fmt: skip
+    p.add_argument(
+        "--tta", action="store_true",
+        help="test-time augmentation: average over three sizes of each image and their mirror images (6 x the time)",
+    )  # fmt: skip
     p.add_argument("--device", type=device, default="cpu", help="cpu, cuda or cuda:1")
-    p.add_argument("--json", type=json_file, metavar="OUT", help='write the measures to a file ("-": standard output)')
+    p.add_argument("--out", metavar="DIR", help="write a report with figures into this folder, new or empty")
+    p.add_argument(
+        "--json", type=json_file, metavar="OUT", help='write the measures to this file ("-": standard output)'
+    )
+    p.add_argument("--csv", type=json_file, metavar="OUT", help='write a row for each image ("-": standard output)')
     return p
 
 
@@ -33,46 +47,31 @@ def parser():
 def main(argv=None):
     """Run the command ``evaluate``."""
     args = parser().parse(argv)
-    checkpoint, config = find_checkpoint(args.run, args.weights)
-    model = load(checkpoint).to(args.device)
-    loss = losses.LOSSES.get(config.get("loss"), losses.CrossEntropy)()
-    if args.dataset not in (None, config.get("dataset")):
-        config = {}  # the run's settings belong to another data set
-    elif args.dataset is None and "dataset" not in config:
-        raise UserError(f"{args.run} does not name the data set that it was trained on: give --dataset")
-    dataset = args.dataset or config["dataset"]
-    split, root = args.split or config.get("val_split", "val"), args.root or config.get("root")
-    chosen = {"bands": config["bands"]} if config.get("bands") else {}
-    data = run_split(checkpoint.parent, config, split, root, **chosen) or open_dataset(dataset, split, root, **chosen)
-    confusion, value = evaluate(model, data, progress=True, loss=loss)
-    metrics = measures(confusion, data.classes) | data_facts(data, value)
-    out = sys.stderr if args.json == "-" else sys.stdout
-    print(f"{checkpoint} on {dataset}: {len(data)} images", *result_lines(metrics), sep="\n", file=out)
+    paths = [*([args.run] if args.run else []), *args.compare]
+    if not paths:
+        parser().error("the following arguments are required: RUN")
+    if args.compare and len({*paths}) < max(len(paths), 2):
+        raise UserError(f"--compare takes two or more different runs, but {', '.join(paths)} was given")
+    if args.csv == args.json == "-":
+        raise UserError("--csv and --json cannot both be written to standard output: give one of them a file")
+    if args.out:
+        require_vacant(args.out)
+    runs = measure_runs(paths, args.weights, args.dataset, args.root, args.split, args.device, args.tta)
+    metrics = [details(run.found, run.data) for run in runs]
+    out = sys.stderr if "-" in (args.json, args.csv) else sys.stdout
+    for run, values in zip(runs, metrics):
+        print(f"{run.checkpoint} on {run.where}: {count_of(len(run.data))}", file=out)
+        print(*all_lines(values), sep="\n", file=out)
+    pairs = compare({run.path: run.found.counts for run in runs}) if args.compare else []
+    if pairs:
+        print(*comparison_lines(pairs, len(runs[0].data)), sep="\n", file=out)
+    if args.out:
+        print(f"report      {write_page(args.out, runs, metrics, pairs)}", file=out)
     if args.json:
-        write_json(args.json, metrics)
-
-
-def run_split(folder, config, split, root, **chosen):
-    """The samples that a split had when a run began, even if they would now be in another split; None if not recorded.
-
-    `chosen` are further options of the data set.  If `root` is not the run's, the data may have been moved: the record
-    is used if `root` has at least one sample of the run, otherwise the result is None, because `root` holds other data.
-
-    Raises
-    ------
-    UserError
-        If samples are missing, or have changed.
-    """
-    kept = Run(folder, config).splits if config else None
-    names = {config.get("train_split"): "train", config.get("val_split"): "val"}
-    samples = kept and kept.get(names.get(split))
-    if not samples or "samples" not in signature(DATASETS[config["dataset"]]).parameters:
-        return None
-    if root != config.get("root"):
-        found = open_dataset(config["dataset"], None, root).manifest()
-        if not ((kept["train"] or {}).items() | samples.items()) & found.items():
-            return None
-    return open_dataset(config["dataset"], split, root, samples=samples, **chosen)
+        several = dict(runs=[dict(run=run.path) | values for run, values in zip(runs, metrics)], comparisons=pairs)
+        write_json(args.json, several if args.compare else metrics[0])
+    if args.csv:
+        write_csv(args.csv, [row for r in runs for row in table(r.found, r.data.classes, args.compare and r.path)])
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ NEEDS = {
     "torch": (lambda: _there("torch"), "PyTorch, the oracle, is not installed: pip install torch"),
     "hdf5": (lambda: _there("h5py"), "the extra is not installed: pip install 'minifcn[weights]'"),
     "writers": (lambda: _there("torch", "keras", "onnx"), "pip install torch keras onnx"),
+    "oracles": (lambda: _there("sklearn", "scipy"), "pip install scikit-learn scipy"),
     "layouts": (
         lambda: (
             _there("labelme", "pycocotools", "scipy", "h5py") and packaged(*CVAT_SDK) and packaged(*LABEL_STUDIO_SDK)

@@ -105,13 +105,12 @@ def mixed_run(tmp_path_factory):
     return base / "run"
 
 
-@pytest.mark.parametrize("batch_size", [None, 1, 3, 11, 100])
-def test_evaluate_answers_what_the_run_logged_to_the_last_digit(mixed_run, tmp_path, batch_size):
-    argv = [str(mixed_run), "--json", str(tmp_path / "m.json")]
-    assert evaluate.main(argv if batch_size is None else [*argv, "--batch-size", str(batch_size)]) == 0
+def test_evaluate_answers_what_the_run_logged_to_the_last_digit(mixed_run, tmp_path):
+    assert evaluate.main([str(mixed_run), "--json", str(tmp_path / "m.json")]) == 0
     expected = json.loads((mixed_run / "metrics.json").read_text(encoding="utf-8"))
     del expected["header"]
-    assert json.loads((tmp_path / "m.json").read_text(encoding="utf-8")) == expected
+    found = json.loads((tmp_path / "m.json").read_text(encoding="utf-8"))
+    assert {name: found[name] for name in expected} == expected
     last = (mixed_run / "log.csv").read_text(encoding="utf-8").splitlines()[-1].split(",")
     assert float(last[5]) == expected["mean_iu"]
 

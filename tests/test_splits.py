@@ -50,7 +50,9 @@ def remove(data, name):
 
 def measured(run, tmp_path, *flags):
     assert evaluate.main([str(run), "--json", str(tmp_path / "m.json"), *map(str, flags)]) == 0
-    return json.loads((tmp_path / "m.json").read_text(encoding="utf-8"))
+    found = json.loads((tmp_path / "m.json").read_text(encoding="utf-8"))
+    logged = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    return {name: found[name] for name in logged if name != "header"}
 
 
 def test_a_run_names_its_pictures_and_classes(trained):
@@ -76,14 +78,14 @@ def test_evaluate_finds_the_runs_pictures_where_they_were_moved_to(trained, base
     add(base / "data", "00")
     shutil.move(base / "data", base / "moved")
     assert measured(base / "run", tmp_path, "--root", base / "moved") == expected
-    # Other images with the same names are not the run's, so evaluate uses this folder's validation split: one of five.
+    # Other images with the same names are not the run's, so evaluate measures all five.
     write_scenes(base / "other", count=5, num_classes=3)
     for i in range(5):
         add(base / "other", i, 10 * i)
     (base / "other/classes.txt").write_text("\n".join(NAMES), encoding="utf-8")
     capfd.readouterr()
-    assert measured(base / "run", tmp_path, "--root", base / "other")["pixels"] == 24 * 32
-    assert "1 images" in capfd.readouterr().out
+    assert measured(base / "run", tmp_path, "--root", base / "other")["pixels"] == 5 * 24 * 32
+    assert "5 images" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(

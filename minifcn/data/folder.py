@@ -48,6 +48,8 @@ class Folder:
         A manifest: use exactly these samples, even if `split` would now select others.
     bands : sequence of str, or text with commas, optional
         Some of the bands in ``bands.txt``, in any order; by default all.
+    classes : sequence of str, optional
+        The names of the classes if there is no ``classes.txt``; by default the ids in the masks are counted.
 
     Attributes
     ----------
@@ -64,7 +66,7 @@ class Folder:
 
     def __init__(
         self, root: str | Path, split: str | None = None, samples: Mapping[str, str] | None = None,
-        bands: Sequence[str] | str | None = None,
+        bands: Sequence[str] | str | None = None, classes: Sequence[str] | None = None,
     ) -> None:  # fmt: skip
         self.root, self.split = Path(root), split
         if not self.root.is_dir():
@@ -82,7 +84,7 @@ class Folder:
         elif bands:
             raise UserError(f"{self.root} has no bands.txt; write the names of its images' channels there, one a line")
         self.sizes = [_matching_size(image, mask) for image, mask in self.pairs]
-        self.classes = self._find_classes()
+        self.classes = self._find_classes(classes)
         self.num_classes = len(self.classes)
         self.palette = self._find_palette()
         for note in self.notes:
@@ -145,10 +147,11 @@ class Folder:
     def _manifest(self):
         return {name: fingerprint(*pair) for name, pair in zip(self.names, self.pairs)}
 
-    def _find_classes(self):
+    def _find_classes(self, given):
         listing, table = self.root / "classes.txt", self.root / "colours.txt"
-        if listing.exists() or table.exists():
-            names = read_classes(listing) if listing.exists() else read_table(table).classes
+        if given or listing.exists() or table.exists():
+            listed = read_classes(listing) if listing.exists() else None
+            names = listed or (read_table(table).classes if table.exists() else tuple(given))
             self._require_ids(names)
             return names
         # count over the masks of all splits, so that train and val have the same number of classes

@@ -114,7 +114,7 @@ class Loader:
             self.epoch, self.batch = (epoch, k + 1) if k < last else (epoch + 1, 0)
             yield part, images, labels
 
-    def alike(self, ranks: Any) -> Iterator[tuple[int, Array, Array]]:
+    def alike(self, ranks: Any) -> Iterator[tuple[tuple[int, ...], Array, Array]]:
         """Iterate over this rank's share of the data set, without augmentation, in batches of images of one size.
 
         For evaluation: images are not padded, and the grouping into batches depends on the data set alone, not on the
@@ -128,8 +128,8 @@ class Loader:
 
         Yields
         ------
-        first : int
-            Index of the first image of the batch.
+        indices : tuple of int
+            The indices of the images of the batch.
         images, labels : ndarray of uint8, (n, H, W, C) and (n, H, W)
         """
         total, first = len(self.dataset), GROUP * ranks.rank
@@ -201,7 +201,7 @@ class Loader:
 
 def _stack(samples):
     indices, images, labels = zip(*samples)
-    return indices[0], np.stack(images), np.stack(labels)
+    return indices, np.stack(images), np.stack(labels)
 
 
 def prefetch(items, ahead=AHEAD):

@@ -1,11 +1,16 @@
-"""Data sets made from another one: `Resized` has smaller or larger pictures, `Repeated` several passes in one."""
+"""Data sets made from another one.
 
+`Resized` has smaller or larger pictures, `Repeated` several passes in one, `ByName` the ids of other classes.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from ..arrays.types import Array
+from .images import VOID
 from .protocol import DataSet
 from .samples import sample
 from .statistics import sizes
@@ -92,3 +97,34 @@ class Repeated(View):
         if name != "window":
             return value
         return lambda i, *place: value(i % len(self.dataset), *place)
+
+
+class ByName(View):
+    """A data set whose labels are the ids of the classes of the same names in another list.
+
+    Parameters
+    ----------
+    dataset : data set
+    classes : sequence of str
+        The names of all classes of the data set are among them.
+    palette : array (n, 3), optional
+        The colours of `classes`; by default the data set's.
+    names : sequence of str, optional
+        The names of the data set's own classes; by default its ``classes``.
+    """
+
+    hidden = ("window",)  # its labels would have the ids of the data set
+
+    def __init__(
+        self, dataset: DataSet, classes: Sequence[str], palette: Array | None = None, names: Sequence[str] | None = None
+    ) -> None:  # fmt: skip
+        super().__init__(dataset)
+        self.classes, self.num_classes = tuple(classes), len(classes)
+        self.palette = dataset.palette if palette is None else palette
+        names = dataset.classes if names is None else names
+        self.ids = np.full(VOID + 1, VOID, np.uint8)
+        self.ids[: len(names)] = [self.classes.index(name) for name in names]
+
+    def __getitem__(self, i: int) -> tuple[Array, Array]:
+        image, label = sample(self.dataset, i)
+        return image, self.ids[label]

@@ -1,6 +1,7 @@
 """Evaluates a model on a data set: the confusion matrix and the loss, which do not depend on the batch size."""
 
 import sys
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -19,7 +20,7 @@ from ..models.inference import scores as scores_for
 from ..nn import BatchNorm2d
 from ..nn.losses import CrossEntropy, Loss
 from ..nn.losses.loss import divisor
-from ..nn.module import Module, evaluating
+from ..nn.module import Module
 from ..nn.statistics import estimate_statistics
 from .metrics import ConfusionMatrix
 
@@ -112,24 +113,50 @@ def evaluate(
         The loss per labelled pixel.  A loss that does not add up is computed for each image and averaged, weighted by
         labelled pixels.  NaN without a labelled pixel.
     """
-    from tqdm import tqdm  # imported here, because it reads its version from the disk, which slows `import minifcn`
-
     data, loss = as_loader(data), loss or CrossEntropy()
-    require_same_classes(model, data.dataset)
-    confusion, total = ConfusionMatrix(model.num_classes), len(data.dataset)
-    losses = np.zeros(total)  # by image: so their sum has the same value for any number of ranks
+    confusion, losses = ConfusionMatrix(model.num_classes), np.zeros(len(data.dataset))
+    for indices, labels, scores in scored(model, data, progress):
+        with no_grad():
+            value = summed(loss, scores, labels, weight)
+        losses[indices[0]] = value  # by batch: so their sum has the same value for any number of ranks
+        confusion.update(labels, backend.asnumpy(scores.data.argmax(axis=1)))
     ranks = parallel.world()
-    bar = tqdm(total=total, desc="evaluating", leave=False, disable=None if progress else True, file=sys.stderr)
-    with bar, evaluating(model), no_grad():
-        for first, images, labels in data.alike(ranks):
-            scores = scores_for(model, images)
-            losses[first] = summed(loss, scores, labels, weight)
-            confusion.update(labels, backend.asnumpy(scores.data.argmax(axis=1)))
-            bar.update(len(labels))
     ranks.all_reduce(losses)
     ranks.all_reduce(confusion.matrix)
     labelled = int(confusion.matrix.sum())
     return confusion, float(losses.sum()) / labelled if labelled else float("nan")
+
+
+def scored(
+    model: Module, data: Loader, progress: bool = False, tta: bool = False
+) -> Iterator[tuple[tuple[int, ...], Array, Tensor]]:
+    """Iterate over this rank's share of a data set, in batches of images of one size.
+
+    Parameters
+    ----------
+    model : FCN
+    data : Loader
+    progress : bool
+        Whether to show a progress bar if stderr is a terminal.
+    tta : bool
+        Whether to use test-time augmentation: see :func:`minifcn.models.inference.scores`.
+
+    Yields
+    ------
+    indices : tuple of int
+        The images of the batch.
+    labels : ndarray of uint8, (n, H, W)
+    scores : Tensor, (n, C, H, W)
+    """
+    from tqdm import tqdm  # imported here, because it reads its version from the disk, which slows `import minifcn`
+
+    require_same_classes(model, data.dataset)
+    total, ranks = len(data.dataset), parallel.world()
+    bar = tqdm(total=total, desc="evaluating", leave=False, disable=None if progress else True, file=sys.stderr)
+    with bar:
+        for indices, images, labels in data.alike(ranks):
+            yield indices, labels, scores_for(model, images, tta)
+            bar.update(len(labels))
 
 
 def summed(loss: Loss, scores: Tensor, labels: Array, weight: Values | None = None) -> float:

@@ -1,8 +1,8 @@
 """The paper's four measures of a segmentation (section 5), computed from one confusion matrix.
 
 The matrix is summed over the whole data set, and the measures are computed once at the end; averaging the measures of
-single images would give other numbers.  Two functions make label maps to measure with: the labels near boundaries, and
-the best prediction of a coarse output.
+single images would give other numbers.  `scores_from` computes them for many samples of the images at once.  Two
+functions make label maps to measure with: the labels near boundaries, and the best prediction of a coarse output.
 """
 
 from itertools import product
@@ -136,6 +136,48 @@ class ConfusionMatrix:
         return f"ConfusionMatrix({self.num_classes} classes, {self.matrix.sum()} pixels, mean IU {self.mean_iu:.4f})"
 
 
+def counts(labels: Array, predictions: Array, num_classes: int) -> Array:
+    """The number of pixels of each class in an image: right, in the label, and in the prediction; void is ignored.
+
+    Parameters
+    ----------
+    labels, predictions : integer arrays of the same, arbitrary shape
+    num_classes : int
+
+    Returns
+    -------
+    ndarray of int64, shape (3, num_classes)
+        ``n_ii``, ``t_i = Σ_j n_ij`` and ``Σ_j n_ji``, from which :func:`scores_from` computes the measures.
+    """
+    matrix = ConfusionMatrix(num_classes).update(labels, predictions).matrix
+    return np.stack([np.diag(matrix), matrix.sum(1), matrix.sum(0)])
+
+
+def scores_from(counts: Array) -> dict[str, Array]:
+    """The measures of many confusion matrices at once, from the :func:`counts` of each.
+
+    Parameters
+    ----------
+    counts : array (..., 3, C)
+
+    Returns
+    -------
+    dict of {str: float64 array}
+        ``pixel_accuracy``, ``mean_accuracy``, ``mean_iu``, ``mean_iu_present`` and ``fw_iu``, each (...), and ``iu``
+        (..., C), as `ConfusionMatrix` defines them; ``mean_iu_present`` averages over the classes in the labels only.
+    """
+    hit, true, predicted = np.moveaxis(np.asarray(counts, np.float64), -2, 0)
+    iu, labelled = _divide(hit, true + predicted - hit), true.sum(-1)
+    return dict(
+        pixel_accuracy=_divide(hit.sum(-1), labelled),
+        mean_accuracy=_means(_divide(hit, true)),
+        mean_iu=_means(iu),
+        mean_iu_present=_means(np.where(true > 0, iu, np.nan)),
+        fw_iu=_divide((true * np.nan_to_num(iu)).sum(-1), labelled),
+        iu=iu,
+    )
+
+
 def boundary_band(label: Array, width: int) -> Array:
     """Keep the labels near boundaries and make all others void: a trimap, to measure accuracy along outlines.
 
@@ -229,6 +271,12 @@ def _labels(label):
 def _divide(a, b):
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.true_divide(a, b)
+
+
+def _means(values):
+    """The mean over the last axis of the values that are not NaN; NaN where all are."""
+    known = ~np.isnan(values)
+    return _divide(np.where(known, values, 0).sum(-1), known.sum(-1))
 
 
 def _mean(values):

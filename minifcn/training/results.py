@@ -8,16 +8,16 @@ from .evaluation import scores_of
 def measures(confusion, classes):
     """The four measures, and accuracy and IU of each class, as a JSON value; None if a class does not occur."""
     per_class = [
-        dict(name=name, accuracy=_number(accuracy), iu=_number(iu))
+        dict(name=name, accuracy=number(accuracy), iu=number(iu))
         for name, accuracy, iu in zip(classes, *confusion.per_class())
     ]
-    scores = {name: _number(value) for name, value in scores_of(confusion).items()}
+    scores = {name: number(value) for name, value in scores_of(confusion).items()}
     return scores | dict(per_class=per_class, pixels=int(confusion.matrix.sum()))
 
 
 def data_facts(data, loss):
     """The context of the measures: the split, the loss per pixel, and the figures to beat on this data set."""
-    return dict(split=getattr(data, "split", None), loss=_number(loss), floors=list(getattr(data, "floors", ())))
+    return dict(split=getattr(data, "split", None), loss=number(loss), floors=list(getattr(data, "floors", ())))
 
 
 def result_lines(metrics):
@@ -26,13 +26,15 @@ def result_lines(metrics):
     width = max(24, *(len(row["name"]) for row in rows))
     yield f"{'on split ' + str(metrics['split']):<{width}}  pixel acc  mean IU"
     for row in rows:
-        yield f"{row['name']:<{width}}  {_text(row['pixel_accuracy'], '9.3f')}  {_text(row['mean_iu'], '7.3f')}"
-    yield "IU by class: " + ", ".join(f"{c['name']} {_text(c['iu'], '.2f')}" for c in metrics["per_class"])
+        yield f"{row['name']:<{width}}  {text(row['pixel_accuracy'], '9.3f')}  {text(row['mean_iu'], '7.3f')}"
+    yield "IU by class: " + ", ".join(f"{c['name']} {text(c['iu'], '.2f')}" for c in metrics["per_class"])
 
 
-def _text(value, form):
+def text(value, form):
+    """A measure as text; a dash for None."""
     return "–" if value is None else format(value, form)
 
 
-def _number(value):
+def number(value):
+    """A measure as a JSON value; None for NaN."""
     return None if np.isnan(value) else float(value)

@@ -149,10 +149,10 @@ def write_report(run_dir):
     setting = [str(config[key]) for key in ("model", "dataset") if key in config]
     epochs = f"{len(log)} epoch{'s' * (len(log) != 1)}"
     sections = [
-        _scores(scores),
+        score_list(scores),
         _floors(floors, scores),
-        _classes(metrics.get("per_class")),
-        *(_figure(run_dir / file, *words) for file, *words in FIGURES),
+        classes_table(metrics.get("per_class")),
+        *(embedded(run_dir / file, *words) for file, *words in FIGURES),
         _details("Settings", ["setting", "value"], config.items()),
         _details("Log", list(log[0]) if log else [], [row.values() for row in log]),
     ]
@@ -196,7 +196,7 @@ def _percent(fraction):
     return f"{percent:.1f}" if isfinite(percent) else "–"
 
 
-def _scores(scores):
+def score_list(scores):
     """The four large scores: of the evaluated weights or, without an evaluation, of the last logged epoch."""
     if all(_percent(scores.get(key)) == "–" for key in SCORES):
         return ""
@@ -218,22 +218,23 @@ def _floors(floors, scores):
     if not floors:
         return ""
     keys = ("pixel_accuracy", "mean_iu")
-    this = _bars([{**scores, "name": "this run"}], *keys) if scores else ""
+    this = bars([{**scores, "name": "this run"}], *keys) if scores else ""
     return (
         "<h2>The figures to beat</h2>\n<p><small>The scores of simpler methods on the same pixels: a network has "
         "learned something only if it scores above these.</small></p>\n"
-        + _table(["prediction", "pixel accuracy, %", "mean IU, %"], _bars(floors, *keys), this)
+        + html_table(["prediction", "pixel accuracy, %", "mean IU, %"], bars(floors, *keys), this)
     )
 
 
-def _classes(per_class):
+def classes_table(per_class):
+    """The table of the accuracy and the IU of each class, with a heading; empty without classes."""
     if not per_class:
         return ""
-    table = _table(["class", "accuracy, %", "IU, %"], _bars(per_class, "accuracy", "iu"))
+    table = html_table(["class", "accuracy, %", "IU, %"], bars(per_class, "accuracy", "iu"))
     return f"<h2>Class by class</h2>\n{table}"
 
 
-def _bars(entries, *keys):
+def bars(entries, *keys):
     """Rows of a table: each entry's name, then a percentage and a bar for every key."""
     return "".join(
         f'<tr><th scope="row">{escape(str(entry.get("name", "")))}</th>'
@@ -249,13 +250,15 @@ def _share(fraction):
     return f'<td class="share"><span>{percent}</span>{bar}</td>'
 
 
-def _table(columns, *bodies):
+def html_table(columns, *bodies):
+    """A table with a line of titles; each of `bodies` is HTML rows, and a rule separates it from the next."""
     head = "".join(f'<th scope="col">{escape(str(column))}</th>' for column in columns)
     rows = "".join(f"<tbody>\n{body}</tbody>\n" for body in bodies if body)
     return f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n{rows}</table></div>'
 
 
-def _figure(path, heading, alt, caption):
+def embedded(path, heading, alt, caption):
+    """A picture inside the page, with a heading and a caption; empty if there is no such file."""
     if not path.exists():
         return ""
     picture = base64.b64encode(path.read_bytes()).decode("ascii")
@@ -268,7 +271,7 @@ def _figure(path, heading, alt, caption):
 def _details(summary, columns, rows):
     """A table that is folded on the screen until the reader opens it."""
     cells = "".join(f"<tr>{''.join(f'<td>{escape(_text(value))}</td>' for value in row)}</tr>\n" for row in rows)
-    return f"<details><summary>{summary}</summary>\n{_table(columns, cells)}\n</details>" if cells else ""
+    return f"<details><summary>{summary}</summary>\n{html_table(columns, cells)}\n</details>" if cells else ""
 
 
 def _text(value):

@@ -1,0 +1,167 @@
+"""Which images ``python -m minifcn.evaluate`` measures: a split of the run's own data, or a whole folder."""
+
+import sys
+from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from ..data import DATASETS, open_dataset, recognise
+from ..data.by_name import in_classes
+from ..errors import UserError
+from ..models import load
+from ..nn.losses import LOSSES, CrossEntropy
+from .assessment import Assessment, assess
+from .evaluation import require_same_classes
+from .run_folder import Run, find_checkpoint
+
+ALL = "all"
+
+
+def data_to_measure(run, config, model, dataset=None, root=None, split=None):
+    """The data set to measure, in the model's classes, and a sentence if they had to be mapped by name.
+
+    Without `root`, it is the validation split that the run recorded.  With a `root` that is not the run's, it is all
+    images in it, except if they are the run's own that have been moved: then again the validation split.
+
+    Parameters
+    ----------
+    run : Path
+        The run folder.
+    config : dict
+        The settings of the run; {} if there is no run folder.
+    model : FCN
+    dataset, root, split : str, optional
+        The flags of the command; the split "all" means all images.
+
+    Raises
+    ------
+    UserError
+        If the data set cannot be opened, if it has other classes, or if images that the run recorded have changed.
+    """
+    home = root is None or (config.get("root") is not None and _same(root, config["root"]))
+    name = dataset or (config.get("dataset") if home else recognise(root).name)
+    if name is None:
+        raise UserError(f"{run} does not name the data set that it was trained on: give --dataset or --root")
+    config = config if name == config.get("dataset") else {}  # else the run's settings belong to another data set
+    root = config.get("root") if root is None else root
+    in_folder = name in DATASETS and "root" in signature(DATASETS[name]).parameters
+    kept = Run(run, config).splits if config and in_folder else None
+    whole = _open(name, ALL, root, config, model) if in_folder and (split == ALL or not home) else None
+    own = bool(kept) and (home or _holds(whole, kept))
+    if split is None:
+        split = config.get("val_split", "val") if own or home or not in_folder else ALL
+    if split == ALL and not in_folder:
+        raise UserError(f"data set {name!r} has no split 'all'; give one of its own (--split)")
+    if own and split != ALL:
+        data = _open(name, split, root, config, model, kept)
+        require_same_classes(model, data)  # the masks are unchanged, so other names are a mistake
+        return data, ""
+    data = whole if split == ALL else _open(name, split, root, config, model)
+    return in_classes(data, model.classes or data.classes, model.palette)
+
+
+@dataclass
+class Measured:
+    """A run with what was measured.
+
+    Attributes
+    ----------
+    path : str
+        As the user gave it.
+    checkpoint : Path
+    model : FCN
+    data : data set
+        In the classes of the first run.
+    found : Assessment
+        The same.
+    tta : bool
+        Whether test-time augmentation was used.
+    """
+
+    path: str
+    checkpoint: Path
+    model: Any
+    data: Any
+    found: Assessment
+    tta: bool
+
+    @property
+    def where(self) -> str:
+        """The folder, or the name, of the data set."""
+        return str(getattr(self.data, "root", type(self.data).__name__.lower()))
+
+
+def measure_runs(paths, weights="last", dataset=None, root=None, split=None, device="cpu", tta=False):
+    """Measure runs on the same images: those of the first run, as :func:`data_to_measure` finds them.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Run folders or checkpoints, each once.
+    weights : {"last", "best"}
+    dataset, root, split : str, optional
+    device : str
+    tta : bool
+
+    Returns
+    -------
+    list of Measured
+
+    Raises
+    ------
+    UserError
+        If a run cannot be loaded, or has other classes than the first one.
+    """
+    measured = []
+    checkpoints = [find_checkpoint(path, weights) for path in paths]
+    models = [load(checkpoint) for checkpoint, _ in checkpoints]  # all, so that an error comes before the work
+    first, (home, settings) = models[0], checkpoints[0]
+    for path, model in zip(paths, models):
+        if sorted(model.classes) != sorted(first.classes):
+            raise UserError(
+                f"{path} has the classes {', '.join(model.classes)}, but {paths[0]} has {', '.join(first.classes)}; "
+                "compare runs with the same classes"
+            )
+    for path, model, (checkpoint, config) in zip(paths, models, checkpoints):
+        settings = settings | {"bands": config.get("bands")}
+        data, said = data_to_measure(home.parent, settings, first, dataset, root, split)
+        for note in filter(None, (said * (model is first), _seen(path, checkpoint, config, data))):
+            print(f"note        {note}", file=sys.stderr)
+        loss = LOSSES.get(config.get("loss"), CrossEntropy)()
+        found = assess(model.to(device), in_classes(data, model.classes)[0], loss, progress=True, tta=tta)
+        order = [model.classes.index(name) for name in first.classes]
+        measured.append(Measured(str(path), checkpoint, model, data, found.reordered(order), tta))
+    return measured
+
+
+def _same(a, b):
+    return Path(a).resolve() == Path(b).resolve()
+
+
+def _open(name, split, root, config, model, kept=None):
+    """Open a data set; a split of which `kept` is the record has the images of the record."""
+    accepted = signature(DATASETS[name]).parameters if name in DATASETS else {}
+    options = {"bands": config["bands"]} if config.get("bands") else {}
+    if "classes" in accepted and model.classes:
+        options["classes"] = model.classes  # of a folder that does not name its classes
+    recorded = {config.get("train_split"): "train", config.get("val_split"): "val"}
+    if kept and "samples" in accepted and (samples := kept.get(recorded.get(split, ""))):
+        options["samples"] = samples
+    return open_dataset(name, None if split == ALL else split, root, **options)
+
+
+def _holds(data, kept):
+    """Whether a data set has at least half of the images that a run recorded: its own, at another place."""
+    then = (kept["train"] or {}).items() | (kept["val"] or {}).items()
+    return bool(then) and hasattr(data, "manifest") and 2 * len(then & data.manifest().items()) >= len(then)
+
+
+def _seen(path, checkpoint, config, data):
+    """A sentence if a run was trained on some of the images."""
+    kept = Run(checkpoint.parent, config).splits if config else None
+    if not kept or not kept["train"] or not hasattr(data, "manifest"):
+        return ""
+    trained = set(kept["train"].values())
+    seen = sum(fingerprint in trained for fingerprint in data.manifest().values())
+    return f"{path} was trained on {seen} of these {len(data)} images; on new images it may be worse" if seen else ""
