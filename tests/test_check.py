@@ -468,3 +468,20 @@ def test_the_sheet_of_extreme_pictures_is_of_a_usual_size(tmp_path):
             root / f"{kind}/01.png"
         )
     assert sheet(check(root)).get_figheight() < 20
+
+
+def test_a_mask_that_is_upright_already_is_kept(tmp_path):
+    root = write(tmp_path / "my data")
+    label = values(root / "masks/03.png")
+    turned(root, 3)
+    after = cured(root, check(root).cure.replace("--turn-masks", "--no-turn-masks"))
+    assert after.findings == []
+    np.testing.assert_array_equal(values(tmp_path / "my data-converted/masks/03.png"), label)
+
+
+def test_names_of_two_classes_are_kept_where_white_becomes_the_second(tmp_path):
+    root = write(tmp_path / "my data")
+    repaint(root, [0, 255, 255])
+    (root / "classes.txt").write_text("ground\ntree\n", encoding="utf-8")
+    report = check(root)
+    assert "--binary 128" in report.cure and cured(root, report.cure).classes == ("ground", "tree")

@@ -54,15 +54,24 @@ def parser():
     values.add_argument("--void", type=at_least(0, below=256), metavar="ID", help="the value that is void, besides 255")
     cures = p.add_argument_group("cures of what `data check` finds")
     cures.add_argument(
-        "--nearest", action="store_true", help="other values, of soft edges, become the nearest of --ids"
+        "--nearest", action="store_const", const=True, help="other values, of soft edges, become the nearest of --ids"
     )
     cures.add_argument("--names", metavar="LIST", help="the names of the classes, with commas")
-    cures.add_argument("--palettes", action="store_true", help="masks with palettes are read by their colours")
+    cures.add_argument(
+        "--palettes", action="store_const", const=True, help="masks with palettes are read by their colours"
+    )
     cures.add_argument("--white", type=at_least(255, below=65536), metavar="N", help="white in images of 16 bits: 4095")
     cures.add_argument("--background", metavar="RRGGBB", help="the colour under transparent pixels")
-    cures.add_argument("--turn-masks", action="store_true", help="turn masks by the EXIF orientation of their image")
-    cures.add_argument("--fit-masks", action="store_true", help="resize masks of another size to that of their image")
-    cures.add_argument("--skip", action="store_true", help="leave out copies, and what is unusable or teaches nothing")
+    cures.add_argument(
+        "--turn-masks", action=argparse.BooleanOptionalAction,
+        help="turn masks by the EXIF orientation of their image; or write both upright, because the mask is already",
+    )  # fmt: skip
+    cures.add_argument(
+        "--fit-masks", action="store_const", const=True, help="resize masks of another size to that of their image"
+    )
+    cures.add_argument(
+        "--skip", action="store_const", const=True, help="leave out copies, and what is unusable or teaches nothing"
+    )
     parts = p.add_argument_group("splits (default: those of SRC)")
     parts.add_argument(
         "--val", type=share, metavar="SHARE", help="this share, such as 0.2, is for validation, at random"
@@ -120,7 +129,7 @@ def main(argv=None):
 
 def open_source(args):
     """The name of the layout, the reason why it was recognised, and the data set with all samples."""
-    options = {name: value for name in OPTIONS if (value := getattr(args, name)) not in (None, False)}
+    options = {name: value for name in OPTIONS if (value := getattr(args, name)) is not None}
     known = Recognised(args.dataset, "", Path(args.source)) if args.dataset else recognise(args.source)
     if known.name not in ("folder", "masks") and (useless := [f for f in ("binary", "void") if f in options]):
         raise UserError(f"{args.source} has the layout {known.name}, whose classes are named: leave out --{useless[0]}")

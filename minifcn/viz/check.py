@@ -48,7 +48,7 @@ def main(argv=None):
         print(f"{topic:<11} {line}", file=out)
     if rows:
         print(f"\n{Table(rows[:MOST])}", f"and {len(rows) - MOST} more" * (len(rows) > MOST), sep="\n", file=out)
-    print("", *lines(report), sep="\n", file=out)
+    print(*lines(report), sep="\n", file=out)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a font may lack characters; the page has them as text
         figure = sheet(report)

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from contextlib import suppress
 from html import escape
 
 import numpy as np
@@ -11,7 +12,6 @@ from ..data.bands import RGB, false_colour
 from ..data.check.finding import number
 from ..data.check.survey import values_of
 from ..data.images import VOID, read_bands, read_image
-from ..data.palette import voc_colour_map
 from ..engine.tables import Table
 from ..errors import UserError
 from .figures import VOID_COLOUR, colour
@@ -20,6 +20,7 @@ from .style import GREY, styled
 
 ACROSS = 4  # samples in a row
 EACH = 8  # samples of a split
+MOST = 40  # classes in the legend
 TALL = 2  # times as high as wide, at most; taller samples are drawn narrower
 SIDE = 360  # pixels of the longer side of a sample
 
@@ -41,12 +42,13 @@ def sheet(report):
 
     from .page import Figure
 
-    cells = {split: _samples(report, split) for split in report.splits}
-    cells = {split: shown for split, shown in cells.items() if shown}
-    values = sorted({v for counts in report.counts.values() for v in np.flatnonzero(counts).tolist()})
-    names = [f"{v} {report.classes[v]}" if v < len(report.classes) else f"{v} void" for v in values]
-    names = [f"{v}" if v != VOID and not report.works else name for v, name in zip(values, names)][:40]
-    colours = [VOID_COLOUR if v == VOID else c for v, c in zip(values, voc_colour_map()[values])]
+    parts = {split: [f for f in report.facts if f.sample.split == split and f.sample.whole] for split in report.splits}
+    parts = {f"{split}: {number(len(those), 'sample')}": _spread(those) for split, those in parts.items()}
+    cells = {title: _pictures(report, those) for title, those in ({"suspicious": _suspicious(report)} | parts).items()}
+    cells = {title: shown for title, shown in cells.items() if shown}
+    values = sorted({v for counts in report.counts.values() for v in np.flatnonzero(counts).tolist()})[:MOST]
+    names = [f"{v} {report.classes[v]}" if v < len(report.classes) else f"{v}{' void' * (v == VOID)}" for v in values]
+    colours = [VOID_COLOUR if v == VOID else report.palette[v] for v in values]
 
     # All lengths are inches, from the top.
     side, gap, margin, head, line = 2.2, 0.1, 0.15, 0.26, 0.2
@@ -55,19 +57,16 @@ def sheet(report):
     across = max(1, int((width - 2 * margin) // entry))
     legend = line * -(-len(names) // across)
     rows = [
-        (split, shown[k : k + ACROSS], k == 0) for split, shown in cells.items() for k in range(0, len(shown), ACROSS)
+        (title, shown[k : k + ACROSS], k == 0) for title, shown in cells.items() for k in range(0, len(shown), ACROSS)
     ]
     talls = [max(side * min(len(p) / len(p[0]), TALL) for p, _ in row) for _, row, _ in rows]
     height = 2 * margin + sum(talls) + len(rows) * line + head * len(cells) + legend
     figure = Figure(figsize=(width, height))
     top = height - margin
-    for (split, row, first), tall in zip(rows, talls):
+    for (title, row, first), tall in zip(rows, talls):
         if first:
             top -= head
-            total = sum(f.sample.split == split and f.sample.whole for f in report.facts)
-            figure.text(
-                margin / width, (top + 0.08) / height, f"{split}: {number(total, 'sample')}", size=10, weight="bold"
-            )
+            figure.text(margin / width, (top + 0.08) / height, title, size=10, weight="bold")
         for column, (picture, name) in enumerate(row):
             left, ratio = margin + column * (side + gap), len(picture) / len(picture[0])
             own, wide = side * min(ratio, TALL), side * min(1, TALL / ratio)
@@ -88,19 +87,26 @@ def sheet(report):
     return figure
 
 
-def _samples(report, split):
-    """Up to EACH samples of a split, evenly spaced: [(picture, name)]."""
-    usable = [f for f in report.facts if f.sample.split == split and f.sample.whole]
-    chosen = np.unique(np.linspace(0, len(usable) - 1, min(EACH, len(usable))).astype(int)) if usable else ()
+def _suspicious(report):
+    """Samples whose files are named in findings that do not concern all samples."""
+    named = [f.files for f in report.findings if len(f.files) < len(report.facts)]
+    files = {path for paths in named for path in paths}
+    return [f for f in report.facts if f.sample.whole and files & {f.sample.image, f.sample.mask}][:EACH]
+
+
+def _spread(facts):
+    """Up to EACH of the samples, evenly spaced."""
+    return [facts[k] for k in np.unique(np.linspace(0, len(facts) - 1, min(EACH, len(facts))).astype(int))]
+
+
+def _pictures(report, facts):
+    """The samples that can be read, each as (picture, name)."""
     shown = []
-    for k in chosen:
-        sample = usable[k].sample
-        try:
+    for sample in (f.sample for f in facts):
+        with suppress(UserError):  # the findings name the file
             image = _image(sample.image, report.bands)
-            painted = colour(sample.draw(image.shape[:2]), voc_colour_map()) if sample.draw else _painted(sample.mask)
-            shown.append((_blended(image, painted), sample.image.name))
-        except UserError:  # the findings name the file
-            continue
+            label = sample.draw(image.shape[:2]) if sample.draw else values_of(sample.mask)
+            shown.append((_blended(image, _painted(label, report.palette)), sample.image.name))
     return shown
 
 
@@ -108,12 +114,11 @@ def _image(path, bands):
     return read_image(path) if bands == RGB else false_colour(read_bands(path, len(bands)), bands)
 
 
-def _painted(path):
-    """A mask in the colours of its values, RGB; a mask in colours as it is."""
-    values = values_of(path)
+def _painted(values, palette):
+    """The values of a mask in colours, RGB; a mask in colours as it is."""
     if values.ndim == 3:
         return values
-    return colour(np.clip(values, 0, VOID).astype(np.uint8), voc_colour_map(VOID))
+    return colour(np.clip(values, 0, VOID).astype(np.uint8), palette[:VOID])
 
 
 def _blended(image, painted):

@@ -13,7 +13,7 @@ from .survey import values_of
 
 
 def about_colours(facts, folder):
-    """The names of the classes of masks in colours, or None if there are none; and findings.
+    """The :class:`Colours` of masks in colours, or None if there are none or no table; and findings.
 
     The pixels of each class are written into the facts.  Without a table the colours are classes in the order of their
     numbers, as `minifcn.data.layouts.Masks` reads them.
@@ -59,12 +59,12 @@ def about_colours(facts, folder):
         files = tuple(path for path, mask in masks.items() if mask.others.keys() & set(unknown))
         shown = some([f"{r} {g} {b}" for r, g, b in sorted(unknown, key=total.get, reverse=True)])
         finding = Finding(ERROR, what, "no class is known for them", files, advice=f"add lines for {shown} and a name")
-        return colours.classes, [finding]
+        return colours, [finding]
     if table:
-        return colours.classes, []
+        return colours, []
     why = f"nothing names them, so they are classes in the order of their numbers: {some(colours.classes)}"
     advice = f"write {TABLES[0]}, a line such as 128 64 0 road for each class, to name them"
-    return colours.classes, [Finding(NOTE, what, why, files, advice=advice)]
+    return colours, [Finding(NOTE, what, why, files, advice=advice)]
 
 
 def colours_of(folder, masks, palettes=False):

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from ...errors import UserError
 from ..folder import MASKS, SUFFIXES
 from ..layouts import LAYOUTS
@@ -56,6 +58,7 @@ class Contents:
     divided: bool  # whether there are splits
     samples: list
     classes: tuple | None = None  # the names of the classes, if the layout gives them
+    palette: np.ndarray | None = None  # a colour for each class, if the layout gives them
     litter: list = field(default_factory=list)  # files that operating systems and archive programs leave
     unused: list = field(default_factory=list)  # other files, and sub-folders with images
     findings: list = field(default_factory=list)  # what the layout refuses, or has chosen
@@ -136,7 +139,7 @@ def _of_annotations(known):
     except UserError as error:
         found.findings.append(Finding(ERROR, "the annotations cannot be used", str(error), advice="see the reason"))
         return found
-    found.classes = there.classes
+    found.classes, found.palette = there.classes, there.palette
     for note in there.notes:
         found.findings.append(
             Finding(NOTE, note, "nothing in the folder says otherwise", advice="nothing, if it suits")

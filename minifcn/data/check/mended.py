@@ -51,7 +51,7 @@ class Mended:
     background : str, optional
         The colour under transparent pixels, such as ``ffffff``.
     turn_masks : bool
-        Whether masks without an EXIF orientation get that of their image.
+        Whether masks without an EXIF orientation are turned as their image is; by default they are upright already.
     fit_masks : bool
         Whether masks of another size are brought to that of their image, each pixel from the nearest one.
     skip : bool
@@ -103,9 +103,9 @@ class Mended:
 
     def _named(self, there):
         """The names of the classes, without those that `ids` leaves out."""
-        if self.binary is not None:
-            return ("background", "foreground")
         names = there.classes or (self.colours and self.colours.classes) or about_names(there.folder / "classes.txt")[0]
+        if self.binary is not None:
+            return names if names and len(names) == 2 else ("background", "foreground")
         if self.ids is not None:
             return [names[v] if names and v < len(names) else f"class {k}" for k, v in enumerate(self.ids)]
         if names:

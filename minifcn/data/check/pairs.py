@@ -76,8 +76,8 @@ def _sizes(whole):
         (turned, "of which one has an EXIF orientation, and the sizes show that the other is not turned",
          "the labels would lie on their side", ("--turn-masks",)),
         (unknown, "of which the image has an EXIF orientation, and the mask none",
-         "if the mask was drawn on the stored image, it is upside down; the sizes do not show it; if the sheet shows "
-         "that it is upright, leave the flag out", ("--turn-masks",)),
+         "a mask that was drawn on the stored image is upside down, and the sizes do not show it; if the sheet shows "
+         "that the mask is upright, give --no-turn-masks", ("--turn-masks",)),
     ):  # fmt: skip
         if those:
             files = tuple(path for f in those for path in (f.sample.image, f.sample.mask) if path)

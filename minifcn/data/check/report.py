@@ -40,6 +40,8 @@ class Report:
         The names of the classes; if the folder has none, "class 0" and so on; () if the masks do not hold class ids.
     bands : tuple of str
         The names of the images' channels.
+    palette : ndarray of uint8, (256, 3)
+        A colour for each value in the masks.
     findings : list of Finding
         The most serious ones first.
     """
@@ -49,6 +51,7 @@ class Report:
     facts: list
     classes: tuple
     bands: tuple
+    palette: np.ndarray = field(default_factory=voc_colour_map)
     findings: list = field(default_factory=list)
 
     @property
@@ -81,11 +84,6 @@ class Report:
             if f.mask and f.mask.counts is not None:
                 counts[f.sample.split] += f.mask.counts
         return counts
-
-    @cached_property
-    def palette(self):
-        """A colour for each class, uint8 (C, 3)."""
-        return voc_colour_map(len(self.classes))
 
     @cached_property
     def frequencies(self):
@@ -173,7 +171,9 @@ def check(root, progress=lambda items, total: items):
     if names is None:
         ids = [f.mask.counts[:VOID].nonzero()[0].max(initial=0) for f in facts if f.mask and f.mask.counts is not None]
         names, of_names = about_names(folder / "classes.txt", max(ids, default=0))
-    names = coloured or names
+    palette = there.palette
+    if coloured:
+        names, palette = coloured.classes, coloured.palette
     values = about_values(facts, names)
     findings += [
         *there.findings,
@@ -185,6 +185,8 @@ def check(root, progress=lambda items, total: items):
     ]
     sound = not any(finding.level == ERROR for finding in values)
     report = Report(there.root, f"{there.name}: {there.why}", facts, (names or ()) if sound else (), bands or RGB)
+    if palette is not None:
+        report.palette[: len(palette)] = palette
     if not names and sound:
         largest = max((counts[:VOID].nonzero()[0].max(initial=-1) for counts in report.counts.values()), default=-1)
         report.classes = tuple(f"class {k}" for k in range(int(largest) + 1))

@@ -49,20 +49,14 @@ def alike(thumbs):
     ndarray of int, (n,)
     """
     a, varied = _normalised(thumbs)
-    parent = np.arange(len(a))
-
-    def root(i):
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
+    group = np.arange(len(a))
     for start in range(0, len(a), BLOCK):
-        rows, columns = np.nonzero(a[start : start + BLOCK] @ a.T >= ALIKE)
-        for i, j in zip((rows + start).tolist(), columns.tolist()):
-            if i < j and varied[i] and varied[j]:
-                parent[root(j)] = root(i)
-    return np.unique([root(i) for i in range(len(a))], return_inverse=True)[1]
+        near = a[start : start + BLOCK] @ a.T >= ALIKE  # (rows, n)
+        for i in np.flatnonzero(varied[start : start + BLOCK]):
+            merged = np.unique(group[near[i] & varied])
+            if len(merged) > 1:
+                group[np.isin(group, merged)] = merged[0]
+    return np.unique(group, return_inverse=True)[1]
 
 
 def looks_alike(paths):
