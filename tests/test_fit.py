@@ -221,10 +221,10 @@ class Known(Sized):
 
 def test_large_pictures_are_trained_on_in_crops():
     assert suitable_crop(Known([(180, 240)] * 90)) is None
-    assert suitable_crop(Known([(720, 960)] * 8 + [(3000, 4000)] * 2)) == (512, 512)
-    crops = Loader(Known([(3000, 4000)] * 10), 4, augment=Augment(crop=(512, 512)))
-    assert pixels_per_batch(crops) == 4 * 512 * 512
-    assert pixels_per_batch(crops, np.full(10, 3000 * 4000 // 10)) == pytest.approx(4 * 512 * 512 / 10, rel=1e-3)
+    assert suitable_crop(Known([(720, 960)] * 8 + [(3000, 4000)] * 2)) == (320, 320)
+    crops = Loader(Known([(3000, 4000)] * 10), 4, augment=Augment(crop=(320, 320)))
+    assert pixels_per_batch(crops) == 4 * 320 * 320
+    assert pixels_per_batch(crops, np.full(10, 3000 * 4000 // 10)) == pytest.approx(4 * 320 * 320 / 10, rel=1e-3)
 
 
 def test_void_masks_are_said_before_the_training(tmp_path, refused, monkeypatch):

@@ -7,8 +7,8 @@ import numpy as np
 
 from .samples import called, label_of
 
-CROP = 512  # pixels of each side of a training crop of large pictures
-LARGE = 2 * CROP**2  # pixels of a picture from which training uses crops
+CROP = 320  # pixels of each side of a training crop of large pictures
+LARGE = 150_000  # pixels of a picture from which training uses crops: a batch of 8 whole ones needs about 3 GB
 
 
 def sizes(dataset):

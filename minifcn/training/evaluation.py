@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import backend, parallel
+from ..arrays import backend, memory, parallel
 from ..arrays.types import Array, Values
 from ..data import Augment, Loader
 from ..data.bands import bands_of, require_same_bands
@@ -16,7 +16,7 @@ from ..data.protocol import DataSet
 from ..data.samples import called
 from ..engine.core import Tensor, no_grad
 from ..errors import UserError
-from ..models.inference import scores as scores_for
+from ..models.inference import each
 from ..nn import BatchNorm2d
 from ..nn.losses import CrossEntropy, Loss
 from ..nn.losses.loss import divisor
@@ -25,6 +25,7 @@ from ..nn.statistics import estimate_statistics
 from .metrics import ConfusionMatrix
 
 SEEN = 100  # images from which batch norm's statistics are estimated
+LIMIT = 2 * 10**9  # bytes on a CPU, besides the scores: images that need more are measured in tiles
 
 
 def as_loader(data: Loader | DataSet, **options: Any) -> Loader:
@@ -155,8 +156,26 @@ def scored(
     bar = tqdm(total=total, desc="evaluating", leave=False, disable=None if progress else True, file=sys.stderr)
     with bar:
         for indices, images, labels in data.alike(ranks):
-            yield indices, labels, scores_for(model, images, tta)
+            yield indices, labels, whole_scores(model, images, tta)
             bar.update(len(labels))
+
+
+def whole_scores(model: Any, images: Array, tta: bool = False) -> Tensor:
+    """The scores of raw images (N, H, W, C), computed in tiles if the maps of whole images need too much memory."""
+    cpu = backend.device(model.parameters()[0].data) == "cpu"
+    size, found = images.shape[1:3], []
+    more = 12 * model.num_classes * images[..., 0].size  # the scores, and as much twice for the loss
+
+    def put(of, pixels, values):
+        if values.shape[2:] == size:
+            found[:] = [values]
+            return
+        if not found:
+            found.append(backend.of(values).empty((len(images), values.shape[1], *size), values.dtype))
+        found[0][of, :, *pixels.index[1:]] = values
+
+    each(model, images, put, tta, min(LIMIT, memory.allowed()) + more if cpu else None, more)
+    return Tensor(found[0])
 
 
 def summed(loss: Loss, scores: Tensor, labels: Array, weight: Values | None = None) -> float:

@@ -63,7 +63,7 @@ def parser():
     )  # fmt: skip
     change.add_argument(
         "--crop", type=at_least(1, below=LARGEST + 1), nargs=2, metavar=("H", "W"),
-        help="train on rectangles of H×W pixels, cut out at random (default: whole pictures, or 512×512 of large ones)",
+        help="train on rectangles of H×W pixels, cut out at random (default: whole pictures, or 320×320 of large ones)",
     )  # fmt: skip
     change.add_argument(
         "--jitter", type=at_least(0, float, below=1), metavar="SHARE",
