@@ -13,10 +13,12 @@ from minifcn.data import Loader, Shapes
 from minifcn.data.transforms import CAFFE
 from minifcn.engine.core import Tensor, no_grad
 from minifcn.io import load_checkpoint, load_record
+from minifcn.models import tiles
+from minifcn.models.inference import each
 from minifcn.nn import Parameter
 from minifcn.nn.module import evaluating
 from minifcn.nn.optim import SGD, clip_gradients
-from minifcn.training import loop
+from minifcn.training import evaluation, loop
 from minifcn.training.evaluation import evaluate
 from minifcn.training.loop import Callback, fit
 
@@ -171,6 +173,25 @@ def test_a_model_sees_pictures_of_the_size_it_was_trained_on(scenes, tmp_path, c
     np.testing.assert_array_equal(model.predict(image[None])[0], expected)
     proba = model.predict_proba(image, tta=True)
     assert proba.shape == (3, 96, 128) and abs(proba.sum(axis=0) - 1).max() < 1e-5
+
+
+@pytest.mark.parametrize("loss", [mf.losses.CrossEntropy(), mf.losses.Dice()], ids=["adds", "does not add"])
+def test_a_large_image_is_measured_in_tiles_with_the_same_result(monkeypatch, loss):
+    data = Shapes("val", 1, size=(700, 600), num_classes=3)
+    model = net()
+    fit(model, Loader(Shapes(length=8, **SCENES), 4), epochs=2)
+    whole = evaluate(model, data, loss=loss)
+    windows = []
+    monkeypatch.setattr(
+        evaluation, "each", lambda model, images, put, tta, limit, more: each(
+            model, images, lambda *part: (windows.append(part[2].shape), put(*part)), tta, limit, more
+        )
+    )  # fmt: skip
+    monkeypatch.setattr(evaluation, "LIMIT", tiles.BASE + 10**7)
+    tiled = evaluate(model, data, loss=loss)
+    assert len(windows) > 1
+    np.testing.assert_array_equal(tiled[0].matrix, whole[0].matrix)
+    assert tiled[1] == pytest.approx(whole[1], rel=1e-5)
 
 
 def test_preprocessing_is_chosen_by_name_and_then_not_asked_for(scenes, tmp_path, capfd):

@@ -163,7 +163,8 @@ def scored(
 def whole_scores(model: Any, images: Array, tta: bool = False) -> Tensor:
     """The scores of raw images (N, H, W, C), computed in tiles if the maps of whole images need too much memory."""
     cpu = backend.device(model.parameters()[0].data) == "cpu"
-    size, found = images.shape[1:3], []
+    size = images.shape[1:3]
+    found: list[Array] = []
     more = 12 * model.num_classes * images[..., 0].size  # the scores, and as much twice for the loss
 
     def put(of, pixels, values):
