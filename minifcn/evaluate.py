@@ -55,7 +55,7 @@ def main(argv=None):
     if args.csv == args.json == "-":
         raise UserError("--csv and --json cannot both be written to standard output: give one of them a file")
     if args.out:
-        require_vacant(args.out)
+        require_vacant(args.out, resumable=False)
     runs = measure_runs(paths, args.weights, args.dataset, args.root, args.split, args.device, args.tta)
     metrics = [details(run.found, run.data) for run in runs]
     out = sys.stderr if "-" in (args.json, args.csv) else sys.stdout

@@ -13,6 +13,7 @@ MEASURES = {
 }  # fmt: skip
 MISTAKES = 5  # pairs of classes that are named
 WORST = 4  # images that are named and drawn
+FEW = 10  # below so many images, the interval of the bootstrap holds the truth less often than it says
 
 
 def details(found, data):
@@ -167,9 +168,10 @@ def in_words(metrics):
     if between is None or None in between:
         return "one image says nothing about other images: measure on more"
     low, high = between
+    few = " (so few images that this range itself is too narrow)" if count < FEW else ""
     return (
-        f"{count} images put the mean IU between {low:.3f} and {high:.3f}: a run whose mean IU lies in this range may "
-        "differ by chance alone; --compare tests two runs on the same images"
+        f"{count} images put the mean IU between {low:.3f} and {high:.3f}{few}: a run whose mean IU lies in this range "
+        "may differ by chance alone; --compare tests two runs on the same images"
     )
 
 

@@ -18,7 +18,7 @@ from .run_folder import Run, find_checkpoint
 ALL = "all"
 
 
-def data_to_measure(run, config, model, dataset=None, root=None, split=None):
+def data_to_measure(checkpoint, config, model, dataset=None, root=None, split=None):
     """The data set to measure, in the model's classes, and a sentence if they had to be mapped by name.
 
     Without `root`, it is the validation split that the run recorded.  With a `root` that is not the run's, it is all
@@ -26,8 +26,8 @@ def data_to_measure(run, config, model, dataset=None, root=None, split=None):
 
     Parameters
     ----------
-    run : Path
-        The run folder.
+    checkpoint : Path
+        Of the run.
     config : dict
         The settings of the run; {} if there is no run folder.
     model : FCN
@@ -42,11 +42,11 @@ def data_to_measure(run, config, model, dataset=None, root=None, split=None):
     home = root is None or (config.get("root") is not None and _same(root, config["root"]))
     name = dataset or (config.get("dataset") if home else recognise(root).name)
     if name is None:
-        raise UserError(f"{run} does not name the data set that it was trained on: give --dataset or --root")
+        raise UserError(f"{checkpoint} does not say on which data set it was trained: give --dataset or --root")
     config = config if name == config.get("dataset") else {}  # else the run's settings belong to another data set
     root = config.get("root") if root is None else root
     in_folder = name in DATASETS and "root" in signature(DATASETS[name]).parameters
-    kept = Run(run, config).splits if config and in_folder else None
+    kept = Run(checkpoint.parent, config).splits if config and in_folder else None
     whole = _open(name, ALL, root, config, model) if in_folder and (split == ALL or not home) else None
     own = bool(kept) and (home or _holds(whole, kept))
     if split is None:
@@ -125,7 +125,7 @@ def measure_runs(paths, weights="last", dataset=None, root=None, split=None, dev
             )
     for path, model, (checkpoint, config) in zip(paths, models, checkpoints):
         settings = settings | {"bands": config.get("bands")}
-        data, said = data_to_measure(home.parent, settings, first, dataset, root, split)
+        data, said = data_to_measure(home, settings, first, dataset, root, split)
         for note in filter(None, (said * (model is first), _seen(path, checkpoint, config, data))):
             print(f"note        {note}", file=sys.stderr)
         loss = LOSSES.get(config.get("loss"), CrossEntropy)()

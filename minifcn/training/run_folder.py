@@ -244,11 +244,19 @@ def _number_of(record, name):
     return value
 
 
-def require_vacant(folder):
-    """Raise UserError if a folder has other files than those of `LEFTOVERS`, or if the path is a file."""
+def require_vacant(folder, resumable=True):
+    """Raise UserError if a folder has other files than those of `LEFTOVERS`, or if the path is a file.
+
+    Parameters
+    ----------
+    folder : path-like
+    resumable : bool
+        Whether the message shall say how to continue a run in the folder.
+    """
     folder = Path(folder)
     if folder.is_dir() and not all(LEFTOVERS.fullmatch(file.name) for file in folder.iterdir()):
-        raise UserError(f"{folder} is not empty: give another folder (--out), or resume its run with --resume {folder}")
+        resume = f", or resume its run with --resume {folder}" if resumable else ""
+        raise UserError(f"{folder} is not empty: give another folder (--out){resume}")
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file, not a folder: give another path (--out)")
 
