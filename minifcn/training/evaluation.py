@@ -175,7 +175,8 @@ def whole_scores(model: Any, images: Array, tta: bool = False) -> Tensor:
             found.append(backend.of(values).empty((len(images), values.shape[1], *size), values.dtype))
         found[0][of, :, *pixels.index[1:]] = values
 
-    each(model, images, put, tta, min(LIMIT, memory.allowed()) + more if cpu else None, more)
+    limit = memory.allowed() if tta else min(LIMIT, memory.allowed())  # test-time augmentation cannot be tiled
+    each(model, images, put, tta, limit + more if cpu else None, more)
     return Tensor(found[0])
 
 
