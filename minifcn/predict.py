@@ -6,14 +6,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from .arrays.memory import allowed
+from .data.images import decoding_within
 from .errors import GeometryError, UserError
 from .io.cli import command, write_csv, write_json
 from .models import fcn8s_mini, load
 from .training.pictures import run_and_pictures, targets_for
-from .training.prediction import areas, names_and_colours, predicted, record_of, row_of, shares
-from .training.prediction_flags import parser
+from .training.prediction import names_and_colours, record_of, row_of, shares
+from .training.prediction_flags import parser, require_suitable
 from .training.run_folder import find_checkpoint
-from .viz.predictions import RESULTS, write_results
+from .viz.predictions import RESULTS, label_picture
 
 
 @command
@@ -23,7 +25,8 @@ def main(argv=None):
     if args.csv == args.json == "-":
         raise UserError("--csv and --json cannot both be written to standard output: give one of them a file")
     run, pictures = run_and_pictures(args.paths, args.recursive, args.frames, Path(args.out))
-    kinds = ["labels", "overlay", *(kind for kind in ("probabilities", "confidence") if getattr(args, kind))]
+    kinds = ["labels", "overlay", *(kind for kind in list(RESULTS)[2:] if getattr(args, kind))]
+    require_suitable(args, pictures)
     tables = [table for table in (args.csv, args.json) if table not in (None, "-")]
     targets = targets_for(pictures, Path(args.out), [RESULTS[kind] for kind in kinds], tables, args.overwrite)
     if run is None:
@@ -36,7 +39,8 @@ def main(argv=None):
 
     rows, records = [], []
     try:
-        failed = label(model.to(args.device), pictures, targets, kinds, args, rows, records)
+        with decoding_within(allowed(args.memory)):
+            failed = label(model.to(args.device), pictures, targets, kinds, args, rows, records)
     finally:  # an interruption leaves a table of what is done
         if args.csv:
             write_csv(args.csv, rows)
@@ -49,23 +53,20 @@ def main(argv=None):
 
 def label(model, pictures, targets, kinds, args, rows, records):
     """Label the pictures one after the other, and return how many could not be labelled."""
-    classes, palette = names_and_colours(model)
     note, failed = partial(tqdm.write, file=sys.stderr), 0
     out = sys.stderr if "-" in (args.csv, args.json) else sys.stdout
     alone = True if len(pictures) == 1 else None
     for picture in tqdm(pictures, "predicting", disable=alone, leave=False, file=sys.stderr):
         files = dict(zip(kinds, targets[picture]))
         try:
-            prediction = predicted(model, picture, note, args.probabilities or args.confidence, args.tta)
-            write_results(files, prediction, classes, palette, args.alpha, args.legend)
+            size, found = label_picture(model, picture, files, args, note)
         except (UserError, GeometryError, MemoryError) as error:  # continue with the other images
             note(f"error: {error or f'{picture} is too large for the memory'}")
             failed += 1
             continue
-        found = areas(prediction.label, classes)
-        rows.append(row_of(picture, prediction.label, found))
-        records.append(record_of(picture, prediction.label, found, files.values()))
-        others = ", ".join(RESULTS[kind] for kind in kinds[1:])
+        rows.append(row_of(picture, size, found))
+        records.append(record_of(picture, size, found, files.values()))
+        others = ", ".join(path.name.removeprefix(Path(picture.name).name) for path in list(files.values())[1:])
         tqdm.write(f"{picture}: {shares(found)} -> {files['labels']}, {others}", file=out)
     return failed
 

@@ -165,7 +165,7 @@ def test_predict_overwrites_no_picture_ever_and_no_result_unless_told(finished, 
 
 
 def test_a_picture_too_large_for_the_memory_is_named(finished, scenes, tmp_path, refused, monkeypatch):
-    def no_memory(self, images, tta):
+    def no_memory(self, images, tta, memory):
         raise MemoryError("no memory for an array")
 
     monkeypatch.setattr(models.fcn8s_mini.__wrapped__(num_classes=2).__class__, "predict", no_memory)

@@ -129,7 +129,7 @@ def test_exif_orientation_turns_image_and_its_size(tmp_path):
 def test_a_decompression_bomb_is_a_user_error(tmp_path, monkeypatch):
     Image.new("RGB", (50, 50)).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(UserError, match="too many pixels"):
+    with pytest.raises(UserError, match=r"has more than .* pixels, the limit for opening"):
         read_image(tmp_path / "a.png")
 
 

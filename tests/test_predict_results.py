@@ -136,8 +136,8 @@ def test_a_table_is_not_overwritten_and_keeps_what_was_done(photos, finished, tm
             raise KeyboardInterrupt
         return original(model, picture, *args)
 
-    original = predict.predicted
-    monkeypatch.setattr(predict, "predicted", interrupted)
+    original = predict.label_picture
+    monkeypatch.setattr(predict, "label_picture", interrupted)
     assert predict.main([*map(str, argv), str(tmp_path / "o3"), "--overwrite"]) == 130
     assert (tmp_path / "a.csv").read_text(encoding="utf-8").count("\n") == 2
 

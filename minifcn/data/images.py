@@ -15,6 +15,7 @@ from ..errors import UserError
 from ..io.files import require_file
 
 VOID = 255  # the label of pixels that are neither trained on nor counted
+DECODED = 12  # bytes a pixel that decoding takes at its peak: two copies in Pillow, one array
 FILL = (127,)  # the value, in every band, of pixels that no image covers
 
 # Security: EPS and similar formats are not in this list, because Pillow starts an external program to decode them.
@@ -281,6 +282,16 @@ def require_ids(path, image):
 
 
 @contextmanager
+def decoding_within(size):
+    """Let Pillow open every image that can be decoded in `size` bytes, in place of its own limit of pixels."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max(1, size // (2 * DECODED))  # it refuses twice as many
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+@contextmanager
 def opened(path):
     """Open an image file with Pillow; any exception inside the block becomes a UserError that names the file."""
     require_file(path)
@@ -297,7 +308,11 @@ def opened(path):
     except UnidentifiedImageError:
         raise UserError(f"{path} is not an image of a known format; save it as PNG or JPEG") from None
     except Image.DecompressionBombError:
-        raise UserError(f"{path} has too many pixels to be opened safely; cut it into tiles") from None
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+        raise UserError(
+            f"{path} has more than {limit:.3g} million pixels, the limit for opening an image; cut it into tiles, or "
+            "raise the limit: predict --memory, in Python PIL.Image.MAX_IMAGE_PIXELS"
+        ) from None
     except MemoryError:
         raise UserError(f"{path}{size} is too large for the memory; cut it into tiles or make it smaller") from None
     except Exception as error:  # Pillow's decoders raise many kinds of exception for a damaged file

@@ -127,7 +127,7 @@ class FCN(nn.Module):
         def keep(part, region, scores):
             labels[part][region.index] = backend.asnumpy(scores.argmax(axis=1))
 
-        each(self, images, keep, tta, memory)
+        each(self, images, keep, tta, memory, labels.nbytes)
         return labels if images.ndim == 4 else labels[0]
 
     def predict_proba(self, images: Array | str | PathLike, tta: bool = False, memory: Memory = None) -> Array:

@@ -1,6 +1,6 @@
 """From an image or its file to the scores of every pixel: the one place where an image is prepared for a model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
 from os import PathLike
@@ -115,29 +115,51 @@ def each(
     UserError
         If the images do not suit the model, or the limit is too low.
     """
-    batch, weights = images[None] if images.ndim == 3 else images, model.parameters()
-    size, tiling = batch.shape[1:3], None
-    resized = model.preprocessing.size is not None  # to what the model was trained on, which fits into memory
-    if (
-        not resized
-        and prod(batch.shape[:3]) > SMALL
-        and (limit is not None or backend.device(weights[0].data) == "cpu")
-    ):
-        model.preprocessing(batch[:1, :1, :1])  # first of all, refuse images that do not suit the model
-        budget = memory.allowed(limit) - tiles.BASE - batch.nbytes - more - sum(p.data.nbytes for p in weights)
-        # test-time augmentation keeps the largest maps of a larger image, and the sums
-        if tiles.survey(model, size, len(batch)).bytes * (2 if tta else 1) > budget:
-            if tta:
-                raise UserError(
-                    f"test-time augmentation of images of {size[0]}x{size[1]} pixels (height x width) needs more than "
-                    f"{memory.shown(memory.allowed(limit))}: leave it out, or allow more memory"
-                )
-            tiling = tiles.plan(model, size, budget)
+    batch = images[None] if images.ndim == 3 else images
+    model.preprocessing(batch[:1, :1, :1])  # first of all, refuse images that do not suit the model
+    size, tiling = batch.shape[1:3], tiling_of(model, batch.shape[:3], batch.nbytes + more, tta, limit)
     if tiling is None:
         use(slice(None), Region(0, size[0], 0, size[1]), scores(model, images, tta).data)
         return
     for n, image in enumerate(batch):
         tiles.each(model, tiling, partial(_window, image), partial(use, slice(n, n + 1)))
+
+
+def tiling_of(
+    model: Any, shape: Sequence[int], kept: int, tta: bool = False, limit: Memory = None
+) -> tiles.Tiling | None:  # fmt: skip
+    """The tiles in which images are computed; None if they are computed whole.
+
+    Parameters
+    ----------
+    model : FCN
+    shape : (int, int, int)
+        The number of images, their height and width.
+    kept : int
+        The bytes of arrays that the caller keeps meanwhile.
+    tta, limit
+        As in :func:`each`.
+
+    Raises
+    ------
+    UserError
+        If the limit is too low.
+    """
+    (count, *size), weights = shape, model.parameters()
+    if model.preprocessing.size is not None:  # images are resized to what the model was trained on, which fits
+        return None
+    if prod(shape) <= SMALL or (limit is None and backend.device(weights[0].data) != "cpu"):
+        return None
+    budget = memory.allowed(limit) - tiles.BASE - kept - sum(p.data.nbytes for p in weights)
+    # test-time augmentation keeps the largest maps of a larger image, and the sums
+    if tiles.survey(model, size, count).bytes * (2 if tta else 1) <= budget:
+        return None
+    if tta:
+        raise UserError(
+            f"test-time augmentation of images of {size[0]}x{size[1]} pixels (height x width) needs more than "
+            f"{memory.shown(memory.allowed(limit))}: leave it out, or allow more memory"
+        )
+    return tiles.plan(model, (size[0], size[1]), budget)
 
 
 def _window(image, region):

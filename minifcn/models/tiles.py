@@ -108,13 +108,19 @@ class Tiling:
                 )
 
     @property
+    def certified_axes(self) -> tuple[Array, Array]:
+        """The certified rows (H,) and columns (W,): a pixel is certified if its row and its column are."""
+        reach = _reach(self.survey, 0), _reach(self.survey, 1)
+        rows, columns = map(_certified, self.size, (self.rows, self.columns), self.survey.stride, reach)
+        return rows, columns
+
+    @property
     def certified(self) -> Array:
         """The pixels whose scores are the same expression of the same pixels as in the whole image: (H, W) of bool.
 
         It follows from the positions and the windows alone, not from how the windows were chosen.
         """
-        reach = _reach(self.survey, 0), _reach(self.survey, 1)
-        rows, columns = map(_certified, self.size, (self.rows, self.columns), self.survey.stride, reach)
+        rows, columns = self.certified_axes
         return rows[:, None] & columns[None, :]
 
 

@@ -5,11 +5,12 @@ import os
 import re
 import sys
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from ..data.folder import SUFFIXES, images_in
 from ..data.images import image_header
+from ..data.rasters import is_map
 from ..errors import UserError
 
 
@@ -25,11 +26,18 @@ class Picture:
         The path of its results below the folder of results, without ``-labels.png`` and the like.
     page : int or None
         The page or frame of the file; None if only the first is labelled.
+    is_map : bool
+        Whether it is a map, whose results are GeoTIFFs: see `minifcn.data.rasters`.
     """
 
     path: Path
     name: str
     page: int | None = None
+    is_map: bool = False
+
+    def file(self, out, end):
+        """The file of a result in the folder `out`; of a map, a ``.tif`` in place of a ``.png``."""
+        return out / f"{self.name}{end.replace('.png', '.tif') if self.is_map else end}"
 
     def __str__(self):
         return str(self.path) if self.page is None else f"{self.path} (frame {self.page})"
@@ -81,7 +89,9 @@ def run_and_pictures(paths, recursive=False, frames=False, out=None):
             ) from None
     found = [picture for path in paths for picture in _found(path, first, recursive, out)]
     found = list({picture.path: picture for picture in found}.values())
-    return run, [frame for picture in found for frame in _frames(picture)] if frames else found
+    if frames:
+        return run, [frame for picture in found for frame in _frames(picture)]
+    return run, [replace(picture, is_map=is_map(picture.path)) for picture in found]
 
 
 def _is_model(path):
@@ -182,7 +192,7 @@ def targets_for(pictures, out, kinds, tables=(), overwrite=False):
                 f"{other} and {picture} would both be written as {PurePath(picture.name).name}{kinds[0]}: label them "
                 "in separate calls, with different folders for the results (--out)"
             )
-        targets[picture] = [out / f"{picture.name}{kind}" for kind in kinds]
+        targets[picture] = [picture.file(out, kind) for kind in kinds]
     inputs = {picture.path.resolve() for picture in pictures}
     files = [target for those in targets.values() for target in those] + [Path(table) for table in tables]
     for target in filter(os.path.lexists, files):

@@ -9,7 +9,9 @@ from ..data.bands import RGB, false_colour
 from ..data.images import image_header
 from ..data.palette import voc_colour_map
 from ..errors import UserError
-from ..models.inference import image_of, reads_photographs
+from ..models.inference import image_of, reads_photographs, tiling_of
+
+BAND = 1 << 24  # pixels that are counted at a time, because NumPy counts a copy of 64-bit integers
 
 
 @dataclass(frozen=True)
@@ -22,14 +24,17 @@ class Prediction:
         The image, in false colours if it is no photograph.
     label : ndarray of uint8, shape (H, W)
     probabilities : ndarray of float32, shape (C, H, W), or None
+    certified : ndarray of bool, shape (H, W), or None
+        The pixels that were computed in tiles with all that they depend on; all of them if there was one tile.
     """
 
     shown: Any
     label: Any
     probabilities: Any = None
+    certified: Any = None
 
 
-def predicted(model, picture, note, probabilities=False, tta=False):
+def predicted(model, picture, note, probabilities=False, tta=False, memory=None, certify=False):
     """The `Prediction` for a :class:`minifcn.training.pictures.Picture`.
 
     Parameters
@@ -42,6 +47,10 @@ def predicted(model, picture, note, probabilities=False, tta=False):
         Whether they are wanted.
     tta : bool
         Whether to use test-time augmentation: see :func:`minifcn.models.inference.scores`.
+    memory : number, optional
+        The bytes that the process may take: see :func:`minifcn.models.inference.each`.
+    certify : bool
+        Whether the certified pixels are wanted.
 
     Raises
     ------
@@ -54,17 +63,24 @@ def predicted(model, picture, note, probabilities=False, tta=False):
     if picture.page is None and reads_photographs(model) and (pages := image_header(path).pages) > 1:
         note(f"note: {path} has {pages} pages or frames; only the first is labelled (--frames labels all)")
     image = image_of(model, path, picture.page or 0)
+    found = sure = None
     try:
-        if not probabilities:
-            return Prediction(false_colour(image, model.bands or RGB), model.predict(image, tta))
-        found = model.predict_proba(image, tta)
+        if certify:
+            kept = image.nbytes + image[..., 0].size * (4 * model.num_classes if probabilities else 1)
+            tiling = tiling_of(model, (1, *image.shape[:2]), kept, tta, memory)
+            sure = np.ones(image.shape[:2], bool) if tiling is None else tiling.certified
+        if probabilities:
+            found = model.predict_proba(image, tta, memory)
+            label = found.argmax(0).astype(np.uint8)
+        else:
+            label = model.predict(image, tta, memory)
     except MemoryError:
         height, width = image.shape[:2]
         raise UserError(
-            f"{path} is {height}x{width} (height x width), which is too large for the memory; cut it into tiles or "
-            "make it smaller"
+            f"{path} is {height}x{width} (height x width), which is too large for the memory; give a limit "
+            "(--memory 2GB), cut it into tiles, or make it smaller"
         ) from None
-    return Prediction(false_colour(image, model.bands or RGB), found.argmax(0).astype(np.uint8), found)
+    return Prediction(false_colour(image, model.bands or RGB), label, found, sure)
 
 
 def names_and_colours(model):
@@ -75,8 +91,18 @@ def names_and_colours(model):
 
 def areas(label, classes):
     """{class: (its number of pixels, its share of the image)} of a label map."""
-    counts = np.bincount(label.ravel(), minlength=len(classes))
-    return {name: (int(n), int(n) / label.size) for name, n in zip(classes, counts)}
+    counts = sum((counted(part, len(classes)) for part in np.array_split(label, label.size // BAND + 1)), 0)
+    return shared(counts, label.size, classes)
+
+
+def counted(label, count):
+    """The number of pixels of each of `count` classes."""
+    return np.bincount(label.ravel(), minlength=256)[:count]
+
+
+def shared(counts, pixels, classes):
+    """{class: (its number of pixels, its share of `pixels`)}."""
+    return {name: (int(n), int(n) / pixels) for name, n in zip(classes, counts)}
 
 
 def shares(found):
@@ -85,17 +111,17 @@ def shares(found):
     return ", ".join(f"{name} {share:.0%}" for share, name in ordered if share >= 0.005)
 
 
-def row_of(picture, label, found):
+def row_of(picture, size, found):
     """A row of the table of results: the image, its size, and the pixels and the share of each class."""
-    height, width = label.shape
+    height, width = size
     row = dict(image=str(picture), height=height, width=width)
     row |= {f"pixels {name}": pixels for name, (pixels, _) in found.items()}
     return row | {f"share {name}": round(share, 6) for name, (_, share) in found.items()}
 
 
-def record_of(picture, label, found, files):
+def record_of(picture, size, found, files):
     """The same as :func:`row_of` as a JSON value, with the paths of the results."""
-    height, width = label.shape
+    height, width = size
     classes = {name: dict(pixels=pixels, share=share) for name, (pixels, share) in found.items()}
     return dict(
         image=str(picture.path), frame=picture.page, height=height, width=width, classes=classes,

@@ -1,7 +1,10 @@
 """The flags of ``python -m minifcn.predict``."""
 
 import argparse
+from importlib.util import find_spec
 
+from ..arrays.memory import allowed
+from ..errors import UserError
 from ..io.cli import Parser, at_least, device, json_file
 
 
@@ -20,6 +23,12 @@ def parser():
     p.add_argument(
         "--tta", action="store_true",
         help="test-time augmentation: average over three sizes of each image and their mirror images (6 x the time)",
+    )  # fmt: skip
+
+    p.add_argument(
+        "--memory", type=memory_size, metavar="SIZE",
+        help="the most memory to take: 2GB, 800MB (default: half of the machine's; on a GPU, any); an image that needs "
+        "more is computed in tiles, which give the same labels",
     )  # fmt: skip
 
     images = p.add_argument_group("images")
@@ -43,6 +52,14 @@ def parser():
         "--confidence", action="store_true",
         help="also write the probability of the predicted class as a grey PNG: 255 is 1",
     )  # fmt: skip
+    results.add_argument(
+        "--geojson", action="store_true",
+        help="also write the regions of each class as polygons, in the coordinates of the map or in pixels (extra geo)",
+    )  # fmt: skip
+    results.add_argument(
+        "--certify", action="store_true",
+        help="also write the pixels whose scores are those of the whole image, as a grey image: 255 is certified",
+    )  # fmt: skip
     for name, what in (("csv", "a table"), ("json", "JSON")):
         results.add_argument(
             f"--{name}", type=json_file, metavar="OUT",
@@ -51,9 +68,27 @@ def parser():
     return p
 
 
+def memory_size(text):
+    """An argparse type: bytes, from a size such as 2GB."""
+    try:
+        return allowed(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def opacity(text):
     """An argparse type: a number from 0 to 1."""
     value = at_least(0, float)(text)
     if value > 1:
         raise argparse.ArgumentTypeError(f"{text} is not an opacity from 0 to 1")
     return value
+
+
+def require_suitable(args, pictures):
+    """Raise UserError if a flag cannot be obeyed for these pictures, or needs a package that is not installed."""
+    maps = [picture for picture in pictures if picture.is_map]
+    for flag, why in (("legend", "changes the size of the overlay"), ("probabilities", "writes no GeoTIFF")):
+        if maps and getattr(args, flag):
+            raise UserError(f"{maps[0]} is a map, and --{flag} {why}: leave it out, or label the maps in another call")
+    if args.geojson and find_spec("rasterio") is None:
+        raise UserError("--geojson needs the package rasterio: pip install 'minifcn[geo]'")

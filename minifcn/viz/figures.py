@@ -68,8 +68,12 @@ def overlay(image: Array, label: Array, palette: Array | Sequence[Sequence[int]]
     -------
     (H, W, 3) uint8 array
     """
-    mixed = np.rint((1 - alpha) * image + alpha * colour(label, palette))
-    return np.where((label == VOID)[..., None], image, mixed).astype(np.uint8)
+    out = np.empty(image.shape, np.uint8)
+    for top in range(0, len(image), 256):  # in bands: floating-point numbers take eight times the memory
+        part = slice(top, top + 256)
+        mixed = np.rint((1 - alpha) * image[part] + alpha * colour(label[part], palette))
+        out[part] = np.where((label[part] == VOID)[..., None], image[part], mixed)
+    return out
 
 
 def errors(label: Array, prediction: Array) -> Array:

@@ -4,15 +4,41 @@ import numpy as np
 from PIL import Image
 
 from ..data.palette import save_mask
+from ..data.rasters import polygons, write_geojson
 from ..io import atomic
+from ..training.prediction import areas, names_and_colours, predicted
 from .figures import overlay
+from .geotiffs import label_map
 from .legend import with_legend
 
 RESULTS = {
     "labels": "-labels.png", "overlay": "-overlay.png", "probabilities": "-probabilities.npz",
-    "confidence": "-confidence.png",
+    "confidence": "-confidence.png", "geojson": "-regions.geojson", "certify": "-certified.png",
 }  # fmt: skip
 """The kinds of results, and the ends of the names of their files."""
+
+
+def label_picture(model, picture, files, args, note):
+    """Label an image or a map and write its results: its size, and the areas of its classes.
+
+    Parameters
+    ----------
+    model : FCN
+    picture : Picture
+    files : dict of {str: Path}
+        The file of each kind of `RESULTS` that is wanted.
+    args : argparse.Namespace
+        The flags of ``predict``.
+    note : callable
+        ``note(text)`` says what is left out.
+    """
+    classes, palette = names_and_colours(model)
+    if picture.is_map:
+        return label_map(model, picture.path, files, classes, palette, args.alpha, args.memory, args.tta)
+    wanted = args.probabilities or args.confidence
+    prediction = predicted(model, picture, note, wanted, args.tta, args.memory, args.certify)
+    write_results(files, prediction, classes, palette, args.alpha, args.legend)
+    return prediction.label.shape, areas(prediction.label, classes)
 
 
 def write_results(files, prediction, classes, palette, alpha=0.5, legend=False):
@@ -39,6 +65,10 @@ def write_results(files, prediction, classes, palette, alpha=0.5, legend=False):
                 _overlay(prediction, classes, palette, alpha, legend).save(file, format="PNG")
             elif kind == "confidence":
                 _confidence(prediction.probabilities).save(file, format="PNG")
+            elif kind == "geojson":
+                write_geojson(file, polygons(prediction.label, classes))
+            elif kind == "certify":
+                Image.fromarray(prediction.certified).save(file, format="PNG")
             else:
                 _save_probabilities(file, prediction.probabilities, classes)
 
