@@ -1,8 +1,10 @@
 """Data sets in the layouts of other programs: labels as their own readers give them, and refusals of damaged files."""
 
 import json
+import random
 import re
 import warnings
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -514,6 +516,45 @@ def test_a_changed_annotation_is_noticed(tmp_path):
     path.write_text(path.read_text(encoding="utf-8").replace("[28, 20]", "[28, 21]"), encoding="utf-8")
     with pytest.raises(UserError, match=f"1 changed \\({re.escape(name)}\\)"):
         data.open_dataset("labelme", None, root, samples=kept)
+
+
+WORDS = [
+    b"null",
+    b"-1",
+    b"1e999",
+    b"NaN",
+    b"[]",
+    b"{}",
+    b'"x"',
+    b"9" * 20,
+    b"0.5",
+    b"true",
+    b'"',
+    b"..",
+    b"\0",
+    b"\xff",
+]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_random_damage_is_refused_in_one_sentence_or_read(name, tmp_path):
+    root = FOLDERS[name](tmp_path / "data")
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    written = [path for path in files if path.suffix in (".json", ".xml", ".txt", ".csv", ".mat")]
+    for seed in range(25):
+        rng = random.Random(seed)
+        path = rng.choice(written if written and seed % 5 else files)
+        content = path.read_bytes()
+        damaged = bytearray(content)
+        for _ in range(rng.randint(1, 3)):
+            found = rng.choice([*re.finditer(rb"-?\d+\.?\d*|\"[^\"]*\"|[][{}]", damaged), re.search(b"", damaged)])
+            start = rng.randrange(len(damaged) + 1)
+            cut = rng.choice([found.span(), (start, start + 1), (start, len(damaged))])
+            damaged[slice(*cut)] = rng.choice(WORDS)
+        path.write_bytes(damaged)
+        with suppress(UserError):
+            list(data.open_dataset(name, None, root))
+        path.write_bytes(content)
 
 
 def test_the_folder_of_another_layout_is_refused_with_what_was_expected(tmp_path):

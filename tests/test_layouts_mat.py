@@ -1,16 +1,22 @@
 """Data sets in MATLAB files: SBD, PASCAL-Context, NYUDv2 and SIFT Flow; scipy and h5py write what is read here."""
 
+import sys
 import warnings
 import zlib
+from contextlib import suppress
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from layout_folders import FOLDERS, palette_mask, picture, scenes, write_list, write_mat
 
 from minifcn.data import NYUD, SBD, Context, SIFTFlow, SIFTFlowGeo
 from minifcn.data.layouts import mat
 from minifcn.errors import Note, UserError
 
+scipy = pytest.importorskip("scipy")
+pytest.importorskip("scipy.io")
 pytestmark = pytest.mark.layouts
 
 
@@ -64,7 +70,7 @@ def test_a_damaged_sbd_is_named(tmp_path):
         with pytest.raises(UserError, match=said):
             list(SBD(tmp_path))
     write_mat(path, other=np.zeros((24, 32)))
-    with pytest.raises(UserError, match=r"has no GTcls\.Segmentation"):
+    with pytest.raises(UserError, match=r"has no matrix of numbers GTcls\.Segmentation"):
         list(SBD(tmp_path))
     for label, said in (
         (np.zeros((3, 3), np.uint8), r"an array of \(3, 3\), but the image is \(24, 32\)"),
@@ -184,8 +190,42 @@ def test_siftflow_has_two_kinds_of_labels(tmp_path):
         SIFTFlow(root)
 
 
-def test_without_scipy_the_extra_is_named(tmp_path, monkeypatch):
-    root = FOLDERS["sbd"](tmp_path)
-    monkeypatch.setitem(__import__("sys").modules, "scipy.io", None)
-    with pytest.raises(UserError, match=r"pip install 'minifcn\[mat\]'"):
-        list(SBD(root))
+def test_without_h5py_the_extra_is_named(tmp_path, monkeypatch):
+    root = labelled_file(tmp_path)
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(UserError, match=r"pip install 'minifcn\[weights\]'"):
+        NYUD(root)
+
+
+# The format.
+
+
+@given(st.sampled_from(["u1", "i1", "u2", "i2", "i4", "u4", "f4", "f8", "i8", "u8"]), st.integers(0, 6), st.booleans())
+def test_matrices_are_read_as_scipy_reads_them(tmp_path_factory, kind, width, compressed):
+    """Values of doubles that fit into a byte are stored as bytes; short contents stand inside their tags."""
+    path = tmp_path_factory.mktemp("mat") / "a.mat"
+    values = np.random.default_rng(width).integers(0, 100, (3, width)).astype(kind)
+    inside = {"first": np.array(["text"]), "S": values, "deep": {"T": values + values.dtype.type(1)}}
+    scipy.io.savemat(path, {"other": np.eye(2), "A": values, "B": inside}, do_compression=compressed)
+    whole = scipy.io.loadmat(path)
+    for names, expected in (
+        (("A",), whole["A"]), (("B", "S"), whole["B"]["S"][0, 0]),
+        (("B", "deep", "T"), whole["B"]["deep"][0, 0]["T"][0, 0]),
+    ):  # fmt: skip
+        found = mat.read_mat(path, *names)
+        assert found.shape == expected.shape and (found == expected).all()
+    for names in (("C",), ("B",), ("A", "S"), ("B", "first"), ("B", "none"), ("B", "S", "T")):
+        with pytest.raises(UserError, match="has no matrix of numbers"):
+            mat.read_mat(path, *names)
+
+
+@given(st.data())
+def test_a_damaged_file_is_refused_or_read_but_never_crashes(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("mat") / "a.mat"
+    scipy.io.savemat(path, {"A": {"S": scenes()[0][1]}}, do_compression=data.draw(st.booleans()))
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    with suppress(UserError):
+        mat.label_of_mat(path, (24, 32), "A", "S")

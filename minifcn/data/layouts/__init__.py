@@ -101,7 +101,7 @@ def recognise(root: str | Path) -> Recognised:
             return Recognised(cls.__name__.lower(), why, root)
     if _parts(root):
         return Recognised("folder", "it has images/", root)  # its data set says which masks are missing
-    wanted = "; ".join(f"{name}: {cls.looks_for}" for name, cls in LAYOUTS.items())
+    wanted = "; ".join(f"{name}: {LAYOUTS[name].looks_for}" for name in (*NAMES, "pairs", "masks"))
     raise UserError(
         f"{root} has no layout that is known; expected images/ and masks/, or one of these: {wanted}; see docs/data.md"
     )

@@ -79,8 +79,7 @@ def run_lengths(counts, size, what, by_columns=True):
     ndarray of bool, shape (H, W)
     """
     h, w = size
-    counts = np.asarray(counts) if len(counts) else np.zeros(1, int)
-    if counts.dtype.kind not in "iu" or counts.ndim != 1 or counts.min() < 0 or counts.sum(dtype=float) != h * w:
+    if not all(type(count) is int and count >= 0 for count in counts) or sum(counts) != h * w:
         raise UserError(f"{what} has run lengths that do not add up to {h}x{w} pixels; export it again")
     flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
     return flat.reshape(w, h).T if by_columns else flat.reshape(h, w)

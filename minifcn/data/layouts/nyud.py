@@ -103,7 +103,7 @@ def _opened(path):
     try:
         import h5py
     except ImportError:
-        raise UserError(f"{path} is read with h5py, which is not installed: pip install 'minifcn[mat]'") from None
+        raise UserError(f"{path} is read with h5py, which is not installed: pip install 'minifcn[weights]'") from None
     try:
         file = h5py.File(path, "r")
         assert {"images", "labels"} <= file.keys()
