@@ -16,7 +16,7 @@ from PIL import Image, ImageFilter
 
 from minifcn import __main__, train
 from minifcn.data import Shapes, recognise
-from minifcn.data.check import ERROR, NOTE, WARNING, check
+from minifcn.data.check import ERROR, NOTE, WARNING, before_training, check
 from minifcn.data.check.files import contents
 from minifcn.data.check.similar import alike, near_duplicates
 from minifcn.data.check.survey import survey
@@ -383,7 +383,7 @@ def test_training_says_what_the_check_finds_in_the_masks_before_it_starts(tmp_pa
     def stop(*_):
         raise Reached
 
-    monkeypatch.setattr("minifcn.training.parts.network", stop)
+    monkeypatch.setattr("minifcn.training.parts.rates", stop)
     with pytest.raises(Reached):
         train.main(["--root", str(root)])
     (note,) = [line for line in capfd.readouterr().err.splitlines() if "have class 0" in line]
@@ -485,3 +485,14 @@ def test_names_of_two_classes_are_kept_where_white_becomes_the_second(tmp_path):
     (root / "classes.txt").write_text("ground\ntree\n", encoding="utf-8")
     report = check(root)
     assert "--binary 128" in report.cure and cured(root, report.cure).classes == ("ground", "tree")
+
+
+@pytest.mark.filterwarnings("ignore::minifcn.errors.Note")
+def test_training_names_classes_without_a_training_pixel_in_any_layout(tmp_path):
+    root = layout_folders.FOLDERS["camvid"](tmp_path / "camvid")
+    data, val = (recognise(root).open(split) for split in ("train", "val"))
+    counts = np.array([np.bincount(label[label < 255], minlength=data.num_classes) for _, label in data])
+    (finding,) = before_training(data, val, counts)
+    absent = [k for k in range(data.num_classes) if not counts[:, k].any()]
+    assert f"class {absent[0]} ({data.classes[absent[0]]})" in finding.what
+    assert before_training(data, val) == []

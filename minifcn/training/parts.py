@@ -86,8 +86,6 @@ def assemble(settings, run=None):
     s.dataset, train_data, val_data = splits(s)
     if run:
         run.require_same_data(train_data, val_data)
-    for finding in before_training(train_data, val_data):
-        print(f"note        {finding.sentence(train_data.root)}", file=sys.stderr)
     if s.size:
         train_data = Resized(train_data, s.size)
     s.pad, model = network(s, train_data, val_data)
@@ -104,6 +102,8 @@ def assemble(settings, run=None):
     if lone := lonely_batch_norm(model, train):
         print(f"note        {lone}", file=sys.stderr)
     counts = labels(s, train_data)
+    for finding in before_training(train_data, val_data, counts):
+        print(f"note        {finding.sentence(getattr(train_data, 'root', ''))}", file=sys.stderr)
     pixels = max(round(pixels_per_batch(train, None if counts is None else counts.sum(axis=1)) * s.sampling), 1)
     s.lr, s.weight_decay = rates(s, pixels, min(s.batch_size, len(train_data)))
     optimizer = make_optimizer(s, model.parameters())

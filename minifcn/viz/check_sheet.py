@@ -151,12 +151,13 @@ def page(report, rows, figure):
         + f"<p><code>{escape(f.cure(report.root))}</code></p>"
         for k, f in enumerate(report.findings, 1)
     )
+    everything = f"<h3>Everything at once</h3>\n<p><code>{escape(report.cure)}</code></p>\n" if report.cure else ""
     facts = dict(facts_of(report))
     return PAGE.substitute(
         title=escape(report.root.resolve().name),
         setting=escape(report.layout),
         header="\n".join(f"<dt>{escape(topic)}</dt><dd>{escape(line)}</dd>" for topic, line in facts.items()),
-        body=f"<h2>What is suspicious</h2>\n{findings or '<p>nothing</p>'}\n<h2>Samples</h2>\n"
+        body=f"<h2>What is suspicious</h2>\n{findings or '<p>nothing</p>'}\n{everything}<h2>Samples</h2>\n"
         '<figure><img alt="Images of every split with their masks laid over in colours." '
         f'src="data:image/png;base64,{picture}"></figure>\n<h2>Classes</h2>\n'
         f'<div class="scroll">{Table(rows)._repr_html_()}</div>',

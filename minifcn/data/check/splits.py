@@ -31,13 +31,9 @@ def about_classes(samples, classes):
     if not everywhere:
         return []
     found = []
-
-    def names(ids):
-        return some([classes[k] if classes[k] == f"class {k}" else f"class {k} ({classes[k]})" for k in sorted(ids)])
-
     if absent := set(range(len(classes))) - everywhere:
         what, why = (
-            f"no mask has a pixel of {names(absent)}",
+            f"no mask has a pixel of {name_classes(absent, classes)}",
             "it cannot be learned, and means over classes leave it out",
         )
         found.append(Finding(WARNING, what, why, flags=("--ids", ",".join(map(str, sorted(everywhere))))))
@@ -51,9 +47,14 @@ def about_classes(samples, classes):
         if only:
             flags = _covering([(name, counts[: len(classes)] > 0) for name, _, counts in samples])
             advice = "" if flags else "label more images of it"
-            what = f"in the {one} split, but not in the {other} split: {names(only)}"
+            what = f"in the {one} split, but not in the {other} split: {name_classes(only, classes)}"
             found.append(Finding(level, what, why, flags=flags, advice=advice))
     return found
+
+
+def name_classes(ids, classes):
+    """Classes in a message: their ids with their names."""
+    return some([classes[k] if classes[k] == f"class {k}" else f"class {k} ({classes[k]})" for k in sorted(ids)])
 
 
 def _covering(samples):

@@ -17,6 +17,7 @@ from .files import Sample
 SIDE = 16  # pixels of a thumbnail, by which similar images are found
 DRAFT = 256  # a JPEG is decoded at the smallest of its sizes that is at least this, which takes a tenth of the time
 MOST = 4096  # different colours or large values that are kept of a mask
+THREADS = 4
 CHUNK = 64  # samples given to the threads at a time
 
 
@@ -55,9 +56,9 @@ class Facts:
 def survey(samples, bands=None):
     """Read the files of all samples, in several threads, and yield the :class:`Facts` of each in order.
 
-    Memory does not grow with the sizes of the images: at most one image for each processor is in memory.
+    At most THREADS images are in memory at a time.
     """
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
         for start in range(0, len(samples), CHUNK):
             yield from pool.map(lambda sample: facts(sample, bands), samples[start : start + CHUNK])
 
