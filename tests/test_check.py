@@ -496,3 +496,31 @@ def test_training_names_classes_without_a_training_pixel_in_any_layout(tmp_path)
     absent = [k for k in range(data.num_classes) if not counts[:, k].any()]
     assert f"class {absent[0]} ({data.classes[absent[0]]})" in finding.what
     assert before_training(data, val) == []
+
+
+def test_ignore_that_is_id_0_becomes_void(tmp_path):
+    root = write(tmp_path / "my data")
+    (root / "classes.txt").write_text("__ignore__\nland\nice\n", encoding="utf-8")
+    ids = values(root / "masks/03.png")
+    after = cured(root, check(root).cure)
+    assert after.classes == ("land", "ice")
+    np.testing.assert_array_equal(values(tmp_path / "my data-converted/masks/03.png"), np.array([255, 0, 1])[ids])
+
+
+@pytest.mark.parametrize(
+    ("levels", "names", "cure"),
+    [
+        ([0, 128, 255], "", "--ids 0,128,255"),  # levels of grey up to white
+        ([0, 50, 200, 255], "", "--ids 0,50,200,255"),
+        ([0, 1, 9, 255], "", "--ids 0,1,9"),  # ids with a gap, and void far from them
+        ([0, 50, 255], "sea\nland\n", "--ids 0,50"),  # as many names as other values
+        ([0, 50, 255], "sea\nland\nice\n", "--ids 0,50,255"),
+    ],
+)
+def test_255_is_void_or_a_class_as_the_other_values_say(tmp_path, levels, names, cure):
+    root = write(tmp_path / "my data")
+    repaint(root, lambda ids: np.tile(np.repeat(levels, 16).astype(np.uint8), (48, 1)))
+    if names:
+        (root / "classes.txt").write_text(names, encoding="utf-8")
+    finding = found(check(root), "values|grey levels")
+    assert finding.cure(root).endswith(cure) and "255 is taken for" in finding.why

@@ -5,31 +5,28 @@ from ..names import read_classes
 from .finding import ERROR, Finding
 
 
-def about_names(path, largest=0):
-    """The names in a ``classes.txt``, or None without a file that can be used; and findings about it.
-
-    Parameters
-    ----------
-    path : Path
-    largest : int
-        The largest class id in the masks.
-    """
+def about_names(path):
+    """The names in a ``classes.txt``, or None without a file that can be used; and findings about it."""
     if not path.exists():
         return None, []
     try:
-        names = read_classes(path)
+        return read_classes(path), []
     except UserError as error:
         what = f"the names in {path.name} cannot be used"
         return None, [Finding(ERROR, what, str(error), (path,), advice="correct the file in an editor")]
-    if names[0] != "__ignore__":
-        return names, []
+
+
+def about_ignored(names, path, largest):
+    """What is to be done about ``__ignore__`` as the first name, if the masks hold ids up to `largest`."""
+    if not names or names[0] != "__ignore__":
+        return []
     what = "the first name is __ignore__, with which labelme marks pixels without a class"
     if largest < len(names) - 1:
         why = "labelme counts the ids from the second name on, so every class would have the name of another one"
-        return names, [Finding(ERROR, what, why, (path,), ("--names", ",".join(names[1:])))]
+        return [Finding(ERROR, what, why, (path,), ("--names", ",".join(names[1:])))]
     why = "such pixels would be trained and measured as a class"
     ids = ",".join(map(str, range(1, len(names))))
-    return names, [Finding(ERROR, what, why, (path,), ("--void", "0", "--ids", ids))]
+    return [Finding(ERROR, what, why, (path,), ("--void", "0", "--ids", ids))]
 
 
 def about_bands(path):

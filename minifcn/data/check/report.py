@@ -16,7 +16,7 @@ from ..palette import voc_colour_map
 from .colours import about_colours
 from .files import contents
 from .finding import ERROR, NOTE, WARNING, Finding, command, flag_values
-from .names import about_bands, about_names
+from .names import about_bands, about_ignored, about_names
 from .pairs import about_files
 from .splits import about_classes, about_splits
 from .survey import survey
@@ -169,12 +169,14 @@ def check(root, progress=lambda items, total: items):
     coloured, findings = about_colours(facts, folder)
     names, of_names = there.classes, []
     if names is None:
-        ids = [f.mask.counts[:VOID].nonzero()[0].max(initial=0) for f in facts if f.mask and f.mask.counts is not None]
-        names, of_names = about_names(folder / "classes.txt", max(ids, default=0))
+        names, of_names = about_names(folder / "classes.txt")
     palette = there.palette
     if coloured:
         names, palette = coloured.classes, coloured.palette
     values = about_values(facts, names)
+    sound = not any(finding.level == ERROR for finding in values)
+    ids = [f.mask.counts[:VOID].nonzero()[0].max(initial=0) for f in facts if f.mask and f.mask.counts is not None]
+    of_names += about_ignored(names, folder / "classes.txt", max(ids, default=0) if sound else 0)
     findings += [
         *there.findings,
         *of_names,
@@ -183,7 +185,6 @@ def check(root, progress=lambda items, total: items):
         *values,
         *about_splits(facts, there.divided),
     ]
-    sound = not any(finding.level == ERROR for finding in values)
     report = Report(there.root, f"{there.name}: {there.why}", facts, (names or ()) if sound else (), bands or RGB)
     if palette is not None:
         report.palette[: len(palette)] = palette

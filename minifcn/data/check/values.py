@@ -123,7 +123,7 @@ def _not_ids(counted, total, classes):
             ("--binary", str((low + high + 1) // 2)),
         )
     soft = len(blends) > len(regions) + 4
-    ids, white = _ids(regions if soft and regions else values, classes)
+    ids, white = _ids(regions if soft and regions else values, classes, counted)
     if soft and len(regions) < 2:
         what = f"the masks hold {len(values)} different values, and hardly any of them forms regions"
         advice = "export the masks again, as PNG with one class id for each pixel"
@@ -159,14 +159,18 @@ def _not_ids(counted, total, classes):
     )
 
 
-def _ids(values, classes):
+def _ids(values, classes, counted):
     """The flag that makes classes of values, and what it takes 255 for.
 
-    255 is void if the other values are as many as the named classes; or if they are ids almost without gaps.
+    255 is void if the other values are as many as the named classes; without names if it is far from the others, which
+    levels of grey up to white are not, or if it fills whole masks and occurs in no other.
     """
     others, white = [value for value in values if value != VOID], ""
     if VOID in values:
-        void = len(others) == len(classes) if classes else others[-1] < 2 * len(others)
+        whole = all(counts[VOID] in (0, counts.sum()) for counts in counted.values())
+        void = whole or (
+            len(others) == len(classes) if classes else VOID - others[-1] > 2 * max(np.diff(others), default=0)
+        )
         values = others if void else values
         white = f"; {VOID} is taken for void: add it to --ids if it is a class" if void else (
             f"; {VOID} is taken for a class: leave it out of --ids if it is void"
@@ -245,7 +249,13 @@ def _formats(read, findings):
         paths = tuple(path for path in kinds if kinds[path] == kind)
         what = f"{number(len(paths), 'mask')} of {kind}"
         why = "a mask must store one class id for each pixel unchanged: one channel, in a PNG, TIFF, BMP or GIF"
-        yield Finding(ERROR, what, why, paths, next((f.flags for f in findings if f.flags), ids))
+        yield Finding(
+            ERROR,
+            what,
+            why,
+            paths,
+            next((f.flags for f in findings if f.flags[:1] in (("--ids",), ("--binary",))), ids),
+        )
 
 
 def _empty(counted):
