@@ -227,6 +227,35 @@ def test_runs_are_compared_on_the_same_images(base, tmp_path, measured, refused)
     refused(evaluate.main, base / "run0", "--compare", base / "run0", match="two or more different runs")
 
 
+def test_a_run_with_the_classes_in_another_order_is_compared_by_name(base, tmp_path, measured):
+    shutil.copytree(base / "data", tmp_path / "data")
+    (tmp_path / "data/classes.txt").write_text("tree\nsky\nroad", encoding="utf-8")
+    for path in (tmp_path / "data/masks").iterdir():
+        label = mf.data.images.read_mask(path)
+        save_mask(path, np.where(label < 3, (label + 1) % 3, label).astype(np.uint8))  # sky was 0 and is 1
+    more = ["--width", "0.2", "--optimizer", "adam", "--lr", "0.02", "--out", str(tmp_path / "run2")]
+    assert train.main(["--root", str(tmp_path / "data"), *TINY, *more]) == 0
+    alone = measured(tmp_path / "run2", "--root", base / "data", "--split", "all")[0]
+    both = measured(base / "run0", "--compare", tmp_path / "run2", "--root", base / "data", "--split", "all")[0]["runs"]
+    assert [entry["name"] for entry in alone["per_class"]] == ["tree", "sky", "road"]
+    assert both[1]["mean_iu"] == pytest.approx(alone["mean_iu"])
+    for name in ("pixel_accuracy", "calibration", "mistakes"):
+        assert both[1][name] == alone[name]
+    ours, theirs = ({entry["name"]: entry for entry in run["per_class"]} for run in (both[1], alone))
+    assert ours == theirs and list(ours) == list(NAMES)
+
+
+def test_runs_on_other_bands_are_compared(tmp_path, measured):
+    root = write_scenes(tmp_path / "scenes")
+    (root / "bands.txt").write_text("red\ngreen\nblue", encoding="utf-8")
+    for k, bands in enumerate(("red,green,blue", "blue")):
+        assert train.main(["--root", str(root), "--bands", bands, *TINY, "--out", str(tmp_path / f"r{k}")]) == 0
+    both, _ = measured(tmp_path / "r0", "--compare", tmp_path / "r1")
+    for k, run in enumerate(both["runs"]):
+        alone, _ = measured(tmp_path / f"r{k}")
+        assert {name: run[name] for name in alone} == alone
+
+
 def test_runs_with_other_classes_are_not_compared(base, finished, refused):
     refused(evaluate.main, base / "run0", "--compare", finished, match="has the classes class 0, .*same classes")
 

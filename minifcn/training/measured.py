@@ -8,11 +8,12 @@ from typing import Any
 
 from ..data import DATASETS, open_dataset, recognise
 from ..data.by_name import in_classes
+from ..data.manifest import require_same_names
+from ..data.samples import called
 from ..errors import UserError
 from ..models import load
 from ..nn.losses import LOSSES, CrossEntropy
 from .assessment import Assessment, assess
-from .evaluation import require_same_classes
 from .run_folder import Run, find_checkpoint
 
 ALL = "all"
@@ -55,7 +56,9 @@ def data_to_measure(checkpoint, config, model, dataset=None, root=None, split=No
         raise UserError(f"data set {name!r} has no split 'all'; give one of its own (--split)")
     if own and split != ALL:
         data = _open(name, split, root, config, model, kept)
-        require_same_classes(model, data)  # the masks are unchanged, so other names are a mistake
+        # The masks are unchanged, so other names are a mistake.
+        has = f"{called(data)} has"
+        require_same_names(model.classes, data.classes, "the model was trained", has, "restore the old names")
         return data, ""
     data = whole if split == ALL else _open(name, split, root, config, model)
     return in_classes(data, model.classes or data.classes, model.palette)
