@@ -2,6 +2,7 @@
 
 import csv
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -147,6 +148,13 @@ def test_a_legend_leaves_the_picture_as_it_is(photos, label, tmp_path):
     label(photos / "frame2.png", "--legend", out="key")
     plain, key = (np.asarray(Image.open(tmp_path / f"{out}/frame2-overlay.png")) for out in ("plain", "key"))
     assert key.shape[0] > 20 and (key[:20, :30] == plain).all() and (key[:20, 30:] == 255).all()
+
+
+def test_a_name_in_a_script_that_no_font_has_makes_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whole = with_legend(np.zeros((20, 30, 3), np.uint8), ["하늘", "\U0001f333"], [(1, 2, 3), (250, 0, 0)])
+    assert (whole[20:] == (250, 0, 0)).all(-1).sum() > 40
 
 
 def test_a_legend_shows_the_colour_of_each_class_and_grows_with_the_picture():

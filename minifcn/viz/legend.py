@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from unicodedata import east_asian_width
 
@@ -49,7 +50,9 @@ def with_legend(picture: Array, names: Sequence[str], colours: Sequence[Sequence
         borderpad=0, handlelength=1.4, ncols=across,
     )  # fmt: skip
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    with warnings.catch_warnings():  # a font may lack characters of class names, whose colours are then still shown
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        canvas.draw()
     legend = np.asarray(canvas.buffer_rgba())[..., :3]
     size = len(picture) + len(legend), max(picture.shape[1], legend.shape[1])
     whole = np.full((*size, 3), 255, np.uint8)
