@@ -41,8 +41,8 @@ FIGURES = (
     (
         "boundaries.png", "Boundaries",
         "The mean IU in bands of several widths along boundaries between classes.",
-        "Most errors lie along outlines. The narrower the band, the more the curve shows how exact they are. If a border "
-        "of void separates the classes, narrow bands are empty.",
+        "Most errors lie along outlines. The narrower the band, the more the curve shows how exact they are. If a "
+        "border of void separates the classes, narrow bands are empty.",
     ),
 )  # fmt: skip
 
