@@ -14,7 +14,7 @@ from .training.loop import Diverged, fit
 from .training.parts import assemble
 from .training.results import result_lines
 from .training.run_folder import Recorder, Run
-from .viz.illustrate import illustrate
+from .viz.illustrate import LiveReport, illustrate
 
 
 @command(ranks=True)
@@ -40,13 +40,15 @@ def train(parts, run, resume, json=None):
     if parts.start:
         run.write("init.txt", parts.start)
     s, stopper = parts.settings, StopOnSignal()
-    recorder = Recorder(run)  # before Progress in the list of callbacks: an error in printing must not prevent saving
+    recorder = Recorder(run)
+    # the recorder comes first: an error in printing or drawing must not prevent saving
+    watchers = [stopper, recorder, LiveReport(run, parts.header), Progress(out)]
     try:
         with warnings.catch_warnings():  # Diverged says more than NumPy's warnings of overflow
             warnings.simplefilter("ignore", RuntimeWarning)
             t = fit(
                 parts.model, parts.train, parts.val, parts.optimizer, s.epochs, s.reduction, parts.weight, s.accumulate,
-                SCHEDULES[s.schedule], s.sampling, [stopper, recorder, Progress(out)], run.restore if resume else None,
+                SCHEDULES[s.schedule], s.sampling, watchers, run.restore if resume else None,
                 parts.loss, s.ema, s.clip, s.stop_after,
             )  # fmt: skip
         if not t.complete:

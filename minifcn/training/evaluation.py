@@ -25,7 +25,7 @@ from ..nn.statistics import estimate_statistics
 from .metrics import ConfusionMatrix
 
 SEEN = 100  # images from which batch norm's statistics are estimated
-LIMIT = 2 * 10**9  # bytes on a CPU, besides the scores: images that need more are measured in tiles
+LIMIT = 10**9  # bytes on a CPU, besides the scores: images that need more are measured in tiles
 
 
 def as_loader(data: Loader | DataSet, **options: Any) -> Loader:

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..arrays.types import Array
 from ..data.images import VOID
+from .fonts import letters, use_fonts
 from .style import CYCLE, GREY, styled
 
 if TYPE_CHECKING:
@@ -114,13 +115,15 @@ def samples(
     """
     from .page import Figure
 
+    use_fonts(classes)
+
     # All lengths are inches, from the top.  The proportions of the images set the height.
     side, gap, margin, head, line = 2.2, 0.1, 0.15, 0.22, 0.21
     heights = [side * len(image) / len(image[0]) for image in images]
     any_void = any((label == VOID).any() for label in labels)
     names = [*classes, "void"] if any_void else list(classes)
     colours = [*palette[: len(classes)], VOID_COLOUR]
-    entry = 0.5 + 0.08 * max(map(len, names))  # the width of a swatch and the longest name
+    entry = 0.5 + 0.08 * max(map(letters, names))  # the width of a swatch and the longest name
     across = max(1, int((3 * side + 2 * gap) // entry))
     lines = max(2 + any_void, -(-len(names) // across))  # of the errors' key or of the palette's, whichever is longer
     width = 2 * margin + 4 * side + 3 * gap
@@ -255,6 +258,8 @@ def confusion(matrix: Array, classes: Sequence[str]) -> Figure:
     """
     from .page import Figure
 
+    use_fonts(classes)
+
     matrix, count = np.asarray(matrix), len(classes)
     hits, total = np.diagonal(matrix), matrix.sum(1)
     with np.errstate(invalid="ignore"):  # a class without pixels has no percentages: NaN
@@ -263,7 +268,7 @@ def confusion(matrix: Array, classes: Sequence[str]) -> Figure:
 
     wide, tall, digits = (0.62, 0.45, 1) if count <= 12 else (0.4, 0.32, 0)
     wide = max(wide * count, 2)  # width of the matrix in inches: at least that of its title
-    name = 0.08 * max(map(len, classes))  # width of the longest class name in inches
+    name = 0.08 * max(map(letters, classes))  # width of the longest class name in inches
     figure = Figure(figsize=(wide + name + 3.2, tall * count + 0.7 * name + 1.2), layout="constrained")
     cells, bars = figure.subplots(1, 2, width_ratios=(wide, 1.7))
 

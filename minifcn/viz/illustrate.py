@@ -1,6 +1,8 @@
 """Writes the results of a training into the run folder: measures, figures and the report."""
 
+import time
 import warnings
+from contextlib import suppress
 
 import numpy as np
 
@@ -9,9 +11,15 @@ from ..data.bands import bands_of, false_colour
 from ..io import atomic
 from ..training.evaluation import evaluate
 from ..training.results import data_facts, measures
+from ..training.state import Callback
 from .figures import confusion as confusion_figure
 from .figures import curves, samples
 from .report import write_report
+
+DRAWN = 1024  # most pixels of a side of an example
+MOST_PIXELS = 4 * 10**7  # of the images among which examples are chosen
+SECONDS = 5.0  # least time between two drawings of the curves
+REFRESH = 20  # seconds after which a browser reads the report of a run in progress again
 
 
 def illustrate(run, model, val, rows, header=None, loss=None):
@@ -39,42 +47,82 @@ def illustrate(run, model, val, rows, header=None, loss=None):
     metrics = measures(confusion, data.classes) | data_facts(data, loss)
     if parallel.world().rank:
         return metrics
-    images, labels = zip(*(data[i] for i in varied_examples(model, data, 4)))
-    predictions = [model.predict(image) for image in images]
-    images = [false_colour(image, bands_of(data)) for image in images]
+    rows_shown = []
+    for i in varied_examples(model, data, 4):
+        image, label = data[i]
+        shown = false_colour(image, bands_of(data)), label, model.predict(image)
+        rows_shown.append([array[:: _step(label), :: _step(label)] for array in shown])
     figures = {
         "curves.png": curves(rows),
-        "samples.png": samples(images, labels, predictions, data.classes, data.palette),
+        "samples.png": samples(*zip(*rows_shown), data.classes, data.palette),
         "confusion.png": confusion_figure(confusion.matrix, data.classes),
     }
     run.write_json("metrics.json", metrics | dict(header=header or {}))
-    with warnings.catch_warnings():
-        # a font may lack characters of class names; the report also shows the names as text
-        warnings.filterwarnings("ignore", "Glyph .* missing")
-        for name, figure in figures.items():
-            with atomic(run.folder / name) as partial:
-                figure.savefig(partial, format="png")
+    for name, figure in figures.items():
+        _save(figure, run.folder / name)
     write_report(run.folder)
     return metrics
+
+
+def _step(label):
+    """Every how many pixels are drawn: a large photo has more than its place in the figure."""
+    return -(-max(label.shape) // DRAWN)
+
+
+def _save(figure, path):
+    with warnings.catch_warnings():
+        # no font may have the characters of a class name; the report also shows the names as text
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        with atomic(path) as partial:
+            figure.savefig(partial, format="png")
+
+
+class LiveReport(Callback):
+    """Rewrites the report in the run folder after every epoch, so that the run can be watched in a browser.
+
+    The scores, the settings and the log are always written.  The curves are drawn at most every `SECONDS`, so that
+    drawing does not slow down a run of short epochs.
+
+    Parameters
+    ----------
+    run : Run
+    header : dict of {str: str}
+        The description of the run.
+    """
+
+    def __init__(self, run, header):
+        self.run, self.header, self.drawn = run, header, 0.0
+
+    def started(self, t):
+        self.drawn = time.monotonic()
+
+    def epoch_ended(self, t):
+        if t.ranks.rank:
+            return
+        with suppress(OSError):  # a full disk must not stop the training
+            if time.monotonic() - self.drawn >= SECONDS:
+                _save(curves(t.rows), self.run.folder / "curves.png")
+                self.drawn = time.monotonic()
+            write_report(self.run.folder, self.header, again=REFRESH)
 
 
 def varied_examples(model, data, count, tried=100):
     """The indices of `count` images, from good to poor: evenly spaced in a ranking of `tried` images by accuracy.
 
-    The `tried` images are spread over the data set.  Images with labels of a single class are left out, unless there
-    are no others.
+    The `tried` images, fewer if they are large, are spread over the data set.  Images with labels of a single class are
+    left out, unless there are no others.
 
     Returns
     -------
     list of int
     """
-    candidates = np.unique(np.linspace(0, len(data) - 1, min(tried, len(data))).astype(int))
-    examples = {int(i): data[int(i)] for i in candidates}
-    varied = [i for i, (_, label) in examples.items() if len(np.unique(label[label < model.num_classes])) > 1]
-    accuracy = {}
-    for i in varied or examples:
-        image, label = examples[i]
+    tried = min(len(data), tried, max(count, MOST_PIXELS // max(data[0][1].size, 1)))
+    varied, others = {}, {}  # {index: accuracy}
+    for i in np.unique(np.linspace(0, len(data) - 1, tried).astype(int)).tolist():
+        image, label = data[i]
         known = label < model.num_classes
-        accuracy[i] = float((model.predict(image) == label)[known].mean()) if known.any() else 0.0
+        accuracy = float((model.predict(image) == label)[known].mean()) if known.any() else 0.0
+        (varied if len(np.unique(label[known])) > 1 else others)[i] = accuracy
+    accuracy = varied or others
     ranked = sorted(accuracy, key=accuracy.get, reverse=True)
     return [ranked[int((k + 0.5) / count * len(ranked))] for k in range(min(count, len(ranked)))]

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from unicodedata import east_asian_width
 
 import numpy as np
 
 from ..arrays.types import Array
 from .figures import swatches
+from .fonts import letters, use_fonts
 from .style import styled
 
 WIDTH = 640  # pixels of the picture at which the text has 100 dots an inch; larger pictures get larger text
-
-
-def _letters(name):
-    """The width of a name in Latin letters: Hangul and the like are twice as wide."""
-    return sum(2 if east_asian_width(letter) in "WF" else 1 for letter in name)
 
 
 @styled()
@@ -40,8 +35,9 @@ def with_legend(picture: Array, names: Sequence[str], colours: Sequence[Sequence
 
     from .page import Figure
 
+    use_fonts(names)
     dots = 100 * max(1.0, picture.shape[1] / WIDTH)
-    entry, line, margin = 0.45 + 0.075 * max(map(_letters, names)), 0.2, 0.08  # inches
+    entry, line, margin = 0.45 + 0.075 * max(map(letters, names)), 0.2, 0.08  # inches
     width = max(picture.shape[1] / dots, entry + 2 * margin)
     across = max(1, int((width - 2 * margin) // entry))
     figure = Figure(figsize=(width, line * -(-len(names) // across) + 2 * margin), dpi=dots)

@@ -54,7 +54,7 @@ PAGE = Template("""<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy"
   content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>$title</title>
+$again<title>$title</title>
 <style>
 :root { color-scheme: light dark;
   --page: #fff; --ink: #1d2125; --quiet: #5f6368; --line: #e2e5e8; --bar: #0072b2; }
@@ -119,7 +119,7 @@ $body
 """)
 
 
-def write_report(run_dir):
+def write_report(run_dir, header=None, again=None):
     """Write the page `report.html` into a run folder.
 
     Parameters
@@ -129,6 +129,10 @@ def write_report(run_dir):
         `metrics.json` (pixel_accuracy, mean_accuracy, mean_iu, fw_iu, pixels, per_class: a list of
         {name, accuracy, iu}, floors: a list of {name, pixel_accuracy, mean_iu}, header: {topic: line}), `log.csv`,
         `samples.png`, `curves.png`, `confusion.png`. Every score is a fraction.
+    header : dict of {str: str}, optional
+        The description of a run in progress, which has no `metrics.json` yet.
+    again : int, optional
+        Seconds after which a browser reads the page anew, for a run in progress.
 
     Returns
     -------
@@ -143,8 +147,9 @@ def write_report(run_dir):
     run_dir = Path(run_dir)
     if not run_dir.is_dir():
         raise NotADirectoryError(f"there is no run folder at {run_dir}; give the folder of a training run")
-    config, metrics, log = _json(run_dir / "config.json"), _json(run_dir / "metrics.json"), _log(run_dir)
-    scores = metrics or (log[-1] if log else {})
+    config, log = _json(run_dir / "config.json"), _log(run_dir)
+    metrics = dict(header=header) if header is not None else _json(run_dir / "metrics.json")
+    scores = metrics if header is None and metrics else log[-1] if log else {}
     floors = metrics.get("floors", [])
     setting = [str(config[key]) for key in ("model", "dataset") if key in config]
     epochs = f"{len(log)} epoch{'s' * (len(log) != 1)}"
@@ -157,6 +162,7 @@ def write_report(run_dir):
         _details("Log", list(log[0]) if log else [], [row.values() for row in log]),
     ]
     page = PAGE.substitute(
+        again=f'<meta http-equiv="refresh" content="{again}">\n' if again else "",
         title=escape(run_dir.resolve().name),
         setting=escape(" · ".join([*setting, epochs])),
         header="\n".join(

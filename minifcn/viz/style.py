@@ -56,7 +56,7 @@ def styled() -> Iterator[None]:
         If matplotlib is not installed.
     """
     rc = _matplotlib().rcParams
-    before = {key: rc[key] for key in RC}
+    before = {key: rc[key] for key in (*RC, "font.family")}
     rc.update(RC)
     try:
         yield
