@@ -25,7 +25,7 @@ from ..nn.statistics import estimate_statistics
 from .metrics import ConfusionMatrix
 
 SEEN = 100  # images from which batch norm's statistics are estimated
-LIMIT = 10**9  # bytes on a CPU, besides the scores: images that need more are measured in tiles
+LIMIT = 10**9  # bytes of maps on a CPU: images that need more are measured in tiles
 
 
 def as_loader(data: Loader | DataSet, **options: Any) -> Loader:
@@ -175,8 +175,14 @@ def whole_scores(model: Any, images: Array, tta: bool = False) -> Tensor:
             found.append(backend.of(values).empty((len(images), values.shape[1], *size), values.dtype))
         found[0][of, :, *pixels.index[1:]] = values
 
-    limit = memory.allowed() if tta else min(LIMIT, memory.allowed())  # test-time augmentation cannot be tiled
-    each(model, images, put, tta, limit + more if cpu else None, more)
+    if not cpu:
+        each(model, images, put, tta)
+    else:
+        least = LIMIT + images.nbytes + sum(p.data.nbytes for p in model.parameters())
+        try:
+            each(model, images, put, tta, least + more, more)
+        except UserError:  # large nets need more for one tile, and test-time augmentation for the whole image
+            each(model, images, put, tta, max(memory.allowed(), least) + more, more)
     return Tensor(found[0])
 
 
