@@ -49,7 +49,7 @@ def train(parts, run, resume, json=None):
             t = fit(
                 parts.model, parts.train, parts.val, parts.optimizer, s.epochs, s.reduction, parts.weight, s.accumulate,
                 SCHEDULES[s.schedule], s.sampling, watchers, run.restore if resume else None,
-                parts.loss, s.ema, s.clip, s.stop_after,
+                parts.loss, s.ema, s.clip, s.stop_after, progress=False,
             )  # fmt: skip
         if not t.complete:
             print(f"stopped at step {t.step} of {t.total_steps}{_goes_on(run)}", file=out)

@@ -1,12 +1,17 @@
 """Watching a run: the report after every epoch, class names in any script, TensorBoard, the search of a rate."""
 
+import sys
 import warnings
 
 import numpy as np
+import pytest
 from matplotlib import rcParams
 from test_suited import begun, scenes  # noqa: F401  a fixture
 
+import minifcn as mf
 from minifcn import train
+from minifcn.data import Loader, Shapes
+from minifcn.errors import UserError
 from minifcn.training.state import Callback
 from minifcn.viz import illustrate
 from minifcn.viz.figures import confusion
@@ -71,3 +76,72 @@ def test_a_full_disk_does_not_stop_the_training_that_is_watched(scenes, tmp_path
 
     monkeypatch.setattr(illustrate, "write_report", full)
     begun(scenes, tmp_path / "run", "--repeat", 1)
+
+
+def small():
+    mf.manual_seed(0)
+    model = mf.models.fcn8s_mini(num_classes=3, width=0.1, dropout=0.0)
+    return model, Loader(Shapes(length=4, size=(24, 32), num_classes=3), 2, shuffle=True)
+
+
+class Rates(Callback):
+    def __init__(self):
+        self.seen = []
+
+    def stepped(self, t):
+        self.seen.append(t.optimizer.lr)
+
+
+def test_the_rate_that_fit_chooses_decays_and_the_rate_of_a_given_optimizer_stays():
+    model, data = small()
+    mf.fit(model, data, epochs=2, callbacks=[rates := Rates()])
+    assert rates.seen == pytest.approx([rates.seen[0] * (1 - k / 4) ** 0.9 for k in range(4)])
+    mf.fit(model, data, None, mf.optim.SGD(model.parameters(), 1e-6), 2, callbacks=[rates := Rates()])
+    assert rates.seen == [1e-6] * 4
+
+
+def test_fit_keeps_a_run_that_can_be_loaded_and_continued_bit_by_bit(tmp_path):
+    val = Shapes("val", 2, size=(24, 32), num_classes=3)
+    model, data = small()
+    whole = mf.fit(model, data, val, epochs=2, ema=0.9, out=tmp_path / "whole")
+    assert {"log.csv", "last.safetensors", "best.safetensors"} <= {f.name for f in (tmp_path / "whole").iterdir()}
+    image = val[0][0]
+    np.testing.assert_array_equal(mf.models.load(tmp_path / "whole").predict(image), model.predict(image))
+
+    class Stop(Callback):
+        def stepped(self, t):
+            t.stopping = t.step == 3
+
+    part, data = small()
+    assert mf.fit(part, data, val, epochs=2, ema=0.9, out=tmp_path / "part", callbacks=[Stop()]).step == 3
+    again, data = small()
+    t = mf.fit(again, data, val, epochs=2, ema=0.9, out=tmp_path / "part", resume=True)
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(again.state_dict()[name], array)
+    assert [row["mean_iu"] for row in t.rows] == [row["mean_iu"] for row in whole.rows]
+
+    with pytest.raises(UserError, match="is not empty"):
+        mf.fit(again, data, val, out=tmp_path / "part")
+    with pytest.raises(ValueError, match="give out"):
+        mf.fit(again, data, val, resume=True)
+
+
+def test_fit_shows_its_progress_in_a_terminal_and_in_a_notebook_and_nowhere_else(monkeypatch, capsys):
+    model, data = small()
+    mf.fit(model, data)
+    assert capsys.readouterr() == ("", "")
+    mf.fit(model, data, progress=True)
+    assert "mean IU" in capsys.readouterr().out
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    mf.fit(model, data)
+    assert "mean IU" in capsys.readouterr().out
+    mf.fit(model, data, callbacks=[Callback()])
+    mf.fit(model, data, progress=False)
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: False)
+    monkeypatch.setitem(sys.modules, "ipykernel", object())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tqdm's, if ipywidgets is missing
+        mf.fit(model, data, data.dataset, epochs=2)
+    err = capsys.readouterr().err
+    assert "epoch 2 of 2, loss" in err and ", mean IU 0." in err

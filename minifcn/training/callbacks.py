@@ -9,7 +9,8 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from .loop import Callback, Training
+from ..arrays import parallel
+from .state import Callback, Training
 
 STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
 """Ctrl-C; the request of a cluster or container to end; a closed terminal; Ctrl-Break on Windows."""
@@ -73,6 +74,47 @@ class Progress(Callback):
         if hasattr(self, "bar"):
             with _best_effort():
                 self.bar.close()
+
+
+class NotebookProgress(Callback):
+    """Shows a progress bar in a notebook, with the last loss and mean IU; it disappears when the training has ended."""
+
+    def started(self, t: Training) -> None:
+        from tqdm.auto import tqdm as bar  # a widget if ipywidgets is installed, else text
+
+        self.bar = bar(total=t.total_steps, initial=t.step, unit="step", leave=False, disable=False)
+        self.score = ""
+
+    def stepped(self, t: Training) -> None:
+        self.bar.set_postfix_str(f"epoch {t.epoch + 1} of {t.epochs}, loss {t.loss:.4f}{self.score}", refresh=False)
+        self.bar.update()
+
+    def epoch_ended(self, t: Training) -> None:
+        if "mean_iu" in t.rows[-1]:
+            self.score = f", mean IU {t.rows[-1]['mean_iu']:.3f}"
+
+    def closed(self, t: Training) -> None:
+        if hasattr(self, "bar"):
+            self.bar.close()
+
+
+def watcher(shown: bool | None = None) -> list[Callback]:
+    """The callback that shows progress here: in a notebook or a terminal; none elsewhere, unless `shown` is True.
+
+    Parameters
+    ----------
+    shown : bool, optional
+        False: none, wherever this is.
+
+    Returns
+    -------
+    list of Callback
+    """
+    if shown is False or parallel.world().rank:
+        return []
+    if "ipykernel" in sys.modules and not sys.stdout.isatty():
+        return [NotebookProgress()]
+    return [Progress()] if shown or sys.stdout.isatty() else []
 
 
 class StopOnSignal(Callback):

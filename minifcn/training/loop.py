@@ -6,6 +6,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Sequence
 from numbers import Integral
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from ..nn.optim import (
     clip_gradients,
     constant,
     effective_step,
+    poly,
     reduction_factor,
     require_learnable,
     require_range,
@@ -43,9 +45,10 @@ from .state import EMPTY, Callback, Training
 def fit(
     model: Module, train: Loader | DataSet, val: Loader | DataSet | None = None, optimizer: Optimizer | None = None,
     epochs: int = 1, reduction: str | None = None, weight: Values | None = None, accumulate: int = 1,
-    schedule: Callable[[float], float] = constant, sampling: float = 1.0, callbacks: Sequence[Callback] = (),
-    resume: Callable[[Training], Any] | None = None, loss: Loss | None = None, ema: float = 0.0,
-    clip: float | None = None, patience: int | None = None,
+    schedule: Callable[[float], float] | None = None, sampling: float = 1.0, callbacks: Sequence[Callback] = (),
+    resume: Callable[[Training], Any] | bool | None = None, loss: Loss | None = None, ema: float = 0.0,
+    clip: float | None = None, patience: int | None = None, out: str | PathLike | None = None,
+    progress: bool | None = None,
 ) -> Training:  # fmt: skip
     """Train a model for segmentation.
 
@@ -71,14 +74,15 @@ def fit(
         (C,) class weights.
     accumulate : int
         A step uses the gradients of this many batches: their sum if `reduction` is "sum", else their mean.
-    schedule : callable
-        Factor on the learning rate as a function of progress, 0 … 1 (``mf.optim.SCHEDULES``).
+    schedule : callable, optional
+        Factor on the learning rate as a function of progress, 0 … 1 (``mf.optim.SCHEDULES``).  By default ``poly``, so
+        the rate decays; but the rate of an `optimizer` that is given stays constant.
     sampling : float
         The probability with which the loss of each pixel counts, drawn anew for each batch (§3.4: training on random
         patches).
     callbacks : sequence of Callback
     resume : callable, optional
-        Called with the :class:`Training` before it starts, to restore a saved state.
+        Called with the :class:`Training` before it starts, to restore a saved state.  True: continue the run in `out`.
     loss : Loss, optional
         By default ``mf.losses.CrossEntropy()``.  With a loss whose ``adds`` is False, training on several ranks and
         `accumulate` are errors.
@@ -90,6 +94,10 @@ def fit(
         `reduction`.
     patience : int, optional
         End the training when the mean IU on `val` has not improved for this many epochs.
+    out : path-like, optional
+        A new or empty folder for the log and the checkpoints of the run, after every epoch: ``mf.models.load(out)``.
+    progress : bool, optional
+        Show progress.  By default, in a terminal or a notebook, unless there are `callbacks`.
 
     Returns
     -------
@@ -116,6 +124,7 @@ def fit(
     require_range("ema", ema, below=1)
     if patience is not None and (patience < 1 or val is None):
         raise ValueError(f"patience is {patience!r}: it needs a number of at least 1, and validation data (val)")
+    schedule = schedule or (poly if optimizer is None else constant)
     optimizer = optimizer or SGD(model.parameters(), default_rate(train, reduction, accumulate), momentum=0.9)
     require_learnable(model, optimizer)
     if lone := lonely_batch_norm(model, train):
@@ -125,8 +134,9 @@ def fit(
     t = Training(model, train, val, optimizer, epochs, loss, reduction, base_lr=optimizer.lr, ranks=ranks)
     t.average, t.clip, t.patience = WeightAverage(model, ema) if ema else None, clip, patience
     weight = None if weight is None else backend.to_device(np.asarray(weight), t.device)
-    if resume:
-        resume(t)
+    callbacks, restore = watched(callbacks, out, progress, resume)
+    if restore:
+        restore(t)
     require_same_start(t)
     t.rate = optimizer.lr
 
@@ -156,6 +166,22 @@ def fit(
         optimizer.lr = t.base_lr
         tell("closed")
     return t
+
+
+def watched(
+    callbacks: Sequence[Callback], out: str | PathLike | None, progress: bool | None, resume: Any
+) -> tuple[list[Callback], Any]:
+    """The callbacks, with those that `out` and `progress` ask for, and the function that restores a saved state."""
+    from .callbacks import watcher  # imported here, because tqdm slows `import minifcn`
+    from .run_folder import Recorder, Run
+
+    shown = watcher(False if callbacks and progress is None else progress)
+    if out is None:
+        if resume is True:
+            raise ValueError("resume is True: give out, the folder of the run to continue")
+        return [*callbacks, *shown], resume
+    run = Run.open(out) if resume is True else Run.create(out, {})
+    return [Recorder(run), *callbacks, *shown], run.restore if resume is True else resume
 
 
 def require_arguments(
