@@ -40,8 +40,7 @@ def train(parts, run, resume, json=None):
     if parts.start:
         run.write("init.txt", parts.start)
     s, stopper = parts.settings, StopOnSignal()
-    recorder = Recorder(run)
-    # the recorder comes first: an error in printing or drawing must not prevent saving
+    recorder = Recorder(run)  # before those that print and draw, whose errors must not prevent saving
     watchers = [stopper, recorder, LiveReport(run, parts.header), Progress(out)]
     try:
         with warnings.catch_warnings():  # Diverged says more than NumPy's warnings of overflow
