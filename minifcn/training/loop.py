@@ -31,7 +31,6 @@ from ..nn.optim import (
     Optimizer,
     clip_gradients,
     constant,
-    effective_step,
     poly,
     reduction_factor,
     require_learnable,
@@ -39,7 +38,7 @@ from ..nn.optim import (
     step_factor,
 )
 from .evaluation import as_loader, estimate_norms, evaluate, require_same_classes, scores_of
-from .state import EMPTY, Callback, Training
+from .state import EMPTY, Callback, Diverged, Training
 
 
 def fit(
@@ -363,27 +362,3 @@ def finish_epoch(t: Training, weight: Values | None = None) -> None:
         row |= dict(val_loss=val_loss, **scores_of(confusion))
     t.rows.append(row)
     t.epoch, t.trained, t.running = t.epoch + 1, False, dict(EMPTY)
-
-
-class Diverged(UserError):
-    """The error of a run whose loss, or a weight, became NaN or infinite; the message names the likely cause.
-
-    Parameters
-    ----------
-    t : Training
-    what : str
-        What was found, and at which step.
-    """
-
-    def __init__(self, t: Training, what: str) -> None:
-        pixels = pixels_per_batch(t.train)
-        step = effective_step(t.optimizer, t.reduction, pixels, t.train.batch_size)
-        factor = reduction_factor(t.reduction, pixels, t.train.batch_size)
-        if factor > 1 and t.base_lr * factor > 0.05:
-            cause = (
-                f"a learning rate meant for a mean loss: with reduction '{t.reduction}', {t.base_lr:g} is like "
-                f"{t.base_lr * factor:g} for a mean; try a learning rate (--lr) of about {0.01 / factor:.1g}"
-            )
-        else:
-            cause = f"a learning rate (--lr) that is too large ({t.base_lr:g}); try a tenth of it"
-        super().__init__(f"{what} (epoch {t.epoch + 1}, effective step {step:.2g}); the likely cause is {cause}")

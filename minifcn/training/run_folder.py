@@ -26,8 +26,7 @@ from ..io.cli import is_pair
 from ..io.lock import locked
 from ..io.settings import read_settings
 from ..models.store import describe, weights_in
-from .loop import Diverged
-from .state import EMPTY, Callback, mean_iu
+from .state import EMPTY, Callback, Diverged, mean_iu
 
 FIELDS = ("epoch", "loss", "val_loss", "pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu", "lr", "seconds")
 FILES = (

@@ -7,10 +7,12 @@ from typing import Any
 
 from ..arrays import backend, parallel
 from ..data import Loader
+from ..data.statistics import pixels_per_batch
+from ..errors import UserError
 from ..nn.average import WeightAverage
 from ..nn.losses import CrossEntropy, Loss
 from ..nn.module import Module
-from ..nn.optim import Optimizer
+from ..nn.optim import Optimizer, effective_step, reduction_factor
 
 
 @dataclass
@@ -101,3 +103,27 @@ class Callback:
 
     def closed(self, t: Training) -> None:
         """At the very end, also after an error: release what the callback holds."""
+
+
+class Diverged(UserError):
+    """The error of a run whose loss, or a weight, became NaN or infinite; the message names the likely cause.
+
+    Parameters
+    ----------
+    t : Training
+    what : str
+        What was found, and at which step.
+    """
+
+    def __init__(self, t: Training, what: str) -> None:
+        pixels = pixels_per_batch(t.train)
+        step = effective_step(t.optimizer, t.reduction, pixels, t.train.batch_size)
+        factor = reduction_factor(t.reduction, pixels, t.train.batch_size)
+        if factor > 1 and t.base_lr * factor > 0.05:
+            cause = (
+                f"a learning rate meant for a mean loss: with reduction '{t.reduction}', {t.base_lr:g} is like "
+                f"{t.base_lr * factor:g} for a mean; try a learning rate (--lr) of about {0.01 / factor:.1g}"
+            )
+        else:
+            cause = f"a learning rate (--lr) that is too large ({t.base_lr:g}); try a tenth of it"
+        super().__init__(f"{what} (epoch {t.epoch + 1}, effective step {step:.2g}); the likely cause is {cause}")
