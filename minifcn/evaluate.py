@@ -8,8 +8,7 @@ from .io.cli import Parser, command, device, json_file, write_csv, write_json
 from .training.details import all_lines, comparison_lines, count_of, details, table
 from .training.measured import measure_runs
 from .training.resampling import compare
-from .training.run_folder import require_vacant
-from .viz.evaluation_page import write_page
+from .viz.evaluation_page import prepare, write_page
 
 
 def parser():
@@ -55,7 +54,7 @@ def main(argv=None):
     if args.csv == args.json == "-":
         raise UserError("--csv and --json cannot both be written to standard output: give one of them a file")
     if args.out:
-        require_vacant(args.out, resumable=False)
+        prepare(args.out)
     runs = measure_runs(paths, args.weights, args.dataset, args.root, args.split, args.device, args.tta)
     metrics = [details(run.found, run.data) for run in runs]
     out = sys.stderr if "-" in (args.json, args.csv) else sys.stdout

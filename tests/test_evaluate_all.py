@@ -272,7 +272,9 @@ def test_the_report_holds_figures_tables_and_no_link(base, tmp_path, refused):
     for name in figures:
         with Image.open(tmp_path / "a b/리포트" / name) as image:
             assert min(image.size) > 300
-    refused(evaluate.main, *argv, tmp_path / "a b/리포트", match="is not empty")
+    refused(evaluate.main, *argv, tmp_path / "a b/리포트", match=r"is not empty: give another folder \(--out\)$")
+    (tmp_path / "file").write_text("text", encoding="utf-8")
+    refused(evaluate.main, base / "run0", "--out", tmp_path / "file/deep", match="file/deep cannot be created")
 
 
 @mpi

@@ -181,7 +181,8 @@ def scores_from(counts: Array) -> dict[str, Array]:
 def boundary_band(label: Array, width: int) -> Array:
     """Keep the labels near boundaries and make all others void: a trimap, to measure accuracy along outlines.
 
-    A pixel keeps its label if a pixel of another class is at most `width` rows and columns away (Chebyshev distance).
+    Pixel p is in the band if ``min {‖p − q‖_∞ : l(q) ≠ l(p)} ≤ width``: a pixel q of another class is at most `width`
+    rows and columns away.  Measures over such a trimap are due to Kohli, Ladický and Torr (IJCV 2009).
     So if two classes touch, the band has `width` pixels on each side.  Void is not a class and is never in the band.
     If a void border v pixels wide separates two classes, the band has only ``width − v`` pixels on each side; VOC's
     borders are about 5 pixels wide, so `width` must be larger.

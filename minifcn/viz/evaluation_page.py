@@ -11,6 +11,7 @@ from ..errors import UserError
 from ..io import atomic
 from ..io.cli import write_csv, write_json
 from ..training.details import MEASURES, comparison_lines, detail_lines, interval_table, table, worst
+from ..training.run_folder import require_vacant
 from .evaluation import boundaries, class_intervals, reliability
 from .figures import confusion, samples
 from .report import PAGE, bars, classes_table, embedded, html_table, score_list
@@ -47,12 +48,22 @@ FIGURES = (
 )  # fmt: skip
 
 
+def prepare(folder):
+    """Make the folder of a report before the work begins; UserError if it is not empty, or cannot be made."""
+    require_vacant(folder, resumable=False)
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the folder {folder} cannot be created ({error.strerror}): give another --out") from None
+
+
 def write_page(folder, runs, metrics, pairs):
     """Write the report of an evaluation into a folder; under ``mpiexec``, only rank 0 does.
 
     Parameters
     ----------
     folder : path-like
+        From :func:`prepare`.
     runs : list of Measured
         Further runs than the first are compared with it.
     metrics : list of dict
@@ -64,20 +75,11 @@ def write_page(folder, runs, metrics, pairs):
     -------
     pathlib.Path
         The page.
-
-    Raises
-    ------
-    UserError
-        If the folder cannot be written.
     """
     folder, first, values = Path(folder), runs[0], metrics[0]
     page = folder / "report.html"
     if parallel.world().rank:
         return page
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"the folder {folder} cannot be created ({error.strerror}): give another --out") from None
     write_json(folder / "measures.json", dict(runs=metrics, comparisons=pairs) if pairs else values)
     names = [run.path if pairs else None for run in runs]
     write_csv(
