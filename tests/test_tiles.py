@@ -298,7 +298,8 @@ def test_the_memory_stays_below_the_limit(name, width):
     assert peak(name, width, 1900, 2100, "700MB") < 700e6
 
 
+@pytest.mark.paper
 @pytest.mark.slow
-@pytest.mark.parametrize("name, width", [("fcn8s_mini", 1), ("fcn32s_alexnet", 0.25)])
-def test_a_hundred_megapixels_fit_two_gigabytes(name, width):
-    assert peak(name, width, 10_000, 10_000, "2GB") < 2e9
+def test_a_hundred_megapixels_fit_two_gigabytes():
+    """The padding of 100 and 57 million parameters at a quarter of the width; test_maps.py has the small net."""
+    assert peak("fcn32s_alexnet", 0.25, 10_000, 10_000, "2GB") < 2e9

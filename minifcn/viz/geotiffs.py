@@ -19,6 +19,8 @@ from ..ops import softmax
 from ..training.prediction import counted, shared
 from .figures import overlay
 
+ON_DEVICE = "4GB"  # the default limit for a model on a GPU, whose memory is not the machine's
+
 
 def label_map(model, path, files, classes, palette, alpha=0.5, memory=None, tta=False):
     """Label a map, and write the results.
@@ -96,7 +98,8 @@ def _label(model, source, use, memory, tta):
     else:
         image = None
         kept = CACHE_MB * 10**6 + sum(p.data.nbytes for p in model.parameters())
-        tiling = tiles.plan(model, source.size, allowed(memory) - tiles.BASE - kept)
+        limit = allowed(ON_DEVICE if memory is None and model.parameters()[0].device != "cpu" else memory)
+        tiling = tiles.plan(model, source.size, limit - tiles.BASE - kept)
         tiles.each(model, tiling, source.read, use)
     return (*([np.ones(n, bool) for n in source.size] if tiling is None else tiling.certified_axes), image)
 
