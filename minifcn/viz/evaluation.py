@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .fonts import use_fonts
 from .style import CYCLE, GREY, styled
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def class_intervals(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     from .page import Figure
 
     names = [entry["name"] for entry in next(iter(runs.values()))]
+    use_fonts([*names, *runs])
     step = 0.8 / len(runs)
     tall = 0.26 * max(1, 0.6 * len(runs))
     figure = Figure(figsize=(6.4, tall * len(names) + 0.9 + 0.2 * len(runs)), layout="constrained")

@@ -14,7 +14,7 @@ from ..training.details import MEASURES, comparison_lines, detail_lines, interva
 from ..training.run_folder import require_vacant
 from .evaluation import boundaries, class_intervals, reliability
 from .figures import confusion, samples
-from .report import PAGE, bars, classes_table, embedded, html_table, score_list
+from .report import bars, classes_table, embedded, html_table, score_list, write_html
 
 FIGURES = (
     (
@@ -108,18 +108,7 @@ def write_page(folder, runs, metrics, pairs):
         _images(values),
     ]
     header = dict(run=first.checkpoint, data=f"{first.where}, split {values['split']}, {len(first.data)} images")
-    with atomic(page) as partial:
-        partial.write_text(
-            PAGE.substitute(
-                title=escape(f"Evaluation of {first.path}"),
-                setting="",
-                header="\n".join(f"<dt>{k}</dt><dd>{escape(str(v))}</dd>" for k, v in header.items()),
-                body="\n".join(filter(None, sections)),
-            ),
-            encoding="utf-8",
-            errors="surrogateescape",
-        )
-    return page
+    return write_html(page, f"Evaluation of {first.path}", header, sections)
 
 
 def _with_intervals(metrics):

@@ -161,16 +161,35 @@ def write_report(run_dir, header=None, again=None):
         _details("Settings", ["setting", "value"], config.items()),
         _details("Log", list(log[0]) if log else [], [row.values() for row in log]),
     ]
+    setting = " · ".join([*setting, epochs])
+    return write_html(
+        run_dir / "report.html", run_dir.resolve().name, metrics.get("header", {}), sections, setting, again
+    )
+
+
+def write_html(path, title, header, sections, setting="", again=None):
+    """Write a page without links and scripts, and return its path.
+
+    Parameters
+    ----------
+    path : Path
+    title : str
+    header : dict of {str: object}
+        The lines below the title, by topic.
+    sections : sequence of str
+        HTML; empty ones are left out.
+    setting : str
+        The line between the title and the header.
+    again : int, optional
+        After so many seconds the browser loads the page again.
+    """
     page = PAGE.substitute(
         again=f'<meta http-equiv="refresh" content="{again}">\n' if again else "",
-        title=escape(run_dir.resolve().name),
-        setting=escape(" · ".join([*setting, epochs])),
-        header="\n".join(
-            f"<dt>{escape(topic)}</dt><dd>{escape(str(line))}</dd>" for topic, line in metrics.get("header", {}).items()
-        ),
+        title=escape(title),
+        setting=escape(setting),
+        header="\n".join(f"<dt>{escape(topic)}</dt><dd>{escape(str(line))}</dd>" for topic, line in header.items()),
         body="\n".join(filter(None, sections)),
     )
-    path = run_dir / "report.html"
     with atomic(path) as partial:
         # In the C locale a path on the page may hold undecodable bytes.
         partial.write_text(page, encoding="utf-8", errors="surrogateescape")
