@@ -369,6 +369,7 @@ def test_the_command_refuses_in_one_sentence(tmp_path, refused, monkeypatch):
     monkeypatch.chdir(tmp_path)
     refused(command.main, "nowhere", match="there is no folder nowhere")
     refused(command.main, write(tmp_path / "a"), "--out", "none/b.html", match="there is no folder none")
+    refused(command.main, "a", "--out", "a/b.html", match="is inside a, whose images it would join")
     (tmp_path / "empty").mkdir()
     refused(command.main, "empty", match="empty has no layout that is known")
 
@@ -435,7 +436,9 @@ def test_no_cure_is_offered_that_would_leave_nothing(tmp_path):
     for path in (root / "images").iterdir():
         path.write_bytes(b"no picture")
     report = check(root)
-    assert "no sample can be used" in found(report, "3 files that cannot be read").cure(root) and report.cure == ""
+    assert (
+        "hardly a sample can be used" in found(report, "3 files that cannot be read").cure(root) and report.cure == ""
+    )
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
@@ -524,3 +527,22 @@ def test_255_is_void_or_a_class_as_the_other_values_say(tmp_path, levels, names,
         (root / "classes.txt").write_text(names, encoding="utf-8")
     finding = found(check(root), "values|grey levels")
     assert finding.cure(root).endswith(cure) and "255 is taken for" in finding.why
+
+
+def test_a_mask_of_black_alone_is_in_colours_if_others_are(tmp_path):
+    root = write(tmp_path / "my data")
+    repaint(root, [[0, 0, 0], [0, 128, 0], [128, 0, 0]])
+    Image.new("RGB", (64, 48)).save(root / "masks/00.png")
+    report = check(root)
+    assert report.works and report.classes == ("#000000", "#008000", "#800000")
+    Image.new("L", (64, 48)).save(root / "masks/00.png")
+    assert found(check(root), "24 masks in colours, but 1 not").where(root) == "masks/00.png"
+
+
+def test_an_orientation_that_does_not_exist_means_nothing(tmp_path):
+    root = write(tmp_path / "my data")
+    turned(root, 9)
+    shutil.copy(root / "masks/04.png", root / "masks/lone.png")
+    report = check(root)
+    assert [f.what for f in report.findings] == ["1 mask without an image"]
+    assert cured(root, f"{report.cure} --turn-masks").findings == []

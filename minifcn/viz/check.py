@@ -26,8 +26,8 @@ def parser():
     p = Parser("data check", DESCRIPTION)
     p.add_argument("root", metavar="DIR", help="the folder with images and masks")
     p.add_argument(
-        "--out", metavar="FILE", help="the page with the pictures; the sheet alone is a .png beside it (default: "
-        "DIR-check.html in the current folder); both are written anew each time",
+        "--out", metavar="FILE", help="the page with the pictures; the sheet alone is a .png beside it; both are "
+        "written anew each time (default: DIR-check.html in the current folder, or beside DIR if it is that folder)",
     )  # fmt: skip
     p.add_argument("--json", type=json_file, metavar="OUT", help='write everything to a file ("-": standard output)')
     return p
@@ -37,7 +37,12 @@ def parser():
 def main(argv=None):
     """Run the command."""
     args = parser().parse(argv)
-    target = Path(args.out or f"{Path(args.root).resolve().name}-check.html").with_suffix(".html")
+    root = Path(args.root).resolve()
+    target = Path(args.out or f"{root.name}-check.html").with_suffix(".html")
+    if not args.out and Path.cwd() == root:
+        target = root.with_name(target.name)
+    if target.resolve().is_relative_to(root):
+        raise UserError(f"--out {target} is inside {args.root}, whose images it would join; give a file outside of it")
     if not target.parent.is_dir():
         raise UserError(f"--out {target}: there is no folder {target.parent}; create it first")
     report = check(args.root, _bar)

@@ -7,7 +7,8 @@ import numpy as np
 
 from ...errors import UserError
 from ..colours import MOST, TABLES, Colours, infer, named, pack, read_table, unpack
-from ..images import EXACT, VOID
+from ..images import EXACT, VOID, file_header
+from ..layouts.masks import COLOURED
 from .finding import ERROR, NOTE, Finding, number, some
 from .survey import values_of
 
@@ -18,9 +19,18 @@ def about_colours(facts, folder):
     The pixels of each class are written into the facts.  Without a table the colours are classes in the order of their
     numbers, as `minifcn.data.layouts.Masks` reads them.
     """
-    masks = {f.sample.mask: f.mask for f in facts if f.mask and f.mask.counts is None and _coloured(f.mask)}
-    if not masks:
+    stored = [f for f in facts if f.mask and f.sample.mask and not f.sample.draw]
+    if not any(_coloured(f.mask) for f in stored):
         return None, []
+    for f in stored:
+        if f.mask.counts is not None and f.mask.header.mode in COLOURED:  # it has only black, white or greys
+            f.mask.others = {(v, v, v): int(f.mask.counts[v]) for v in f.mask.counts.nonzero()[0].tolist()}
+            f.mask.counts = None
+    masks = {f.sample.mask: f.mask for f in stored if _coloured(f.mask)}
+    if plain := [f.sample.mask for f in stored if f.mask.counts is not None]:
+        what = f"{number(len(masks), 'mask')} in colours, but {len(plain)} not"
+        advice = "save all masks in colours, or all as class ids"
+        return None, [Finding(ERROR, what, "colours and class ids mean different things", tuple(plain), advice=advice)]
     total = Counter()
     for mask in masks.values():
         total.update(mask.others)
@@ -68,7 +78,7 @@ def about_colours(facts, folder):
 
 
 def colours_of(folder, masks, palettes=False):
-    """The :class:`Colours` of masks, from a table or inferred; None if the first that can be read is not in colours.
+    """The :class:`Colours` of masks, from a table or inferred; None if no mask is in colours.
 
     Parameters
     ----------
@@ -79,10 +89,9 @@ def colours_of(folder, masks, palettes=False):
     """
     for mask in masks:
         with suppress(UserError):
-            if values_of(mask).ndim < 3 and not palettes:
-                return None
-            table = table_in(folder)
-            return read_table(table) if table else infer(masks)
+            if palettes or (file_header(mask).mode in COLOURED and values_of(mask).ndim == 3):
+                table = table_in(folder)
+                return read_table(table) if table else infer(masks)
     return None
 
 

@@ -167,7 +167,7 @@ class Mended:
         if sample.draw:
             return self._renumbered(sample.draw(header.size), sample.name)
         values = values_of(sample.mask)
-        if values.ndim == 3 or self.palettes:
+        if values.ndim == 3 or self.colours is not None:
             if self.colours is None:
                 raise UserError(f"mask {sample.mask} is in colours, but others are not; save all alike")
             values = self.colours.ids(sample.mask)
@@ -203,9 +203,10 @@ class Mended:
 
 def _turned(values, picture, mask):
     """A mask turned as its image is, if only one of the two has an EXIF orientation."""
-    if picture.orientation != 1 and mask.orientation == 1:
+    turned, mask_turned = picture.orientation in TURNS, mask.orientation in TURNS  # other values mean nothing
+    if turned and not mask_turned:
         return np.asarray(Image.fromarray(values).transpose(TURNS[picture.orientation]))
-    if picture.orientation == 1 and mask.orientation != 1:
+    if mask_turned and not turned:
         return np.asarray(Image.fromarray(values).transpose(BACK[mask.orientation]))
     return values
 

@@ -4,6 +4,7 @@ from .finding import ERROR, NOTE, WARNING, Finding, number
 
 TINY = 32  # pixels; a net of stride 8 has four cells there
 SEEN = 0.001  # the share of transparent pixels from which it is a finding
+LYING = range(5, 9)  # the EXIF orientations that exchange height and width
 COLOURS = {"RGB", "RGBA", "P", "CMYK"}  # modes of images in colours
 
 
@@ -65,10 +66,12 @@ def _sizes(whole):
         size, orientation = f.picture.header.size, f.picture.header.orientation
         if size != f.mask.header.size:
             (h, w), (height, width) = size, f.mask.header.size
-            alone = (h, w) == (width, height) and (orientation > 4) != (f.mask.header.orientation > 4)
+            alone = (h, w) == (width, height) and (orientation in LYING) != (f.mask.header.orientation in LYING)
             alike = abs(h * width - w * height) <= max(w, h)  # the same proportions, but for rounding
             (turned if alone else scaled if alike else other).append(f)
-        elif f.mask.header.orientation == 1 and orientation in (range(2, 9) if size[0] == size[1] else range(2, 5)):
+        elif f.mask.header.orientation not in range(2, 9) and orientation in (
+            range(2, 9) if size[0] == size[1] else range(2, 5)
+        ):
             unknown.append(f)
     for those, what, why, flags in (
         (other, "of different proportions", "the mask belongs to another image, or to a part of it", ("--skip",)),

@@ -201,11 +201,11 @@ def check(root, progress=lambda items, total: items):
 
 
 def _without_vain_cures(findings, samples):
-    """The findings; ``--skip`` is no cure if it would leave out every sample."""
+    """The findings; ``--skip`` is no cure if it would not leave a sample to train on, and one to measure with."""
     left_out = {path for finding in findings if "--skip" in finding.flags for path in finding.files}
-    if any(sample.whole and not left_out & {sample.image, sample.mask} for sample in samples):
+    if sum(sample.whole and not left_out & {sample.image, sample.mask} for sample in samples) > 1:
         return findings
-    advice = "no sample can be used as it is: export or collect the files again"
+    advice = "hardly a sample can be used as it is: export or collect the files again"
     return [replace(f, flags=(), advice=advice) if "--skip" in f.flags else f for f in findings]
 
 
