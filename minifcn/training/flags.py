@@ -170,6 +170,10 @@ def parser():
         "--resume", metavar="RUN", help="continue this run exactly, with its settings; --epochs N extends it"
     )
     run.add_argument(
+        "--tensorboard", action=switch, default=False,
+        help="also write scalars, examples and histograms for TensorBoard into the run folder (extra tb)",
+    )  # fmt: skip
+    run.add_argument(
         "--json", type=json_file, metavar="OUT", help='write the final measures to this file ("-": standard output)'
     )
     return p

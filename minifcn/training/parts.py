@@ -9,6 +9,7 @@ import sys
 import time
 from argparse import Namespace
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 
 import numpy as np
 
@@ -74,6 +75,8 @@ class Parts:
 def assemble(settings, run=None):
     """Make the parts of a new training, or of the training of `run`, which is to be continued."""
     s = Namespace(**vars(settings))
+    if s.tensorboard and find_spec("tensorboardX") is None:
+        raise UserError("--tensorboard needs tensorboardX: pip install 'minifcn[tb]'")
     loss = LOSSES[s.loss]()
     try:
         s.reduction = loss.reduction(s.reduction)

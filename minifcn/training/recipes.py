@@ -86,7 +86,7 @@ def default_start(own=False):
     dict
         {flag of ``minifcn.train``: value}.
     """
-    start = FROM_IMAGENET if packaged(*IMAGENET) else dict(model="fcn8s_mini")
+    start = FROM_IMAGENET if packaged(*IMAGENET) else dict(model="fcn8s_mini") | (dict(optimizer="adam") if own else {})
     return {name: value for name, value in start.items() if not (own and name == "epochs")}
 
 

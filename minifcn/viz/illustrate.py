@@ -15,6 +15,7 @@ from ..training.state import Callback
 from .figures import confusion as confusion_figure
 from .figures import curves, samples
 from .report import write_report
+from .tensorboard import TensorBoard
 
 DRAWN = 1024  # most pixels of a side of an example
 MOST_PIXELS = 4 * 10**7  # of the images among which examples are chosen
@@ -104,6 +105,23 @@ class LiveReport(Callback):
                 _save(curves(t.rows), self.run.folder / "curves.png")
                 self.drawn = time.monotonic()
             write_report(self.run.folder, self.header, again=REFRESH)
+
+
+def observers(run, parts):
+    """The callbacks that draw a run while it trains.
+
+    Parameters
+    ----------
+    run : Run
+    parts : Parts
+        Of the training, with its settings and its header.
+
+    Returns
+    -------
+    list of Callback
+    """
+    live = LiveReport(run, parts.header)
+    return [live, TensorBoard(run.folder / "tensorboard")] if parts.settings.tensorboard else [live]
 
 
 def varied_examples(model, data, count, tried=100):
