@@ -13,10 +13,10 @@ from minifcn import models, train
 from minifcn.data import Loader, Shapes
 from minifcn.errors import UserError
 from minifcn.io import load_checkpoint
-from minifcn.nn.optim import SGD, poly
+from minifcn.nn.optim import SGD, effective_step, poly
 from minifcn.ops import cross_entropy
 from minifcn.training.evaluation import evaluate
-from minifcn.training.loop import Callback, Diverged, Training, class_weights, effective_step, fit
+from minifcn.training.loop import Callback, Diverged, Training, class_weights, fit
 from minifcn.training.run_folder import Recorder, Run
 
 

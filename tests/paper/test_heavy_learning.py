@@ -7,8 +7,7 @@ from strategies import normal
 
 import minifcn as mf
 from minifcn import nn, ops
-from minifcn.nn.optim import SGD, convert_lr, equivalent_momentum
-from minifcn.training.loop import effective_step
+from minifcn.nn.optim import SGD, convert_lr, effective_step, equivalent_momentum
 from minifcn.training.metrics import ConfusionMatrix
 
 pytestmark = pytest.mark.paper
