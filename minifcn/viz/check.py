@@ -13,7 +13,7 @@ from ..engine.tables import Table
 from ..errors import UserError
 from ..io import atomic
 from ..io.cli import Parser, command, json_file, write_json
-from .check_sheet import facts_of, page, sheet
+from .check_sheet import facts_of, sheet, write_page
 
 MOST = 40  # rows of the table that are printed; the page has all
 
@@ -59,8 +59,7 @@ def main(argv=None):
         figure = sheet(report)
         with atomic(target.with_suffix(".png")) as partial:
             figure.savefig(partial, format="png")
-        with atomic(target) as partial:
-            partial.write_text(page(report, rows, figure), encoding="utf-8", errors="surrogateescape")
+        write_page(target, report, rows, figure)
     print(f"-> {target}, {target.with_suffix('.png').name}", file=out)
     if args.json:
         write_json(args.json, report.as_dict())

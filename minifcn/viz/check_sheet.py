@@ -15,7 +15,7 @@ from ..data.images import VOID, read_bands, read_image
 from ..engine.tables import Table
 from ..errors import UserError
 from .figures import VOID_COLOUR, colour
-from .report import PAGE
+from .report import write_html
 from .style import GREY, styled
 
 ACROSS = 4  # samples in a row
@@ -131,11 +131,12 @@ def _blended(image, painted):
     return np.rint((image + painted) / 2).astype(np.uint8)
 
 
-def page(report, rows, figure):
-    """The whole check as one self-contained HTML page, as text.
+def write_page(path, report, rows, figure):
+    """Write the whole check as one self-contained HTML page.
 
     Parameters
     ----------
+    path : Path
     report : Report
     rows : list of dict
         The table of the classes.
@@ -152,16 +153,13 @@ def page(report, rows, figure):
         for k, f in enumerate(report.findings, 1)
     )
     everything = f"<h3>Everything at once</h3>\n<p><code>{escape(report.cure)}</code></p>\n" if report.cure else ""
-    facts = dict(facts_of(report))
-    return PAGE.substitute(
-        title=escape(report.root.resolve().name),
-        setting=escape(report.layout),
-        header="\n".join(f"<dt>{escape(topic)}</dt><dd>{escape(line)}</dd>" for topic, line in facts.items()),
-        body=f"<h2>What is suspicious</h2>\n{findings or '<p>nothing</p>'}\n{everything}<h2>Samples</h2>\n"
-        '<figure><img alt="Images of every split with their masks laid over in colours." '
-        f'src="data:image/png;base64,{picture}"></figure>\n<h2>Classes</h2>\n'
-        f'<div class="scroll">{Table(rows)._repr_html_()}</div>',
-    )
+    sections = [
+        f"<h2>What is suspicious</h2>\n{findings or '<p>nothing</p>'}\n{everything}",
+        '<h2>Samples</h2>\n<figure><img alt="Images of every split with their masks laid over in colours." '
+        f'src="data:image/png;base64,{picture}"></figure>',
+        f'<h2>Classes</h2>\n<div class="scroll">{Table(rows)._repr_html_()}</div>',
+    ]
+    write_html(path, report.root.resolve().name, dict(facts_of(report)), sections, report.layout)
 
 
 def facts_of(report):
