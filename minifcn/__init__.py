@@ -18,6 +18,7 @@ from .engine.gradcheck import GradcheckError, adjoint_check, gradcheck, numerica
 from .engine.trace import trace
 from .errors import GeometryError
 from .kernels import override, shapes_only
+from .kernels.compiled.compiler import compiled
 from .models import dense_prediction
 from .nn import losses, optim
 from .training import metrics
@@ -26,7 +27,8 @@ from .training.loop import fit
 __version__ = "0.1.0"
 
 __all__ = [
-    "Function", "GeometryError", "GradcheckError", "Tensor", "adjoint_check", "backend", "data", "dense_prediction",
+    "Function", "GeometryError", "GradcheckError", "Tensor", "adjoint_check", "backend", "compiled", "data",
+    "dense_prediction",
     "fit", "geometry", "gradcheck", "io", "kernels", "losses", "manual_seed", "metrics", "models", "nn", "no_grad",
     "numerical_gradient", "ops", "optim", "override", "shapes_only", "trace", "viz",
 ]  # fmt: skip

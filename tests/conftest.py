@@ -49,6 +49,9 @@ def _nvrtc():
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 NEEDS = {
+    "compiled": (
+        lambda: _there("numba"), "the extra is not installed: pip install 'minifcn[compiled]'"
+    ),
     "torch": (lambda: _there("torch"), "PyTorch, the oracle, is not installed: pip install torch"),
     "hdf5": (lambda: _there("h5py"), "the extra is not installed: pip install 'minifcn[weights]'"),
     "writers": (lambda: _there("torch", "keras", "onnx"), "pip install torch keras onnx"),

@@ -166,6 +166,11 @@ def test_batch_norm_equals_the_loops(n, channels, size):
     conform_grad("batch_norm", normal(y.shape, 4), x, gamma, beta, 1e-3)
 
 
+@given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 3))
+def test_scaled_channels_equal_the_loops(n, channels, size):
+    conform("scale_channels", normal((n, channels, size, size + 1), 1), normal(channels, 2), normal(channels, 3))
+
+
 def conform_first(kernel, *args):
     expected = K.KERNELS[kernel].everywhere["reference"](*args)
     for _, implementation in others(kernel):

@@ -10,7 +10,8 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from .types import Array, DType, DTypeLike
+from . import buffers
+from .types import Array, DType, DTypeLike, Shape
 
 
 def of(*arrays: Any) -> ModuleType:
@@ -137,6 +138,11 @@ def beside(array: Array, other: Array) -> Array:
         If `array` is on a device and `other` on the host.
     """
     return to_device(array, device(other)) if of(array) is np else of(array, other) and array  # type: ignore[return-value]
+
+
+def zeros(like: Array, shape: Shape) -> Array:
+    """An array of zeros of the library, device and dtype of `like`, in reused memory if there is some."""
+    return (buffers if isinstance(like, np.ndarray) else of(like)).zeros(shape, like.dtype)
 
 
 def asnumpy(array: Any) -> Array:

@@ -48,6 +48,7 @@ class Process:
         answers, requests = os.pipe(), os.pipe()  # each (read end, write end)
         # Only these variables: the instructor's environment may hold passwords and tokens.
         environment = {
+            "MINIFCN_COMPILED": "0",  # the child may not write Numba's cache, and every instructor gets the same times
             "PATH": os.environ.get("PATH", ""), "HOME": self.folder.name, "TMPDIR": self.folder.name,
             "MPLCONFIGDIR": self.folder.name,  # an existing folder: the confined process cannot create one
             "PYTHONPATH": str(Path(minifcn.__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": "1", "MPLBACKEND": "agg",

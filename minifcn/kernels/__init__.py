@@ -3,13 +3,14 @@
 - ``reference``  nested loops straight from the formula: the definition, slow on purpose
 - ``textbook``   vectorised, one source for NumPy and CuPy: what the notebooks teach
 - ``cpu``        faster versions for NumPy (banded im2col and matrix products on worker threads, ...)
+- ``compiled``   loops compiled by Numba, if it is installed
 - ``gpu``        faster versions for CuPy (CUDA sources, one 2-D matrix product for each band, ...)
 - ``shapes``     zero-stride arrays of the right shape, for ``shapes_only()``
 
 This file is the table of the kernels.  Pairs are (h, w).  ``conv2d`` has no bias: ``add_bias`` is a kernel of its own.
 """
 
-from . import gpu, reference, shapes, textbook
+from . import compiled, gpu, reference, shapes, textbook
 from .cpu import elementwise, loss, norm, pooling, products
 from .cpu.conv import choice
 from .registry import KERNELS, Kernel, is_shapes_only, overridden, override, shapes_only
@@ -26,8 +27,9 @@ __all__ = [
 
 
 def _kernel(name, **numpy):
-    definitions = (getattr(module, name) for module in (reference, textbook, shapes))
-    return Kernel(name, *definitions, numpy=numpy, cupy=gpu.implementations(name))
+    definitions = [getattr(module, name) for module in (reference, textbook, shapes)]
+    machine = compiled.implementations(name, next(iter(numpy.values()), definitions[1]))
+    return Kernel(name, *definitions, numpy=numpy, cupy=gpu.implementations(name), compiled=machine)
 
 
 conv2d = _kernel("conv2d", **choice.implementations("conv2d"))
@@ -51,6 +53,7 @@ softmax_loss_grad = _kernel("softmax_loss_grad", pieces=loss.softmax_loss_grad)
 local_response_norm = _kernel("local_response_norm")
 local_response_norm_grad = _kernel("local_response_norm_grad")
 batch_norm = _kernel("batch_norm", chunked=norm.batch_norm)
+scale_channels = _kernel("scale_channels", chunked=norm.scale_channels)
 batch_norm_grad = _kernel("batch_norm_grad", chunked=norm.batch_norm_grad)
 sgd = _kernel("sgd", pieces=elementwise.sgd)
 adam = _kernel("adam", pieces=elementwise.adam)

@@ -1,4 +1,5 @@
-"""What the environment sets for the kernels: ``MINIFCN_THREADS``, ``MINIFCN_BAND_MB`` and ``MINIFCN_WORKSPACE_MB``.
+"""What the environment sets for the kernels: ``MINIFCN_THREADS``, ``MINIFCN_COMPILED``,
+``MINIFCN_BAND_MB`` and ``MINIFCN_WORKSPACE_MB``.
 
 Each variable is read once, when a kernel first needs it.
 """
@@ -33,6 +34,15 @@ def threads():
     if not 1 <= number <= MOST_THREADS:
         raise UserError(f"MINIFCN_THREADS={given[:20]!r}: give a whole number of threads, 1 to {MOST_THREADS}")
     return number
+
+
+@cache
+def compiled():
+    """Whether compiled kernels may be used: ``MINIFCN_COMPILED`` is not 0."""
+    given = os.environ.get("MINIFCN_COMPILED", "1")
+    if given not in ("0", "1"):
+        raise UserError(f"MINIFCN_COMPILED={given[:20]!r}: give 0, for NumPy's kernels, or 1")
+    return given == "1"
 
 
 def cores(process=0):

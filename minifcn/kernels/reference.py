@@ -286,6 +286,14 @@ def batch_norm(x, gamma, beta, eps):
     return y, (mean.astype(x.dtype), var.astype(x.dtype), x, gamma, eps)
 
 
+def scale_channels(x, scale, shift):
+    """y[:, c] = x[:, c] · scale[c] + shift[c]: batch norm with fixed statistics."""
+    y = np.empty(x.shape, x.dtype)
+    for c in range(x.shape[1]):
+        y[:, c] = x[:, c] * float(scale[c]) + float(shift[c])
+    return y
+
+
 def batch_norm_grad(gy, saved):
     """With x̂ = (x − μ)/√(σ² + ε) and m values in each channel:  gβ = Σ gy,  gγ = Σ gy·x̂,
     gx = γ/√(σ² + ε) · (gy − gβ/m − x̂·gγ/m).  Returns (gx, gγ, gβ)."""

@@ -37,15 +37,19 @@ class Kernel:
         The definition in loops; the vectorised version for NumPy and CuPy; the zero-stride stand-in.
     numpy, cupy : dict of {str: callable}
         Special versions for the arrays of one library, by name; the first is that library's default.
+    compiled : dict of {str: callable}
+        The version in compiled loops, which is then the default for NumPy's arrays; without it, ``"numpy"`` is.
     """
 
     def __init__(
         self, name: str, reference: Implementation, textbook: Implementation, shapes: Implementation,
-        numpy: Any = (), cupy: Any = (),
+        numpy: Any = (), cupy: Any = (), compiled: Any = (),
     ) -> None:  # fmt: skip
         self.name, self.shapes, self.textbook = name, shapes, textbook
         self.everywhere = {"textbook": textbook, "reference": reference}
-        self.special = {"numpy": dict(numpy), "cupy": dict(cupy)}
+        plain = dict(numpy) or {"textbook": textbook}
+        self.special = {"numpy": {**dict(compiled), **dict(numpy)}, "cupy": dict(cupy)}
+        self.fastest_numpy = next(iter(plain.values()))
         self.default: defaultdict[str, Implementation] = defaultdict(lambda: textbook)  # by the owner of an array
         self.default |= {owner: next(iter(versions.values())) for owner, versions in self.special.items() if versions}
         self.__doc__ = reference.__doc__
@@ -73,6 +77,8 @@ class Kernel:
             return chosen
         if chosen is None and self.name.startswith("conv2d") and ("im2col" in overrides or "col2im" in overrides):
             return self.textbook  # only this convolution calls im2col and col2im, so only it uses the given function
+        if chosen == "numpy" == owner:
+            return self.fastest_numpy
         return self.implementations(owner).get(chosen) or self.default[owner]
 
 
@@ -84,7 +90,8 @@ def override(**implementations: str | Implementation) -> Iterator[None]:
     ----------
     **implementations
         ``kernel=callable``: your function, with the signature of the kernel.  ``kernel="name"``: one of
-        ``mf.kernels.implementations(kernel)``, for the kernel and for those of its gradients that have it.
+        ``mf.kernels.implementations(kernel)``, for the kernel and for those of its gradients that have it; "numpy" is
+        the default without Numba.
         ``Operation=Class``: your ``Function`` subclass in place of the operation of that name.
 
     Examples
@@ -118,7 +125,9 @@ def override(**implementations: str | Implementation) -> Iterator[None]:
 
 def _family(name, chosen):
     """The names of the kernel `name` and of those of its gradients that have an implementation called `chosen`."""
-    available = {n: [label for o in k.special for label in k.implementations(o)] for n, k in KERNELS.items()}
+    available = {
+        n: [*(label for o in k.special for label in k.implementations(o)), "numpy"] for n, k in KERNELS.items()
+    }
     if chosen not in available[name]:
         names = ", ".join(dict.fromkeys(available[name]))
         raise ValueError(f"kernel {name!r} has no implementation {chosen!r}: choose from {names}, or give a function")

@@ -213,6 +213,10 @@ def batch_norm(x, gamma, beta, eps):
     return stand_in(x, x.shape), (channel, channel)
 
 
+def scale_channels(x, scale, shift):
+    return stand_in(x, x.shape)
+
+
 def batch_norm_grad(gy, saved):
     channel = stand_in(gy, (gy.shape[1],))
     return stand_in(gy, gy.shape), channel, channel

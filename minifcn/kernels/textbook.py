@@ -274,6 +274,10 @@ def batch_norm(x, gamma, beta, eps):
     return narrowed(y, x.dtype), (mean, var, x, gamma, eps)
 
 
+def scale_channels(x, scale, shift):
+    return x * _per_channel(scale) + _per_channel(shift)
+
+
 def batch_norm_grad(gy, saved):
     mean, var, x, gamma, eps = saved
     rstd = 1 / backend.of(x).sqrt(var + eps)  # (C,)

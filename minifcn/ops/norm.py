@@ -113,8 +113,8 @@ class FrozenBatchNorm2d(Function):
     def forward(self, x, gamma, beta, mean, var):
         rstd = 1 / backend.of(x).sqrt(var + self.eps)
         self.save(x, gamma, mean, rstd)
-        scale = (gamma * rstd)[:, None, None]
-        return x * scale + (beta - mean * gamma * rstd)[:, None, None]
+        scale = gamma * rstd
+        return K.scale_channels(x, scale, beta - mean * scale)
 
     def backward(self, gy):
         x, gamma, mean, rstd = self.saved

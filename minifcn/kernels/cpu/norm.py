@@ -60,6 +60,20 @@ def batch_norm(x, gamma, beta, eps):
     return y, (mean, var, x, gamma, eps)
 
 
+def scale_channels(x, scale, shift):
+    if x.itemsize < 4 or not x.size or not x.flags.c_contiguous or not x.dtype == scale.dtype == shift.dtype:
+        return textbook.scale_channels(x, scale, shift)
+    y = buffers.empty(x.shape, x.dtype)
+    xs, ys = _rows(x), _rows(y)
+
+    def channels(c):
+        out = np.multiply(xs[:, c], _each(scale[c]), out=ys[:, c])
+        out += _each(shift[c])
+
+    _in_chunks(channels, x)
+    return y
+
+
 def batch_norm_grad(gy, saved):
     mean, var, x, gamma, eps = saved
     if gy.itemsize < 4 or not x.size:

@@ -1,0 +1,61 @@
+"""Kernels in loops, as the definition has them, compiled by Numba (the extra ``compiled``).
+
+They are the default for float32 and float64 arrays if Numba is installed.  For all other arrays, and with
+``MINIFCN_COMPILED=0``, the NumPy versions run.
+"""
+
+from functools import wraps
+
+import numpy as np
+
+from . import conv, elementwise, norm, pooling
+from .compiler import available, works
+
+KERNELS = {
+    name: getattr(module, name)
+    for module, names in {
+        conv: ("conv2d", "conv2d_grad_input", "conv2d_grad_weight"),
+        elementwise: (
+            "relu", "relu_grad", "relu6", "relu6_grad", "add_bias", "channel_sums", "sgd", "adam",
+        ),
+        norm: ("batch_norm", "batch_norm_grad", "scale_channels"),
+        pooling: ("max_pool2d", "max_pool2d_grad"),
+    }.items()
+    for name in names
+}  # fmt: skip
+
+
+IN_PLACE = {"add_bias", "sgd", "adam"}
+"""The kernels that write into their arguments, which must then be C-contiguous; others copy an array that is not."""
+
+FLOATS, BYTES = {np.dtype(np.float32), np.dtype(np.float64)}, {np.dtype(np.uint8)}  # bytes: the indices of a pooling
+
+
+def implementations(kernel, plain):
+    """``{"compiled": function}`` if there is one for the kernel and Numba is installed; else {}.
+
+    The function calls `plain`, the NumPy version, for arrays that compiled kernels do not take.
+    """
+    if kernel not in KERNELS or not available():
+        return {}
+    version = KERNELS[kernel]
+
+    @wraps(version)
+    def call(*args):
+        if not (_suit(args) and works()):
+            return plain(*args)
+        if kernel in IN_PLACE:
+            return version(*args) if all(a.flags.c_contiguous for a in _arrays(args)) else plain(*args)
+        return version(*(np.asarray(a, order="C") if isinstance(a, np.ndarray) else a for a in args))
+
+    return {"compiled": call}
+
+
+def _arrays(args):
+    return [a for a in args if isinstance(a, np.ndarray)]
+
+
+def _suit(args):
+    """Whether all arrays among the arguments are of one type, float32 or float64, or bytes, and none is empty."""
+    kinds = {a.dtype if a.size else None for a in _arrays(args)} - BYTES
+    return len(kinds) == 1 and kinds <= FLOATS

@@ -1,0 +1,138 @@
+"""Activations, the bias, and the optimisers' steps: each in one pass over memory, which bounds their speed."""
+
+import numpy as np
+
+from ...arrays import buffers
+from ..cpu import workers
+from .compiler import Read, Write, loops
+
+
+@loops
+def rectify(x: Read[1], most: float, y: Write[1]):
+    """y = min(max(x, 0), most), without an upper limit if `most` is NaN.  Where x is NaN, y is NaN."""
+    zero, top = x.dtype.type(0), x.dtype.type(most)
+    for i in range(len(x)):
+        y[i] = zero if x[i] <= zero else (top if x[i] > top else x[i])
+
+
+@loops
+def rectify_grad(gy: Read[1], y: Read[1], most: float, gx: Write[1]):
+    """gx = gy where y is neither 0 nor `most`, else 0."""
+    zero, top = y.dtype.type(0), y.dtype.type(most)
+    for i in range(len(y)):
+        gx[i] = zero if y[i] == zero or y[i] == top else gy[i]
+
+
+@loops
+def add_to_channels(y: Write[3], b: Read[1], first: int, last: int):
+    """y[n, c] += b[c]: the maps first … last − 1 of the N·C maps of y, (N, C, H·W)."""
+    C, M = y.shape[1], y.shape[2]
+    for k in range(first, last):
+        row, number = y[k // C, k % C], b[k % C]
+        for i in range(M):
+            row[i] += number
+
+
+@loops
+def sum_channels(x: Read[3], sums: Write[1], first: int, last: int):
+    """sums[c] = Σ x[:, c], in float64."""
+    for c in range(first, last):
+        total = 0.0
+        for n in range(x.shape[0]):
+            row = x[n, c]
+            for i in range(x.shape[2]):
+                total += row[i]
+        sums[c] = total
+
+
+@loops
+def sgd_step(w: Write[1], g: Read[1], velocity: Write[1], rate: float, decay: float, momentum: float, caffe: float):
+    """Form "caffe": V ← μV + rate·g, w ← w − V;  form "torch": V ← μV + g, w ← w − rate·V."""
+    kind = w.dtype.type
+    inner, outer = (kind(rate), kind(1)) if caffe else (kind(1), kind(rate))
+    decay, momentum = kind(decay), kind(momentum)
+    for i in range(len(w)):
+        moved = momentum * velocity[i] + inner * (g[i] + decay * w[i])
+        velocity[i] = moved
+        w[i] -= outer * moved
+
+
+@loops
+def adam_step(
+    w: Write[1], g: Read[1], mean: Write[1], square: Write[1], rate: float, decay: float, b1: float, b2: float,
+    eps: float, first: float, second: float,
+):  # fmt: skip
+    """One step of Adam (AdamW); `first` and `second` are 1 − β₁ᵗ and 1 − β₂ᵗ."""
+    kind = w.dtype.type
+    step, shrink, new1, new2 = kind(rate / first), kind(rate * decay), kind(1 - b1), kind(1 - b2)
+    eps, scale = kind(eps), kind(1 / second)
+    for i in range(len(w)):
+        m = mean[i] + new1 * (g[i] - mean[i])
+        v = square[i] + new2 * (g[i] * g[i] - square[i])
+        mean[i], square[i] = m, v
+        w[i] -= step * m / (np.sqrt(v * scale) + eps) + shrink * w[i]
+
+
+def relu(x):
+    return _elementwise(rectify, (x,), np.nan)
+
+
+def relu6(x):
+    return _elementwise(rectify, (x,), 6.0)
+
+
+def relu_grad(gy, y):
+    return _elementwise(rectify_grad, (gy, y), np.nan)
+
+
+def relu6_grad(gy, y):
+    return _elementwise(rectify_grad, (gy, y), 6.0)
+
+
+def _elementwise(function, arrays, *numbers):
+    """The result of ``function(*arrays, *numbers, result)`` over vectors; each worker thread has a share of them."""
+    result = buffers.empty(arrays[0].shape, arrays[0].dtype)
+    read, out = [a.reshape(-1) for a in arrays], result.reshape(-1)
+
+    def share_of_elements(share):
+        part = slice(*share)
+        function(*(a[part] for a in read), *numbers, out[part])
+
+    workers.run(share_of_elements, workers.shares(out.size), moved=(len(read) + 1) * out.size)
+    return result
+
+
+def add_bias(y, b):
+    rows = _rows(y)
+    maps = rows.shape[0] * rows.shape[1]
+    workers.run(lambda share: add_to_channels(rows, b, *share), workers.shares(maps), moved=2 * y.size)
+    return y
+
+
+def channel_sums(x):
+    rows, sums = _rows(x), np.empty(x.shape[1], x.dtype)
+    workers.run(lambda channels: sum_channels(rows, sums, *channels), workers.shares(len(sums)), moved=x.size)
+    return sums
+
+
+def _rows(x):
+    """(N, C, H, W) as (N, C, H·W)."""
+    return x.reshape(*x.shape[:2], -1)
+
+
+def sgd(w, g, velocity, rate, decay, momentum, form):
+    _update(sgd_step, (w, g, velocity), rate, decay, momentum, form == "caffe")
+
+
+def adam(w, g, mean, square, rate, decay, b1, b2, eps, steps):
+    _update(adam_step, (w, g, mean, square), rate, decay, b1, b2, eps, 1 - b1**steps, 1 - b2**steps)
+
+
+def _update(function, arrays, *numbers):
+    """Call ``function(*arrays, *numbers)``, which writes into its arrays, over vectors, shared by the workers."""
+    flat = [a.reshape(-1) for a in arrays]
+
+    def share_of_elements(share):
+        function(*(a[slice(*share)] for a in flat), *map(float, numbers))
+
+    workers.run(share_of_elements, workers.shares(flat[0].size), moved=2 * len(flat) * flat[0].size)

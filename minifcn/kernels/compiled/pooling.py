@@ -1,0 +1,93 @@
+"""Max pooling: each output compares the cells of its window, and keeps the number of the first largest one."""
+
+import numpy as np
+
+from ...arrays import buffers
+from ..cpu import workers
+from ..shapes import pool_sizes
+from .compiler import Read, Write, loops
+
+
+@loops
+def largest(
+    x: Read[3], kh: int, kw: int, stride_h: int, stride_w: int, top: int, left: int, dil_h: int, dil_w: int,
+    y: Write[3], index: Write[3, np.uint8], first: int, last: int,
+):  # fmt: skip
+    """y = max over the window, with its tap u·kw + v, for the planes first … last − 1 of x, (N·C, H, W)."""
+    H, W = x.shape[1], x.shape[2]
+    for plane in range(first, last):
+        for i in range(y.shape[1]):
+            for j in range(y.shape[2]):
+                best, tap, found = -np.inf, 0, False
+                for u in range(kh):
+                    p = stride_h * i - top + dil_h * u
+                    if 0 <= p < H:
+                        for v in range(kw):
+                            q = stride_w * j - left + dil_w * v
+                            if 0 <= q < W:
+                                value = x[plane, p, q]
+                                if not found or value > best or np.isnan(value):
+                                    best, tap, found = value, u * kw + v, True
+                y[plane, i, j], index[plane, i, j] = best, tap
+
+
+@loops
+def largest_of_four(x: Read[3], y: Write[3], index: Write[3, np.uint8], first: int, last: int):
+    """The windows of the paper's nets, 2×2 at stride 2, which lie inside the image; without a branch."""
+    for plane in range(first, last):
+        for i in range(y.shape[1]):
+            above, below, best, tap = x[plane, 2 * i], x[plane, 2 * i + 1], y[plane, i], index[plane, i]
+            for j in range(y.shape[2]):
+                a, b, c, d = above[2 * j], above[2 * j + 1], below[2 * j], below[2 * j + 1]
+                m, k = a, 0
+                m, k = (b, 1) if b > m or b != b else (m, k)
+                m, k = (c, 2) if c > m or c != c else (m, k)
+                m, k = (d, 3) if d > m or d != d else (m, k)
+                best[j], tap[j] = m, k
+
+
+@loops
+def largest_grad(
+    gy: Read[3], index: Read[3, np.uint8], kw: int, stride_h: int, stride_w: int, top: int, left: int,
+    dil_h: int, dil_w: int, gx: Write[3], first: int, last: int,
+):  # fmt: skip
+    """Add each output's gradient to the cell that its maximum came from."""
+    for plane in range(first, last):
+        gx[plane] = 0
+        for i in range(gy.shape[1]):
+            for j in range(gy.shape[2]):
+                tap = np.int64(index[plane, i, j])
+                p, q = stride_h * i - top + dil_h * (tap // kw), stride_w * j - left + dil_w * (tap % kw)
+                if 0 <= p < gx.shape[1] and 0 <= q < gx.shape[2]:  # a window may have no cell on the image
+                    gx[plane, p, q] += gy[plane, i, j]
+
+
+def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
+    out = pool_sizes(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+    y, index = buffers.empty((*x.shape[:2], *out), x.dtype), buffers.empty((*x.shape[:2], *out), np.uint8)
+    window = (*kernel_size, *stride, *padding, *dilation)
+    planes = _planes(x), _planes(y), _planes(index)
+    if window == (2, 2, 2, 2, 0, 0, 1, 1) and all(2 * m <= n for m, n in zip(out, x.shape[2:])):
+        _by_plane(largest_of_four, *planes, moved=x.size)
+    else:
+        _by_plane(largest, planes[0], *window, *planes[1:], moved=y.size * kernel_size[0] * kernel_size[1])
+    return y, index
+
+
+def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, ceil_mode):
+    gx = buffers.empty(x_shape, gy.dtype)
+    index = np.ascontiguousarray(index)
+    _by_plane(
+        largest_grad, _planes(gy), _planes(index), kernel_size[1], *stride, *padding, *dilation, _planes(gx),
+        moved=gx.size,
+    )  # fmt: skip
+    return gx
+
+
+def _planes(x):
+    """(N, C, H, W) as (N·C, H, W)."""
+    return x.reshape(-1, *x.shape[2:])
+
+
+def _by_plane(function, x, *rest, moved):
+    workers.run(lambda planes: function(x, *rest, *planes), workers.shares(len(x)), moved=moved)

@@ -1,0 +1,216 @@
+"""The kernels in compiled loops: chosen by default, equal to the definition, and never required."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import normal
+
+import minifcn as mf
+from minifcn import kernels as K
+from minifcn.errors import UserError
+from minifcn.kernels import compiled, environment, reference
+from minifcn.kernels.compiled import compiler, depthwise
+from minifcn.kernels.cpu.conv.window import Window
+
+pytestmark = pytest.mark.compiled
+
+
+def test_a_compiled_version_is_the_default_where_there_is_one():
+    for name in compiled.KERNELS:
+        assert K.implementations(name)[0] == "compiled"
+    with mf.override(relu="numpy"):
+        x = np.ones(3)
+        assert K.relu.choose(x) is K.KERNELS["relu"].special["numpy"]["pieces"]
+        assert K.relu_grad.choose(x) is K.KERNELS["relu_grad"].special["numpy"]["pieces"]
+    assert K.relu.choose(x) is K.KERNELS["relu"].special["numpy"]["compiled"]
+
+
+def python(code, **variables):
+    environ = {**os.environ, **variables}
+    return subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=120)
+
+
+def test_a_variable_turns_them_off_and_import_does_not_import_numba():
+    code = "import sys, minifcn as mf; print('numba' in sys.modules, mf.kernels.implementations('relu')[0])"
+    assert python(code, MINIFCN_COMPILED="1").stdout.split() == ["False", "compiled"]
+    assert python(code, MINIFCN_COMPILED="0").stdout.split() == ["False", "pieces"]
+    assert "MINIFCN_COMPILED='yes': give 0" in python(code, MINIFCN_COMPILED="yes").stderr
+
+
+def test_without_a_numba_that_can_be_imported_a_note_says_so_and_numpy_computes(tmp_path):
+    (tmp_path / "numba.py").write_text("raise ImportError('Numba needs NumPy 2.2 or less')")
+    code = "import minifcn as mf; print(mf.ops.relu([-1.0, 2.0]).numpy(), mf.ops.relu([-1.0, 2.0]).numpy())"
+    ran = python(code, PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path]))
+    assert ran.stdout.split() == ["[0.", "2.]"] * 2
+    assert ran.stderr.splitlines() == [
+        "note: NumPy's kernels run, because Numba cannot be used: Numba needs NumPy 2.2 or less"
+    ]
+
+
+def test_a_place_that_cannot_be_written_costs_time_not_the_run(monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("cannot cache function: no locator available")
+
+    import numba
+
+    real = numba.njit
+    monkeypatch.setattr(numba, "njit", lambda *a, **options: refuse() if options.get("cache") else real(*a, **options))
+    double = compiler.Loops(_double)
+    x, y = np.arange(3.0), np.empty(3)
+    double(x, y)
+    np.testing.assert_array_equal(y, [0, 2, 4])
+
+
+def _double(x: compiler.Read[1], y: compiler.Write[1]):
+    for i in range(len(x)):
+        y[i] = 2 * x[i]
+
+
+SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 3), st.integers(1, 9), st.integers(1, 9))
+
+
+@given(SHAPES, *[st.integers(1, 4)] * 2, *[st.integers(1, 3)] * 2, *[st.integers(0, 3)] * 2, *[st.integers(1, 2)] * 2,
+       st.sampled_from([16, 64, 1 << 13]))  # fmt: skip
+@settings(max_examples=60)
+def test_depthwise_convolution_equals_the_loops_in_blocks_of_any_size(x_shape, kh, kw, sh, sw, ph, pw, dh, dw, cells):
+    (N, C, H, W), window = x_shape, Window((kh, kw), (sh, sw), (ph, pw), (dh, dw), x_shape[1])
+    if H + 2 * ph < dh * (kh - 1) + 1 or W + 2 * pw < dw * (kw - 1) + 1:
+        return
+    x, w = normal(x_shape, 1), normal((C, 1, kh, kw), 2)
+    gy = normal((N, C, *window.out_size(x_shape)), 3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(depthwise, "CELLS", cells)
+        got = [
+            depthwise.conv2d(x, w, window), depthwise.conv2d_grad_input(gy, w, x.shape, window),
+            depthwise.conv2d_grad_weight(gy, x, w.shape, window),
+        ]  # fmt: skip
+    rest = (*window[1:4], C)
+    expected = [
+        reference.conv2d(x, w, *rest), reference.conv2d_grad_input(gy, w, x.shape, *rest),
+        reference.conv2d_grad_weight(gy, x, w.shape, *rest),
+    ]  # fmt: skip
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("mean", [0.0, 1e4, -3e5])
+def test_batch_norm_keeps_its_digits_far_from_zero(mean):
+    x = (np.random.default_rng(0).standard_normal((4, 2, 9, 7)) + mean).astype(np.float32)
+    gamma, beta = np.float32([1.5, 1]), np.float32([0.5, -1])
+    y, saved = compiled.norm.batch_norm(x, gamma, beta, 1e-5)
+    expected, definition = reference.batch_norm(x, gamma, beta, 1e-5)
+    np.testing.assert_allclose(y, expected, atol=2e-6)
+    np.testing.assert_allclose(saved[1], definition[1], rtol=1e-6)
+
+
+def test_nan_and_infinity_keep_their_meaning():
+    x = np.float32([[np.nan, np.inf, -np.inf, -0.0, 7]])
+    np.testing.assert_array_equal(K.relu(x), [[np.nan, np.inf, 0, 0, 7]])
+    np.testing.assert_array_equal(K.relu6(x), [[np.nan, 6, 0, 0, 6]])
+    gy = np.float32([[1, np.inf, np.inf, np.nan, np.nan]])
+    np.testing.assert_array_equal(K.relu_grad(gy, K.relu(x)), [[1, np.inf, 0, 0, np.nan]])
+    np.testing.assert_array_equal(K.relu6_grad(gy, K.relu6(x)), [[1, 0, 0, 0, 0]])
+    image = np.full((1, 1, 2, 2), -np.inf, np.float32)
+    for window in (((2, 2), (2, 2), (0, 0)), ((3, 3), (2, 2), (1, 1))):
+        y, index = K.max_pool2d(image, *window, (1, 1), False)
+        assert (y.item(), index.item()) == (-np.inf, 0 if window[0] == (2, 2) else 4)
+
+
+def test_other_arrays_take_the_other_versions():
+    half, empty = np.float16([[-1, 2]]), np.zeros((2, 0), np.float32)
+    assert K.relu(half).dtype == np.float16
+    assert K.relu(empty).shape == (2, 0)
+    strided = np.arange(12.0).reshape(3, 4)[:, ::2] - 3
+    np.testing.assert_array_equal(K.relu(strided), np.maximum(strided, 0))
+    frozen = np.array([-1.0, 1.0])
+    frozen.flags.writeable = False
+    np.testing.assert_array_equal(K.relu(frozen), [0, 1])
+    big = np.array([-1.0, 1.0], ">f8")
+    np.testing.assert_array_equal(K.relu(big), [0, 1])
+    w = np.zeros((2, 3, 4), np.float32).transpose(1, 0, 2)  # written in place, through its strides
+    K.sgd(w, np.ones(w.shape, np.float32), np.zeros(w.shape, np.float32), 0.5, 0.0, 0.0, "torch")
+    assert (w == -0.5).all()
+
+
+def test_threads_and_a_forked_child_compute_the_same_bits(monkeypatch):
+    monkeypatch.setattr(environment, "threads", lambda: 2)
+    x = normal((8, 16, 64, 64), 1, np.float32)
+    expected, results = compiled.norm.batch_norm(x, x[0, :, 0, 0].copy(), x[1, :, 0, 0].copy(), 1e-5)[0], []
+
+    def compute():
+        results.append(K.batch_norm(x, x[0, :, 0, 0].copy(), x[1, :, 0, 0].copy(), 1e-5)[0])
+
+    several = [threading.Thread(target=compute) for _ in range(3)]
+    for thread in several:
+        thread.start()
+    for thread in several:
+        thread.join(60)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: fork with threads
+        with multiprocessing.get_context("fork").Pool(1) as pool:
+            results.append(pool.apply(_relu_sum))
+    assert len(results) == 4
+    assert all((y == expected).all() for y in results[:3])
+    assert results[3] == _relu_sum()
+
+
+def _relu_sum():
+    return float(K.relu(normal((8, 16, 64, 64), 1, np.float32)).sum())
+
+
+def six_loops(x, w, stride, padding, dilation, groups):
+    """Convolution as the definition has it, without groups."""
+    N, C, H, W = x.shape
+    O, _, kh, kw = w.shape
+    OH = (H + 2 * padding[0] - dilation[0] * (kh - 1) - 1) // stride[0] + 1
+    OW = (W + 2 * padding[1] - dilation[1] * (kw - 1) - 1) // stride[1] + 1
+    y = np.zeros((N, O, OH, OW), x.dtype)
+    for n in range(N):
+        for o in range(O):
+            for i in range(OH):
+                for j in range(OW):
+                    for c in range(C):
+                        for u in range(kh):
+                            for v in range(kw):
+                                p = stride[0] * i + dilation[0] * u - padding[0]
+                                q = stride[1] * j + dilation[1] * v - padding[1]
+                                if 0 <= p < H and 0 <= q < W:
+                                    y[n, o, i, j] += w[o, c, u, v] * x[n, c, p, q]
+    return y
+
+
+def test_loops_of_a_student_run_a_whole_network():
+    mf.manual_seed(0)
+    model = mf.models.fcn8s_mini(num_classes=3, width=0.25).eval()
+    image = normal((1, 3, 48, 40), 0, np.float32)
+    with mf.no_grad():
+        expected = model(image).numpy()
+        calls = []
+        fast = mf.compiled(six_loops)
+        with mf.override(conv2d=lambda *args: (calls.append(1), fast(*args))[1]):
+            got = model(image).numpy()
+    assert len(calls) > 10
+    np.testing.assert_allclose(got, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_what_numba_refuses_is_said_in_one_sentence():
+    def shouts(x):
+        return open(x)
+
+    with pytest.raises(UserError, match=r"^shouts cannot be compiled \(.*open.*\): use numbers, tuples") as caught:
+        mf.compiled(shouts)(np.zeros(3))
+    assert "\n" not in str(caught.value)
+
+
+def test_without_numba_a_student_is_told_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    with pytest.raises(UserError, match=r"pip install 'minifcn\[compiled\]'"):
+        mf.compiled(six_loops)
