@@ -5,6 +5,7 @@ from ..data.bands import RGB
 from ..engine.core import Tensor, no_grad
 from ..geometry import receptive_field
 from ..kernels import shapes_only
+from ..kernels.compiled import compiler
 from ..kernels.cpu import blas, workers
 from ..kernels.shapes import stand_in
 from ..nn import optim
@@ -26,7 +27,7 @@ def header(s, model, optimizer, train, val, weight, pixels):
     if s.optimizer == "sgd" and summed:
         step += f" = lr · N / (1 − momentum), with N = {together:,} pixels a {'batch' if s.accumulate == 1 else 'step'}"
     return dict(
-        arrays=f"{xp.__name__} {xp.__version__}, BLAS {_blas()}, {workers.threads()} worker threads",
+        arrays=f"{xp.__name__} {xp.__version__}, BLAS {_blas()}, {workers.threads()} worker threads{_loops(xp)}",
         data=f"{s.dataset}{_layout(train.dataset)}: {len(train.dataset) // s.repeat} images to train on, "
         f"{len(val.dataset)} to validate on, {model.num_classes} classes{_bands(model)}"
         + (f"; shorter side {s.size} pixels" if s.size else ""),
@@ -43,6 +44,14 @@ def header(s, model, optimizer, train, val, weight, pixels):
         + (f", until {s.stop_after} bring no better mean IU" if s.stop_after else "")
         + f"; seed {s.seed}{shared}",
     )
+
+
+def _loops(xp):
+    """In the header, how long it took to make the compiled kernels ready; they are made now, before the first step."""
+    if xp.__name__ != "numpy" or not compiler.available():
+        return ""
+    seconds = compiler.warm_up()
+    return f", compiled loops (ready after {seconds:.1f} s)" if compiler.works() else ""
 
 
 def _layout(data):
