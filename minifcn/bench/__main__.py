@@ -107,6 +107,7 @@ def _heading(results):
     against = f", against PyTorch {other['version']} on {other['threads']} threads" if other else ""
     return (
         f"{m['processor']}, {m['threads']} threads; Python {m['python']}, NumPy {m['numpy']}, {m['blas']}{against}\n"
+        f"{m['loops']}; "
         f"matrix products reach {m['sgemm_gflops']:.0f} GFLOP/s here"
     )
 

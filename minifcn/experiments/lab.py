@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from ..data.earth import BANDS
 from ..data.palette import save_mask
 from ..errors import UserError
 from ..io import atomic
+from ..kernels.compiled import compiler
 from ..kernels.cpu import blas, workers
 from ..training.metrics import ConfusionMatrix, boundary_band
 
@@ -154,6 +156,7 @@ def machine():
     return dict(
         processor=_processor(), cores=os.cpu_count(), threads=workers.threads(), python=platform.python_version(),
         numpy=np.__version__, blas=" ".join(str(found.get(k, "")) for k in ("internal_api", "version", "architecture")),
+        loops=f"loops compiled by Numba {version('numba')}" if compiler.available() else "NumPy's loops",
     )  # fmt: skip
 
 

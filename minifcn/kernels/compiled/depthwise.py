@@ -6,6 +6,8 @@ buffer adds ``w[u, v] · cells[q + offset]`` for all outputs at once.  The loop 
 (at row ends, and at strides above 1); they cost less than leaving them out, and are not copied to the output.
 """
 
+from functools import partial
+
 import numpy as np
 
 from ...arrays import buffers
@@ -124,20 +126,14 @@ def conv2d_grad_input(gy, w, x_shape, window):
 def conv2d_grad_weight(gy, x, w_shape, window):
     x, gy, gw = np.ascontiguousarray(x), np.ascontiguousarray(gy), np.empty(w_shape, x.dtype)
     numbers = *window.stride, *window.padding, *window.dilation, *_block(gy.shape, window, window.stride)
-    workers.run(
-        lambda channels: summed_products(x, gy, gw, *numbers, *channels), workers.shares(len(gw)),
-        moved=gy.size * window.taps,
-    )  # fmt: skip
+    workers.divide(len(gw), partial(summed_products, x, gy, gw, *numbers), moved=gy.size * window.taps)
     return gw
 
 
 def _correlate(source, w, target, window, step_in, step_out, start):
     source, w = np.ascontiguousarray(source), np.ascontiguousarray(w)
     numbers = *step_in, *step_out, *start, *window.dilation, *_block(target.shape, window, step_out)
-    workers.run(
-        lambda channels: correlate(source, w, target, *numbers, *channels), workers.shares(len(w)),
-        moved=target.size * window.taps,
-    )  # fmt: skip
+    workers.divide(len(w), partial(correlate, source, w, target, *numbers), moved=target.size * window.taps)
     return target
 
 

@@ -1,5 +1,7 @@
 """Activations, the bias, and the optimisers' steps: each in one pass over memory, which bounds their speed."""
 
+from functools import partial
+
 import numpy as np
 
 from ...arrays import buffers
@@ -94,24 +96,23 @@ def _elementwise(function, arrays, *numbers):
     result = buffers.empty(arrays[0].shape, arrays[0].dtype)
     read, out = [a.reshape(-1) for a in arrays], result.reshape(-1)
 
-    def share_of_elements(share):
-        part = slice(*share)
-        function(*(a[part] for a in read), *numbers, out[part])
+    def share(first, last):
+        function(*(a[first:last] for a in read), *numbers, out[first:last])
 
-    workers.run(share_of_elements, workers.shares(out.size), moved=(len(read) + 1) * out.size)
+    workers.divide(out.size, share, moved=(len(read) + 1) * out.size)
     return result
 
 
 def add_bias(y, b):
     rows = _rows(y)
     maps = rows.shape[0] * rows.shape[1]
-    workers.run(lambda share: add_to_channels(rows, b, *share), workers.shares(maps), moved=2 * y.size)
+    workers.divide(maps, partial(add_to_channels, rows, b), moved=2 * y.size)
     return y
 
 
 def channel_sums(x):
     rows, sums = _rows(x), np.empty(x.shape[1], x.dtype)
-    workers.run(lambda channels: sum_channels(rows, sums, *channels), workers.shares(len(sums)), moved=x.size)
+    workers.divide(len(sums), partial(sum_channels, rows, sums), moved=x.size)
     return sums
 
 
@@ -132,7 +133,7 @@ def _update(function, arrays, *numbers):
     """Call ``function(*arrays, *numbers)``, which writes into its arrays, over vectors, shared by the workers."""
     flat = [a.reshape(-1) for a in arrays]
 
-    def share_of_elements(share):
-        function(*(a[slice(*share)] for a in flat), *map(float, numbers))
+    def share(first, last):
+        function(*(a[first:last] for a in flat), *map(float, numbers))
 
-    workers.run(share_of_elements, workers.shares(flat[0].size), moved=2 * len(flat) * flat[0].size)
+    workers.divide(flat[0].size, share, moved=2 * len(flat) * flat[0].size)

@@ -1,5 +1,7 @@
 """Batch normalisation: for each channel one pass for the sums, which are in float64, and one for the output."""
 
+from functools import partial
+
 import numpy as np
 
 from ...arrays import buffers
@@ -94,7 +96,7 @@ def batch_norm_grad(gy, saved):
 
 
 def _by_channel(function, x, *rest):
-    workers.run(lambda channels: function(x, *rest, *channels), workers.shares(x.shape[1]), moved=2 * x.size)
+    workers.divide(x.shape[1], partial(function, x, *rest), moved=2 * x.size)
 
 
 def _rows(x):

@@ -1,5 +1,7 @@
 """Max pooling: each output compares the cells of its window, and keeps the number of the first largest one."""
 
+from functools import partial
+
 import numpy as np
 
 from ...arrays import buffers
@@ -90,4 +92,4 @@ def _planes(x):
 
 
 def _by_plane(function, x, *rest, moved):
-    workers.run(lambda planes: function(x, *rest, *planes), workers.shares(len(x)), moved=moved)
+    workers.divide(len(x), partial(function, x, *rest), moved)

@@ -72,6 +72,17 @@ def run(task, items, moved=WORTH):
         del job  # the traceback of an error holds this frame: it must not keep the arrays alive
 
 
+def divide(n, task, moved):
+    """Call ``task(first, last)`` for ranges that cover 0 … n − 1: one for each worker, or one if `moved` is small.
+
+    The task must not call BLAS: if the caller computes alone, BLAS is not limited to one thread.
+    """
+    if moved < WORTH:
+        task(0, n)
+    else:
+        run(lambda share: task(*share), shares(n), moved)
+
+
 def shares(n, least=1):
     """The ranges that `n` cells are cut into: one for each worker, fewer if they would hold under `least` cells."""
     return ranges(n, max(1, min(threads(), n // max(least, 1))))
