@@ -141,6 +141,7 @@ def test_batch_norm(conform, conform_grad, equal, n, channels, size, dtype):
     shape = (n, channels, size, size + 1)
     arrays = normal(shape, 1, dtype), normal(channels, 2, dtype), normal(channels, 3, dtype)
     conform("batch_norm", *arrays, 1e-3, first=1)
+    conform("scale_channels", *arrays)
     conform_grad("batch_norm", normal(shape, 4, dtype), *arrays, 1e-3)
 
 
