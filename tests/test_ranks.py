@@ -1,6 +1,7 @@
 """Several ranks: they take the steps of one process, and no rank waits for ever for one that has ended."""
 
 import csv
+import json
 import re
 import subprocess
 import sys
