@@ -298,6 +298,21 @@ def test_a_path_of_another_computer_is_taken_by_its_name(tmp_path):
         assert len(LabelMe(tmp_path)) == 1
 
 
+def test_a_turned_photo_is_labelled_as_it_is_seen(tmp_path):
+    """labelme shows a photo upright; an annotation of the stored, unturned image is refused."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for size, said in (((32, 24), ""), ((24, 32), r"is 32x24 .* turned by its EXIF orientation 6\), but its annot")):
+        path = labelme_file(tmp_path, SHAPES[:2], imageHeight=size[0], imageWidth=size[1])
+        Image.fromarray(scenes()[0][0]).save(path.with_suffix(".jpg"), exif=exif)
+        if said:
+            with pytest.raises(UserError, match=said):
+                LabelMe(tmp_path)
+        else:
+            image, label = LabelMe(tmp_path)[0]
+            assert image.shape == (32, 24, 3) and label.shape == (32, 24) and label[13:20, 10:24].all()
+
+
 def test_a_label_that_is_not_listed_is_named(tmp_path):
     labelme_file(tmp_path, SHAPES)
     (tmp_path / "labels.txt").write_text("__ignore__\n_background_\ncat\nbird\n", encoding="utf-8")

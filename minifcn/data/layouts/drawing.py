@@ -55,10 +55,18 @@ def polygon(points, size, what):
     y = np.where(by_x[side], short_axis, long_axis)
     moved = np.flatnonzero(x[1:] != x[:-1]) + 1
     column = (np.where(x[moved] < x[moved - 1], x[moved], x[moved] - 1) + 0.5) / FINE - 0.5
-    inside = (np.floor(column) == column) & (column >= 0) & (column <= w - 1)
-    row = np.ceil(np.clip((np.minimum(y[moved], y[moved - 1]) + 0.5) / FINE - 0.5, 0, h))[inside].astype(np.int64)
-    crossings = np.bincount(column[inside].astype(np.int64) * h + row, minlength=h * w + 1)[: h * w]
-    return (np.cumsum(crossings) % 2).astype(bool).reshape(w, h).T
+    used = (np.floor(column) == column) & (column >= 0) & (column <= w - 1)
+    row = np.ceil(np.clip((np.minimum(y[moved], y[moved - 1]) + 0.5) / FINE - 0.5, 0, h))[used].astype(np.int64)
+    column = column[used].astype(np.int64)
+    mask = np.zeros(size, bool)
+    if not len(column):
+        return mask
+    left, right = column.min(), column.max() + 1
+    crossings = np.zeros((right - left) * h + 1, np.uint8)  # down the columns; a row beyond the last starts the next
+    np.bitwise_xor.at(crossings, (column - left) * h + row, 1)
+    inside = np.bitwise_xor.accumulate(crossings[:-1])
+    mask[:, left:right] = inside.astype(bool).reshape(-1, h).T
+    return mask
 
 
 def run_lengths(counts, size, what, by_columns=True):

@@ -86,52 +86,52 @@ def _shape(shape, path):
 
 
 def _draw(shapes, path, size):
-    label = void(size)
+    picture = Image.fromarray(void(size))
+    draw = ImageDraw.Draw(picture)
     for number, shape in shapes:
         if shape["kind"] == "mask":
-            _paste(label, number, shape, f"{path}: the mask of {shape['label']!r}")
+            _paste(picture, number, shape, f"{path}: the mask of {shape['label']!r}")
         else:
-            picture = Image.fromarray(void(size))
-            _outline(ImageDraw.Draw(picture), shape["kind"], [tuple(point) for point in shape["points"]])
-            label[np.asarray(picture, bool)] = number
-    return label
+            _outline(draw, number, shape["kind"], shape["points"])
+    return np.array(picture)
 
 
-def _outline(draw, kind, points):
+def _outline(draw, number, kind, points):
     """Draw a shape as labelme does (``shape_to_mask`` in its utils/shape.py)."""
+    points = [tuple(point) for point in points]
     if kind == "circle":
         (x, y), (px, py) = points[:2]
         r = math.hypot(x - px, y - py)
-        draw.ellipse(((x - r, y - r), (x + r, y + r)), outline=1, fill=1)
+        draw.ellipse(((x - r, y - r), (x + r, y + r)), number, number)
     elif kind == "rectangle":
         (x, y), (px, py) = points[:2]
-        draw.rectangle(((min(x, px), min(y, py)), (max(x, px), max(y, py))), outline=1, fill=1)
+        draw.rectangle(((min(x, px), min(y, py)), (max(x, px), max(y, py))), number, number)
     elif kind in ("line", "linestrip"):
-        draw.line(points, fill=1, width=LINE)
+        draw.line(points, number, LINE)
     elif kind == "point":
         x, y = points[0]
-        draw.ellipse(((x - POINT, y - POINT), (x + POINT, y + POINT)), outline=1, fill=1)
+        draw.ellipse(((x - POINT, y - POINT), (x + POINT, y + POINT)), number, number)
     else:
-        draw.polygon(points, outline=1, fill=1)
+        draw.polygon(points, number, number)
 
 
-def _paste(label, number, shape, what):
+def _paste(picture, number, shape, what):
     """Set the pixels of a mask shape: a PNG in base64, whose corners are the two points."""
     (left, top), (right, bottom) = (map(int, point) for point in shape["points"][:2])
     try:
-        with Image.open(io.BytesIO(base64.b64decode(shape["mask"], validate=True)), formats=["PNG"]) as picture:
+        with Image.open(io.BytesIO(base64.b64decode(shape["mask"], validate=True)), formats=["PNG"]) as stored:
             expected = (right - left + 1, bottom - top + 1)
-            if picture.size != expected:
-                raise UserError(f"{what} is {picture.size}, but its corners say {expected} (width, height)")
-            mask = np.asarray(picture.convert("L"), bool)
+            if stored.size != expected:
+                raise UserError(f"{what} is {stored.size}, but its corners say {expected} (width, height)")
+            mask = np.asarray(stored.convert("L"), bool)
     except UserError:
         raise
     except (binascii.Error, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{what} is damaged ({error})") from None
-    h, w = label.shape
+    w, h = picture.size
     if left < 0 or top < 0 or right >= w or bottom >= h:
         raise UserError(f"{what} reaches beyond the image of {h}x{w} (height x width)")
-    label[top : bottom + 1, left : right + 1][mask] = number
+    picture.paste(number, (left, top), Image.fromarray(mask))
 
 
 def as_png(mask):
