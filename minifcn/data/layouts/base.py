@@ -93,11 +93,8 @@ class Layout:
     """
 
     looks_for: ClassVar[str]  # what the folder must hold, for messages
-    by_default: ClassVar[tuple[str, ...]] = ()  # classes that are background or void, if the layout says so
 
-    def __init__(
-        self, root: str | Path, split: str | None = None, samples: Mapping[str, str] | None = None
-    ) -> None:  # fmt: skip
+    def __init__(self, root: str | Path, split: str | None = None, samples: Mapping[str, str] | None = None) -> None:
         self.root, self.split = Path(root), split
         folder, self.why = self.locate(self.root)
         contents = self.read(folder)
@@ -221,14 +218,13 @@ def require_contents(contents, root):
 
 
 def folder_splits(names):
-    """{split: names} of samples that stand in folders named such as train and val; empty unless all of them do."""
+    """{split: names} of samples that stand in folders named such as train and val; empty unless there are several."""
     splits = {}
     for name in names:
         found = [SPLITS[part.lower()] for part in PurePosixPath(name).parts[:-1] if part.lower() in SPLITS]
-        if not found:
-            return {}
-        splits.setdefault(found[0], []).append(name)
-    return splits
+        if found:
+            splits.setdefault(found[0], []).append(name)
+    return splits if len(splits) > 1 else {}
 
 
 def as_names(names):
@@ -253,6 +249,6 @@ def _matching_size(sample):
     return picture.size
 
 
-def void(size):
+def blank(size):
     """A label of this (height, width) whose pixels are all class 0."""
     return np.zeros(size, np.uint8)

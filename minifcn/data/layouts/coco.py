@@ -7,7 +7,7 @@ from pathlib import Path
 from ...errors import UserError
 from ..colours import UNLABELLED
 from ..manifest import some
-from .base import SPLITS, Contents, Layout, Sample, as_names, void
+from .base import SPLITS, Contents, Layout, Sample, as_names, blank
 from .drawing import points_of_flat, polygon, run_lengths, unpack
 from .files import beginning, find_image, read_json, relative, require, visible
 
@@ -120,7 +120,7 @@ def _ids(categories):
 
 
 def _draw(shapes, path, size):
-    label = void(size)
+    label = blank(size)
     for number, annotation in shapes:
         label[_mask(annotation["segmentation"], size, f"{path}: annotation {annotation['id']}")] = number
     return label
@@ -133,7 +133,7 @@ def _mask(segmentation, size, what):
         if list(segmentation.get("size") or ()) != list(size):
             raise UserError(f"{what} has run lengths for {segmentation.get('size')}, but the image is {list(size)}")
         return run_lengths(unpack(counts, what) if isinstance(counts, str) else require(counts, list, what), size, what)
-    mask = void(size).astype(bool)
+    mask = blank(size).astype(bool)
     for corners in require(segmentation, list, f"{what}: segmentation"):
         mask |= polygon(points_of_flat(corners, what), size, what)
     return mask

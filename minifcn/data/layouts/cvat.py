@@ -9,7 +9,7 @@ import numpy as np
 from ...errors import UserError
 from ..colours import unpack as colours_of
 from ..palette import voc_colour_map
-from .base import SPLITS, Contents, Layout, Sample, as_names, void
+from .base import SPLITS, Contents, Layout, Sample, as_names, blank
 from .drawing import ellipse, polygon, run_lengths, turned
 from .files import beginning, find_image, number, points_of, read_xml, relative, visible
 from .names import order_of
@@ -119,7 +119,7 @@ def _mask(element, what):
 
 
 def _draw(shapes, what, size):
-    label = void(size)
+    label = blank(size)
     for k, shape in shapes:
         if "points" in shape:
             label[polygon(np.array(shape["points"]), size, what)] = k

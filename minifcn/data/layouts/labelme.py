@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ...errors import UserError
-from .base import Contents, Layout, Sample, as_names, folder_splits, void
+from .base import Contents, Layout, Sample, as_names, blank, folder_splits
 from .files import beginning, find_image, points_of, read_json, relative, require
 from .names import order_of
 
@@ -86,7 +86,7 @@ def _shape(shape, path):
 
 
 def _draw(shapes, path, size):
-    picture = Image.fromarray(void(size))
+    picture = Image.fromarray(blank(size))
     draw = ImageDraw.Draw(picture)
     for number, shape in shapes:
         if shape["kind"] == "mask":

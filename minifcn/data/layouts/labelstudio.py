@@ -11,7 +11,7 @@ import numpy as np
 
 from ...errors import UserError, on_one_line
 from ..manifest import some
-from .base import Contents, Layout, Sample, as_names, folder_splits, void
+from .base import Contents, Layout, Sample, as_names, blank, folder_splits
 from .drawing import ellipse, polygon, turned
 from .files import beginning, images_below, number, points_of, read_json, relative, require, visible
 from .names import order_of
@@ -138,7 +138,7 @@ def _shape(kind, value, size, what):
 
 
 def _draw(shapes, what, size):
-    label = void(size)
+    label = blank(size)
     for k, shape in shapes:
         if "rle" in shape:
             label[brush(shape["rle"], size, what)] = k
