@@ -176,6 +176,14 @@ def test_values_of_grey_masks(tmp_path):
         assert (a[i][1] == (label == 2)).all() and (b[i][1] == label).all()
 
 
+def test_values_of_masks_in_lists_of_pairs(tmp_path):
+    assert run(FOLDERS["pairs"](tmp_path / "a"), tmp_path / "b", "--binary", 2) == 0
+    data = Folder(tmp_path / "b")
+    assert data.classes == ("background", "foreground")
+    for i, name in enumerate(data.names):
+        assert (data[i][1] == (scenes()[int(name[-5])][1] >= 2)).all()
+
+
 def test_names_stay_different_in_one_folder_on_every_system(tmp_path):
     names = ["x/a.png", "y/a.png", "A.png", "a.jpg", "한글.png"]
     for name in names:

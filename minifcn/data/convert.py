@@ -131,6 +131,8 @@ def open_source(args):
     """The name of the layout, the reason why it was recognised, and the data set with all samples."""
     options = {name: value for name in OPTIONS if (value := getattr(args, name)) is not None}
     known = Recognised(args.dataset, "", Path(args.source)) if args.dataset else recognise(args.source)
+    if known.name == "pairs" and options.keys() <= {"ids", "binary", "void"}:
+        return known.name, known.why, known.open(**options)
     if known.name not in ("folder", "masks") and (useless := [f for f in ("binary", "void") if f in options]):
         raise UserError(f"{args.source} has the layout {known.name}, whose classes are named: leave out --{useless[0]}")
     data = Mended(known, **options) if options else known.open()
