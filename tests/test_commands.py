@@ -120,7 +120,9 @@ def test_without_arguments_it_trains_on_earth_from_imagenet_if_the_weights_are_t
     seen = {}
     monkeypatch.setattr(recipes, "packaged", lambda *names: packaged(*names) if weights else None)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train, "fit", lambda model, train_data, *_: seen.update(data=train_data.dataset) or stop())
+    monkeypatch.setattr(
+        train, "fit", lambda model, train_data, *_, **__: seen.update(data=train_data.dataset) or stop()
+    )
 
     def stop():
         raise KeyboardInterrupt
