@@ -149,7 +149,18 @@ def test_what_a_loss_says_of_its_parts_is_true(loss):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_training_makes_each_loss_smaller_and_evaluate_repeats_it(name, scenes, tmp_path, capfd):
-    argv = ["--dataset", "folder", "--root", str(scenes), *TINY, "--loss", name, "--epochs", "4", "--dropout", "0"]
+    argv = ["--dataset", "folder", "--root", str(scenes), *TINY, "--loss", name, "--dropout", "0"]
+    argv += ["--epochs", "15", "--batch-size", "8"]
+    argv += [
+        "--no-mirror",
+        "--jitter",
+        "0",
+        "--scale",
+        "1",
+        "1",
+        "--colour",
+        "0",
+    ]  # so that all epochs have equal images
     assert train.main([*argv, "--out", str(tmp_path / "run")]) == 0
     out = capfd.readouterr().out
     assert f"loss        {name.replace('_', '-')}, reduction {LOSSES[name].reductions[0]}" in out
