@@ -18,7 +18,7 @@ from ..data.statistics import suitable_crop
 from ..errors import UserError
 from ..models.efficientnet import IMAGENET
 
-FROM_IMAGENET = dict(model="fcn4s_efficientnet_lite0", init="imagenet", optimizer="adam", epochs=20, ema=0.98)
+FROM_IMAGENET = dict(model="fcn4s_efficientnet_lite0", init="imagenet", optimizer="adam", epochs=12)
 
 PLAIN = dict(
     optimizer="sgd", schedule="constant", weight_decay=5e-4, balance=0.0, mirror=False, jitter=0.0, scale=[1.0, 1.0],
