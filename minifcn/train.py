@@ -15,6 +15,7 @@ from .training.parts import assemble
 from .training.results import result_lines
 from .training.run_folder import Recorder, Run
 from .viz.illustrate import illustrate, observers
+from .viz.rates import search
 
 
 @command(ranks=True)
@@ -26,6 +27,8 @@ def main(argv=None):
             if run:
                 run.lock(held)
             parts = assemble(args, run)
+            if args.find_lr:
+                return search(parts, args.find_lr)
             if run is None:
                 run = Run.create(parts.folder, parts.config, held)
         return train(parts, run, resume=bool(args.resume), json=args.json)
@@ -39,7 +42,7 @@ def train(parts, run, resume, json=None):
         print(f"{topic:<11} {line}", file=out, flush=True)
     if parts.start:
         run.write("init.txt", parts.start)
-    s, stopper = parts.settings, StopOnSignal()
+    s, stopper, goes_on = parts.settings, StopOnSignal(), f"; continue with: {run.resume_command}"
     recorder = Recorder(run)  # before those that print and draw, whose errors must not prevent saving
     watchers = [stopper, recorder, *observers(run, parts), Progress(out)]
     try:
@@ -51,7 +54,7 @@ def train(parts, run, resume, json=None):
                 parts.loss, s.ema, s.clip, s.stop_after, progress=False,
             )  # fmt: skip
         if not t.complete:
-            print(f"stopped at step {t.step} of {t.total_steps}{_goes_on(run)}", file=out)
+            print(f"stopped at step {t.step} of {t.total_steps}{goes_on}", file=out)
             return 128 + int(parallel.gather(t.ranks, stopper.number).max())
         if t.epoch < t.epochs:
             print(f"ended after epoch {t.epoch}: mean IU has not improved for {s.stop_after} epochs", file=out)
@@ -62,18 +65,14 @@ def train(parts, run, resume, json=None):
         kept = f"the last good state is kept in {run.last}" if recorder.saved else f"{run.folder} holds no weights yet"
         raise UserError(f"{error}; {kept}") from None
     except (UserError, GeometryError) as error:
-        raise UserError(f"{error}{_goes_on(run) if recorder.saved else ''}") from None
+        raise UserError(f"{error}{goes_on if recorder.saved else ''}") from None
     except KeyboardInterrupt:
-        print(f"stopped at once{_goes_on(run)}", file=out)
+        print(f"stopped at once{goes_on}", file=out)
         return 128 + stopper.number
     print(*result_lines(metrics), f"report      {run.folder / 'report.html'}", sep="\n", file=out)
     if json:
         write_json(json, metrics)
     return 0
-
-
-def _goes_on(run):
-    return f"; continue with: {run.resume_command}"
 
 
 if __name__ == "__main__":

@@ -13,12 +13,14 @@ still differ by rounding, because the convolution algorithm and the order of its
 :attr:`Tiling.certified` is the map of the pixels for which both facts hold.
 """
 
+import sys
+import warnings
 import weakref
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import inf, lcm
+from math import inf, lcm, prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,15 +28,18 @@ import numpy as np
 from ..arrays import backend, buffers, memory
 from ..arrays.types import Array
 from ..engine.core import Tensor, no_grad, watch
-from ..errors import GeometryError, UserError
+from ..errors import GeometryError, Note, UserError
 from ..geometry import Region, region
 from ..kernels import override, shapes_only
+from ..kernels.compiled.compiler import available
 from ..kernels.shapes import stand_in
 from ..nn.module import evaluating
 from ..ops.interpolate import Interpolate, linear_weights, wide
 from ..ops.shape import Crop, GetItem, Reshape, Transpose
 
-BASE = 2 * 10**8 + buffers.SPARE  # bytes of Python and its libraries, and of blocks that are kept for later arrays
+MUCH = 4.0  # times the pixels of the image; tiles that read more are named as slow
+BASE = 2 * 10**8 + buffers.SPARE + (11 * 10**7 if available() else 0)
+"""Bytes of Python and its libraries, of blocks that are kept for later arrays, and of Numba if it is used."""
 
 
 class Piece(NamedTuple):
@@ -106,6 +111,12 @@ class Tiling:
                     Region(r.first, r.last, c.first, c.last),
                     Region(r.first - r.begin, r.last - r.begin, c.first - c.begin, c.last - c.begin),
                 )
+
+    @property
+    def work(self) -> float:
+        """How many times the tiles together read as many pixels as the image has."""
+        rows, columns = (sum(piece.end - piece.begin for piece in axis) for axis in (self.rows, self.columns))
+        return rows * columns / prod(self.size)
 
     @property
     def certified_axes(self) -> tuple[Array, Array]:
@@ -205,7 +216,8 @@ def plan(model: Any, size: tuple[int, int], budget: float) -> Tiling:
         height, width = next(iter(tiling(sides[0]))).window.size
         raise UserError(
             f"the smallest tile of this model has {height}x{width} pixels (height x width) and takes "
-            f"{memory.shown(cost(sides[0]))}, but {memory.shown(max(budget, 0))} are left for it; allow more memory"
+            f"{memory.shown(cost(sides[0]))}, but {memory.shown(max(budget, 0))} are left for it: allow "
+            f"{memory.shown(cost(sides[0]) - budget)} more (--memory)"
         )
     largest = tiling(fitting[-1])
     both = zip((largest.rows, largest.columns), size, whole.stride, reach)
@@ -272,8 +284,17 @@ def each(model: Any, tiling: Tiling, read: Callable[[Region], Array], use: Calla
         Takes the pixels of a tile's core, and their scores (1, num_classes, h, w) on the model's device.  The cores of
         all tiles cover the image.
     """
+    from tqdm import tqdm  # imported here, because it slows `import minifcn`
+
     device = backend.device(model.parameters()[0].data)
-    for tile in tiling:
+    if tiling.work > MUCH:
+        warnings.warn(
+            f"{len(tiling)} tiles read {tiling.work:.0f} times as many pixels as the image has, because each sees the "
+            "surroundings of its pixels; with more memory (--memory) they are larger, and take less time",
+            Note,
+            stacklevel=2,
+        )
+    for tile in tqdm(tiling, "tiles", len(tiling), leave=False, disable=None, file=sys.stderr):
         buffers.release()  # the blocks of the last tile, which may have had another size
         with evaluating(model), no_grad(), override(Interpolate=_interpolation(tiling, tile.window)):
             image = Tensor(backend.to_device(model.preprocessing(read(tile.window)), device))

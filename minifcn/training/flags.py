@@ -131,6 +131,10 @@ def parser():
     step.add_argument(
         "--lr", type=at_least(0, float), help="learning rate (default: depends on --reduction; the header shows it)"
     )
+    step.add_argument(
+        "--find-lr", metavar="FILE",
+        help="do not train: raise the learning rate over some steps, draw the losses to this PNG file, suggest a rate",
+    )  # fmt: skip
     step.add_argument("--momentum", type=at_least(0, float, below=1), default=0.9, help="momentum of sgd")
     step.add_argument(
         "--weight-decay", type=at_least(0, float),

@@ -39,7 +39,13 @@ from .loop import lonely_batch_norm
 from .recipes import EPOCHS, OWN_EPOCHS, STEPS, suited_to
 from .run_folder import find_checkpoint
 
-PLACES = ("config", "resume", "out", "json")  # flags that name files and folders to read or write; no settings of a run
+PLACES = (
+    "config",
+    "resume",
+    "out",
+    "json",
+    "find_lr",
+)  # flags that name files and folders to read or write; no settings of a run
 PATHS = ("root", "init")  # settings that are paths
 IMAGENET = "imagenet"  # the value of --init for the weights of an installed package
 

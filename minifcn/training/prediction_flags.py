@@ -43,7 +43,11 @@ def parser():
     results.add_argument(
         "--alpha", type=opacity, default=0.5, help="opacity of the labels in the overlay, 0 to 1"
     )  # fmt: skip
-    results.add_argument("--legend", action="store_true", help="put names and colours of the classes below the overlay")
+    results.add_argument(
+        "--legend",
+        action="store_true",
+        help="put names and colours of the classes below the overlay; not for maps (GeoTIFF)",
+    )
     results.add_argument(
         "--probabilities", action="store_true",
         help="also write the probability of each class at each pixel: an .npz file, 16-bit floats (classes, H, W)",
