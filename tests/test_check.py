@@ -6,8 +6,10 @@ import os
 import re
 import shlex
 import shutil
+import struct
 import tracemalloc
 import warnings
+import zlib
 
 import layout_folders
 import numpy as np
@@ -22,7 +24,8 @@ from minifcn.data.check.similar import alike, near_duplicates
 from minifcn.data.check.survey import survey
 from minifcn.errors import Note
 from minifcn.viz import check as command
-from minifcn.viz.check_sheet import sheet
+from minifcn.viz.check_sheet import _painted, sheet
+from minifcn.viz.figures import VOID_COLOUR
 
 
 def write(root, count=25, divided=False, size=(48, 64)):
@@ -546,3 +549,120 @@ def test_an_orientation_that_does_not_exist_means_nothing(tmp_path):
     report = check(root)
     assert [f.what for f in report.findings] == ["1 mask without an image"]
     assert cured(root, f"{report.cure} --turn-masks").findings == []
+
+
+def deep_tiff(path, rgb, order="<", packed=False, planes=False):
+    """Write uint16 (H, W, 3) as a TIFF in red, green and blue, which Pillow cannot write, after TIFF 6.0."""
+    h, w, _ = rgb.shape
+    parts = [rgb[..., k] for k in range(3)] if planes else [rgb]
+    data = [part.astype(f"{order}u2").tobytes() for part in parts]
+    data = [zlib.compress(part) for part in data] if packed else data
+    n, start = len(data), 8 + 2 + 10 * 12 + 4
+    places = np.cumsum([start + 6 + 8 * n, *map(len, data)]).tolist()
+    inline = n == 1  # a single offset stands in its entry
+    entries = [
+        (256, 4, 1, w), (257, 4, 1, h), (258, 3, 3, start), (259, 3, 1, 8 if packed else 1), (262, 3, 1, 2),
+        (273, 4, n, places[0] if inline else start + 6), (277, 3, 1, 3), (278, 4, 1, h),
+        (279, 4, n, len(data[0]) if inline else start + 6 + 4 * n), (284, 3, 1, 2 if planes else 1),
+    ]  # fmt: skip
+    out = struct.pack(f"{order}2sHI H", b"II" if order == "<" else b"MM", 42, 8, len(entries))
+    for tag, kind, count, value in entries:
+        short = kind == 3 and count == 1
+        out += struct.pack(f"{order}HHI{'HH' if short else 'I'}", tag, kind, count, *([value, 0] if short else [value]))
+    out += struct.pack(f"{order}I3H{2 * n}I", 0, 16, 16, 16, *places[:n], *map(len, data))
+    path.write_bytes(out + b"".join(data))
+
+
+def deep_png(path, rgb):
+    """Write uint16 (H, W, 3) as a PNG of 16 bits, which Pillow cannot write."""
+    h, w, _ = rgb.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in rgb)
+    chunks = ((b"IHDR", struct.pack(">IIBBBBB", w, h, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
+    )
+
+
+DEEP = {
+    "TIFF": deep_tiff, "TIFF of a Mac": lambda *a: deep_tiff(*a, order=">"),
+    "packed TIFF": lambda *a: deep_tiff(*a, packed=True), "packed TIFF, MM": lambda *a: deep_tiff(*a, ">", packed=True),
+    "PNG": deep_png,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", DEEP)
+@pytest.mark.parametrize("white", [1023, 4095, 16383])
+def test_colours_of_10_to_14_bits_in_16_are_cured(tmp_path, form, white):
+    """Each value becomes its upper 8 bits of 10, 12 or 14."""
+    root = write(tmp_path / "my data")
+    shift = {1023: 2, 4095: 4, 16383: 6}[white]
+    meant = {path.stem: values(path) for path in (root / "images").iterdir()}
+    assert max(image.max() for image in meant.values()) > 192  # else fewer bits would do
+    for path in sorted((root / "images").iterdir()):
+        deep = meant[path.stem].astype(np.uint16) << shift | 1
+        path.unlink()
+        DEEP[form](path.with_suffix(".png" if form == "PNG" else ".tif"), deep)
+    report = check(root)
+    assert report.cure.endswith(f"--white {white}")
+    assert cured(root, report.cure).works
+    for name, image in meant.items():
+        np.testing.assert_array_equal(values(tmp_path / f"my data-converted/images/{name}.png"), image)
+
+
+@pytest.mark.parametrize(("packed", "what"), [(False, "cannot be read"), (True, "of 16 bits")])
+def test_deep_colours_in_planes_are_not_misread(tmp_path, packed, what):
+    """Pillow reads those of a packed TIFF without their lower bytes, and those of another TIFF wrongly."""
+    root = write(tmp_path / "my data")
+    image = values(root / "images/03.png")
+    (root / "images/03.png").unlink()
+    deep_tiff(root / "images/03.tif", image.astype(np.uint16) << 4, packed=packed, planes=True)
+    finding = found(check(root), what)
+    assert finding.where(root) == "images/03.tif"
+    assert "to 8 bits per channel" in (finding.advice if packed else finding.why)
+
+
+def test_class_ids_are_shown_in_the_colours_of_their_table(tmp_path):
+    root = write(tmp_path / "scenes")
+    (root / "colours.txt").write_text("10 20 30 sea\n40 50 60 land\n70 80 90 ice\n")
+    report = check(root)
+    assert report.classes == ("sea", "land", "ice") and report.findings == []
+    assert report.palette[:3].tolist() == [[10, 20, 30], [40, 50, 60], [70, 80, 90]]
+    (root / "masks/03.png").unlink()
+    cured(root, check(root).cure)
+    kept = (tmp_path / "scenes-converted/colours.txt").read_text()
+    assert kept == "10 20 30 sea\n40 50 60 land\n70 80 90 ice\n"
+    (root / "colours.txt").write_text("10 20 sea\n")
+    assert found(check(root), "table of colours cannot be used").level == ERROR
+
+
+def test_void_has_the_same_colour_in_the_picture_as_in_the_legend(tmp_path):
+    root = write(tmp_path / "scenes")
+    repaint(root, [[0, 0, 0], [200, 0, 0], [0, 200, 0]])
+    (root / "colours.txt").write_text("0 0 0 void\n200 0 0 land\n0 200 0 ice\n")
+    report = check(root)
+    mask = values(root / "masks/01.png")
+    painted = _painted(mask, report)
+    black = (mask == 0).all(axis=2)
+    assert black.any() and (painted[black] == VOID_COLOUR).all() and (painted[~black] == mask[~black]).all()
+
+
+def test_a_missing_mask_in_other_folders_has_a_cure(tmp_path, capfd):
+    root = write(tmp_path / "scenes")
+    (root / "masks").rename(root / "labels")
+    (root / "images").rename(root / "photos")
+    (root / "labels/03.png").unlink()
+    (root / "photos/04.png").unlink()
+    report = check(root)
+    assert report.layout.startswith("masks")
+    assert [(f.level, f.what, f.where(root)) for f in report.findings] == [
+        (ERROR, "1 image without a mask", "photos/03.png"),
+        (NOTE, "1 mask without an image", "labels/04.png"),
+    ]
+    assert report.cure.endswith("--skip")
+    argv = shlex.split(report.cure)[3:]
+    assert __main__.main(["data", *argv]) == 0
+    said = capfd.readouterr().err
+    assert "left out 1 sample: no mask (photos/03.png)" in said
+    assert "left out 1 sample: no image (labels/04.png)" in said
+    assert check(f"{root}-converted").findings == []

@@ -129,7 +129,7 @@ def _plane(image, page):
     """The values on one page of an image, uint8 or uint16 (H, W, channels)."""
     if page:
         image.seek(page)
-    values = np.asarray(_upright(image))
+    values = np.asarray(upright(image))
     values = values if values.dtype == np.uint8 else values.astype(np.uint16)
     return values.reshape(*values.shape[:2], -1)
 
@@ -174,7 +174,7 @@ def read_colours(path):
     with opened(path) as image:
         if image.format not in EXACT or image.info.get("compression") in LOSSY:
             raise UserError(f"mask {path} is a {image.format} file, which may change colours; save it as PNG")
-        rgba = np.asarray(_upright(image).convert("RGBA"))
+        rgba = np.asarray(upright(image).convert("RGBA"))
     if rgba[..., 3].min(initial=255) < 255:
         raise UserError(f"mask {path} has transparent pixels, and nothing says their class; save it without alpha")
     return rgba[..., :3]
@@ -222,8 +222,8 @@ def as_rgb(name, image, white=None):
         The value of white in grey of more than 8 bits, such as 4095; by default the largest that the bits can hold.
     """
     _require_range(name, image)
-    bits, inverted = _bits(image), _white_is_zero(image)  # before _upright: Pillow drops both when it loads the pixels
-    image = _upright(image)
+    bits, inverted = _bits(image), _white_is_zero(image)  # before upright: Pillow drops both when it loads the pixels
+    image = upright(image)
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64)
         if values.min(initial=0) < 0:
@@ -231,7 +231,7 @@ def as_rgb(name, image, white=None):
         if white is None:
             _require_bright(name, bits, int(values.max(initial=0)))
         white = white or 2**bits - 1
-        values = (np.minimum(white - values if inverted else values, white) * 256 // (white + 1)).astype(np.uint8)
+        values = scaled(white - values if inverted else values, white)
         return np.repeat(values[:, :, None], 3, axis=2)
     if image.mode in ("P", "PA", "La", "RGBa"):  # Pillow cannot convert all of these to RGB directly
         image = image.convert("LA" if image.mode == "La" else "RGBA")
@@ -239,6 +239,11 @@ def as_rgb(name, image, white=None):
     if bits == 16:  # convert() has kept the upper 8 bits
         _require_bright(name, bits, (int(rgb.max(initial=0)) << 8) + 255)
     return rgb
+
+
+def scaled(values, white):
+    """Values from 0 to `white` as 8 bits."""
+    return (np.minimum(values.astype(np.int64), white) * 256 // (white + 1)).astype(np.uint8)
 
 
 def as_ids(name, image):
@@ -253,7 +258,7 @@ def as_ids(name, image):
     require_ids(name, image)
     # Pillow scales grey of 2 and 4 bits to 0..255: a stored 1 reads as 85 or 17; divide to recover it
     step = 255 // (2 ** _bits(image) - 1) if image.mode == "L" and _bits(image) < 8 else 1
-    ids = np.asarray(_upright(image))
+    ids = np.asarray(upright(image))
     if ids.size and not 0 <= ids.min() <= ids.max() <= 255:
         raise UserError(f"mask {name} holds values {ids.min()}..{ids.max()}; class ids must lie in 0..255")
     return ids.astype(np.uint8) // np.uint8(step)
@@ -323,16 +328,16 @@ def header_of(image):
     """The :class:`Header` of an image that Pillow has opened."""
     # MPO is a phone's JPEG: its further pages are previews and depth maps, not images
     pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-    facts = pages, image.format, image.mode, _bits(image)  # before _upright: Pillow drops the bits with the raw pixels
+    facts = pages, image.format, image.mode, _bits(image)  # before upright: Pillow drops the bits with the raw pixels
     orientation = image.getexif().get(0x0112, 1)
     if image.format == "TIFF" and orientation != 1:
-        image = _upright(image)
+        image = upright(image)
     turned = image.format != "TIFF" and orientation in range(5, 9)
     width, height = image.size[::-1] if turned else image.size
     return Header((height, width), orientation, *facts)
 
 
-def _upright(image):
+def upright(image):
     """The image with its EXIF orientation applied.  Pillow itself applies it to a TIFF, and to no other format."""
     image.load()
     return image if image.format == "TIFF" else ImageOps.exif_transpose(image)
@@ -357,6 +362,8 @@ def _require_range(name, image):
     if image.mode == "F" or _bits(image) == 32:
         kind = "floating-point pixels" if image.mode == "F" else "32-bit integers"
         raise UserError(f"{name} holds {kind}, and nothing says which value is white; {CONVERT}")
+    if image.format == "TIFF" and image.tile and _bits(image) == 8 and 16 in image.tag_v2.get(258, ()):
+        raise UserError(f"{name} stores 16 bits in planes, each channel in its own, which Pillow misreads; {CONVERT}")
 
 
 def _require_bright(name, bits, largest):

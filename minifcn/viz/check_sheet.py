@@ -11,6 +11,7 @@ from PIL import Image
 from ..data.bands import RGB, false_colour
 from ..data.check.finding import number
 from ..data.check.survey import values_of
+from ..data.colours import pack
 from ..data.images import VOID, read_bands, read_image
 from ..engine.tables import Table
 from ..errors import UserError
@@ -106,7 +107,7 @@ def _pictures(report, facts):
         with suppress(UserError):  # the findings name the file
             image = _image(sample.image, report.bands)
             label = sample.draw(image.shape[:2]) if sample.draw else values_of(sample.mask)
-            shown.append((_blended(image, _painted(label, report.palette)), sample.image.name))
+            shown.append((_blended(image, _painted(label, report)), sample.image.name))
     return shown
 
 
@@ -114,11 +115,12 @@ def _image(path, bands):
     return read_image(path) if bands == RGB else false_colour(read_bands(path, len(bands)), bands)
 
 
-def _painted(values, palette):
-    """The values of a mask in colours, RGB; a mask in colours as it is."""
+def _painted(values, report):
+    """The values of a mask in colours, RGB; a mask in colours as it is, but void in its colour in the legend."""
     if values.ndim == 3:
-        return values
-    return colour(np.clip(values, 0, VOID).astype(np.uint8), palette[:VOID])
+        void = np.isin(pack(values), pack(report.void))
+        return np.where(void[..., None], np.uint8(VOID_COLOUR), values)
+    return colour(np.clip(values, 0, VOID).astype(np.uint8), report.palette[:VOID])
 
 
 def _blended(image, painted):

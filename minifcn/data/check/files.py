@@ -12,8 +12,8 @@ from ...errors import UserError
 from ..folder import MASKS, SUFFIXES
 from ..layouts import LAYOUTS
 from ..layouts.base import EVERY, folder_splits
-from ..layouts.files import images_below, relative
-from ..layouts.masks import listed_splits, pairs
+from ..layouts.files import relative
+from ..layouts.masks import listed_splits, partners
 from .finding import ERROR, NOTE, WARNING, Finding, number
 
 LITTER = {"thumbs.db", "desktop.ini", ".ds_store", "__macosx", ".thumbnails", "@eadir"}  # in lower case
@@ -121,11 +121,14 @@ def _pictures(folder, suffixes, unused):
 def _of_masks(known):
     """The samples of images with masks in folders of any depth."""
     folder = LAYOUTS["masks"].locate(known.root)[0]
-    samples = [Sample(relative(image, folder), "train", [image], [mask]) for image, mask in pairs(folder).values()]
+    images, masks = partners(folder)
+    files = [(images.get(key, []), masks.get(key, [])) for key in images.keys() | masks.keys()]
+    samples = [
+        Sample(relative(min(image or mask), folder), "train", sorted(image), sorted(mask)) for image, mask in files
+    ]
+    samples.sort(key=lambda sample: sample.name)
     found = Contents(known.root, folder, known.name, known.why, False, samples)
     _divide(found, _listed(found, folder) or folder_splits(sample.name for sample in samples))
-    used = {path for sample in samples for path in (*sample.images, *sample.masks)}
-    found.unused = [path for path in images_below(folder) if path not in used]
     return found
 
 

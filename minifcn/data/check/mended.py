@@ -8,6 +8,7 @@ from PIL import Image, ImageColor
 
 from ...arrays.types import Array
 from ...errors import Note, UserError
+from ..deep import read_whitened
 from ..images import VOID, as_rgb, file_header, opened
 from ..layouts import Recognised
 from ..layouts.base import as_names
@@ -15,7 +16,7 @@ from ..palette import voc_colour_map
 from .colours import colours_of
 from .files import contents
 from .finding import number, some
-from .names import about_names
+from .names import about_names, about_table
 from .similar import duplicates
 from .survey import survey, values_of
 
@@ -99,11 +100,13 @@ class Mended:
         self.files = [sample.image for sample in self.samples]
         self.classes = tuple(self._named(there) if names is None else as_names(names.split(",")))
         self.num_classes = len(self.classes)
-        self.palette = voc_colour_map(self.num_classes)
+        self.palette = self._coloured(there)
 
     def _named(self, there):
         """The names of the classes, without those that `ids` leaves out."""
         names = there.classes or (self.colours and self.colours.classes) or about_names(there.folder / "classes.txt")[0]
+        if not names and there.name == "folder" and (table := about_table(there.folder / "colours.txt")[0]):
+            names = table.classes
         if self.binary is not None:
             return names if names and len(names) == 2 else ("background", "foreground")
         if self.ids is not None:
@@ -112,6 +115,12 @@ class Mended:
             return names
         largest = max(int(label[label != VOID].max(initial=0)) for label in map(self._label, self.samples))
         return [f"class {k}" for k in range(max(largest + 1, 2))]
+
+    def _coloured(self, there):
+        """The colours of the classes: those of the source if they are its classes, in their order."""
+        table = self.colours or about_table(there.folder / "colours.txt")[0]
+        palette = table.palette if table and table.classes == self.classes else None
+        return voc_colour_map(self.num_classes) if palette is None else palette
 
     def _usable(self, samples):
         """The samples that can be used; a note names the others."""
@@ -159,7 +168,7 @@ class Mended:
                 under = Image.new("RGBA", image.size, (*self.background, 255))
                 under.alpha_composite(image.convert("RGBA"))
                 return as_rgb(path, under)
-            return as_rgb(path, image, self.white)
+            return read_whitened(path, self.white) if self.white else as_rgb(path, image)
 
     def _label(self, sample):
         """The label of a sample, uint8 (H, W), in the size of its image if the arguments say so."""

@@ -1,6 +1,7 @@
 """Findings about the files with the names of the classes and of the bands."""
 
 from ...errors import UserError
+from ..colours import read_table
 from ..names import read_classes
 from .finding import ERROR, Finding
 
@@ -13,6 +14,17 @@ def about_names(path):
         return read_classes(path), []
     except UserError as error:
         what = f"the names in {path.name} cannot be used"
+        return None, [Finding(ERROR, what, str(error), (path,), advice="correct the file in an editor")]
+
+
+def about_table(path):
+    """The :class:`Colours` in a ``colours.txt`` beside masks of class ids, or None; and findings about it."""
+    if not path.exists():
+        return None, []
+    try:
+        return read_table(path), []
+    except UserError as error:
+        what = "the table of colours cannot be used"
         return None, [Finding(ERROR, what, str(error), (path,), advice="correct the file in an editor")]
 
 

@@ -1,5 +1,6 @@
 """Findings about files: what is missing, damaged, of another size, turned, transparent, tiny, or not used."""
 
+from ..images import CONVERT
 from .finding import ERROR, NOTE, WARNING, Finding, number
 
 TINY = 32  # pixels; a net of stride 8 has four cells there
@@ -50,10 +51,12 @@ def _damaged(facts):
 def _sixteen_bits(facts):
     dark = [f for f in facts if f.picture and "16-bit values" in f.picture.trouble]
     if dark:
+        known = all(f.picture.white for f in dark)
         yield Finding(
             ERROR, f"{number(len(dark), 'image')} of 16 bits whose values stay below half of white",
             "nothing says whether it holds 10, 12 or 14 bits; read as 16 bits, it would be almost black",
-            tuple(f.sample.image for f in dark), ("--white", str(max(f.picture.white for f in dark))),
+            tuple(f.sample.image for f in dark), ("--white", str(max(f.picture.white for f in dark))) * known,
+            "" if known else CONVERT,
         )  # fmt: skip
 
 

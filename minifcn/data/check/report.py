@@ -16,7 +16,7 @@ from ..palette import voc_colour_map
 from .colours import about_colours
 from .files import contents
 from .finding import ERROR, NOTE, WARNING, Finding, command, flag_values
-from .names import about_bands, about_ignored, about_names
+from .names import about_bands, about_ignored, about_names, about_table
 from .pairs import about_files
 from .splits import about_classes, about_splits
 from .survey import survey
@@ -42,6 +42,8 @@ class Report:
         The names of the images' channels.
     palette : ndarray of uint8, (256, 3)
         A colour for each value in the masks.
+    void : ndarray of uint8, (n, 3)
+        The colours that mean void in masks in colours.
     findings : list of Finding
         The most serious ones first.
     """
@@ -53,6 +55,7 @@ class Report:
     bands: tuple
     palette: np.ndarray = field(default_factory=voc_colour_map)
     findings: list = field(default_factory=list)
+    void: np.ndarray = field(default_factory=lambda: np.empty((0, 3), np.uint8))
 
     @property
     def works(self):
@@ -170,9 +173,13 @@ def check(root, progress=lambda items, total: items):
     names, of_names = there.classes, []
     if names is None:
         names, of_names = about_names(folder / "classes.txt")
-    palette = there.palette
-    if coloured:
-        names, palette = coloured.classes, coloured.palette
+    table = coloured
+    if there.name == "folder" and not coloured:
+        table, of_table = about_table(folder / "colours.txt")
+        of_names += of_table
+    names, palette = (coloured and coloured.classes) or names or (table and table.classes), there.palette
+    if table and table.classes == names:
+        palette = table.palette
     values = about_values(facts, names)
     sound = not any(finding.level == ERROR for finding in values)
     ids = [f.mask.counts[:VOID].nonzero()[0].max(initial=0) for f in facts if f.mask and f.mask.counts is not None]
@@ -186,6 +193,8 @@ def check(root, progress=lambda items, total: items):
         *about_splits(facts, there.divided),
     ]
     report = Report(there.root, f"{there.name}: {there.why}", facts, (names or ()) if sound else (), bands or RGB)
+    if coloured:
+        report.void = coloured.void
     if palette is not None:
         report.palette[: len(palette)] = palette
     if not names and sound:

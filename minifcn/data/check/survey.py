@@ -10,6 +10,7 @@ from PIL import Image
 
 from ...errors import UserError
 from ..bands import false_colour
+from ..deep import read_deep
 from ..images import VOID, Header, as_rgb, header_of, image_header, opened, read_bands, read_mask
 from ..masks import histogram
 from .files import Sample
@@ -95,9 +96,14 @@ def picture(path, bands=None):
 
 
 def _white(path):
-    """The smallest of 1023, 4095, 16383 that is at least the largest value of an image of 16 bits."""
-    with opened(path) as image:
-        largest = int(np.asarray(image).max())
+    """The smallest of 1023, 4095, 16383 that is at least the largest value of an image of 16 bits; 0 if unknown."""
+    values = read_deep(path)
+    if values is None:
+        with opened(path) as image:
+            if len(image.getbands()) > 1:  # such as in planes, of which Pillow gives only the upper bytes
+                return 0
+            values = np.asarray(image)
+    largest = int(values.max())
     return next((white for white in (1023, 4095, 16383) if white >= largest), 32767)
 
 

@@ -116,17 +116,7 @@ def pairs(folder, notes=None):
 
     With `notes`, an image without a mask is an error, and sentences about files that are not used are added.
     """
-    images, masks = {}, {}
-    for path in images_below(folder):
-        key, kind = _key(relative(path, folder))
-        if kind == "mask" and path.suffix.lower() in MASKS | {".jpg", ".jpeg"}:
-            masks.setdefault(key, []).append(path)
-        else:
-            images.setdefault(key, []).append(path)
-    for key, found in {k: v for k, v in masks.items() if k not in images}.items():
-        others = [path for path in found if not MASK_SUFFIX.search(path.stem)]
-        if len(found) == 2 and len(others) == 1:  # a.png and a_mask.png in one folder that is named like masks
-            images[key], masks[key] = others, [path for path in found if path not in others]
+    images, masks = partners(folder)
     if notes is not None and masks:
         lone = [path for key, found in images.items() if key not in masks for path in found]
         if lone:
@@ -139,6 +129,22 @@ def pairs(folder, notes=None):
             if len(found) > 1 and notes is not None:
                 raise UserError(f"{' and '.join(map(str, found[:2]))} belong to one image; keep one of them")
     return {key: (images[key][0], masks[key][0]) for key in sorted(images.keys() & masks.keys())}
+
+
+def partners(folder):
+    """The images and the masks below a folder, each as {key: files}; a mask has the key of its image."""
+    images, masks = {}, {}
+    for path in images_below(folder):
+        key, kind = _key(relative(path, folder))
+        if kind == "mask" and path.suffix.lower() in MASKS | {".jpg", ".jpeg"}:
+            masks.setdefault(key, []).append(path)
+        else:
+            images.setdefault(key, []).append(path)
+    for key, found in {k: v for k, v in masks.items() if k not in images}.items():
+        others = [path for path in found if not MASK_SUFFIX.search(path.stem)]
+        if len(found) == 2 and len(others) == 1:  # a.png and a_mask.png in one folder that is named like masks
+            images[key], masks[key] = others, [path for path in found if path not in others]
+    return images, masks
 
 
 def _key(name):
