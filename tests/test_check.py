@@ -26,6 +26,7 @@ from minifcn.errors import Note
 from minifcn.viz import check as command
 from minifcn.viz.check_sheet import _painted, sheet
 from minifcn.viz.figures import VOID_COLOUR
+from minifcn.viz.fonts import fallbacks
 
 
 def write(root, count=25, divided=False, size=(48, 64)):
@@ -365,7 +366,7 @@ def test_the_command_prints_and_draws_and_says_whether_training_can_work(tmp_pat
     answer = json.loads(printed)
     assert not answer["works"] and answer["findings"][0]["cure"] == answer["cure"]
     assert answer["cure"] == f"python -m minifcn.data convert '{root}' '{root}-converted' --binary 128"
-    assert "cannot be trained on: 1 error above" in errors and (tmp_path / "other.png").is_file()
+    assert "cannot be trained on: 1 error above, each with its cure" in errors and (tmp_path / "other.png").is_file()
 
 
 def test_the_command_refuses_in_one_sentence(tmp_path, refused, monkeypatch):
@@ -666,3 +667,63 @@ def test_a_missing_mask_in_other_folders_has_a_cure(tmp_path, capfd):
     assert "left out 1 sample: no mask (photos/03.png)" in said
     assert "left out 1 sample: no image (labels/04.png)" in said
     assert check(f"{root}-converted").findings == []
+
+
+@pytest.mark.parametrize("images", ["images", "photos"])
+@pytest.mark.parametrize(
+    "masks", ["annotations_colour", "masks_colour", "labels_rgb", "seg", "SegmentationObject", "GT-2"]
+)
+def test_a_folder_of_masks_may_have_more_in_its_name(tmp_path, images, masks):
+    root = write(tmp_path / "scenes")
+    (root / "images").rename(root / images)
+    (root / "masks").rename(root / masks)
+    report = check(root)
+    assert report.findings == [] and len(report.facts) == 25
+    assert f"{masks}/00.png is the mask of {images}/00.png" in report.layout
+    shutil.copytree(root / masks, root / "labels")  # one that is named plainly counts
+    assert "labels/00.png is the mask of" in recognise(root).why
+
+
+def test_a_folder_of_the_same_names_is_named_with_what_to_do(tmp_path, refused, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = write(tmp_path / "scenes")
+    (root / "masks").rename(root / "ziel")
+    (finding,) = check(root).findings
+    assert finding.cure(root) == "if the masks are in ziel/, which has files of the same names, rename it to masks"
+    assert command.main([str(root)]) == 2
+    assert capfd.readouterr().err.endswith("cannot be trained on: 1 error above, of which commands cure none\n")
+    (root / "images").rename(root / "bilder")
+    refused(command.main, root, match=r"bilder/ and ziel/ hold files of the same names; rename .* images .* masks")
+
+
+def test_a_folder_is_checked_in_the_layout_that_is_given(tmp_path, refused, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = write(tmp_path / "scenes")
+    repaint(root, [0, 255, 255])
+    assert command.main([str(root), "--dataset", "masks", "--json", "-"]) == 2
+    answer = json.loads(capfd.readouterr().out)
+    assert answer["layout"] == "masks: it was chosen"
+    assert answer["cure"].endswith("--dataset masks --binary 128") and cured(root, answer["cure"]).works
+    refused(command.main, root, "--dataset", "voc", match="is not in the layout 'voc'")
+    refused(command.main, "nowhere", "--dataset", "folder", match="there is no folder nowhere")
+
+
+def test_a_layout_without_masks_has_no_line_for_them(tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command.main([str(layout_folders.FOLDERS["labelme"](tmp_path / "drawn"))])
+    lines = capfd.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("images")] and not [x for x in lines if x.startswith("masks")]
+
+
+def test_letters_that_no_font_has_are_named(tmp_path, monkeypatch):
+    root = write(tmp_path / "scenes")
+    (root / "classes.txt").write_text("sea\nland\n\U00010600\n", encoding="utf-8")  # Linear A
+    monkeypatch.setattr("minifcn.viz.fonts._characters", lambda path: frozenset(range(0x2100)))
+    fallbacks.cache_clear()
+    with pytest.warns(Note, match="no font on this computer has the letters \U00010600: the sheet"):
+        sheet(check(root))
+    fallbacks.cache_clear()
+    (root / "classes.txt").write_text("sea\nland\nüber\n", encoding="utf-8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Note)
+        sheet(check(root))

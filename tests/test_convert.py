@@ -301,3 +301,18 @@ def test_the_words_of_the_command_are_listed(capfd, refused):
     assert main(["data"]) == 0
     assert "python -m minifcn.data convert SRC DST" in capfd.readouterr().out
     refused(main, "data", "moon", match="choose from check, convert")
+
+
+def test_one_image_is_one_image(tmp_path, capfd):
+    root = write_scenes(tmp_path / "source")
+    for path in sorted((root / "images").iterdir())[1:]:
+        path.unlink()
+    assert run(root, tmp_path / "new", "--skip") == 0
+    said = capfd.readouterr().out
+    assert ", 1 image, " in said and "1 image\n" in said and "1 images" not in said
+
+
+def test_the_help_does_not_limit_ids_to_a_layout(capfd):
+    assert main(["data", "convert", "--help"]) == 0
+    said = capfd.readouterr().out
+    assert "what the values in masks mean:" in said and "(layout masks)" not in said

@@ -1,6 +1,7 @@
 """The trace of a run: it holds what was computed, and the facts that it states are true."""
 
 import re
+import unicodedata
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -157,3 +158,11 @@ def test_a_table_prints_numbers_with_three_digits_and_ranges():
     table = Table([dict(a="x", b=1234567, c=0.001234, d=(1.0, 2.5), e=None)])
     assert str(table).splitlines()[1].split() == ["x", "1,234,567", "0.00123", "1", "…", "2.5", "–"]
     assert str(Table()) == "(no rows)" == Table()._repr_html_().strip("<p>/")
+
+
+def test_columns_stay_in_line_with_letters_of_double_width():
+    """A terminal draws Hangul two columns wide, also if macOS stores its parts, and an accent of its own in none."""
+    rows = [{"class": name, "n": 1} for name in ("sky", "도로", unicodedata.normalize("NFD", "도로"), "e\u0323\u0301")]
+    lines = str(Table(rows)).splitlines()
+    assert lines[:3] == ["class  n", "sky    1", "도로   1"]
+    assert unicodedata.normalize("NFC", lines[3]) == lines[2] and lines[4].endswith("    1")

@@ -15,19 +15,19 @@ from tqdm import tqdm
 
 from ..errors import UserError
 from ..io.cli import Parser, at_least, command, seed
+from .check.finding import number
 from .check.mended import Mended
 from .check.similar import looks_alike
 from .colours import UNLABELLED
 from .divide import divide
-from .folder import SUFFIXES, Folder
+from .folder import SUFFIXES
 from .images import image_header
-from .layouts import LAYOUTS, Recognised, recognise
+from .layouts import READERS, Recognised, recognise
 from .layouts.base import SPLITS
 from .writers import VOID_COLOUR, WRITERS, Picture
 
 DESCRIPTION = """Write a data set anew in the library's own layout, or in that of another program.  SRC is not changed.
 Images are copied as they are, unless they are turned or resized: then they become PNG."""
-READERS = {"folder": Folder} | LAYOUTS
 OPTIONS = (
     "ids", "binary", "void", "nearest", "names", "palettes", "white", "background", "turn_masks", "fit_masks", "skip",
 )  # fmt: skip
@@ -46,12 +46,16 @@ def parser():
         "--size", type=size, metavar="PIXELS|HxW",
         help="resize until the shorter side has this many pixels, or to a height and width; labels by nearest pixel",
     )  # fmt: skip
-    values = p.add_argument_group("what the values in masks mean (layout masks)")
+    values = p.add_argument_group("what the values in masks mean")
     values.add_argument("--ids", metavar="LIST", help="the values that are classes 0, 1, 2 …, such as 0,50,200")
     values.add_argument(
-        "--binary", type=at_least(1, below=256), metavar="N", help="values from N on are class 1, others 0"
-    )
-    values.add_argument("--void", type=at_least(0, below=256), metavar="ID", help="the value that is void, besides 255")
+        "--binary", type=at_least(1, below=256), metavar="N",
+        help="values from N on are class 1, others 0 (layouts folder, masks and pairs)",
+    )  # fmt: skip
+    values.add_argument(
+        "--void", type=at_least(0, below=256), metavar="ID",
+        help="the value that is void, besides 255 (layouts folder, masks and pairs)",
+    )  # fmt: skip
     cures = p.add_argument_group("cures of what `data check` finds")
     cures.add_argument(
         "--nearest", action="store_const", const=True, help="other values, of soft edges, become the nearest of --ids"
@@ -113,9 +117,8 @@ def main(argv=None):
     if len(ways) > 1:
         raise UserError(f"{' and '.join(ways)} exclude each other: give one of them")
     name, why, data = open_source(args)
-    print(
-        f"source      {args.source}: {name}{f' ({why})' if why else ''}, {len(data)} images, {data.num_classes} classes"
-    )
+    images = number(len(data), "image")
+    print(f"source      {args.source}: {name}{f' ({why})' if why else ''}, {images}, {data.num_classes} classes")
     splits = source_splits(args, data)
     require_writable(args, data)
     with new_folder(args.target) as folder:
@@ -123,7 +126,7 @@ def main(argv=None):
         WRITERS[args.to](folder, _samples(data, splits, args.size, counts), data.classes, data.palette)
     print(f"classes     {', '.join(data.classes)}")
     for split, count in counts.items():
-        print(f"{split or 'images':<11} {count} images")
+        print(f"{split or 'images':<11} {number(count, 'image')}")
     print(f"written     {args.target}: {args.to}")
 
 

@@ -1,6 +1,7 @@
 """Tables that print in columns, and that a notebook shows as HTML."""
 
 from html import escape
+from unicodedata import combining, east_asian_width, normalize
 
 from ..errors import shown
 
@@ -17,9 +18,12 @@ class Table(list):
             return "(no rows)"
         columns = self._columns()
         cells = [[name.replace("_", " ") for name in self[0]], *([text(v) for v in row.values()] for row in self)]
-        widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
+        widths = [max(letters(row[i]) for row in cells) for i in range(len(columns))]
         lines = (
-            "  ".join(c.rjust(w) if n else c.ljust(w) for c, w, (_, n) in zip(row, widths, columns)).rstrip()
+            "  ".join(
+                " " * (w - letters(c)) * n + c + " " * (w - letters(c)) * (not n)
+                for c, w, (_, n) in zip(row, widths, columns)
+            ).rstrip()
             for row in cells
         )
         return shown("\n".join(lines))
@@ -36,6 +40,11 @@ class Table(list):
             for row in self
         )
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def letters(name: str) -> int:
+    """The width of a text in Latin letters: Hangul and the like are twice as wide, and accents have no width."""
+    return sum(2 if east_asian_width(letter) in "WF" else not combining(letter) for letter in normalize("NFC", name))
 
 
 def text(value):

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from ..data.check import ERROR, check
 from ..data.check.finding import number
 from ..data.images import VOID
+from ..data.layouts import READERS
 from ..engine.tables import Table
 from ..errors import UserError
 from ..io import atomic
@@ -25,6 +26,7 @@ def parser():
     """The flags of this command."""
     p = Parser("data check", DESCRIPTION)
     p.add_argument("root", metavar="DIR", help="the folder with images and masks")
+    p.add_argument("--dataset", choices=tuple(READERS), help="the layout of DIR (default: it is recognised)")
     p.add_argument(
         "--out", metavar="FILE", help="the page with the pictures; the sheet alone is a .png beside it; both are "
         "written anew each time (default: DIR-check.html in the current folder, or beside DIR if it is that folder)",
@@ -45,7 +47,7 @@ def main(argv=None):
         raise UserError(f"--out {target} is inside {args.root}, whose images it would join; give a file outside of it")
     if not target.parent.is_dir():
         raise UserError(f"--out {target}: there is no folder {target.parent}; create it first")
-    report = check(args.root, _bar)
+    report = check(args.root, _bar, args.dataset)
     out = sys.stderr if args.json == "-" else sys.stdout
     rows = class_rows(report)
     print(f"{report.root} ({report.layout})", file=out)
@@ -64,8 +66,10 @@ def main(argv=None):
     if args.json:
         write_json(args.json, report.as_dict())
     if not report.works:
-        count = sum(finding.level == ERROR for finding in report.findings)
-        raise UserError(f"{report.root} cannot be trained on: {number(count, 'error')} above, each with its cure")
+        errors = [finding for finding in report.findings if finding.level == ERROR]
+        cured = sum(not finding.advice for finding in errors)
+        how = "each with its cure" if cured == len(errors) else f"of which commands cure {cured or 'none'}"
+        raise UserError(f"{report.root} cannot be trained on: {number(len(errors), 'error')} above, {how}")
 
 
 def class_rows(report):

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import warnings
 from contextlib import suppress
 from html import escape
 
@@ -13,9 +14,10 @@ from ..data.check.finding import number
 from ..data.check.survey import values_of
 from ..data.colours import pack
 from ..data.images import VOID, read_bands, read_image
-from ..engine.tables import Table
-from ..errors import UserError
+from ..engine.tables import Table, letters
+from ..errors import Note, UserError
 from .figures import VOID_COLOUR, colour
+from .fonts import use_fonts
 from .report import write_html
 from .style import GREY, styled
 
@@ -54,7 +56,13 @@ def sheet(report):
     # All lengths are inches, from the top.
     side, gap, margin, head, line = 2.2, 0.1, 0.15, 0.26, 0.2
     width = 2 * margin + ACROSS * side + (ACROSS - 1) * gap
-    entry = 0.55 + 0.085 * max(map(len, names), default=0)
+    boxes = use_fonts([*names, *cells, *(name for shown in cells.values() for _, name in shown)])
+    if boxes:
+        warnings.warn(
+            f"no font on this computer has the letters {boxes[:8]}: the sheet shows boxes in their place; install a "
+            "font such as Noto Sans CJK", Note, stacklevel=2,
+        )  # fmt: skip
+    entry = 0.55 + 0.085 * max(map(letters, names), default=0)
     across = max(1, int((width - 2 * margin) // entry))
     legend = line * -(-len(names) // across)
     rows = [
@@ -171,6 +179,7 @@ def facts_of(report):
     for topic, what in (("images", "picture"), ("masks", "mask")):
         kinds = report.kinds(what).most_common()
         more = f", and {len(kinds) - 4} other kinds" if len(kinds) > 4 else ""
-        yield topic, "; ".join(f"{n} of {kind}" for kind, n in kinds[:4]) + more
+        if kinds:  # annotations have no files of masks
+            yield topic, "; ".join(f"{n} of {kind}" for kind, n in kinds[:4]) + more
     if not np.isnan(report.mean).any():
         yield "mean", ", ".join(f"{band} {mean:.1f}" for band, mean in zip(report.bands, report.mean)) + " (train)"

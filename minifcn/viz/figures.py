@@ -14,7 +14,8 @@ import numpy as np
 
 from ..arrays.types import Array
 from ..data.images import VOID
-from .fonts import letters, use_fonts
+from ..engine.tables import letters
+from .fonts import use_fonts
 from .style import CYCLE, GREY, styled
 
 if TYPE_CHECKING:

@@ -3,10 +3,9 @@
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from unicodedata import east_asian_width
 
 
-def use_fonts(texts: Iterable[str]) -> None:
+def use_fonts(texts: Iterable[str]) -> str:
     """Let the texts drawn from now on fall back to installed fonts that have the characters of `texts`.
 
     Call it inside ``styled()``, which restores the fonts.  A character that no installed font has is drawn as a box.
@@ -14,6 +13,11 @@ def use_fonts(texts: Iterable[str]) -> None:
     Parameters
     ----------
     texts : iterable of str
+
+    Returns
+    -------
+    str
+        The characters that no installed font has, in order.
     """
     from matplotlib import rcParams
     from matplotlib.font_manager import FontProperties, findfont
@@ -21,7 +25,10 @@ def use_fonts(texts: Iterable[str]) -> None:
     usual = findfont(FontProperties(family=rcParams["font.family"]))
     missing = {ord(letter) for text in texts for letter in text if letter.isprintable()} - _characters(usual)
     if missing:
-        rcParams["font.family"] = [*rcParams["font.family"], *fallbacks(frozenset(missing))]
+        names = fallbacks(frozenset(missing))
+        rcParams["font.family"] = [*rcParams["font.family"], *names]
+        missing = missing.difference(*(_characters(findfont(FontProperties(family=name))) for name in names))
+    return "".join(map(chr, sorted(missing)))
 
 
 @lru_cache(maxsize=8)
@@ -51,8 +58,3 @@ def _characters(path: str) -> frozenset[int]:
         return frozenset(FT2Font(path).get_charmap()) if Path(path).is_file() else frozenset()
     except (RuntimeError, OSError):
         return frozenset()
-
-
-def letters(name: str) -> int:
-    """The width of a name in Latin letters: Hangul and the like are twice as wide."""
-    return sum(2 if east_asian_width(letter) in "WF" else 1 for letter in name)

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..arrays.types import Array
+from ..engine.tables import letters
 from .figures import swatches
-from .fonts import letters, use_fonts
+from .fonts import use_fonts
 from .style import styled
 
 WIDTH = 640  # pixels of the picture at which the text has 100 dots an inch; larger pictures get larger text

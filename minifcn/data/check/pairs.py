@@ -1,6 +1,7 @@
 """Findings about files: what is missing, damaged, of another size, turned, transparent, tiny, or not used."""
 
 from ..images import CONVERT
+from ..layouts.files import namesakes
 from .finding import ERROR, NOTE, WARNING, Finding, number
 
 TINY = 32  # pixels; a net of stride 8 has four cells there
@@ -25,8 +26,13 @@ def about_files(contents, facts):
 
 def _partners(samples):
     if lone := [s.image for s in samples if s.image and not (s.mask or s.draw)]:
-        what = f"{number(len(lone), 'image')} without a mask"
-        yield Finding(ERROR, what, "training needs a label for every image", tuple(lone), ("--skip",))
+        what, why = f"{number(len(lone), 'image')} without a mask", "training needs a label for every image"
+        beside = [path for path in namesakes(lone[0].parent) if path.name != "masks"]
+        if beside and not any(s.whole for s in samples):
+            advice = f"if the masks are in {beside[0].name}/, which has files of the same names, rename it to masks"
+            yield Finding(ERROR, what, why, tuple(lone), advice=advice)
+        else:
+            yield Finding(ERROR, what, why, tuple(lone), ("--skip",))
     if lone := [s.mask for s in samples if s.mask and not s.image]:
         what = f"{number(len(lone), 'mask')} without an image"
         yield Finding(NOTE, what, "they are not used", tuple(lone), ("--skip",))

@@ -147,7 +147,7 @@ class Report:
         )  # fmt: skip
 
 
-def check(root, progress=lambda items, total: items):
+def check(root, progress=lambda items, total: items, dataset=None):
     """Check a folder of images and masks.
 
     Parameters
@@ -155,6 +155,8 @@ def check(root, progress=lambda items, total: items):
     root : path-like
     progress : callable
         ``progress(items, total)`` returns an iterator over `items`, which may draw a progress bar.
+    dataset : str, optional
+        The name of the layout, "folder" or one of `LAYOUTS`; by default it is recognised.
 
     Returns
     -------
@@ -165,7 +167,9 @@ def check(root, progress=lambda items, total: items):
     UserError
         If there is no such folder, or nothing in it is recognised.
     """
-    there = contents(recognise(root))
+    if dataset and not Path(root).is_dir():
+        raise UserError(f"there is no folder {root}; give the folder of a data set")
+    there = contents(Recognised(dataset, "it was chosen", Path(root)) if dataset else recognise(root))
     folder = there.folder
     bands, of_bands = about_bands(folder / "bands.txt")
     facts = list(progress(survey(there.samples, bands), len(there.samples)))
@@ -205,6 +209,8 @@ def check(root, progress=lambda items, total: items):
         findings += about_classes([(f.sample.name, f.sample.split, f.mask.counts) for f in labelled], report.classes)
         findings += _opens(there)
     findings = _without_vain_cures(findings, there.samples)
+    if dataset:
+        findings = [replace(f, flags=("--dataset", dataset, *f.flags)) if f.flags else f for f in findings]
     report.findings = sorted(findings, key=lambda finding: LEVELS.index(finding.level))
     return report
 

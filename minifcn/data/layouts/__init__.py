@@ -17,7 +17,7 @@ from .camvid import CamVid
 from .coco import COCO
 from .context import Context
 from .cvat import CVAT
-from .files import visible
+from .files import namesakes, visible
 from .labelme import LabelMe
 from .labelstudio import LabelStudio
 from .masks import COLOURED, Masks
@@ -36,6 +36,8 @@ LAYOUTS: dict[str, type[Layout]] = {
     )
 }  # fmt: skip
 """The layouts by their names on the command line."""
+READERS: dict[str, Any] = {"folder": Folder} | LAYOUTS
+"""The data set of each layout, with the library's own."""
 NAMES = [name for name, cls in LAYOUTS.items() if cls not in (Pairs, Masks, SIFTFlowGeo)]
 """The layouts that are recognised.  Pairs and Masks suit all pairs of pictures, so they are recognised only if there is
 no other; SIFT Flow's geometric labels never, because its semantic ones lie beside them."""
@@ -63,7 +65,7 @@ class Recognised:
 
     def open(self, split: str | None = None, **options: Any) -> Any:
         """The data set, or one split of it."""
-        return ({"folder": Folder} | LAYOUTS)[self.name](self.root, split=split, **options)
+        return READERS[self.name](self.root, split=split, **options)
 
 
 def recognise(root: str | Path) -> Recognised:
@@ -101,6 +103,12 @@ def recognise(root: str | Path) -> Recognised:
             return Recognised(cls.__name__.lower(), why, root)
     if _parts(root):
         return Recognised("folder", "it has images/", root)  # its data set says which masks are missing
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        if others := namesakes(folder):
+            raise UserError(
+                f"{root} has no layout that is known, but {folder.name}/ and {others[0].name}/ hold files of the same "
+                "names; rename the folder of the images to images and that of the masks to masks"
+            )
     wanted = "; ".join(f"{name}: {LAYOUTS[name].looks_for}" for name in (*NAMES, "pairs", "masks"))
     raise UserError(
         f"{root} has no layout that is known; expected images/ and masks/, or one of these: {wanted}; see docs/data.md"

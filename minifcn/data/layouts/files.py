@@ -95,6 +95,17 @@ def images_below(folder):
     return sorted(found)
 
 
+def namesakes(folder):
+    """The folders beside a folder in which pictures have the names of those in it, but for the suffix."""
+
+    def stems(path):
+        return {p.stem for p in visible(path) if p.suffix.lower() in SUFFIXES | MASKS}
+
+    names = stems(folder)
+    beside = (path for path in folder.parent.iterdir() if path.is_dir() and path != folder and path.name[0] != ".")
+    return sorted(path for path in beside if names & stems(path))
+
+
 def find_image(root, named, bases, source):
     """The image file that an annotation names, relative to the first of `bases` that has it.
 

@@ -24,6 +24,8 @@ MASK_FOLDERS = {
     "mask", "masks", "label", "labels", "annotation", "annotations", "annot", "gt", "groundtruth", "ground_truth",
     "segmentation", "segmentations", "segmentationclass", "gtfine", "labeled", "labelled",
 }  # fmt: skip
+BEGINNINGS = ("mask", "label", "annot", "gt", "groundtruth", "ground_truth", "seg")
+"""Folders that begin so hold masks if no folder of `MASK_FOLDERS` holds the masks of images: ``masks_colour``."""
 IMAGE_SUFFIX = re.compile(r"[_-](image|img|rgb|leftimg8bit)$", re.I)
 MASK_SUFFIX = re.compile(r"[_-](l|masks?|labels?|labelids|annot|annotation|gt|seg|segmentation|groundtruth)$", re.I)
 COLOURED = ("RGB", "RGBA", "LA", "PA", "CMYK")
@@ -133,9 +135,20 @@ def pairs(folder, notes=None):
 
 def partners(folder):
     """The images and the masks below a folder, each as {key: files}; a mask has the key of its image."""
+    files = images_below(folder)
+    images, masks = _divided(folder, files, _is_mask_folder)
+    if not images.keys() & masks.keys():
+        others = _divided(folder, files, _begins_as_masks)
+        if others[0].keys() & others[1].keys():
+            return others
+    return images, masks
+
+
+def _divided(folder, files, of_masks):
+    """The images and the masks among files; `of_masks` says of the name of a folder whether it is for masks."""
     images, masks = {}, {}
-    for path in images_below(folder):
-        key, kind = _key(relative(path, folder))
+    for path in files:
+        key, kind = _key(relative(path, folder), of_masks)
         if kind == "mask" and path.suffix.lower() in MASKS | {".jpg", ".jpeg"}:
             masks.setdefault(key, []).append(path)
         else:
@@ -147,13 +160,21 @@ def partners(folder):
     return images, masks
 
 
-def _key(name):
+def _is_mask_folder(name):
+    return name in MASK_FOLDERS
+
+
+def _begins_as_masks(name):
+    return name.startswith(BEGINNINGS)
+
+
+def _key(name, of_masks):
     """What an image and its mask have in common, and whether a name is that of a mask."""
     path = PurePosixPath(name)
     folders = [part.lower() for part in path.parts[:-1]]
     stem = MASK_SUFFIX.sub("", path.stem)
-    masked = stem != path.stem or any(part in MASK_FOLDERS for part in folders)
-    kept = [part for part in folders if part not in IMAGE_FOLDERS | MASK_FOLDERS]
+    masked = stem != path.stem or any(of_masks(part) for part in folders)
+    kept = [part for part in folders if not (part in IMAGE_FOLDERS or of_masks(part))]
     return (*kept, IMAGE_SUFFIX.sub("", stem)), "mask" if masked else "image"
 
 
