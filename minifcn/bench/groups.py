@@ -4,6 +4,7 @@ import numpy as np
 
 from .. import kernels as K
 from ..experiments import patches
+from ..kernels.compiled import compiler
 from ..kernels.cpu import workers
 from . import cases, measure, ranks
 
@@ -119,6 +120,8 @@ def peak_memory(case, side):
         from .twin import require_torch
 
         require_torch()
+    else:
+        compiler.warm_up()  # Numba and the machine code, which are not part of a step, as PyTorch's library is not
     before, _ = measure.resident()
     if side == "torch":
         with K.shapes_only():  # compute only the shapes of our model: measure PyTorch's memory
