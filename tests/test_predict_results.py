@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import warnings
 
 import numpy as np
@@ -48,7 +49,7 @@ def both(*names):
 def test_a_folder_in_natural_order_and_with_its_sub_folders(photos, label, capfd):
     assert label(photos) == both("frame1", "frame2", "frame10")
     printed = capfd.readouterr()
-    assert [line.partition(".")[0].rpartition("frame")[2] for line in printed.out.splitlines()] == ["1", "2", "10"]
+    assert [re.search(r"/frame(\d+)\.", line)[1] for line in printed.out.splitlines()] == ["1", "2", "10"]
     assert "not used" in printed.err and "--recursive" in printed.err
     assert label(photos, "--recursive", out="o2") == both("frame1", "frame2", "frame10", "눈 é/frame1", "눈 é/deep/x")
 

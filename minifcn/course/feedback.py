@@ -41,7 +41,8 @@ def page(student, title, results, notes=()):
     points, out_of = sum(t.points for t in results), sum(t.out_of for t in results)
     body = "".join(f"<p>{_text(note)}</p>" for note in notes) + "".join(map(_task, results))
     setting = f"{points} of {out_of} points"
-    return PAGE.substitute(title=escape(f"{student}: {title}"), setting=setting, header="", body=STYLE + body)
+    fields = dict(title=escape(f"{student}: {title}"), setting=setting, header="", body=STYLE + body)
+    return PAGE.substitute(fields, again="")
 
 
 def _task(result):
