@@ -15,11 +15,12 @@ from test_suited import begun, scenes  # noqa: F401  a fixture
 import minifcn as mf
 from minifcn import train
 from minifcn.data import Loader, Shapes
+from minifcn.engine.tables import letters
 from minifcn.errors import UserError
 from minifcn.training.state import Callback
 from minifcn.viz import illustrate
 from minifcn.viz.figures import confusion
-from minifcn.viz.fonts import fallbacks, letters
+from minifcn.viz.fonts import fallbacks
 from minifcn.viz.style import styled
 
 RARE = "ᶁ"  # in STIXGeneral, which comes with matplotlib, and not in its default font
