@@ -92,6 +92,8 @@ class NotebookProgress(Callback):
     def epoch_ended(self, t: Training) -> None:
         if "mean_iu" in t.rows[-1]:
             self.score = f", mean IU {t.rows[-1]['mean_iu']:.3f}"
+        # shown at once: steps may be faster than the bar is drawn
+        self.bar.set_postfix_str(f"epoch {len(t.rows)} of {t.epochs}, loss {t.loss:.4f}{self.score}")
 
     def closed(self, t: Training) -> None:
         if hasattr(self, "bar"):
