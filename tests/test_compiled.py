@@ -69,6 +69,17 @@ def test_a_place_that_cannot_be_written_costs_time_not_the_run(monkeypatch):
     np.testing.assert_array_equal(y, [0, 2, 4])
 
 
+def test_a_damaged_file_of_machine_code_is_no_reason_to_stop(tmp_path):
+    code = "import minifcn as mf; print(mf.ops.relu([-1.0, 2.0]).numpy())"
+    assert python(code, NUMBA_CACHE_DIR=str(tmp_path)).stdout == "[0. 2.]\n"
+    kept = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.suffix for path in kept} == {".nbi", ".nbc"}
+    for path in kept:
+        path.write_bytes(path.read_bytes()[:20])
+    ran = python(code, NUMBA_CACHE_DIR=str(tmp_path))
+    assert (ran.returncode, ran.stdout) == (0, "[0. 2.]\n"), ran.stderr
+
+
 def _double(x: compiler.Read[1], y: compiler.Write[1]):
     for i in range(len(x)):
         y[i] = 2 * x[i]
@@ -109,6 +120,27 @@ def test_batch_norm_keeps_its_digits_far_from_zero(mean):
     expected, definition = reference.batch_norm(x, gamma, beta, 1e-5)
     np.testing.assert_allclose(y, expected, atol=2e-6)
     np.testing.assert_allclose(saved[1], definition[1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(np.float32, 1e-5), (np.float64, 1e-9)])
+def test_batch_norm_of_a_channel_whose_first_value_is_far_from_all_others(dtype, tolerance):
+    x = np.random.default_rng(0).standard_normal((4, 2, 9, 7)).astype(dtype)
+    x[0, 0, 0, 0] = 1e8
+    x[:, 1] += 5e7
+    x[0, 1, 0, 0] = 0
+    y, saved = compiled.norm.batch_norm(x, np.ones(2, dtype), np.zeros(2, dtype), 1e-5)
+    expected, definition = reference.batch_norm(x, np.ones(2, dtype), np.zeros(2, dtype), 1e-5)
+    np.testing.assert_allclose(y, expected, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(saved[1], definition[1], rtol=tolerance)
+
+
+def test_a_window_of_more_than_256_cells_has_indices_of_two_bytes():
+    x = np.zeros((1, 1, 20, 20), np.float32)
+    x[0, 0, 17, 13] = 1  # tap 17 · 20 + 13 = 353
+    y, index = K.max_pool2d(x, (20, 20), (20, 20), (0, 0), (1, 1), False)
+    assert (y.item(), index.item(), index.dtype) == (1, 353, np.uint16)
+    gx = K.max_pool2d_grad(np.float32([[[[2]]]]), index, x.shape, (20, 20), (20, 20), (0, 0), (1, 1), False)
+    assert gx[0, 0, 17, 13] == 2 and gx.sum() == 2
 
 
 def test_nan_and_infinity_keep_their_meaning():

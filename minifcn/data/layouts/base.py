@@ -1,6 +1,7 @@
 """What all layouts share: a folder that another program wrote is read in place, as a data set."""
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -72,7 +73,7 @@ class Contents:
     notes: list[str] = field(default_factory=list)  # sentences about what is not used, or was chosen
 
 
-class Layout:
+class Layout(ABC):
     """A data set that is read in place from a folder in the layout of another program.
 
     Parameters
@@ -115,13 +116,13 @@ class Layout:
             warnings.warn(note, Note, stacklevel=2)
 
     @classmethod
+    @abstractmethod
     def recognise(cls, folder: Path) -> str:
         """Why `folder` has this layout, as a phrase; empty if it has not.  Only names and beginnings of files count."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, folder: Path) -> Contents:
         """All that a folder in this layout holds."""
-        raise NotImplementedError
 
     @classmethod
     def locate(cls, root: Path) -> tuple[Path, str]:

@@ -84,7 +84,7 @@ def _compile(function, signature):
     options: Any = dict(nogil=True, fastmath=FLAGS, error_model="numpy")
     try:
         return numba.njit(tuple(signature), cache=True, **options)(function)
-    except RuntimeError:  # no folder for the machine code can be written
+    except Exception:  # no folder for the machine code can be written, the disk is full, or a file there is damaged
         return numba.njit(tuple(signature), **options)(function)
 
 
@@ -101,7 +101,7 @@ def loops(function: Callable) -> "Loops":
 
 @cache
 def available() -> bool:
-    """Whether compiled kernels are used: Numba is installed, works, and ``MINIFCN_COMPILED`` is not 0."""
+    """Whether compiled kernels are offered: Numba is installed, and ``MINIFCN_COMPILED`` is not 0."""
     return environment.compiled() and importlib.util.find_spec("numba") is not None
 
 

@@ -17,19 +17,16 @@ def normalise(
     """y = γ (x − μ)/√(σ² + ε) + β for the channels first … last − 1 of x, (N, C, H·W)."""
     N, M, kind = x.shape[0], x.shape[2], x.dtype.type
     for c in range(first, last):
-        origin, total, squares = (
-            np.float64(x[0, c, 0]),
-            0.0,
-            0.0,
-        )  # near the mean, so squares − total²/m loses no digits
+        # One of the m values is the origin, so (origin − μ)² ≤ m·σ²: the difference below loses few digits in float64.
+        origin, total, squares = np.float64(x[0, c, 0]), 0.0, 0.0
         for n in range(N):
             row = x[n, c]
             for i in range(M):
                 moved = row[i] - origin
                 total += moved
                 squares += moved * moved
-        centre = origin + total / (N * M)
-        variance = max(squares / (N * M) - (total / (N * M)) ** 2, 0.0)
+        off = total / (N * M)
+        centre, variance = origin + off, max(squares / (N * M) - off**2, 0.0)
         mean[c], var[c] = centre, variance
         factor = gamma[c] / np.sqrt(variance + eps)
         near, scale = kind(centre), kind(factor)

@@ -5,8 +5,9 @@ from functools import partial
 import numpy as np
 
 from ...arrays import buffers
-from ..cpu import workers
+from ..cpu import pooling, workers
 from ..shapes import pool_sizes
+from ..textbook import index_type
 from .compiler import Read, Write, loops
 
 
@@ -65,6 +66,8 @@ def largest_grad(
 
 
 def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
+    if index_type(kernel_size) != "uint8":  # a window of more than 256 cells
+        return pooling.max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode)
     out = pool_sizes(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
     y, index = buffers.empty((*x.shape[:2], *out), x.dtype), buffers.empty((*x.shape[:2], *out), np.uint8)
     window = (*kernel_size, *stride, *padding, *dilation)
