@@ -13,6 +13,7 @@ from contextlib import suppress
 
 import numpy as np
 
+from ..training import callbacks, run_folder  # noqa: F401  mf.fit imports them when it runs: a locked process cannot
 from . import cuda, guard, magics, probes, wire
 from .confine import end_with_parent
 
