@@ -108,7 +108,14 @@ def class_intervals(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
         shift = (k - (len(runs) - 1) / 2) * step
         there = [(i, e) for i, e in enumerate(entries) if e["iu"] is not None]
         colour = CYCLE[k % len(CYCLE)]
-        axes.plot([100 * e["iu"] for _, e in there], [i + shift for i, _ in there], "o", color=colour, label=run)
+        axes.plot(
+            [100 * e["iu"] for _, e in there],
+            [i + shift for i, _ in there],
+            "o",
+            color=colour,
+            label=run,
+            clip_on=False,
+        )
         for i, entry in there:
             if entry["interval"] and None not in entry["interval"]:
                 axes.plot([100 * bound for bound in entry["interval"]], [i + shift] * 2, color=colour)
@@ -117,5 +124,5 @@ def class_intervals(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
     if len(runs) > 1:
-        figure.legend(loc="outside lower left")
+        figure.legend(loc="outside upper left", ncols=2)
     return figure

@@ -99,8 +99,8 @@ def write_page(folder, runs, metrics, pairs):
                 with atomic(folder / name) as partial:
                     figure.savefig(partial, format="png")
     sections = [
-        score_list(values),
         _compared(runs, metrics, pairs),
+        score_list(values),
         _intervals(values),
         _text("Boundaries, calibration and mistakes", detail_lines(values)),
         classes_table(values["per_class"]),
@@ -143,7 +143,8 @@ def _compared(runs, metrics, pairs):
     keys = "pixel_accuracy", "mean_iu"
     head = ["run", *(f"{MEASURES[key]}, %" for key in keys)]
     lines = _text("Comparison", comparison_lines(pairs, len(runs[0].data)))
-    return f"{lines}\n{html_table(head, bars(entries, *keys))}"
+    rest = f"<p>The measures and tables below are those of {escape(runs[0].path)}.</p>"
+    return f"{lines}\n{html_table(head, bars(entries, *keys))}\n{rest}"
 
 
 def _images(values):
