@@ -192,6 +192,12 @@ def test_the_command_writes_a_file_and_says_how_near_onnxruntime_is(finished, tm
     assert [path.name for path in tmp_path.glob("*")] == [file.name]
 
 
+def test_a_graph_that_computes_something_else_is_an_error(finished, tmp_path, refused, monkeypatch):
+    for off in (0.01, float("nan")):
+        monkeypatch.setattr(export, "difference", lambda *_, off=off: off)
+        refused(export.main, finished, tmp_path / "m.onnx", "--overwrite", match="does not compute what the model")
+
+
 def test_without_the_package_the_message_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(UserError, match=r"package onnx is not installed: pip install 'minifcn\[onnx\]'"):
