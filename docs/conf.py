@@ -83,14 +83,27 @@ def prepare(app, page, source):
     def linked(link):
         return f"[{link[1]}]({link[2]})" if (HERE / link[2]).exists() else link[1]
 
-    source[0] = expanded(re.sub(r"\[([^]]*)\]\(\.\./(notebooks/\w+\.ipynb)\)", linked, source[0]))
+    source[0] = expanded(re.sub(r"\[([^]]*)\]\(\.\./(notebooks/[\w/]+\.ipynb)\)", linked, source[0]))
+
+
+NOT_EXECUTED = {
+    "notebooks": "# Notebooks\n\nNot executed for this build; they are in the folder `notebooks/` of the repository.\n",
+    "notebooks/ko": "# 노트북\n\n이 빌드에서는 실행하지 않았습니다. 저장소의 `notebooks/ko/` 폴더에 있습니다.\n",
+}
+
+
+def mark_korean(app, page, template, context, doctree):
+    """Say that the Korean pages are Korean: browsers then choose fonts, hyphenation and voices for it."""
+    if page == "ko" or page.startswith("notebooks/ko/"):
+        context["language"] = "ko"
 
 
 def setup(app):
-    """A folder for the notebooks, if they were not executed."""
+    """Connect the functions; each folder of notebooks that were not executed gets a page that says so."""
     app.connect("source-read", prepare)
-    if not (HERE / "notebooks").is_dir():
-        (HERE / "notebooks").mkdir()
-        (HERE / "notebooks" / "README.md").write_text(
-            "# Notebooks\n\nNot executed for this build; they are in the folder `notebooks/` of the repository.\n"
-        )
+    app.connect("html-page-context", mark_korean)
+    for name, text in NOT_EXECUTED.items():
+        folder = HERE / name
+        if not folder.is_dir() or not any(folder.glob("*.ipynb")):
+            folder.mkdir(exist_ok=True)
+            (folder / "README.md").write_text(text, encoding="utf-8")

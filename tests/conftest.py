@@ -78,6 +78,9 @@ NEEDS = {
     "course": (
         lambda: _there("nbgrader", "jupytext"), "the extra is not installed: pip install 'minifcn[course]'"
     ),
+    "korean": (
+        lambda: _there("polib", "koreanize_matplotlib"), "the extra is not installed: pip install 'minifcn[korean]'"
+    ),
     "lab": (
         lambda: _there("playwright", "jupyterlab") and any(map(shutil.which, BROWSERS)),
         "it takes Chromium on the path, and pip install playwright jupyterlab",

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.notebooks
-NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+FOLDER = Path(__file__).parent.parent / "notebooks"
+KOREAN = [pytest.param(path, marks=pytest.mark.korean) for path in sorted(FOLDER.glob("ko/*.ipynb"))]
+NOTEBOOKS = [*sorted(FOLDER.glob("*.ipynb")), *KOREAN]
 LIMIT = 60  # seconds of one notebook
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.relative_to(FOLDER).with_suffix("").as_posix())
 def test_runs_from_top_to_bottom(path, tmp_path):
     import nbformat
     from nbclient import NotebookClient
@@ -26,8 +28,9 @@ def test_runs_from_top_to_bottom(path, tmp_path):
     ).execute()
     seconds = time.monotonic() - began
     if kept := os.environ.get("MINIFCN_EXECUTED"):
-        Path(kept).mkdir(parents=True, exist_ok=True)
-        nbformat.write(notebook, Path(kept) / path.name)
+        executed = Path(kept, path.relative_to(FOLDER))
+        executed.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, executed)
     said = [
         o
         for cell in notebook.cells
@@ -38,7 +41,7 @@ def test_runs_from_top_to_bottom(path, tmp_path):
     assert seconds < LIMIT
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.relative_to(FOLDER).with_suffix("").as_posix())
 def test_is_committed_as_its_reader_should_find_it(path):
     import nbformat
 
@@ -48,6 +51,6 @@ def test_is_committed_as_its_reader_should_find_it(path):
     assert not any(cell.outputs or cell.execution_count for cell in code)
     text = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
     assert text[0].startswith("# "), "it opens with its title"
-    assert any(cell.startswith("## Exercises") for cell in text[-2:]), "it ends with exercises"
+    assert any(cell.startswith(("## Exercises", "## 연습 문제")) for cell in text[-2:]), "it ends with exercises"
     assert any("assert" in cell.source for cell in code), "it checks what it says"
     assert notebook.metadata.kernelspec.name == "python3"

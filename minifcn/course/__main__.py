@@ -1,4 +1,4 @@
-"""``python -m minifcn.course build OUT``: write the assignments for students, and test the grader."""
+"""``python -m minifcn.course build OUT``: write the assignments for students, test the grader, translate notebooks."""
 
 import os
 import sys
@@ -13,10 +13,11 @@ def parser():
     """The flags of this command."""
     p = Parser("course", "The course's assignments: write the files for students, or test the grader.")
     p.add_argument(
-        "action", choices=("build", "nbgrader", "trial"),
+        "action", choices=("build", "nbgrader", "trial", "translate"),
         help="build: write the release for students into OUT, without solutions and hidden tests; nbgrader: write a "
         "course folder for nbgrader, WITH solutions, into OUT; trial: grade every known mistake, cheat and "
-        "alternative solution, and compare the points with those expected",
+        "alternative solution, and compare the points with those expected; translate: bring the catalogues of "
+        "translations up to date with the notebooks, and write the translated notebooks",
     )  # fmt: skip
     p.add_argument("out", nargs="?", metavar="OUT", help="a new or empty folder, for build and nbgrader")
     p.add_argument("--task", type=numbers, metavar="N.M", help="trial: only these tasks, such as 2.1,2.3")
@@ -35,15 +36,19 @@ def main(argv=None):
     """Build the release or the nbgrader course, or run the trial, from the command line."""
     args = parser().parse(argv)
     try:
-        from . import build, tasks
+        from . import build, notebooks, tasks
         from .trial import table, trials
     except ImportError as error:
         raise UserError(f"the course needs its extra: pip install 'minifcn[course]' ({error})") from None
     known = tasks.assignments()
-    if (args.out is None) != (args.action == "trial"):
+    if (args.out is None) != (args.action in ("trial", "translate")):
         raise UserError(f"{args.action} takes {'no folder' if args.out else 'a new or empty folder to write into'}")
     if args.action == "build":
         print(f"{build.build(known, args.out)}: {', '.join(a.name for a in known)}, as notebooks and modules")
+        return 0
+    if args.action == "translate":
+        for catalogue, missing in notebooks.translate("ko").items():
+            print(f"{catalogue.name}: {f'{len(missing)} texts to translate' if missing else 'complete'}")
         return 0
     if args.action == "nbgrader":
         made = build.nbgrader_course(known, args.out)

@@ -1,7 +1,9 @@
 """Fonts for class names in any script: matplotlib's own font lacks Korean, Chinese, Japanese, Arabic and others."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 
@@ -36,6 +38,7 @@ def fallbacks(missing: frozenset[int]) -> tuple[str, ...]:
     """The names of as few installed fonts as have all of the characters with these code points, or most of them."""
     from matplotlib.font_manager import fontManager
 
+    _add_packaged()
     upright = [f for f in fontManager.ttflist if f.style == "normal" and str(f.weight) in ("400", "normal", "regular")]
     usable = [font for font in upright if not font.name.startswith("Last Resort")]  # it has boxes for all characters
     found = {font.name: missing & _characters(font.fname) for font in usable}
@@ -47,6 +50,23 @@ def fallbacks(missing: frozenset[int]) -> tuple[str, ...]:
         names.append(name)
         missing = missing - found[name]
     return tuple(names)
+
+
+@lru_cache(maxsize=1)
+def _add_packaged() -> None:
+    """Make known to matplotlib the Korean fonts of the extra `korean`.
+
+    Their package is not imported: that would change matplotlib's settings, and fails without distutils.
+    """
+    from matplotlib.font_manager import fontManager
+
+    package = find_spec("koreanize_matplotlib")
+    for folder in (package and package.submodule_search_locations) or ():
+        for name, weight in (("NanumGothic.ttf", 400), ("NanumGothicBold.ttf", 700)):
+            if (path := Path(folder, "fonts", name)).is_file():
+                fontManager.addfont(path)
+                # The bold file says 600, and matplotlib would warn at each bold text.
+                fontManager.ttflist[-1] = replace(fontManager.ttflist[-1], weight=weight)
 
 
 @lru_cache(maxsize=1024)
