@@ -93,7 +93,7 @@ def test_a_translated_notebook_has_the_translations_in_place_and_a_changed_text_
         return ["".join(cell["source"]) for cell in cells]
 
     expected = [TEXT.replace("A title", "제목").replace("First", "첫째"), CODE.replace('"zero"', '"영"')]
-    assert sources() == [expected[0], expected[1].replace("# two times", "# 두 번")]
+    assert sources() == [expected[0], expected[1].replace("# two times", "# 두 배")]
 
     path.write_text(path.read_text().replace("A title", "A new title"))
     missing = update(catalogue, notebooks.english(path))
