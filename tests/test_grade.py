@@ -18,7 +18,7 @@ from minifcn.course.differences import difference
 pytestmark = pytest.mark.course
 
 tasks = pytest.importorskip("minifcn.course.tasks", reason="pip install 'minifcn[course]'")
-from minifcn.course import judge, trial  # noqa: E402
+from minifcn.course import judge, mutate, trial  # noqa: E402
 from minifcn.course.scores import Scores  # noqa: E402
 
 
@@ -527,3 +527,50 @@ def test_a_trial_tells_right_from_wrong(a2, capsys, monkeypatch):
     assert [t.is_right for t in done] == [True] * (len(done) - 1) + [False]
     assert "1 NOT as they should be" in trial.table(done)
     assert json.dumps([t.as_row() for t in done])
+
+
+def test_mutants_change_constants_comparisons_arguments_slices_operators_and_statements(a2):
+    task = a2.task("2.3")
+    changes = {m.change.partition("  ->  ")[2] for m in mutate.mutants(a2, task)}
+    assert {
+        "return x[:, :, ph + 1:ph + H, pw:pw + W]", "return x[:, :, :ph + H, pw:pw + W]",  # ends of a slice
+        "return x[:, :, ph:ph - H, pw:pw + W]",  # an operator
+        "N, C, W, H = x_shape", "for u in range(kh - 1):", "pass",  # the order of names, the end of a loop, a deletion
+        "x = np.zeros((N, C, H + 3 * ph, W + 2 * pw), cols.dtype)",  # a constant
+        "OH, OW = (out_size(H, kh, sh, dh, ph), out_size(W, kw, sw, pw, dw))",  # the order of arguments
+    } <= changes  # fmt: skip
+    comparisons = {m.change for m in mutate.mutants(assignment(3), assignment(3).task("3.2"))}
+    assert "better = tap > y  ->  better = tap >= y" in comparisons
+
+
+def test_mutants_of_a_cuda_source_change_its_tokens_and_lines():
+    a7 = assignment(7)
+    found = mutate.mutants(a7, a7.task("7.1"))
+    sources = [m.source for m in found]
+    assert any("if (e > total) return;" in s for s in sources) and any("value >= best" in s for s in sources)
+    assert any("float best = 1;" in s for s in sources) and not all("index[e] = at;" in s for s in sources)
+
+
+def assignment(number):
+    (source,) = tasks.folder().glob(f"a{number}_*.py")
+    return tasks.Assignment(source)
+
+
+def test_a_mutant_is_right_if_it_loses_points_or_is_listed(a2, monkeypatch):
+    changes = ["x = 1  ->  x = 2", "y = 1  ->  y = 2", "z = 1  ->  z = 2"]
+    listed = {("2.3", changes[1]): "y is not used", ("2.3", changes[2]): "z is not used"}
+    (cell,) = (c.source for c in a2.cells if c.task == "2.3")
+    wrong = cell.replace("+= cols", "= cols")
+    texts = [wrong, cell, wrong]
+    made = [mutate.Mutant("2.3", change, text) for change, text in zip(changes, texts)]
+    monkeypatch.setattr(mutate, "mutants", lambda *_: [*made, mutate.Mutant("2.3", "unlisted", cell)])
+    done = mutate.outcomes([a2], listed, tasks=["2.3"])
+    assert [one.is_right for one in done] == [True, True, False, False]
+    said = mutate.table(done)
+    assert said.count("WRONG") == 2 and "2 of 3 mutants lose points, 66.7 %; 1 more" in said
+    assert json.dumps([one.as_row() for one in done])
+
+
+def test_the_listed_equivalent_mutants_exist():
+    there = {(m.task, m.change) for a in tasks.assignments() for t in a.tasks for m in mutate.mutants(a, t)}
+    assert set(mutate.equivalent(tasks.folder())) <= there and len(there) >= 2000
