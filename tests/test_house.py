@@ -140,7 +140,7 @@ print((time.process_time() - start) / its, *sys.modules)"""
     environment = os.environ | {"PYTHONPYCACHEPREFIX": str(tmp_path), "PYTHONDONTWRITEBYTECODE": ""}
     results = [run(sys.executable, "-c", code, env=environment).stdout.split() for _ in range(4)][1:]
     assert min(float(ratio) for ratio, *_ in results) < 3
-    heavy = {"cupy", "mpi4py", "matplotlib", "numba", "IPython", "ipywidgets", "torch", "scipy", "importlinter"}
+    heavy = {"cupy", "mpi4py", "matplotlib", "numba", "IPython", "anywidget", "torch", "scipy", "importlinter"}
     assert not heavy & set(results[0][1:])
 
 

@@ -14,12 +14,14 @@ from .figures import colour, confusion, curves, errors, overlay, samples
 from .graph_stepper import GraphStepper
 from .live import LiveTraining
 from .maps import feature_maps, filters, mosaic
+from .playground import ReceptiveFieldPlayground
 from .stepper import Explorer, Stepper
 from .style import styled
 from .tensors import summary_html
 
 __all__ = [
-    "ConvStepper", "CropExplorer", "Explorer", "GraphStepper", "LiveTraining", "ReceptiveFieldExplorer", "Stepper",
+    "ConvStepper", "CropExplorer", "Explorer", "GraphStepper", "LiveTraining", "ReceptiveFieldExplorer",
+    "ReceptiveFieldPlayground", "Stepper",
     "arrays", "colour", "confusion", "curves", "errors", "feature_maps", "filters", "mosaic", "overlay",
     "receptive_fields", "samples", "styled",
 ]  # fmt: skip

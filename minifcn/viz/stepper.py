@@ -7,11 +7,13 @@ through.  A `Stepper` is an explorer with one control: the step.
 
 from __future__ import annotations
 
+import html
 import io
 import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from . import touch
 from .style import styled
 
 if TYPE_CHECKING:
@@ -41,10 +43,10 @@ def animation(size, frames, draw):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # matplotlib warns when a figure that is being animated is cleared
         animated = FuncAnimation(figure, show, frames=frames, init_func=lambda: None, save_count=len(frames))
-        html = animated.to_jshtml(default_mode="once")
+        page = animated.to_jshtml(default_mode="once")
     # Matplotlib's page loads the buttons' icons from the network; replace them with characters.
-    html = re.sub(r'<link rel="stylesheet"\s+href="https?://[^"]*">', "", html)
-    return re.sub(r'<i class="fa (fa-[^"]*)"></i>', lambda icon: SIGNS.get(icon[1], icon[1]), html)
+    page = re.sub(r'<link rel="stylesheet"\s+href="https?://[^"]*">', "", page)
+    return re.sub(r'<i class="fa (fa-[^"]*)"></i>', lambda icon: SIGNS.get(icon[1], icon[1]), page)
 
 
 class Explorer:
@@ -54,9 +56,15 @@ class Explorer:
     ----------
     size : (float, float)
         Width and height of the figure, in inches.
+    slider : str
+        The width of a slider in CSS; several stand in one line if they fit.
+    hint : str
+        What a click and the arrow keys do.  An explorer with a hint defines ``touched`` and ``moved``.
     """
 
     size = (9.6, 4.0)
+    slider = "70%"
+    hint = ""
 
     def controls(self) -> dict[str, Any]:
         """The controls, as {name: the values it can take}; the names are the parameters of ``draw``."""
@@ -76,8 +84,16 @@ class Explorer:
         raise TypeError(f"{type(self).__name__} must define draw(figure, ...)")
 
     def title(self, **choice: Any) -> str:
-        """One line above the picture: what it shows, with the numbers."""
+        """A line or two above the picture: what it shows, with the numbers."""
         return ""
+
+    def touched(self, place: str, points: list[tuple[float, float]], **choice: Any) -> dict[str, Any]:
+        """The choice after a click or a stroke over the points (row, column) of the axes whose label is `place`."""
+        return choice
+
+    def moved(self, rows: int, columns: int, **choice: Any) -> dict[str, Any]:
+        """The choice after an arrow key, which moves by −1, 0 or 1 rows and columns."""
+        return choice
 
     @styled()
     def figure(self, **choice: Any) -> Figure:
@@ -90,32 +106,48 @@ class Explorer:
 
     def png(self, **choice: Any) -> bytes:
         """The picture for a choice, as the bytes of a PNG; controls that are not given keep their first value."""
-        buffer = io.BytesIO()
-        self.figure(**choice).savefig(buffer, format="png")
-        return buffer.getvalue()
+        return _png(self.figure(**choice))
 
     def widget(self) -> Any:
         """The widget: controls above the picture; needs ipywidgets (``pip install 'minifcn[notebooks]'``)."""
         import ipywidgets as w
 
-        wide, first = w.Layout(width="70%"), self.start()
+        choice, figure = self.start(), None
+        narrow = dict(description_width="4rem")
+        style = dict(layout=w.Layout(width=self.slider), continuous_update=False)
         controls = {
             name: w.SelectionSlider(
-                options=[(str(v), v) for v in values], value=first[name], description=name, layout=wide,
-                continuous_update=False,
+                options=[(str(v), v) for v in values], value=choice[name], description=name, style=narrow, **style
             )
             for name, values in self.controls().items()
         }  # fmt: skip
-        picture, text = w.Image(format="png", layout=w.Layout(max_width="100%")), w.HTML()
+        text = w.HTML()
 
-        def show(change=None):
-            choice = {name: control.value for name, control in controls.items()}
-            picture.value, text.value = self.png(**choice), f"<code>{self.title(**choice)}</code>"
+        def show(new):
+            nonlocal figure
+            choice.update(new)
+            figure, title = self.figure(**choice), self.title(**choice)
+            if self.hint:
+                picture.label = f"{title}. {self.hint}"
+            text.value = f'<code style="white-space: pre-wrap">{html.escape(title)}</code>'
+            picture.value = _png(figure)
 
-        for control in controls.values():
-            control.observe(show, "value")
-        show()
-        return w.VBox([*controls.values(), text, picture])
+        def touched(points):
+            place, cells = _cells(figure, points)
+            if place:
+                show(self.touched(place, cells, **choice))
+
+        if self.hint:
+            picture = touch.picture(touched, lambda rows, columns: show(self.moved(rows, columns, **choice)))
+        else:
+            picture = w.Image(format="png", layout=w.Layout(max_width="100%"))
+        for name, control in controls.items():
+            control.observe(lambda change, name=name: show({name: change.new}), "value")
+        show({})
+        rows = [*controls.values()]
+        if self.hint:
+            rows = [w.Box(rows, layout=w.Layout(flex_flow="row wrap")), w.HTML(html.escape(self.hint))]
+        return w.VBox([*rows, text, picture])
 
     def to_jshtml(self, most: int = 40) -> str:
         """At most `most` of the scenes, evenly chosen, as an animation in HTML that needs no Python kernel."""
@@ -124,7 +156,8 @@ class Explorer:
         def draw(figure, choice):
             self.draw(figure, **choice)
             title = self.title(**choice)
-            size = min(8, 1000 / max(len(title), 1))  # smaller type for a long formula, so that it fits on the line
+            # smaller type for a long formula, so that it fits on the line
+            size = min(8, 104 * self.size[0] / max(map(len, title.split("\n"))))
             figure.suptitle(title, x=0.01, ha="left", fontsize=size, family="monospace")
 
         return animation(self.size, scenes[:: -(-len(scenes) // most)], draw)
@@ -138,6 +171,22 @@ class Explorer:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}: choose {', '.join(self.controls())}"
+
+
+def _png(figure):
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _cells(figure, points):
+    """The label of the axes at the first point, and the points as (row, column) there; points are fractions (x, y)."""
+    points = [(x, 1 - y) for x, y in points]
+    for axes in figure.axes:
+        if axes.get_label() and axes.get_position().contains(*points[0]):
+            data = axes.transData.inverted().transform(figure.transFigure.transform(points))
+            return axes.get_label(), [(float(y), float(x)) for x, y in data]
+    return "", []
 
 
 class Stepper(Explorer):
