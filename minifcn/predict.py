@@ -1,6 +1,7 @@
 """``python -m minifcn.predict [RUN] IMAGE...``: label every pixel of images of any size."""
 
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +33,8 @@ def main(argv=None):
     if run is None:
         print("note: no RUN given, using the Earth model that comes with minifcn", file=sys.stderr)
     model = fcn8s_mini(pretrained="earth") if run is None else load(find_checkpoint(run, args.weights)[0])
+    if args.size:
+        model.preprocessing = replace(model.preprocessing, size=args.size)
     try:
         Path(args.out).mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -263,7 +263,7 @@ PLACES = [
     ("classes",), ("palette",), ("preprocessing",), ("model",), ("model", "name"), ("model", "options"),
     ("model", "options", "num_classes"), ("model", "options", "width"), ("classes", 0), ("palette", 0),
     ("palette", 0, 0), ("preprocessing", "order"), ("preprocessing", "mean"), ("preprocessing", "mean", 0),
-    ("preprocessing", "scale"), ("preprocessing", "bits"), ("bands",), ("bands", 0),
+    ("preprocessing", "scale"), ("preprocessing", "bits"), ("bands",), ("bands", 0), ("side",),
 ]  # fmt: skip
 
 

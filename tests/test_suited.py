@@ -1,6 +1,8 @@
 """What a run adapts to its pictures, and keeps: sizes, passes, averaged weights, clipped gradients, an early end."""
 
 import re
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,8 +10,9 @@ from PIL import Image
 from tiny_run import write_scenes
 
 import minifcn as mf
-from minifcn import models, ops, train
+from minifcn import models, ops, predict, train
 from minifcn.data import Loader, Shapes
+from minifcn.data.statistics import typical_side
 from minifcn.data.transforms import CAFFE
 from minifcn.engine.core import Tensor, no_grad
 from minifcn.io import load_checkpoint, load_record
@@ -173,6 +176,40 @@ def test_a_model_sees_pictures_of_the_size_it_was_trained_on(scenes, tmp_path, c
     np.testing.assert_array_equal(model.predict(image[None])[0], expected)
     proba = model.predict_proba(image, tta=True)
     assert proba.shape == (3, 96, 128) and abs(proba.sum(axis=0) - 1).max() < 1e-5
+
+
+def test_pictures_much_larger_than_those_of_the_training_are_said_with_a_cure(scenes, tmp_path, capfd):
+    """The pictures of the training have 24x32 pixels; the cure is a command, with the labels of a small picture."""
+    out = begun(scenes, tmp_path / "run")
+    assert load_record(out / "last.safetensors")["side"] == models.load(out).side == 24
+    image = Shapes(length=1, size=(96, 128), num_classes=3)[0][0]
+    Image.fromarray(image).save(tmp_path / "large.png")
+    Image.fromarray(image[:71]).save(tmp_path / "less.png")
+
+    def notes(*arguments):
+        capfd.readouterr()
+        assert predict.main([str(out), *map(str, arguments), "--out", str(tmp_path / "p"), "--overwrite"]) == 0
+        return capfd.readouterr().err
+
+    said = notes(tmp_path / "large.png", tmp_path / "less.png")
+    assert said.count("note") == 1 and "96x128 pixels (height x width) is 4.0 times as large" in said
+    assert "--size 24" in said
+    assert notes(tmp_path / "large.png", "--size", 24) == ""
+    model = models.load(out)
+    model.preprocessing = replace(model.preprocessing, size=24)
+    labels = mf.data.images.read_mask(tmp_path / "p/large-labels.png")
+    np.testing.assert_array_equal(labels, model.predict(image))
+    with pytest.warns(mf.errors.Note, match="times as large as those"):
+        models.load(out).predict(tmp_path / "large.png")
+
+
+def test_pieces_of_a_map_have_no_typical_size():
+    class Tiles(Shapes):
+        def window(self, i, top, left, height, width):
+            raise AssertionError
+
+    assert typical_side(Tiles(length=3, size=(24, 32))) is None
+    assert typical_side(SimpleNamespace(sizes=[(10, 50), (70, 30), (40, 45)])) == 30
 
 
 @pytest.mark.parametrize("loss", [mf.losses.CrossEntropy(), mf.losses.Dice()], ids=["adds", "does not add"])

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -95,7 +96,7 @@ def tiled_scores(model, tiling, image):
         assert np.isnan(out[core.index]).all(), "two tiles have the same pixel"
         out[core.index] = scores[0]
 
-    tiles.each(model, tiling, lambda window: image[window.index[1:]], keep)
+    tiles.each(model, tiling, lambda window: model.preprocessing(image[window.index[1:]]), keep)
     assert not np.isnan(out).any(), "a pixel belongs to no tile"
     return out
 
@@ -262,7 +263,7 @@ def test_predict_takes_tiles_when_the_memory_is_short_and_gives_the_same_labels(
     np.testing.assert_allclose(tiled, whole, atol=1e-4)
     with pytest.raises(UserError, match=r"allow \d+ MB more"):
         model.predict(images, memory=tiles.BASE + 6 * 10**6)
-    with pytest.raises(UserError, match=r"test-time augmentation of images of 1100x900 .* needs more than \d+ MB"):
+    with pytest.raises(UserError, match=r"allow \d+ MB more"):
         model.predict(images, tta=True, memory=limit)
     with pytest.raises(UserError, match="memory is '2 XB'; give a size such as 2GB"):
         model.predict(images, memory="2 XB")
@@ -272,23 +273,58 @@ def test_predict_takes_tiles_when_the_memory_is_short_and_gives_the_same_labels(
         model.predict(images[None])
 
 
+@pytest.mark.parametrize("size, tta, mb", [(None, True, 100), (400, False, 30), (400, True, 50), (800, False, 110)])
+def test_images_that_the_net_sees_in_other_sizes_are_computed_in_tiles_with_the_same_result(size, tta, mb, monkeypatch):
+    """Test-time augmentation, and the training size, against the whole images at once."""
+    model = small("fcn8s_mini", width=0.5, num_classes=4)
+    model.preprocessing = replace(model.preprocessing, size=size)
+    images = np.stack([picture(model, (700, 600), seed) for seed in (1, 2)])
+    expected, counts, each_tile = inference.scores(model, images, tta).data, [], tiles.each
+    monkeypatch.setattr(tiles, "each", lambda *given: (counts.append(len(given[1])), each_tile(*given)))
+    found, limit = np.full_like(expected, np.nan), tiles.BASE + mb * 10**6
+
+    def put(part, region, scores):
+        assert np.isnan(found[part][region.index]).all(), "two parts have the same pixel"
+        found[part][region.index] = scores
+
+    inference.each(model, images, put, tta, limit)
+    assert max(counts) > 1 and len(counts) == 2 * (6 if tta else 1)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    rows, columns = inference.certified(model, (700, 600), images.nbytes, tta, limit)
+    assert rows.shape == (700,) and columns.shape == (600,) and rows.all() and columns.all()
+
+
+def test_a_resized_pixel_is_certified_if_all_cells_that_it_lies_between_are(monkeypatch):
+    """By hand: 4 rows become 8, and the second of the 4 is not certified; columns are whole."""
+
+    class Half:
+        certified_axes = np.array([True, False, True, True]), np.array([True, True, False])
+
+    views = [inference.View((4, 3), 1, Half), inference.View((4, 3), -1, Half)]
+    monkeypatch.setattr(inference, "views_of", lambda *_: views)
+    rows, columns = inference.certified(None, (8, 3), 0)
+    np.testing.assert_array_equal(rows, [True, False, False, False, False, True, True, True])
+    np.testing.assert_array_equal(columns, [False, True, False])  # the second view is mirrored
+
+
 PEAK = """
-import sys
+import dataclasses, sys
 from minifcn.bench.measure import resident
 import numpy as np
 import minifcn as mf
 name, width, height, breadth, limit = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
 model = mf.models.build(name, width=width).eval()
 image = np.full((height, breadth, model.in_channels), 100, np.uint8)
-labels = model.predict(image, memory=limit)
+model.preprocessing = dataclasses.replace(model.preprocessing, size=int(sys.argv[6]) or None)
+labels = model.predict(image, sys.argv[7] == "True", limit)
 assert labels.shape == image.shape[:2]
 print(resident()[1])
 """
 
 
-def peak(*arguments):
+def peak(*arguments, size=0, tta=False):
     """The peak resident memory, in bytes, of a process that predicts."""
-    command = [sys.executable, "-c", PEAK, *map(str, arguments)]
+    command = [sys.executable, "-c", PEAK, *map(str, (*arguments, size, tta))]
     result = subprocess.run(command, capture_output=True, text=True, timeout=3000)
     assert result.returncode == 0, result.stderr
     return int(result.stdout)
@@ -298,6 +334,12 @@ def peak(*arguments):
 @pytest.mark.parametrize("name, width", [("fcn8s_mini", 1), ("fcn_resnet50", 0.1), ("fcn8s_efficientnet_lite0", 0.2)])
 def test_the_memory_stays_below_the_limit(name, width):
     assert peak(name, width, 1900, 2100, "700MB") < 700e6
+
+
+@pytest.mark.skipif(resident() is None, reason="only Linux has /proc")
+@pytest.mark.parametrize("size, tta, limit", [(1000, False, 900), (0, True, 1100)])
+def test_the_memory_stays_below_the_limit_for_images_seen_in_other_sizes(size, tta, limit):
+    assert peak("fcn8s_mini", 1, 1300, 1500, f"{limit}MB", size=size, tta=tta) < limit * 1e6
 
 
 @pytest.mark.paper

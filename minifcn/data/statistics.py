@@ -50,6 +50,11 @@ def suitable_crop(dataset):
     return (CROP, CROP) if np.quantile(shapes.prod(axis=1), 0.9) > LARGE else None
 
 
+def typical_side(dataset):
+    """The median of the shorter sides in pixels; None for pieces of a map, which have one scale."""
+    return None if hasattr(dataset, "window") else int(np.median(sizes(dataset).min(axis=1)))
+
+
 def class_weights(dataset, power):
     """Weights ∝ frequency^−power for each class, scaled so that the mean weight over all labelled pixels is 1.
 

@@ -62,6 +62,9 @@ class FCN(nn.Module):
     classes, palette, bands
         Names and colours of the classes, names of the image's channels; None until they are taken from a data set or a
         checkpoint.
+    side : int or None
+        The shorter side in pixels of a typical picture of the training; None if that is not known, or if the pictures
+        were pieces of a map, whose scale does not depend on their size.
     build_arguments : dict or None
         How to build this model again, ``{"name": name in MODELS, "options": keyword arguments}``; None if it was not
         built by a named net's function.  A checkpoint stores it under the key ``model`` of its record.
@@ -71,6 +74,7 @@ class FCN(nn.Module):
     classes: Sequence[str] | None = None
     palette: Array | None = None
     bands: Sequence[str] | None = None
+    side: int | None = None
     build_arguments: dict[str, Any] | None = None
 
     def __init__(self, trunk: Trunk | Streams, heads: dict[str, Any]) -> None:

@@ -1,10 +1,11 @@
 """From an image or its file to the scores of every pixel: the one place where an image is prepared for a model."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
 from os import PathLike
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,16 +14,20 @@ from ..arrays import backend, memory
 from ..arrays.types import Array
 from ..data.bands import RGB
 from ..data.images import read_bands, read_image
+from ..data.transforms import resized_shape
 from ..engine.core import Tensor, no_grad
-from ..errors import UserError
+from ..errors import Note
 from ..geometry import Region
 from ..nn.module import Module, evaluating
+from ..ops.interpolate import in_blocks
 from . import tiles
 
 Memory = str | float | None
 SMALL = 1 << 18  # pixels up to which images are never cut: their maps are small
 SCALES = (0.75, 1.0, 1.25)
 """The sizes of an image, relative to its own, over which test-time augmentation averages."""
+MUCH = 3  # times the side of the pictures of the training; by default, training magnifies things up to 2 times
+TINIEST = np.finfo(np.float32).tiny  # instead of 0, whose logarithm is not finite
 
 
 def reads_photographs(model: Any) -> bool:
@@ -47,7 +52,21 @@ def image_of(model: Any, image: Array | str | PathLike, page: int = 0) -> Array:
     """
     if not isinstance(image, str | PathLike):
         return image
-    return read_image(image, page) if reads_photographs(model) else read_bands(image, model.in_channels)
+    pixels = read_image(image, page) if reads_photographs(model) else read_bands(image, model.in_channels)
+    if text := too_large(model, pixels.shape[:2]):
+        warnings.warn(text, Note, stacklevel=2)
+    return pixels
+
+
+def too_large(model: Any, size: Sequence[int]) -> str:
+    """A sentence if an image of `size` (h, w) is much larger than those that the model was trained on, else ""."""
+    if model.side is None or model.preprocessing.size is not None or min(size) < MUCH * model.side:
+        return ""
+    return (
+        f"a picture of {size[0]}x{size[1]} pixels (height x width) is {min(size) / model.side:.1f} times as large as "
+        "those that the model was trained on; if the things in it are as much larger, the net does not recognise them: "
+        f"with --size {model.side} the net sees the picture smaller"
+    )
 
 
 def scores(model: Module, images: Array, tta: bool = False) -> Tensor:
@@ -85,15 +104,22 @@ def scores(model: Module, images: Array, tta: bool = False) -> Tensor:
             for order in (1, -1):  # as it is, mirrored
                 probabilities = ops.softmax(model(_columns(scaled, order)))
                 total = total + ops.interpolate(_columns(probabilities, order), size).data
-        smallest = np.finfo(np.float32).tiny  # instead of 0, whose logarithm is not finite
-        return ops.log(Tensor((total / (2 * len(SCALES))).clip(smallest)))
+        return ops.log(Tensor((total / (2 * len(SCALES))).clip(TINIEST)))
+
+
+class View(NamedTuple):
+    """One way in which a model sees an image: resized to `size`, mirrored if `order` is -1, computed in tiles."""
+
+    size: tuple[int, int]
+    order: int
+    tiling: tiles.Tiling
 
 
 def each(
     model: Any, images: Array, use: Callable[[slice, Region, Array], None], tta: bool = False, limit: Memory = None,
     more: int = 0,
 ) -> None:  # fmt: skip
-    """Call ``use(images, pixels, scores)`` until every pixel has its scores: once, or for each tile of each image.
+    """Call ``use(images, pixels, scores)`` until every pixel has its scores: once, or for each part of each image.
 
     Parameters
     ----------
@@ -104,7 +130,7 @@ def each(
         Takes the slice of the images, the region of their pixels, and the scores (n, num_classes, h, w) as an array on
         the model's device.
     tta : bool
-        Test-time augmentation, which needs the whole images.
+        Test-time augmentation.
     limit : str or number, optional
         The memory that the process may take, as in :func:`minifcn.arrays.memory.allowed`; None on a GPU: any.
     more : int
@@ -117,18 +143,59 @@ def each(
     """
     batch = images[None] if images.ndim == 3 else images
     model.preprocessing(batch[:1, :1, :1])  # first of all, refuse images that do not suit the model
-    size, tiling = batch.shape[1:3], tiling_of(model, batch.shape[:3], batch.nbytes + more, tta, limit)
-    if tiling is None:
-        use(slice(None), Region(0, size[0], 0, size[1]), scores(model, images, tta).data)
+    size = batch.shape[1:3]
+    whole, views = Region(0, size[0], 0, size[1]), views_of(model, batch.shape[:3], batch.nbytes + more, tta, limit)
+    if views is None:
+        use(slice(None), whole, scores(model, images, tta).data)
         return
     for n, image in enumerate(batch):
-        tiles.each(model, tiling, partial(_window, image), partial(use, slice(n, n + 1)))
+        part = slice(n, n + 1)
+        if not tta and views[0].size == size:
+            tiles.each(model, views[0].tiling, partial(_window, model, image), partial(use, part))
+            continue
+        x = backend.to_device(model.preprocessing(model.preprocessing.resized(image)), model.parameters()[0].device)
+        total: Any = 0
+        for view in views:
+            parts = in_blocks(_seen(model, view, x, tta), size)
+            if not tta:
+                for region, values in parts:
+                    use(part, region, values)
+            elif view is views[0]:
+                total = _joined(parts, (1, model.num_classes, *size), x)
+            else:
+                for region, values in parts:
+                    total[region.index] += values
+        if tta:
+            total /= len(views)
+            use(part, whole, backend.of(total).log(total.clip(TINIEST, out=total), out=total))
 
 
-def tiling_of(
+def _seen(model, view, x, tta):
+    """The scores of a prepared image (1, C, h, w) as a view shows it, or their softmax; mirrored back."""
+    if x.shape[2:] != view.size:
+        x = _joined(in_blocks(x, view.size), (*x.shape[:2], *view.size), x)
+    x = x[..., :: view.order]
+    found = backend.of(x).empty((1, model.num_classes, *view.size), np.float32)
+
+    def keep(core, values):
+        found[core.index] = ops.softmax(Tensor(values)).data if tta else values
+
+    tiles.each(model, view.tiling, lambda window: x[window.index], keep)
+    return found[..., :: view.order]
+
+
+def _joined(parts, shape, like):
+    """The array of which the (region, values) are given."""
+    whole = backend.of(like).empty(shape, like.dtype)
+    for region, values in parts:
+        whole[region.index] = values
+    return whole
+
+
+def views_of(
     model: Any, shape: Sequence[int], kept: int, tta: bool = False, limit: Memory = None
-) -> tiles.Tiling | None:  # fmt: skip
-    """The tiles in which images are computed; None if they are computed whole.
+) -> list[View] | None:  # fmt: skip
+    """How images are computed in tiles: one view, or all of test-time augmentation; None if they are computed whole.
 
     Parameters
     ----------
@@ -146,24 +213,47 @@ def tiling_of(
         If the limit is too low.
     """
     (count, *size), weights = shape, model.parameters()
-    if model.preprocessing.size is not None:  # images are resized to what the model was trained on, which fits
-        return None
-    if prod(shape) <= SMALL or (limit is None and backend.device(weights[0].data) != "cpu"):
+    seen = resized_shape((size[0], size[1]), model.preprocessing.size or min(size))
+    sizes = [(max(1, round(s * seen[0])), max(1, round(s * seen[1]))) for s in (SCALES if tta else (1,))]
+    if max(prod(size), prod(sizes[-1])) * count <= SMALL or (limit is None and weights[0].device != "cpu"):
         return None
     budget = memory.allowed(limit) - tiles.BASE - kept - sum(p.data.nbytes for p in weights)
-    # test-time augmentation keeps the largest maps of a larger image, and the sums
-    if tiles.survey(model, size, count).bytes * (2 if tta else 1) <= budget:
+    image, resized = 4 * model.num_classes * prod(size), tta or seen != tuple(size)
+    # besides the maps of the net: the sum over the views and two of its terms, of all images
+    if tiles.survey(model, sizes[-1], count).bytes + 3 * image * count * resized <= budget:
         return None
-    if tta:
-        raise UserError(
-            f"test-time augmentation of images of {size[0]}x{size[1]} pixels (height x width) needs more than "
-            f"{memory.shown(memory.allowed(limit))}: leave it out, or allow more memory"
-        )
-    return tiles.plan(model, (size[0], size[1]), budget)
+    if resized:  # one image at a time: the sum, the maps of one view, the inputs
+        budget -= image * tta + 4 * (model.num_classes + 3 * model.in_channels) * prod(sizes[-1])
+    return [View(s, order, tiles.plan(model, s, budget)) for s in sizes for order in ((1, -1) if tta else (1,))]
 
 
-def _window(image, region):
-    return image[region.index[1:]]
+def certified(
+    model: Any, size: Sequence[int], kept: int, tta: bool = False, limit: Memory = None
+) -> tuple[Array, Array]:  # fmt: skip
+    """The rows (H,) and the columns (W,) of an image that :func:`each` computes with all that they depend on.
+
+    Parameters
+    ----------
+    model : FCN
+    size : (int, int)
+    kept, tta, limit
+        As in :func:`views_of`.
+
+    Returns
+    -------
+    (ndarray of bool, ndarray of bool)
+        A pixel is certified if its row and its column are: see :attr:`minifcn.models.tiles.Tiling.certified_axes`.
+    """
+    axes = [np.ones(n, bool) for n in size]
+    for view in views_of(model, (1, *size), kept, tta, limit) or ():
+        for axis, sure, order in zip(axes, view.tiling.certified_axes, (1, view.order)):
+            lost = (~sure[::order]).astype(np.float32)[None, None, :, None]
+            axis &= _joined(in_blocks(lost, (len(axis), 1)), (1, 1, len(axis), 1), lost).ravel() == 0
+    return axes[0], axes[1]
+
+
+def _window(model, image, region):
+    return model.preprocessing(image[region.index[1:]])
 
 
 def _columns(x, order):

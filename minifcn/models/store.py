@@ -22,6 +22,7 @@ def describe(model):
         palette=np.asarray(model.palette).tolist() if model.palette is not None else None,
         preprocessing=model.preprocessing.to_dict(),
         bands=list(model.bands) if model.bands else None,
+        side=model.side,
     )
 
 
@@ -56,6 +57,7 @@ def load_model(path, build):
         model.palette = _palette(record["palette"])
         model.preprocessing = Preprocessing.from_dict(record["preprocessing"])
         model.bands = _bands(record.get("bands"), model.in_channels)
+        model.side = _side(record.get("side"))
         if model.preprocessing.channels != model.in_channels:
             raise ValueError(f"its preprocessing is for {model.preprocessing.channels} channels")
     except Exception as error:  # the record is untrusted: with wrong values the builder may raise any exception
@@ -105,6 +107,12 @@ def _bands(names, count=None):
     if count is not None and len(names) != count:
         raise ValueError(f"it has {len(names)} bands for {count} channels")
     return tuple(names)
+
+
+def _side(pixels):
+    if pixels is not None and not (type(pixels) is int and pixels > 0):
+        raise ValueError(f"the side of its training pictures is {pixels!r}")
+    return pixels
 
 
 def _palette(colours):

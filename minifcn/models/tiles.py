@@ -279,7 +279,7 @@ def each(model: Any, tiling: Tiling, read: Callable[[Region], Array], use: Calla
     tiling : Tiling
         From :func:`plan`.
     read : callable
-        ``read(window)`` gives the raw pixels of a window, (h, w, C), which the model's preprocessing converts.
+        ``read(window)`` gives the model's input for a window of the image, (1, C, h, w).
     use : callable
         Takes the pixels of a tile's core, and their scores (1, num_classes, h, w) on the model's device.  The cores of
         all tiles cover the image.
@@ -297,7 +297,7 @@ def each(model: Any, tiling: Tiling, read: Callable[[Region], Array], use: Calla
     for tile in tqdm(tiling, "tiles", len(tiling), leave=False, disable=None, file=sys.stderr):
         buffers.release()  # the blocks of the last tile, which may have had another size
         with evaluating(model), no_grad(), override(Interpolate=_interpolation(tiling, tile.window)):
-            image = Tensor(backend.to_device(model.preprocessing(read(tile.window)), device))
+            image = Tensor(backend.to_device(read(tile.window), device))
             use(tile.core, model(image).data[tile.inner.index])
 
 

@@ -1,13 +1,18 @@
 """Bilinear interpolation to any size: one small matrix per axis, whose transpose is the gradient."""
 
-from math import prod
+from collections.abc import Iterator, Sequence
+from itertools import product
+from math import floor, prod
 
 from .. import kernels as K
 from ..arrays import backend
-from ..arrays.types import Pair
+from ..arrays.types import Array, Pair
 from ..engine.core import Function, Operand, Tensor
+from ..geometry import Region
 from ..kernels.shapes import pair, require_maps
 from ..kernels.textbook import wide
+
+BLOCK = 512  # pixels of each side of a block of a result
 
 
 class Interpolate(Function):
@@ -73,6 +78,26 @@ def linear_weights(xp, n, m, dtype, outputs=slice(None), inputs=slice(None)):
     centre = xp.clip(centre, 0, n - 1)
     distance = xp.abs(centre[:, None] - xp.arange(n)[inputs][None, :])  # (m, n)
     return xp.maximum(1 - distance, 0).astype(dtype)
+
+
+def in_blocks(x: Array, size: Sequence[int]) -> Iterator[tuple[Region, Array]]:
+    """The maps x (N, C, h, w) interpolated to `size` (H, W), as (region, values) for squares that cover the result.
+
+    Together they are the result of :func:`interpolate`, whose intermediate arrays and matrices are as large as it.
+    """
+    axes = [list(_spans(backend.of(x), n, m, wide(x).dtype)) for n, m in zip(x.shape[2:], size)]
+    for (rows, above, vertical), (columns, before, horizontal) in product(*axes):
+        region = Region(rows.start, rows.stop, columns.start, columns.stop)
+        yield region, _weighted(vertical, x[:, :, above, before], horizontal.T)
+
+
+def _spans(xp, n, m, dtype):
+    """Up to `BLOCK` of m output cells, the input cells around them, and their weights; until all are done."""
+    for begin in range(0, m, BLOCK):
+        outputs = slice(begin, min(begin + BLOCK, m))
+        first, last = ((i + 0.5) * (n / m) - 0.5 for i in (begin, outputs.stop - 1))
+        inputs = slice(max(floor(first), 0), min(floor(last) + 2, n))
+        yield outputs, inputs, linear_weights(xp, n, m, dtype, outputs, inputs)
 
 
 def interpolate(x: Operand, size: Pair) -> Tensor:

@@ -181,7 +181,7 @@ def whole_scores(model: Any, images: Array, tta: bool = False) -> Tensor:
         least = LIMIT + images.nbytes + sum(p.data.nbytes for p in model.parameters())
         try:
             each(model, images, put, tta, least + more, more)
-        except UserError:  # large nets need more for one tile, and test-time augmentation for the whole image
+        except UserError:  # large nets need more for one tile, and test-time augmentation for its sum
             each(model, images, put, tta, max(memory.allowed(), least) + more, more)
     return Tensor(found[0])
 

@@ -22,7 +22,7 @@ from ..data.earth import MissingExtra
 from ..data.images import VOID
 from ..data.manifest import require_same_names
 from ..data.samples import sample
-from ..data.statistics import balanced, label_counts, pixels_per_batch, sizes
+from ..data.statistics import balanced, label_counts, pixels_per_batch, sizes, typical_side
 from ..data.transforms import CAFFE, Preprocessing
 from ..data.views import Repeated, Resized
 from ..errors import UserError
@@ -106,7 +106,7 @@ def assemble(settings, run=None):
     if s.freeze:
         freeze(model, s.freeze)
     suit(s, train_data)
-    model.preprocessing = replace(model.preprocessing, size=s.size)
+    model.preprocessing, model.side = replace(model.preprocessing, size=s.size), typical_side(train_data)
     train, val = loaders(s, model.preprocessing.fill, train_data, val_data)
     if lone := lonely_batch_norm(model, train):
         print(f"note        {lone}", file=sys.stderr)

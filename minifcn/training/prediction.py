@@ -9,7 +9,7 @@ from ..data.bands import RGB, false_colour
 from ..data.images import image_header
 from ..data.palette import voc_colour_map
 from ..errors import UserError
-from ..models.inference import image_of, reads_photographs, tiling_of
+from ..models.inference import certified, image_of, reads_photographs
 
 BAND = 1 << 24  # pixels that are counted at a time, because NumPy counts a copy of 64-bit integers
 
@@ -67,8 +67,8 @@ def predicted(model, picture, note, probabilities=False, tta=False, memory=None,
     try:
         if certify:
             kept = image.nbytes + image[..., 0].size * (4 * model.num_classes if probabilities else 1)
-            tiling = tiling_of(model, (1, *image.shape[:2]), kept, tta, memory)
-            sure = np.ones(image.shape[:2], bool) if tiling is None else tiling.certified
+            rows, columns = certified(model, image.shape[:2], kept, tta, memory)
+            sure = rows[:, None] & columns
         if probabilities:
             found = model.predict_proba(image, tta, memory)
             label = found.argmax(0).astype(np.uint8)

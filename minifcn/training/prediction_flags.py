@@ -4,6 +4,7 @@ import argparse
 from importlib.util import find_spec
 
 from ..arrays.memory import allowed
+from ..data.transforms import LARGEST
 from ..errors import UserError
 from ..io.cli import Parser, at_least, device, json_file
 
@@ -24,7 +25,11 @@ def parser():
         "--tta", action="store_true",
         help="test-time augmentation: average over three sizes of each image and their mirror images (6 x the time)",
     )  # fmt: skip
-
+    p.add_argument(
+        "--size", type=at_least(1, below=LARGEST + 1), metavar="PIXELS",
+        help="let the net see pictures with a shorter side of this many pixels; labels have the size of the picture "
+        "(default: as in training)",
+    )  # fmt: skip
     p.add_argument(
         "--memory", type=memory_size, metavar="SIZE",
         help="the most memory to take: 2GB, 800MB (default: half of the machine's; on a GPU, any); an image that needs "

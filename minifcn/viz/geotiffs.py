@@ -14,7 +14,7 @@ from ..engine.core import Tensor
 from ..errors import UserError
 from ..io import atomic
 from ..models import tiles
-from ..models.inference import each, image_of, reads_photographs, tiling_of
+from ..models.inference import certified, each, image_of, reads_photographs
 from ..ops import softmax
 from ..training.prediction import counted, shared
 from .figures import overlay
@@ -25,8 +25,8 @@ ON_DEVICE = "4GB"  # the default limit for a model on a GPU, whose memory is not
 def label_map(model, path, files, classes, palette, alpha=0.5, memory=None, tta=False):
     """Label a map, and write the results.
 
-    The map is read and the results are written in windows.  Only a map whose values Pillow must convert, and test-time
-    augmentation, need the whole picture in memory.
+    The map is read and the results are written in windows.  Only a map whose values Pillow must convert, test-time
+    augmentation, and a size at which the model sees pictures, need the whole picture in memory.
 
     Parameters
     ----------
@@ -93,15 +93,16 @@ def _label(model, source, use, memory, tta):
         image = image_of(model, source.path)
         if image.shape[:2] != source.size:
             raise UserError(f"{source.path} has {source.size} pixels for GDAL and {image.shape[:2]} for Pillow")
-        tiling = tiling_of(model, (1, *source.size), image.nbytes, tta, memory)
+        axes = certified(model, source.size, image.nbytes, tta, memory)
         each(model, image, lambda _, region, scores: use(region, scores), tta, memory)
     else:
         image = None
         kept = CACHE_MB * 10**6 + sum(p.data.nbytes for p in model.parameters())
         limit = allowed(ON_DEVICE if memory is None and model.parameters()[0].device != "cpu" else memory)
         tiling = tiles.plan(model, source.size, limit - tiles.BASE - kept)
-        tiles.each(model, tiling, source.read, use)
-    return (*([np.ones(n, bool) for n in source.size] if tiling is None else tiling.certified_axes), image)
+        axes = tiling.certified_axes
+        tiles.each(model, tiling, lambda window: model.preprocessing(source.read(window)), use)
+    return (*axes, image)
 
 
 def _write_overlay(source, labels, file, image, model, palette, alpha):
