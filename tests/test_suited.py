@@ -212,6 +212,19 @@ def test_pieces_of_a_map_have_no_typical_size():
     assert typical_side(SimpleNamespace(sizes=[(10, 50), (70, 30), (40, 45)])) == 30
 
 
+def test_tta_of_a_large_image_is_measured_in_tiles_with_the_same_result(monkeypatch):
+    model, image = models.build("fcn8s_mini", num_classes=3, width=0.5), Shapes(length=1, size=(700, 600))[0][0][None]
+    for name, p in model.named_parameters():
+        if "score" in name and p.requires_grad and p.data.ndim == 4:  # they begin at zero
+            p.data[...] = np.random.default_rng(1).standard_normal(p.shape)
+    whole, each_tile, counts = evaluation.whole_scores(model, image, tta=True).data, tiles.each, []
+    monkeypatch.setattr(tiles, "each", lambda *given: (counts.append(len(given[1])), each_tile(*given)))
+    monkeypatch.setattr(evaluation, "LIMIT", tiles.BASE + 9 * 10**7)
+    tiled = evaluation.whole_scores(model, image, tta=True).data
+    assert len(counts) == 6 and max(counts) > 1
+    np.testing.assert_allclose(tiled, whole, atol=1e-4 * np.abs(whole).max())
+
+
 @pytest.mark.parametrize("loss", [mf.losses.CrossEntropy(), mf.losses.Dice()], ids=["adds", "does not add"])
 def test_a_large_image_is_measured_in_tiles_with_the_same_result(monkeypatch, loss):
     data = Shapes("val", 1, size=(700, 600), num_classes=3)
