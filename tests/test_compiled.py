@@ -18,6 +18,8 @@ from minifcn import kernels as K
 from minifcn.errors import UserError
 from minifcn.kernels import compiled, environment, reference
 from minifcn.kernels.compiled import compiler, depthwise
+from minifcn.kernels.compiled import winograd as compiled_tiles
+from minifcn.kernels.cpu.conv import winograd
 from minifcn.kernels.cpu.conv.window import Window
 
 pytestmark = pytest.mark.compiled
@@ -110,6 +112,43 @@ def test_depthwise_convolution_equals_the_loops_in_blocks_of_any_size(x_shape, k
     ]  # fmt: skip
     for a, b in zip(got, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    x_shape=st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 19), st.integers(1, 19)),
+    O=st.integers(1, 3), ph=st.integers(0, 2), pw=st.integers(0, 2), band=st.sampled_from([700, 4 << 20]),
+)  # fmt: skip
+def test_winograds_tiles_in_loops_equal_the_definition_in_bands_of_any_size(x_shape, O, ph, pw, band):
+    (N, C, H, W), window = x_shape, Window((3, 3), (1, 1), (ph, pw), (1, 1), 1)
+    cells = H + 2 * ph - 2, W + 2 * pw - 2
+    if min(cells) < 1:
+        return
+    x, w, gy = normal(x_shape, 1), normal((O, C, 3, 3), 2), normal((N, O, *cells), 3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(winograd, "BAND_BYTES", band)
+        patch.setattr(winograd, "FEWEST", 3)
+        got = [
+            winograd.conv2d(x, w, window, compiled_tiles),
+            winograd.conv2d_grad_input(gy, w, x.shape, window, compiled_tiles),
+            winograd.conv2d_grad_weight(gy, x, w.shape, window, compiled_tiles),
+        ]
+    rest = (*window[1:4], 1)
+    expected = [
+        reference.conv2d(x, w, *rest), reference.conv2d_grad_input(gy, w, x.shape, *rest),
+        reference.conv2d_grad_weight(gy, x, w.shape, *rest),
+    ]  # fmt: skip
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
+
+
+def test_winograd_in_loops_is_chosen_for_wide_maps_of_eight_channels_or_more_in_float32_only():
+    window, f4 = Window((3, 3), (1, 1), (1, 1), (1, 1), 1), np.dtype("f4")
+    assert compiled_tiles.pays(window, (64, 64), f4, (1, 224, 224))
+    assert compiled_tiles.pays(window, (16, 8), f4, (8, 64, 64))
+    assert not compiled_tiles.pays(window, (64, 64), np.dtype("f8"), (1, 224, 224))
+    assert not compiled_tiles.pays(window, (64, 3), f4, (1, 224, 224))  # the transforms cost more than they save
+    assert not compiled_tiles.pays(window, (96, 96), f4, (8, 16, 16))  # the tile too many of each row costs a quarter
 
 
 @pytest.mark.parametrize("mean", [0.0, 1e4, -3e5])

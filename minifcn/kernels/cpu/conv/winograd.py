@@ -18,10 +18,10 @@ The cost is rounding: about 1e-5 of the largest value in float32, ten times that
 over a tile: an output depends a little on inputs outside its 3×3 cells, and one infinite input makes all 4×4 outputs
 NaN.  To see exact receptive fields, compute in float64, for which this algorithm is never chosen by default.
 
-The tiles are computed band by band, in scratch memory that stays in the cache.
+The tiles are computed band by band, in scratch memory that stays in the cache.  The transforms of tiles are in
+``tiles.py``, as matrix products, and in ``compiled/winograd.py``, as loops.
 """
 
-from math import prod
 
 import numpy as np
 
@@ -29,19 +29,12 @@ from ....arrays import buffers
 from ... import environment
 from .. import scratch, workers
 from ..products import product
+from . import tiles as products_of_tiles
+from .tiles import TILE, both_sides, view
 
-TILE = 4  # outputs of a tile along an axis; it reads two inputs more
 BAND_BYTES = 4 << 20  # the transformed tiles of one band
 FEWEST, MOST = 96, 1024  # tiles in a band: with fewer the products are too small to be fast, more exceed the cache
 
-BT = np.array([
-    [4, 0, -5, 0, 1, 0],
-    [0, -4, -4, 1, 1, 0],
-    [0, 4, -4, -1, 1, 0],
-    [0, -2, -1, 2, 1, 0],
-    [0, 2, -1, -2, 1, 0],
-    [0, 4, 0, -5, 0, 1],
-])  # fmt: skip
 G = np.array([
     [1 / 4, 0, 0],
     [-1 / 6, -1 / 6, -1 / 6],
@@ -49,12 +42,6 @@ G = np.array([
     [1 / 24, 1 / 12, 1 / 6],
     [1 / 24, -1 / 12, 1 / 6],
     [0, 0, 1],
-])  # fmt: skip
-AT = np.array([
-    [1, 1, 1, 1, 1, 0],
-    [0, 1, -1, 2, -2, 0],
-    [0, 1, 1, 4, 4, 0],
-    [0, 1, -1, 8, -8, 1],
 ])  # fmt: skip
 
 
@@ -69,18 +56,17 @@ def tiles(N, OH, OW):
     return N * -(-OH // TILE) * -(-OW // TILE)
 
 
-def conv2d(x, w, window):
-    return _convolve(x, w, window.padding)
+def conv2d(x, w, window, transforms=products_of_tiles):
+    return _convolve(x, w, window.padding, transforms)
 
 
-def conv2d_grad_input(gy, w, x_shape, window):
-    return _convolve(gy, w[:, :, ::-1, ::-1].swapaxes(0, 1), window.adjoint().padding)
+def conv2d_grad_input(gy, w, x_shape, window, transforms=products_of_tiles):
+    return _convolve(gy, w[:, :, ::-1, ::-1].swapaxes(0, 1), window.adjoint().padding, transforms)
 
 
-def conv2d_grad_weight(gy, x, w_shape, window):
+def conv2d_grad_weight(gy, x, w_shape, window, transforms=products_of_tiles):
     (N, C), (O, OH, OW) = x.shape[:2], gy.shape[1:]
-    rows, columns = -(-OH // TILE), -(-OW // TILE)
-    bt, a = BT.astype(x.dtype), np.ascontiguousarray(AT.T, gy.dtype)
+    rows, columns = -(-OH // TILE), transforms.columns(OW)
     bands = _bands(N, rows, columns, C + O, x.itemsize)
 
     def share_of_sum(share):
@@ -88,9 +74,8 @@ def conv2d_grad_weight(gy, x, w_shape, window):
         for band in bands[slice(*share)]:
             T = _tiles(band, columns)
             p, q, spare = scratch.arrays(*[(x.dtype, (36 * max(C, O) * T,))] * 3)
-            v = _both_sides(bt, _gather(x, band, columns, 6, window.padding, p, spare), spare, p)  # (6, 6, C·T)
-            u = _both_sides(a, _gather(gy, band, columns, 4, (0, 0), q, spare), spare, q)  # (6, 6, O·T)
-            v, u = v.reshape(36, C, T).swapaxes(1, 2), u.reshape(36, O, T)
+            v = transforms.inputs(x, band, columns, window.padding, p, spare).swapaxes(1, 2)  # (36, T, C)
+            u = transforms.gradients(gy, band, columns, q, spare)  # (36, O, T)
             if total is None:
                 total = np.matmul(u, v, out=buffers.empty((36, O, C), x.dtype))
             else:
@@ -106,30 +91,29 @@ def conv2d_grad_weight(gy, x, w_shape, window):
         total = np.sum(
             [s.reshape(6, 6, -1)[:, :, first * C : last * C] for s in sums],
             axis=0,
-            out=_view(S, 6, 6, (last - first) * C),
+            out=view(S, 6, 6, (last - first) * C),
         )
-        g = _both_sides(gt, total, A, B)
+        g = both_sides(gt, total, A, B)
         gw[first:last] = g.reshape(3, 3, last - first, C).transpose(2, 3, 0, 1)
 
     workers.run(back, _pieces(O, C), moved=36 * O * C)
     return gw
 
 
-def _convolve(x, w, padding):
+def _convolve(x, w, padding, transforms):
     """y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A, band by band."""
     (N, C, H, W), O = x.shape, len(w)
     OH, OW = H + 2 * padding[0] - 2, W + 2 * padding[1] - 2
-    rows, columns = -(-OH // TILE), -(-OW // TILE)
+    rows, columns = -(-OH // TILE), transforms.columns(OW)
     kernel = _transformed(w)  # (36, O, C)
-    bt, at = BT.astype(x.dtype), AT.astype(x.dtype)
     y = buffers.empty((N, O, OH, OW), x.dtype)
 
     def band_of_tiles(band):
         T = _tiles(band, columns)
         A, B = scratch.arrays(*[(x.dtype, (36 * max(C, O) * T,))] * 2)
-        v = _both_sides(bt, _gather(x, band, columns, 6, padding, A, B), B, A)  # (6, 6, C·T)
-        m = product(kernel, v.reshape(36, C, T), _view(B, 36, O, T))
-        _scatter(_both_sides(at, m.reshape(6, 6, O * T), A, B), y, band, columns)  # (4, 4, O·T)
+        v = transforms.inputs(x, band, columns, padding, A, B)  # (36, C, T)
+        m = product(kernel, v, view(B, 36, O, T))
+        transforms.outputs(m, y, band, columns, A)
 
     bands = _bands(N, rows, columns, C + O, x.itemsize)
     workers.run(band_of_tiles, bands, moved=N * rows * columns * 36 * (C + O))
@@ -155,17 +139,6 @@ def _tiles(band, columns):
     return len(range(*band[0])) * len(range(*band[1])) * columns
 
 
-def _view(buffer, *shape):
-    return buffer[: prod(shape)].reshape(shape)
-
-
-def _both_sides(m, x, spare, out):
-    """``m X mᵀ`` for every matrix of x, (q, q, cells) -> (p, p, cells), at the start of `out` (which may hold x)."""
-    (p, q), cells = m.shape, x.shape[2]
-    half = product(m, x.swapaxes(0, 1), _view(spare, q, p, cells))  # [j, i'] = Σ_i m[i', i] x[i, j]
-    return product(m, half.swapaxes(0, 1), out if out.ndim == 3 else _view(out, p, p, cells))
-
-
 def _transformed(w):
     """G g Gᵀ for every kernel: (O, C, 3, 3) -> (36, O, C)."""
     O, C = w.shape[:2]
@@ -174,10 +147,10 @@ def _transformed(w):
     def piece(o):
         first, last = o
         A, B = scratch.arrays(*[(w.dtype, (36 * (last - first) * C,))] * 2)
-        taps = _view(A, 3, 3, last - first, C)
+        taps = view(A, 3, 3, last - first, C)
         np.copyto(taps, w[first:last].transpose(2, 3, 0, 1))
         cells = slice(first * C, last * C)
-        _both_sides(g, taps.reshape(3, 3, -1), B, kernel.reshape(6, 6, O * C)[:, :, cells])
+        both_sides(g, taps.reshape(3, 3, -1), B, kernel.reshape(6, 6, O * C)[:, :, cells])
 
     workers.run(piece, _pieces(O, C), moved=36 * O * C)
     return kernel
@@ -186,36 +159,3 @@ def _transformed(w):
 def _pieces(O, C):
     """Ranges of output channels whose kernels fit the cache."""
     return workers.ranges(O, min(O, -(-O * C // 16384)))
-
-
-def _gather(x, band, columns, size, padding, out, spare):
-    """The tiles of a band, each of `size`×`size` inputs, TILE cells apart: (size, size, C·T)."""
-    (n0, n1), (top, bottom) = band
-    C, H, W = x.shape[1:]
-    height, width = TILE * (bottom - top - 1) + size, TILE * (columns - 1) + size
-    above, left = TILE * top - padding[0], -padding[1]  # the band's origin on the image, which zeros surround
-    first, last, right = max(above, 0), min(above + height, H), min(left + width, W)
-    image = _view(spare, n1 - n0, C, height, width)
-    if (last - first, right) != (height, width):
-        image.fill(0)
-    image[:, :, first - above : last - above, -left : right - left] = x[n0:n1, :, first:last, :right]
-    sn, sc, sh, sw = image.strides
-    shape = (size, size, C, n1 - n0, bottom - top, columns)
-    out = _view(out, *shape)
-    np.copyto(out, np.ndarray(shape, x.dtype, spare, strides=(sh, sw, sc, sn, TILE * sh, TILE * sw)))
-    return out.reshape(size, size, -1)
-
-
-def _scatter(tiles, y, band, columns):
-    """Write the tiles (4, 4, O·T) of a band into y; tiles at the right and lower edges are cut there."""
-    (n0, n1), (top, bottom) = band
-    tiles = tiles.reshape(TILE, TILE, y.shape[1], n1 - n0, bottom - top, columns).transpose(3, 2, 4, 0, 5, 1)
-    whole, rest = divmod(min(TILE * bottom, y.shape[2]) - TILE * top, TILE)  # the last row may be cut
-    cells = y[n0:n1, :, TILE * top :]
-    rows = cells[:, :, : TILE * whole].reshape(n1 - n0, y.shape[1], whole, TILE, y.shape[3])  # a view
-    for j in range(TILE):
-        part = rows[..., j::TILE]
-        part[...] = tiles[:, :, :whole, :, : part.shape[4], j]  # (samples, O, rows of tiles, 4, columns)
-        if rest:
-            part = cells[:, :, TILE * whole :, j::TILE]
-            part[...] = tiles[:, :, whole, :rest, : part.shape[3], j]
