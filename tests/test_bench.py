@@ -50,6 +50,17 @@ def test_without_mpi_the_ranks_are_skipped_with_the_reason(monkeypatch, tmp_path
     assert all("skipped" in row for row in json.loads(out.read_text())["rows"])
 
 
+@pytest.mark.earth
+def test_steps_with_the_loader_train_as_those_on_one_batch_do(monkeypatch):
+    monkeypatch.setattr(groups.loading, "STEPS", 1)
+    stepped = []
+    monkeypatch.setattr(groups.loading, "step", lambda parts, images, labels: stepped.append((images, labels)))
+    loaded, at_hand = groups.loading.ways()
+    loaded(), at_hand(), at_hand()
+    assert [images.shape for images, _ in stepped] == [(8, 128, 128, 3)] * 3
+    assert (stepped[1][0] == stepped[2][0]).all() and (stepped[0][0] != stepped[1][0]).any()
+
+
 def test_without_pytorch_the_comparison_says_what_to_install(monkeypatch, capsys):
     from minifcn.bench import twin
 

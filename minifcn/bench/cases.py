@@ -19,6 +19,7 @@ GROUPS = {
     "threads": "all threads against one",
     "sizes": "time per pixel as images grow",
     "patches": "a whole image against its patches one by one",
+    "loading": "ten steps of the default command, with loader and augmentation, against the same steps on one batch",
     "memory": "the peak of a step in a fresh process, above its imports",
     "ranks": "two ranks of one thread against one rank of one thread, whole training steps in fresh processes",
 }
@@ -224,6 +225,7 @@ STEPS = {
     "fcn4s_efficientnet_train": train_step("fcn4s_efficientnet_lite0", 7, 8, 128),
     "fcn8s_vgg16_train": train_step("fcn8s_vgg16", 21, 1, 224),
     "fcn8s_vgg16_forward": forward("fcn8s_vgg16", 21, 1, 500),
+    "fcn8s_mini_forward_2048": forward("fcn8s_mini", 6, 1, 2048),
     "lenet_train": lenet_step(1),
     "lenet_train_64": lenet_step(64),
 }

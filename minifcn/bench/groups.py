@@ -6,7 +6,7 @@ from .. import kernels as K
 from ..experiments import patches
 from ..kernels.compiled import compiler
 from ..kernels.cpu import workers
-from . import cases, measure, ranks
+from . import cases, loading, measure, ranks
 
 BESIDE_CASES = {**cases.KERNELS, **cases.FORWARD, **cases.STEPS}
 """The cases that can be compared with PyTorch."""
@@ -21,6 +21,7 @@ NAMES = {
     "threads": [f"{name}_threads" for name in cases.STEPS],
     "sizes": [f"mini_{size}" for size in cases.SIZES],
     "patches": ["caffenet_patches"],
+    "loading": [loading.CASE],
     "memory": [f"{name}_memory" for name in cases.STEPS],
     "ranks": [f"fcn8s_mini_ranks_{batch}" for batch in ranks.BATCHES],
 }
@@ -49,7 +50,7 @@ def run(group, case, rounds, against):
     return row | {
         "kernels": _beside_torch, "forward": _beside_torch, "steps": _beside_torch, "textbook": _textbook,
         "threads": _threads, "sizes": _size, "patches": _patches, "memory": _memory,
-        "ranks": _ranks,
+        "ranks": _ranks, "loading": _loading,
     }[group](case, rounds, against)  # fmt: skip
 
 
@@ -92,6 +93,11 @@ def _patches(case, rounds, against):
     row = patches.measure("caffenet", patches.NETS["caffenet"], 1.0, min(rounds, patches.ROUNDS))
     whole, batches = row["whole_seconds"], row["patches_seconds"]
     return dict(ms=1e3 * whole, other_ms=1e3 * batches, ratio=whole / batches)
+
+
+def _loading(case, rounds, against):
+    ways = loading.ways()
+    return dict(skipped=ways) if isinstance(ways, str) else measure.summary(measure.in_turns(ways, rounds))
 
 
 def _ranks(case, rounds, against):

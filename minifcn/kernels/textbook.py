@@ -5,6 +5,10 @@ gradients of pooling, and col2im loop over the taps of the window and treat all 
 maximum over a view of all windows.  ``xp`` is the module that owns the input.
 """
 
+from functools import lru_cache
+
+import numpy as np
+
 from ..arrays import backend
 from .registry import KERNELS
 from .shapes import conv_sizes, pool_sizes, reach
@@ -192,29 +196,30 @@ def zeros_under_windows(gy, x_shape, kernel_size, stride, padding, dilation):
     return backend.of(gy).zeros((*x_shape[:2], *size), gy.dtype)
 
 
-def window_areas(xp, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation):
-    """The divisors of average pooling, (OH, OW): products of the counts along h and w."""
+@lru_cache(maxsize=256)
+def window_areas(size, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation):
+    """The divisors of average pooling, (OH, OW), on the host: products of the counts along h and w."""
     counts = []
-    out = pool_sizes(x_shape, kernel_size, stride, padding, dilation, ceil_mode)
-    for n, k, s, p, d, m in zip(x_shape[2:], kernel_size, stride, padding, dilation, out):
-        taps = s * xp.arange(m)[:, None] - p + d * xp.arange(k)[None, :]  # (m, k): the cell each tap falls on
+    out = pool_sizes((0, 0, *size), kernel_size, stride, padding, dilation, ceil_mode)
+    for n, k, s, p, d, m in zip(size, kernel_size, stride, padding, dilation, out):
+        taps = s * np.arange(m)[:, None] - p + d * np.arange(k)[None, :]  # (m, k): the cell each tap falls on
         margin = p if count_include_pad else 0
         counts.append(((taps >= -margin) & (taps < n + margin)).sum(axis=1))
-    return xp.maximum(counts[0][:, None] * counts[1][None, :], 1)
+    return np.maximum(counts[0][:, None] * counts[1][None, :], 1)
 
 
 def avg_pool2d(x, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation):
     out = pool_sizes(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
-    areas = window_areas(backend.of(x), x.shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation)
+    areas = window_areas(x.shape[2:], kernel_size, stride, padding, ceil_mode, count_include_pad, dilation)
     x, dtype = wide(pad_to_windows(x, kernel_size, stride, padding, dilation, out)), x.dtype
     y = sum(x[cells] for cells in tap_slices(kernel_size, stride, dilation, out))
-    return narrowed(y / areas.astype(x.dtype), dtype)
+    return narrowed(y / backend.of(x).asarray(areas, x.dtype), dtype)
 
 
 def avg_pool2d_grad(gy, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation):
-    areas = window_areas(backend.of(gy), x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation)
+    areas = window_areas(x_shape[2:], kernel_size, stride, padding, ceil_mode, count_include_pad, dilation)
     gy, dtype = wide(gy), gy.dtype
-    share = gy / areas.astype(gy.dtype)
+    share = gy / backend.of(gy).asarray(areas, gy.dtype)
     gx = zeros_under_windows(gy, x_shape, kernel_size, stride, padding, dilation)
     for cells in tap_slices(kernel_size, stride, dilation, gy.shape[2:]):
         gx[cells] += share

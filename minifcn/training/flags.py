@@ -79,7 +79,7 @@ def parser():
         "--model",
         help=f"one of {', '.join(models.MODELS)}; or another stride and trunk: fcn16s_vgg11 (default: fcn8s_mini; or, "
         "without another flag about the model, fcn4s_efficientnet_lite0 with --init imagenet, --optimizer adam and "
-        "--epochs 12, 20 with --root, if its extra is installed)",
+        "--epochs 20, and without --root with --scale 0.6 1.6 and --ema 0.98, if its extra is installed)",
     )
     net.add_argument(
         "--fusion", choices=("early", "late"), default="early",
@@ -119,7 +119,7 @@ def parser():
     )
     step.add_argument(
         "--epochs", type=at_least(1),
-        help="after each, the net is validated (default: 60; 20 on own pictures, --root; 12 from ImageNet)",
+        help="after each, the net is validated (default: 60; 20 on own pictures, --root, and from ImageNet)",
     )  # fmt: skip
     step.add_argument(
         "--stop-after", type=at_least(1), metavar="N",

@@ -10,7 +10,8 @@ almost nothing.  ``minifcn.train --recipe`` uses Caffe's preprocessing (``mf.dat
 ``--init RUN`` provides one.  A net with one more skip has a hundredth of the learning rate of the net it starts from
 (``--init``).
 
-`FROM_IMAGENET` is what ``minifcn.train`` does if no net is asked for and the weights are installed.
+`FROM_IMAGENET` is what ``minifcn.train`` does if no net is asked for and the weights are installed, and `ON_EARTH` how
+it then trains on the main example: few steps, an average of the weights, and a wide range of scales against overfitting.
 """
 
 from ..data.packaged import packaged
@@ -18,7 +19,8 @@ from ..data.statistics import suitable_crop
 from ..errors import UserError
 from ..models.efficientnet import IMAGENET
 
-FROM_IMAGENET = dict(model="fcn4s_efficientnet_lite0", init="imagenet", optimizer="adam", epochs=12)
+FROM_IMAGENET = dict(model="fcn4s_efficientnet_lite0", init="imagenet", optimizer="adam")
+ON_EARTH = dict(epochs=20, scale=[0.6, 1.6], ema=0.98)
 
 PLAIN = dict(
     optimizer="sgd", schedule="constant", weight_decay=5e-4, balance=0.0, mirror=False, jitter=0.0, scale=[1.0, 1.0],
@@ -79,15 +81,16 @@ def default_start(own=False):
     Parameters
     ----------
     own : bool
-        Whether the pictures are the user's, for which the number of epochs has another default.
+        Whether the pictures are the user's, for which :func:`suited_to` has the settings.
 
     Returns
     -------
     dict
         {flag of ``minifcn.train``: value}.
     """
-    start = FROM_IMAGENET if packaged(*IMAGENET) else dict(model="fcn8s_mini") | (dict(optimizer="adam") if own else {})
-    return {name: value for name, value in start.items() if not (own and name == "epochs")}
+    if packaged(*IMAGENET):
+        return FROM_IMAGENET | ({} if own else ON_EARTH)
+    return dict(model="fcn8s_mini") | (dict(optimizer="adam") if own else {})
 
 
 def recipe(name, model):
