@@ -10,8 +10,9 @@ almost nothing.  ``minifcn.train --recipe`` uses Caffe's preprocessing (``mf.dat
 ``--init RUN`` provides one.  A net with one more skip has a hundredth of the learning rate of the net it starts from
 (``--init``).
 
-`FROM_IMAGENET` is what ``minifcn.train`` does if no net is asked for and the weights are installed, and `ON_EARTH` how
-it then trains on the main example: few steps, an average of the weights, and a wide range of scales against overfitting.
+`FROM_IMAGENET` is what ``minifcn.train`` does if no net is asked for and the weights are installed, and
+`ON_EARTH` how it then trains on the main example.  A wide range of scales and the average of the weights keep it from
+overfitting.
 """
 
 from ..data.packaged import packaged

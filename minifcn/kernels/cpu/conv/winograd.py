@@ -22,7 +22,6 @@ The tiles are computed band by band, in scratch memory that stays in the cache. 
 ``tiles.py``, as matrix products, and in ``compiled/winograd.py``, as loops.
 """
 
-
 import numpy as np
 
 from ....arrays import buffers
