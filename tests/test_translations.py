@@ -102,6 +102,15 @@ def test_a_translated_notebook_has_the_translations_in_place_and_a_changed_text_
     assert sources()[0].startswith("# A new title\n")
 
 
+def test_the_hints_of_an_exercise_are_translated_without_their_tags(tmp_path, monkeypatch):
+    path = write(tmp_path, monkeypatch)
+    hint = "<details><summary>Hint 1</summary>\n\nLook again.\n\n</details>"
+    path.write_text(json.dumps({"cells": [{"cell_type": "markdown", "source": hint}]}))
+    assert notebooks.english(path) == ["Hint 1", "Look again."]
+    joined = "".join(text for _, pieces in notebooks._cells(json.loads(path.read_text())) for text, _ in pieces)
+    assert joined == hint
+
+
 class Blank(ast.NodeTransformer):
     """Code without its texts: string constants are blank, of f-strings only the expressions remain."""
 

@@ -86,12 +86,13 @@ def _cells(notebook):
 
 
 def _paragraphs(source):
-    """The pieces of a text cell.  Paragraphs and items of lists are translated; formulas and code are not."""
+    """The pieces of a text cell.  Paragraphs and items of lists are translated; formulas, code and tags are not."""
     item = r"(?m)^(?=\d+\. |[-*] )"
-    for part in re.split(r"(?ms)(^```.*?^```$|^\$\$.*?^\$\$$|\n[ \t]*\n+)", source):
+    tag = "</?(?:details|summary)>"
+    for part in re.split(rf"(?ms)(^```.*?^```$|^\$\$.*?^\$\$$|{tag}|\n[ \t]*\n+)", source):
         for piece in re.split(item, part):
             text = piece.strip("\n")
-            is_text = bool(re.search(r"[A-Za-z]", text)) and not piece.startswith(("```", "$$"))
+            is_text = bool(re.search(r"[A-Za-z]", text)) and not piece.startswith(("```", "$$", "<"))
             head = piece[: piece.index(text)]
             yield from ((head, False), (text, is_text), (piece[len(head) + len(text) :], False))
 
