@@ -50,6 +50,23 @@ def test_without_mpi_the_ranks_are_skipped_with_the_reason(monkeypatch, tmp_path
     assert all("skipped" in row for row in json.loads(out.read_text())["rows"])
 
 
+def test_the_model_of_a_step_divides_the_divisible_part_until_memory_bounds_it():
+    step = groups.scaling.Step(
+        serial=1.0, divided=8.0, handovers=10, handover=0.01, moved=4 * 10**9, bandwidth=2 * 10**9
+    )
+    assert step.seconds(1) == 9
+    assert step.seconds(2) == pytest.approx(1 + 0.1 + 4)
+    assert step.seconds(64) == pytest.approx(1 + 0.1 + 2)  # 4 GB at 2 GB a second
+
+
+def test_the_parts_of_the_model_are_those_of_a_step():
+    work = cases.KERNELS["mini3_2"]()
+    step = groups.scaling.measure(work, 2)
+    gy, (x, w, b) = work.gradient, work.run().creator.inputs
+    assert step.moved == (x.data.nbytes + w.data.nbytes + b.data.nbytes + gy.nbytes) * 4  # forward and three gradients
+    assert step.handovers > 2 and min(step.divided, step.serial) > 0 and step.bandwidth > 1e7
+
+
 @pytest.mark.earth
 def test_steps_with_the_loader_train_as_those_on_one_batch_do(monkeypatch):
     monkeypatch.setattr(groups.loading, "STEPS", 1)

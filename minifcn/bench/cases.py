@@ -20,6 +20,7 @@ GROUPS = {
     "sizes": "time per pixel as images grow",
     "patches": "a whole image against its patches one by one",
     "loading": "ten steps of the default command, with loader and augmentation, against the same steps on one batch",
+    "scaling": "predicted times of a step on more threads against one thread, from a model; --json has its parts",
     "memory": "the peak of a step in a fresh process, above its imports",
     "ranks": "two ranks of one thread against one rank of one thread, whole training steps in fresh processes",
 }

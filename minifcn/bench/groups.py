@@ -1,12 +1,14 @@
 """The groups of cases, and the functions that measure a case and return its row of results."""
 
+from functools import cache
+
 import numpy as np
 
 from .. import kernels as K
 from ..experiments import patches
 from ..kernels.compiled import compiler
 from ..kernels.cpu import workers
-from . import cases, loading, measure, ranks
+from . import cases, loading, measure, ranks, scaling
 
 BESIDE_CASES = {**cases.KERNELS, **cases.FORWARD, **cases.STEPS}
 """The cases that can be compared with PyTorch."""
@@ -22,6 +24,7 @@ NAMES = {
     "sizes": [f"mini_{size}" for size in cases.SIZES],
     "patches": ["caffenet_patches"],
     "loading": [loading.CASE],
+    "scaling": [f"fcn8s_mini_on_{threads}" for threads in scaling.THREADS],
     "memory": [f"{name}_memory" for name in cases.STEPS],
     "ranks": [f"fcn8s_mini_ranks_{batch}" for batch in ranks.BATCHES],
 }
@@ -51,6 +54,7 @@ def run(group, case, rounds, against):
         "kernels": _beside_torch, "forward": _beside_torch, "steps": _beside_torch, "textbook": _textbook,
         "threads": _threads, "sizes": _size, "patches": _patches, "memory": _memory,
         "ranks": _ranks, "loading": _loading,
+        "scaling": _scaling,
     }[group](case, rounds, against)  # fmt: skip
 
 
@@ -98,6 +102,18 @@ def _patches(case, rounds, against):
 def _loading(case, rounds, against):
     ways = loading.ways()
     return dict(skipped=ways) if isinstance(ways, str) else measure.summary(measure.in_turns(ways, rounds))
+
+
+@cache
+def _model(rounds):
+    return scaling.measure(cases.STEPS["fcn8s_mini_train"](), rounds)
+
+
+def _scaling(case, rounds, against):
+    step = _model(rounds)
+    there, here = (step.seconds(threads) for threads in (int(case.rpartition("_")[2]), 1))
+    parts = {f"step_{name}": value for name, value in vars(step).items()}
+    return dict(ms=1e3 * there, other_ms=1e3 * here, ratio=there / here) | parts
 
 
 def _ranks(case, rounds, against):
