@@ -6,8 +6,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from .course.scores import printable
 from .course.submissions import as_json, found, lines_of, submission
+from .course.texts import printable
 from .errors import UserError
 from .io.cli import Parser, at_least, command, json_file, numbers, write_json
 

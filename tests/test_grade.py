@@ -91,6 +91,10 @@ BODIES = {
     "SciPy": "import scipy.signal",
     "a file written": "open('/tmp/minifcn-was-here', 'w')",
     "a file read": "open(mf.__file__).read()",
+    "a folder listed": "import os\n    raise ValueError(os.listdir(os.sep))",
+    "a folder scanned": "import os\n    return list(os.scandir('/tmp'))",
+    "a folder walked": "import os, pathlib\n    return str([*pathlib.Path('/tmp').iterdir()])",
+    "its own folder listed": "import os\n    return str(os.listdir())",
     "a file of the system": "open('/etc/passwd').read()",
     "the hidden tests": "import importlib.util as u\n    s = u.spec_from_file_location('h', mf.__file__)\n"
     "    s.loader.exec_module(u.module_from_spec(s))",
@@ -297,6 +301,7 @@ B = np.arange(24.0).reshape(1, 2, 3, 4) + 1
 DIFFERENCES = {
     "nothing (is a `return` missing?)": (None, B),
     "but should return 2 values": (B, (B, B)),
+    "the second of the 2 values that it returns is wrong: it is zero": ((B, 0 * B), (B, B)),
     "return its array": ({"tensor": B}, B),
     "axes are in the order": (B.transpose(0, 1, 3, 2), B),
     "its dtype is float32": (B.astype("float32"), B),
@@ -308,8 +313,8 @@ DIFFERENCES = {
     "plus 3 everywhere": (B + 3, B),
     "zero everywhere": (0 * B, B),
     "not finite": (B * [np.inf, 1, 1, 1], B),
-    "all of them at the border": (B * [[2, 2, 2, 2], [2, 1, 1, 2], [2, 2, 2, 2]], B),
-    "only the first of the channels": (B + [[[[0]], [[5.0]]]] * B, B),
+    "all of them are at the border": (B * [[2, 2, 2, 2], [2, 1, 1, 2], [2, 2, 2, 2]], B),
+    "only the first channel is right": (B + [[[[0]], [[5.0]]]] * B, B),
 }
 
 

@@ -6,7 +6,13 @@ import numpy as np
 
 from .wire import Other
 
-AXES = {2: ("rows", "columns"), 3: ("samples", "rows", "columns"), 4: ("samples", "channels", "H", "W")}
+ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
+ONLY_FIRST = {0: "only the first sample is right", 1: "only the first channel is right"}  # by the axis of maps
+
+
+RETURNS = "it returns {got}, but should return {right}"
+RETURNS_ONE = "it returns {got}, but should return {count} values"
+RETURNS_MANY = "it returns {got} values, but should return {count}"
 
 
 def difference(got, right, rtol, least=0.0):
@@ -28,13 +34,13 @@ def difference(got, right, rtol, least=0.0):
     """
     if isinstance(right, tuple | list):
         if not isinstance(got, tuple | list):
-            return f"it returns {called(got)}, but should return {len(right)} values", None, None
+            return RETURNS_ONE.format(got=called(got), count=len(right)), None, None
         if len(got) != len(right):
-            return f"it returns {len(got)} values, but should return {len(right)}", None, None
+            return RETURNS_MANY.format(got=len(got), count=len(right)), None, None
         least = least or 1e-12 * _largest(right)
         for number, (a, b) in enumerate(zip(got, right), 1):
             if found := difference(a, b, rtol, least):
-                return f"value {number} of {len(right)}: {found[0]}", *found[1:]
+                return _part(number, len(right), found[0]), *found[1:]
         return None
     if isinstance(right, dict):
         least = least or 1e-12 * _largest(list(right.values()))
@@ -46,23 +52,35 @@ def difference(got, right, rtol, least=0.0):
         return (
             None
             if type(got) is type(right) and got == right
-            else (f"it returns {called(got)}, but should return {right}", None, None)
+            else (RETURNS.format(got=called(got), right=right), None, None)
         )
     if isinstance(got, dict) and "tensor" in got:
         return "it returns a Tensor; return its array", None, None
     if not isinstance(got, np.ndarray | int | float):
-        return f"it returns {called(got)}, but should return {called(right)}", None, None
+        return RETURNS.format(got=called(got), right=called(right)), None, None
     a, b = np.asarray(got), np.asarray(right)
     if a.dtype.kind == "O":
         return "it is an integer of more than 64 bits", None, None
     if a.shape != b.shape:
-        return f"its shape is {a.shape}, but should be {b.shape}{_permuted(a, b, rtol)}", a, b
+        clauses = ["its shape is {got}, but should be {right}".format(got=a.shape, right=b.shape)]
+        return ": ".join(clauses + _permuted(a, b, rtol)), a, b
     if isinstance(right, np.ndarray) and a.dtype != b.dtype:
         return f"its dtype is {a.dtype}, but should be {b.dtype}", a, b
     if close(a, b, rtol, least):
         return None
     with np.errstate(all="ignore"):  # infinite values would warn
         return _values(a, b, rtol), a, b
+
+
+def _part(number, count, what):
+    """A sentence on one of the `count` results of an answer; `what` says how it differs."""
+    if count == 1:
+        return "the only value that it returns is wrong: {what}".format(what=what)
+    if number <= len(ORDINALS):
+        sentence = "the {ordinal} of the {count} values that it returns is wrong: {what}"
+        return sentence.format(ordinal=ORDINALS[number - 1], count=count, what=what)
+    sentence = "value number {number} of the {count} values that it returns is wrong: {what}"
+    return sentence.format(number=number, count=count, what=what)
 
 
 def close(a, b, rtol, least=0.0):
@@ -100,22 +118,25 @@ def called(value):
 
 
 def _permuted(a, b, rtol):
-    """A note that the values are right but the axes have another order, or another shape; "" otherwise."""
+    """A clause that the values are right but the axes have another order, or another shape, in a list; else none."""
     if a.ndim == b.ndim <= 5 and a.size == b.size:
         for axes in itertools.permutations(range(b.ndim)):
             if b.transpose(axes).shape == a.shape and close(a, b.transpose(axes), rtol):
-                return f": its axes are in the order {axes}"
+                return ["its axes are in the order {axes}".format(axes=axes)]
     if a.size == b.size and close(a.ravel(), b.ravel(), rtol):
-        return ": its values are right, only the shape is not"
-    return ""
+        return ["its values are right, only the shape is not"]
+    return []
 
 
 def _values(a, b, rtol):
     """A sentence on how two arrays of the same shape differ."""
     if a.dtype.kind == "f" and not np.isfinite(a).all() and np.isfinite(b).all():
-        return f"{_share(~np.isfinite(a))} not finite"
+        count = int((~np.isfinite(a)).sum())
+        one, many = "one of its {size} values is not finite", "{count} of its {size} values are not finite"
+        return (one if count == 1 else many).format(count=count, size=a.size)
     if a.ndim == 0:
-        return "it is {}, but should be {}".format(*_apart(a.item(), b.item()))
+        got, right = _apart(a.item(), b.item())
+        return "it is {got}, but should be {right}".format(got=got, right=right)
     if not a.any():
         return "it is zero everywhere"
     for what, right in _relatives(b):
@@ -131,7 +152,7 @@ def _values(a, b, rtol):
             )
         if a.size > 1 and close(a, b + (a - b).mean(), rtol):
             return f"it is the right result plus {_number(float((a - b).mean()))} everywhere"
-    return f"{_wrong_values(a, b, rtol)}{_worst(a, b)}"
+    return "; ".join([*_wrong_values(a, b, rtol), _worst(a, b)])
 
 
 def _relatives(b):
@@ -151,33 +172,31 @@ def _relatives(b):
 
 
 def _wrong_values(a, b, rtol):
-    """How many values are wrong, and where, if they are at the border or outside the first sample or channel."""
+    """Clauses on how many values are wrong, and where: at the border, or outside the first sample or channel."""
     scale = rtol * float(abs(np.where(np.isfinite(b), b, 0)).max())
     with np.errstate(invalid="ignore"):
         wrong = ~((abs(a - b) <= scale) | (a == b))
-    share = f"{_share(wrong)} wrong"
+    count = int(wrong.sum())
+    one, many = "one of its {size} values is wrong", "{count} of its {size} values are wrong"
+    yield (one if count == 1 else many).format(count=count, size=a.size)
     if a.ndim == 4 and min(a.shape[2:]) > 2 and not wrong[:, :, 1:-1, 1:-1].any():
-        return f"{share}, all of them at the border"
-    for axis, name in enumerate(AXES.get(a.ndim, ())):
+        yield "all of them are at the border"
+        return
+    for axis, clause in list(ONLY_FIRST.items())[: max(a.ndim - 2, 0)]:
         right = ~wrong.any(axis=tuple(i for i in range(a.ndim) if i != axis))
         most = 2 * wrong.sum() > a.size - a.size // a.shape[axis]  # most values outside the first are wrong
-        if a.shape[axis] > 1 and right[0] and right.sum() == 1 and most and name in ("samples", "channels"):
-            return f"{share}: only the first of the {name} is right"
-    return share
+        if a.shape[axis] > 1 and right[0] and right.sum() == 1 and most:
+            yield clause
+            return
 
 
 def _worst(a, b):
     with np.errstate(invalid="ignore"):
         error = np.nan_to_num(abs(a.astype(float) - b), nan=np.inf, posinf=np.inf)
     at = np.unravel_index(error.argmax(), a.shape)
+    got, right = _apart(a[at].item(), b[at].item())
     place = ", ".join(map(str, map(int, at)))
-    return "; the worst, at [{}], is {}, but should be {}".format(place, *_apart(a[at].item(), b[at].item()))
-
-
-def _share(which):
-    """The beginning of a sentence on the values of a mask: "3 of its 9 values are"."""
-    count = int(which.sum())
-    return f"{count} of its {which.size} values {'is' if count == 1 else 'are'}"
+    return "the worst, at [{place}], is {got}, but should be {right}".format(place=place, got=got, right=right)
 
 
 def _apart(value, other):

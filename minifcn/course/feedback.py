@@ -1,4 +1,7 @@
-"""The page of feedback for a student: points, sentences, and pictures of wrong results beside the right ones."""
+"""The page of feedback for a student: points, sentences, and for each failed check a call to copy and run.
+
+Beside the call are the expected result and the student's, as numbers and as a picture.
+"""
 
 import base64
 import io
@@ -8,6 +11,9 @@ import numpy as np
 
 from ..viz.report import PAGE
 from ..viz.style import styled
+from .examples import as_text
+from .sections import link
+from .texts import printable
 
 STYLE = """<style>
 .check { margin: 0 0 1rem; padding-left: 1rem; border-left: 3px solid var(--line); }
@@ -18,16 +24,22 @@ STYLE = """<style>
 .check figure { margin: .5rem 0; }
 .check figure img { margin: 0; }
 .found { font-weight: 600; }
+.check pre { margin: .25rem 0 .5rem; padding: .6rem .8rem; overflow-x: auto; font-size: .85rem; line-height: 1.4;
+  background: color-mix(in srgb, var(--line) 45%, transparent); border-radius: 4px; }
+.results { display: flex; flex-wrap: wrap; gap: 0 1.5rem; }
+.results > div { max-width: 100%; }
+a { color: var(--bar); }
 code { overflow-wrap: anywhere; }
 h2 b { float: right; font-weight: 500; }
 </style>
 """
 
 
+OUT_OF = "{points} of {out_of}"
 LARGEST = 1 << 20  # elements; a larger result is not drawn
 
 
-def page(student, title, results, notes=()):
+def page(student, title, results, notes=(), site=None):
     """The feedback on one submission, as a self-contained HTML page.
 
     Parameters
@@ -37,73 +49,114 @@ def page(student, title, results, notes=()):
     results : list of TaskResult
     notes : sequence of str
         Remarks on the submission as a whole.
+    site : str, optional
+        The address of the documentation, whose notebooks the page links to; default: notebooks beside its folder.
     """
     points, out_of = sum(t.points for t in results), sum(t.out_of for t in results)
-    body = "".join(f"<p>{_text(note)}</p>" for note in notes) + "".join(map(_task, results))
+    body = "".join(f"<p>{_text(note)}</p>" for note in notes) + "".join(_task(t, site) for t in results)
     setting = f"{points} of {out_of} points"
-    fields = dict(title=escape(f"{student}: {title}"), setting=setting, header="", body=STYLE + body)
+    fields = dict(title=_plain(f"{student}: {title}"), setting=setting, header="", body=STYLE + body)
     return PAGE.substitute(fields, again="")
 
 
-def _task(result):
+def _task(result, site):
     notes = "".join(f'<p class="found">{_text(says[:1].upper() + says[1:])}</p>' for says in result.says)
     checks = "".join(map(_check, result.checks))
-    points = f"<b>{result.points} of {result.out_of}</b>"
-    return f"<h2>{points}Task {result.number}: {escape(result.title)}</h2>\n{notes}{checks}"
+    points = OUT_OF.format(points=result.points, out_of=result.out_of)
+    title = "Task {number}: {title}".format(number=result.number, title=result.title)
+    read = ""
+    if result.points < result.out_of and (where := link(result.number, site)):
+        address, notebook, heading = where
+        read = "To read again: the section “{heading}” of the notebook {notebook}"
+        read = _plain(read.format(heading=heading, notebook=notebook))
+        read = f'<p><a href="{escape(address)}">{read}</a></p>'
+    return f"<h2><b>{points}</b>{_plain(title)}</h2>\n{notes}{checks}{read}"
 
 
 def _check(check):
     lost = check.points < check.out_of
     says = "".join(f"<p>{_text(sentence)}</p>" for sentence in check.says)
+    property_ = "This property is violated: {property}" if lost and check.says else "{property}"
+    points = OUT_OF.format(points=check.points, out_of=check.out_of)
     return (
-        f'<div class="check {"lost" if lost else "kept"}"><b>{check.points} of {check.out_of}</b>'
-        f"{'✗' if lost else '✓'} {escape(check.title)}{says}{_picture(check.picture)}</div>\n"
+        f'<div class="check {"lost" if lost else "kept"}"><b>{points}</b>'
+        f"{'✗' if lost else '✓'} {_plain(property_.format(property=check.title))}{says}"
+        f"{_call(check)}{_numbers(check.picture)}{_picture(check.picture)}</div>\n"
     )
+
+
+def _call(check):
+    """The call that fails, for the student's notebook."""
+    if not check.code:
+        return ""
+    asks = "The smallest input found that fails. Copy this into a cell below your answer, and run it:"
+    return f"<p>{asks}</p><pre><code>{_plain(check.code)}</code></pre>"
+
+
+def _numbers(picture):
+    """The expected result and the student's as numbers, unless they are too many."""
+    if picture is None or not all(texts := [as_text(picture[2]), as_text(picture[1])]):
+        return ""
+    columns = (f"<div>{name}<pre>{_plain(text)}</pre></div>" for name, text in zip(("expected", "yours"), texts))
+    return f'<div class="results">{"".join(columns)}</div>'
+
+
+def _plain(text):
+    """A text as HTML."""
+    return escape(printable(text))
 
 
 def _text(sentence):
     """A sentence as HTML, with text between backticks as ``<code>``."""
-    parts = escape(sentence).split("`")
+    parts = _plain(sentence).split("`")
     return "".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts))
 
 
 def _picture(picture):
     """The HTML of a figure of `picture`, which is (label, got, right); "" for None."""
-    if picture is None or picture[1].size > LARGEST:
+    if picture is None or picture[1].size > LARGEST or max(picture[1].ndim, picture[2].ndim) == 0:
         return ""
     label, got, right = picture
     buffer = io.BytesIO()
     compare(got, right).savefig(buffer, format="png", dpi=110)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     return (
-        f'<figure><img alt="Your result, the right one, and their difference" src="data:image/png;base64,{data}">'
-        f"<figcaption>{escape(label)}</figcaption></figure>"
+        f'<figure><img alt="The expected result, yours, and their difference" src="data:image/png;base64,{data}">'
+        f"<figcaption>{_plain(label)}</figcaption></figure>"
     )
 
 
 @styled()
 def compare(got, right):
-    """A figure of the 2-d map with the largest error: the student's result, the right one, and the difference."""
+    """A figure of the 2-d map with the largest error: expected, the student's result, and the difference.
+
+    The first two share one scale.  The difference, yours minus expected, has its own: it can be much smaller.
+    """
     from matplotlib.figure import Figure
 
-    maps = {"yours": got, "right": right}
+    panels = {"expected": right, "yours": got}
     if got.shape == right.shape:
-        error = np.nan_to_num(got.astype(float) - right, nan=0, posinf=0, neginf=0)
+        error = np.nan_to_num(got.astype(float) - right.astype(float), nan=0, posinf=0, neginf=0)
         worst = np.unravel_index(abs(error).argmax(), error.shape)[:-2]
-        maps = {name: _map(a, worst) for name, a in {**maps, "difference": error}.items()}
+        panels = {name: _map(a, worst) for name, a in panels.items()}
+        groups = [panels, {"difference": _map(error, worst)}]
     else:
-        maps = {f"{name}, {a.shape}": _map(a, (0,) * (a.ndim - 2)) for name, a in maps.items()}
-    finite = [a[np.isfinite(a)] for a in maps.values()]
-    limit = max((float(abs(a).max()) for a in finite if a.size), default=1) or 1
-    figure = Figure(figsize=(2.3 * len(maps) + 0.6, 2.4), layout="constrained")
-    for (name, values), axes in zip(maps.items(), figure.subplots(1, len(maps), squeeze=False)[0]):
-        image = axes.imshow(
-            values, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto" if min(values.shape) == 1 else None
-        )
-        axes.set_title(name)
-        axes.set_xticks([])
-        axes.set_yticks([])
-    figure.colorbar(image, ax=figure.axes, shrink=0.8)
+        groups = [{f"{name}, {a.shape}": _map(a, (0,) * (a.ndim - 2)) for name, a in panels.items()}]
+    count = sum(map(len, groups))
+    figure = Figure(figsize=(2.6 * count + 0.6, 2.4), layout="constrained")
+    places = iter(figure.subplots(1, count, squeeze=False)[0])
+    for group in groups:
+        finite = [a[np.isfinite(a)] for a in group.values()]
+        limit = max((float(abs(a).max()) for a in finite if a.size), default=1) or 1
+        axes = [next(places) for _ in group]
+        for (name, values), ax in zip(group.items(), axes):
+            image = ax.imshow(
+                values, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto" if min(values.shape) == 1 else None
+            )
+            ax.set_title(name)
+            ax.set_xticks([])
+            ax.set_yticks([])
+        figure.colorbar(image, ax=axes, shrink=0.8)
     return figure
 
 

@@ -178,7 +178,7 @@ def lock(native=False):
     def refused(
         event, args, *, type=type, str=str, bytes=bytes, int=int, len=len, realpath=private,
         blocked=frozenset(BLOCKED), denied=DENIED, withheld=WITHHELD, writing=WRITING, null=os.devnull,
-        readable=tuple(readable), ours=ours,
+        readable=tuple(readable), ours=ours, separator=os.sep,
     ):  # fmt: skip
         # A submission can replace names in any module, builtins included, and pass objects whose methods lie (a str
         # subclass whose startswith returns True).  So every name used here is bound as a default argument before the
@@ -206,6 +206,13 @@ def lock(native=False):
                     if real.startswith(root):
                         break
             return f"read a file that is not part of Python or its packages ({path!r})"
+        if event in ("os.listdir", "os.scandir"):  # the names in a class's folder are other students' names
+            path = args[0]
+            real = f"{realpath(path)}{separator}" if type(path) is str else ""
+            for root in readable:
+                if real.startswith(root):
+                    return None
+            return None if real.startswith(ours) else "list a folder that is not part of Python or its packages"
         if event == "import":
             name, file = args[0], args[1]
             if type(name) is not str or name.partition(".")[0] in blocked:

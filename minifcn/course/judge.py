@@ -16,29 +16,44 @@ import numpy as np
 import minifcn
 
 from ..cuda_on_cpu.compiler import CompileError
-from . import cuda, probes, wire
+from . import cuda, examples, probes, wire
 from .cells import Cell
 from .child import attempt, run_cells
 from .differences import called, difference
 from .guard import resolve
 from .process import Ended, Process
+from .texts import message
 
 TIMEOUT = 10.0  # seconds for one answer
 ONE_AT_A_TIME = threading.RLock()  # for all examiners: they share minifcn's random generator, and must not interleave
 ANY_TEXT = {"AssertionError", "RecursionError"}  # their messages depend on the student or the stack: not compared
 DIRECT = {"call", "in_every_order"}  # probes that pass their arguments unchanged to the answer
 BLANK, GIVEN_UP = "not answered", "not tried, because two checks of this task ended the process"
+RAISES = "it raises {error}"
 LEFT_OUT = 4  # at most so many cells that end the process are left out; with one more, the check fails
 
 
 @dataclass
 class CheckResult:
-    """The outcome of one check; `picture` is (label, got, right) of a wrong result, or None."""
+    """The outcome of one check.
+
+    Attributes
+    ----------
+    title : str
+        The name of the property that it tests.
+    points, out_of : int
+    says : list of str
+    code : str
+        The call that fails, on the smallest input that was found, to run in the student's notebook; or "".
+    picture : tuple or None
+        (label, got, right): the wrong result of that call, and the right one, as arrays.
+    """
 
     title: str
     points: int
     out_of: int
     says: list = field(default_factory=list)
+    code: str = ""
     picture: tuple | None = None
 
 
@@ -92,7 +107,7 @@ class Examiner:
             return TaskResult(task.number, title, [], ["not graded: this task needs g++ on Linux on x86-64"])
         result = TaskResult(task.number, title, [CheckResult(c.title, 0, c.points) for c in task.checks])
         process = None
-        ends = 0
+        ends, failed = 0, []
         try:
             for check, outcome in zip(task.checks, result.checks):
                 if ends > 1:
@@ -103,10 +118,14 @@ class Examiner:
                     if process.missing:
                         result.says.append(self._absent(process.missing, cells, task, result))
                         break
-                    self._judge(process, task, check, outcome, result)
+                    if wrong := self._judge(process, task, check, outcome, result):
+                        failed.append((check, outcome, wrong))
                 except Ended as ended:
-                    outcome.says.append(f"{ended}{getattr(ended, 'label', '')}")
+                    says = "{what} (in the case: {label})" if hasattr(ended, "label") else "{what}"
+                    outcome.says.append(says.format(what=ended, label=getattr(ended, "label", "")))
                     ends, process = ends + 1, process and process.close()
+            for check, outcome, wrong in failed:
+                self._explain(process, task, check, outcome, wrong)
         finally:  # also if a case cannot be made, for instance without the maps of the Earth
             if process:
                 process.close()
@@ -157,7 +176,7 @@ class Examiner:
                 is_answer = _task_of(cells[ended.cell]) == task.number
                 # say it now: later tasks do not meet this cell again
                 (result.says if is_answer else result.notes).append(
-                    f"a cell was left out, because {ended}: `{first}` …"
+                    "a cell was left out, because {what}: `{first}` …".format(what=ended, first=message(first))
                 )
                 cells[ended.cell] = ""
             else:
@@ -169,9 +188,10 @@ class Examiner:
 
     def _absent(self, missing, cells, task, result):
         """A sentence that the submission does not define the names that the task asks for."""
-        said = f"the submission has no {' and no '.join(missing)}"
         ran = not result.says and any(_task_of(source) == task.number for source in cells)
-        return said + (f": the cell `# Task {task.number}` is there, but does not define that name" if ran else "")
+        absent = "the submission has no {names}"
+        named = "the submission has no {names}: the cell `# Task {number}` is there, but does not define that name"
+        return (named if ran else absent).format(names=", ".join(missing), number=task.number)
 
     def _compiled(self, process, task, order):
         """Compile the source that the submission in `process` returns, and start a process with only that kernel."""
@@ -180,7 +200,7 @@ class Examiner:
         finally:
             process.close()
         if "error" in reply:
-            raise Ended(BLANK if _is_blank(reply, task) else f"it raises {reply['error']}")
+            raise Ended(BLANK if _is_blank(reply, task) else RAISES.format(error=reply["error"]))
         with tempfile.TemporaryDirectory(prefix="grade-") as folder:
             library = Path(folder, "kernel.so")
             try:
@@ -190,7 +210,13 @@ class Examiner:
             return Process({**order, "cells": [], "given": {}, "kernel": [task.library, str(library)]}, self.timeout)
 
     def _judge(self, process, task, check, outcome, result):
-        """Try the cases of a check; it gives its points if all of them are right."""
+        """Try the cases of a check; it gives its points if all of them are right.
+
+        Returns
+        -------
+        list of (int, Case, dict, str)
+            The cases with wrong replies, if they are to be explained: the number, case, reply, and what is wrong.
+        """
         wrong, right = [], []
         for number, case in enumerate(self._cases(task, check)):
             try:
@@ -198,31 +224,54 @@ class Examiner:
             except Ended as ended:
                 ended.label = f" (in the case: {case.label})"
                 raise
-            says, *arrays = self._verdict(task, check, number, case, reply)
-            if says:
-                wrong.append((number, case, reply, says, arrays))
+            if says := self._verdict(task, check, number, case, reply)[0]:
+                wrong.append((number, case, reply, says))
             else:
                 right.append((number, case))
         if not wrong:
             outcome.points = outcome.out_of
-            return
-        if all(_is_blank(reply, task) for _, _, reply, *_ in wrong):
+            return []
+        if all(_is_blank(reply, task) for _, _, reply, _ in wrong):
             outcome.says.append(BLANK)
-            return
+            return []
         known = self._known(task, check, wrong, right, result.says)
         if known and known not in result.says:
             result.says.append(known)
-        number, case, reply, says, arrays = wrong[0]
-        outcome.says.append(f"{case.label}: {says}")
-        if len(wrong) > 1:
-            more = f"; and {len(wrong) - 4} more" * (len(wrong) > 4)
-            outcome.says.append(f"also wrong: {'; '.join(w[1].label for w in wrong[1:4])}{more}")
-        if len(arrays) == 2 and all(isinstance(a, np.ndarray) and a.ndim and a.size for a in arrays):
-            outcome.picture = (case.label, *arrays)
+        return wrong
+
+    def _explain(self, process, task, check, outcome, wrong):
+        """Say what is wrong in the smallest case that fails, with code that calls it; `process` may have ended."""
+        wrong = sorted(wrong, key=lambda w: examples.size(w[1]))  # a stable sort: of equal sizes, the first case
+        number, case, reply, says = wrong[0]
+        label, others = case.label, [w[1].label for w in wrong[1:]]
+        for version, simple in enumerate(examples.simpler(case) if process else ()):
+            key = number, version  # of the same case with a simpler input
+            try:
+                self._value(task, check, key, simple)
+                answer = process.ask(simple.probe, list(simple.args))
+            except Ended:
+                break
+            except Exception:  # the library refuses this input
+                continue
+            if "error" in answer and answer.get("kind") != reply.get("kind"):
+                continue  # it fails for another reason
+            if found := self._verdict(task, check, key, simple, answer)[0]:
+                number, case, reply, says = key, simple, answer, found
+                break
+        outcome.says.append("{label}: {what}".format(label=label, what=says))
+        if 0 < len(others) <= 3:
+            outcome.says.append("also wrong: {labels}".format(labels="; ".join(others)))
+        elif others:
+            also = "also wrong: {labels}; and {count} more"
+            outcome.says.append(also.format(labels="; ".join(others[:3]), count=len(others) - 3))
+        outcome.code = examples.code(task, case, self.assignment.parameters(task))
+        arrays = self._verdict(task, check, number, case, reply)[1:]
+        if len(arrays) == 2 and all(isinstance(a, np.ndarray) and a.size for a in arrays):
+            outcome.picture = (label, *arrays)
 
     def _cases(self, task, check):
         """The cases of a check: the same for the whole class."""
-        rng = np.random.default_rng([self.seed, *map(ord, task.number + check.title)])
+        rng = examples.Generator(np.random.PCG64([self.seed, *map(ord, task.number + check.title)]))
         with ONE_AT_A_TIME:
             return list(check.cases(rng))
 
@@ -230,18 +279,23 @@ class Examiner:
         """Judge a reply: a tuple of a sentence on what is wrong (or None) and, for arrays, got and right."""
         if "error" in reply:
             meant = reply["kind"] == case.raises or (case.raises is True and reply["kind"] != "NotImplementedError")
-            return (None if meant else f"it raises {reply['error']}",)
+            return (None if meant else RAISES.format(error=reply["error"]),)
+        if case.raises is True:
+            return ("it should raise an error, but does not",)
         if case.raises:
-            return (f"it should raise {'an error' if case.raises is True else case.raises}, but does not",)
+            return ("it should raise {error}, but does not".format(error=case.raises),)
         if reply["changed"]:
-            changed = f"its argument number {reply['changed'][0]}" if case.probe in DIRECT else "what it is given"
-            return (f"it changes {changed} in place",)
+            if case.probe in DIRECT:
+                return ("it changes its argument number {number} in place".format(number=reply["changed"][0]),)
+            return ("it changes what it is given in place",)
         if case.judge:
             try:
                 with ONE_AT_A_TIME:
-                    return (case.judge(reply["value"]),)
+                    says = case.judge(reply["value"])
+                return says if isinstance(says, tuple) else (says,)  # close_to also returns the arrays that differ
             except Exception:  # the case's judge expects the right type, but the submission may return anything
-                return (f"it returns {called(reply['value'])}, which is not what the task asks for",)
+                unasked = "it returns {what}, which is not what the task asks for"
+                return (unasked.format(what=called(reply["value"])),)
         return difference(reply["value"], self._value(task, check, number, case), case.rtol) or (None,)
 
     def _value(self, task, check, number, case):
@@ -274,7 +328,7 @@ class Examiner:
         if "error" in known or "error" in reply:
             said = reply.get("error", "").partition(", at `")[0]  # without the line that raised it
             same = known.get("kind") == reply.get("kind")
-            return same and (known["kind"] in ANY_TEXT or said == known["error"][:500])
+            return same and (known["kind"] in ANY_TEXT or said == message(known["error"])[:500])
         return known["changed"] == reply["changed"] and difference(reply["value"], known["value"], case.rtol) is None
 
     def _is_wrong(self, task, variant, check, number, case):

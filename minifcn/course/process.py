@@ -16,7 +16,7 @@ import numpy as np
 
 import minifcn
 
-from . import wire
+from . import texts, wire
 
 MEMORY = 2 << 30  # bytes that a submission may allocate beyond what the framework uses
 READING = 6  # all cells together may take this many times the limit for one answer
@@ -83,7 +83,7 @@ class Process:
         except Ended as ended:
             ended.cell = cell
             raise
-        self.problems = [(cell, text[:500]) for cell, text in reply["problems"] if cell < len(cells)]
+        self.problems = [(cell, texts.message(text)[:500]) for cell, text in reply["problems"] if cell < len(cells)]
         self.missing = [name for name in order["answers"] if name in reply["missing"]]
 
     def ask(self, probe, args, seconds=None):
@@ -92,7 +92,7 @@ class Process:
         sent = [Named(f"function {i}") if callable(a) else a for i, a in enumerate(args)]
         reply = self._exchange({"probe": probe, "args": sent}, seconds)
         if _has(reply, error=str, kind=str):
-            return {"error": reply["error"][:500], "kind": reply["kind"]}
+            return {"error": texts.message(reply["error"])[:500], "kind": reply["kind"]}
         if not _has(reply, value=object, changed=list) or not all(type(i) is int for i in reply["changed"]):
             raise Ended("it sent a message that is not an answer")
         return reply
@@ -143,7 +143,8 @@ class Process:
         except subprocess.TimeoutExpired:
             return "it closed its pipe to the grader"
         if code == -signal.SIGKILL or code == -signal.SIGSEGV:
-            return f"its process was killed by signal {-code} (out of memory, or an access outside an array?)"
+            killed = "its process was killed by signal {number} (out of memory, or an access outside an array?)"
+            return killed.format(number=-code)
         return f"its process ended, with exit code {code}, before it answered"
 
     def _kill(self):

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from ..errors import UserError
+from .texts import printable
 
 FIRST, LAST = ["student", "assignment"], ["points", "out_of", "seed", "file", "page", "note"]
 
@@ -48,7 +49,7 @@ class Scores:
         """Enter the row of a submission, graded or not, and save the table."""
         file, note = _file(one), _cell(printable(" ".join(one.notes)))
         self.rows[file] = {
-            "student": _cell(one.student), "assignment": one.assignment.name if one.assignment else "",
+            "student": _cell(printable(one.student)), "assignment": one.assignment.name if one.assignment else "",
             **{t.number: t.points for t in one.results}, "points": one.points, "out_of": one.out_of, "seed": seed,
             "file": file, "page": self.rows.get(file, {}).get("page", ""), "note": note,
         }  # fmt: skip
@@ -74,8 +75,3 @@ def _file(one):
 def _cell(text):
     """A text for the table; one that a spreadsheet would run as a formula gets an apostrophe in front."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
-
-
-def printable(text):
-    """A student's text without control characters: escape sequences could rewrite the instructor's terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)

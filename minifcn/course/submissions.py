@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from .cells import read_cells
-from .scores import printable
+from .texts import printable
 
 SUFFIXES = (".ipynb", ".py")
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")

@@ -31,8 +31,8 @@ class Case:
     probe : str
         The name of a function of ``probes.py``.
     judge : callable, optional
-        ``judge(result) -> None or a sentence`` on what is wrong.  By default the result must be close to the probe's
-        result with the library's answer.
+        ``judge(result) -> None or a sentence`` on what is wrong, or a tuple of it and the two arrays that differ.
+        By default the result must be close to the probe's result with the library's answer.
     raises : bool or str
         Whether the answer must raise an error, as a student's test must for a wrong kernel; or the error's name.
     rtol : float
@@ -47,12 +47,26 @@ class Case:
 
 
 def close_to(right, part=None, rtol=1e-6):
-    """A judge for a :class:`Case`: the result must be close to `right`; if it is a tuple, only its item `part`."""
+    """A judge for a :class:`Case`: the result must be close to `right`.
+
+    Parameters
+    ----------
+    right : array, number, or tuple or dict of them
+    part : int, optional
+        If the result is a tuple, compare this item only.
+    rtol : float
+        Allowed difference, relative to the largest right value.
+
+    Returns
+    -------
+    callable
+        It returns None, or a tuple: the sentence on what is wrong, and the two arrays that differ.
+    """
 
     def judge(got):
         if part is not None and isinstance(got, tuple | list) and len(got) == len(right):
-            return (difference(got[part], right[part], rtol) or (None,))[0]
-        return (difference(got, right, rtol) or (None,))[0]
+            return difference(got[part], right[part], rtol)
+        return difference(got, right, rtol)
 
     return judge
 
@@ -198,6 +212,12 @@ class Assignment:
     def task(self, number):
         """The task with this number."""
         return next(task for task in self.tasks if task.number == number)
+
+    def parameters(self, task):
+        """The names of the parameters of the task's answer; empty if it asks for several, or for a class."""
+        cell = next(cell for cell in self.cells if cell.task == task.number)
+        found = re.search(rf"^def {task.answers[0]}\((.*?)\):", cell.source, re.M)
+        return [name.split("=")[0].strip() for name in found[1].split(",")] if found else []
 
     def solution(self, number=None, change=None):
         """The sources of the code cells with solutions; ``change(source)`` replaces the cell of task `number`."""
