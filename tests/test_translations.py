@@ -3,7 +3,9 @@
 import ast
 import json
 import re
+import runpy
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,7 @@ from minifcn.course.catalogue import translations, update
 
 pytestmark = pytest.mark.korean
 ORIGINALS = pytest.mark.parametrize("path", notebooks.originals(), ids=lambda path: path.stem)
+ROOT = Path(__file__).parent.parent
 HANGUL = re.compile("[가-힣]")
 
 TEXT = """# A title
@@ -118,7 +121,11 @@ class Blank(ast.NodeTransformer):
         return ast.Constant("") if isinstance(node.value, str) else node
 
     def visit_JoinedStr(self, node):
-        values = [ast.unparse(part) for part in node.values if not isinstance(part, ast.Constant)]
+        values = [
+            ast.unparse(self.visit(part.value)) + (ast.unparse(part.format_spec) if part.format_spec else "")
+            for part in node.values
+            if not isinstance(part, ast.Constant)
+        ]
         return ast.Constant("; ".join(sorted(values)))  # Korean may have them in another order
 
 
@@ -164,3 +171,24 @@ def test_the_extra_has_a_font_with_all_hangul_for_figures_in_regular_and_bold(ca
         family = rcParams["font.family"][-1]
     paths = {findfont(FontProperties(family=family, weight=weight)) for weight in ("normal", "bold")}
     assert len(paths) == 2 and not caplog.records
+
+
+def rows(page, head):
+    """The first two columns of the table with this first line, as pairs."""
+    _, _, after = (ROOT / "docs" / page).read_text(encoding="utf-8").partition(f"\n{head}\n")
+    lines = after.partition("\n\n")[0].splitlines()[1:]
+    return [tuple(cell.strip() for cell in line.split("|")[1:3]) for line in lines]
+
+
+def test_the_glossary_goes_both_ways_in_the_order_of_its_language():
+    korean, english = rows("ko.md", "| 한국어 | 영어 | 뜻 |"), rows("glossary.md", "| English | Korean |")
+    assert len(korean) > 25 and korean == sorted(korean)  # the order of code points is that of the Korean alphabet
+    assert english == sorted(((b, a) for a, b in korean), key=lambda pair: pair[0].lower())
+
+
+def test_each_picture_of_the_korean_page_is_one_of_a_korean_notebook():
+    make = runpy.run_path(str(ROOT / "docs/images/ko/make.py"))
+    page = (ROOT / "docs/ko.md").read_text(encoding="utf-8")
+    assert [f"images/ko/{name}.png" for name in make["PICTURES"]] == re.findall(r"\]\((images/[^)]+)\)", page)
+    for picture, (name, text) in make["PICTURES"].items():
+        assert make["cell"](ROOT / "notebooks/ko", name, text) and (ROOT / f"docs/images/ko/{picture}.png").is_file()

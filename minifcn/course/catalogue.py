@@ -3,6 +3,7 @@
 from ..errors import UserError
 
 LANGUAGES = ("en", "ko")
+TWO_WORDS = r"[A-Za-z]{2}[,;:]? +(\S+ +){0,3}\W?[A-Za-z]{2}"  # of a literal that is a text, and not a key or a name
 EXTRA = "other languages than English need their extra: pip install 'minifcn[korean]'"
 
 

@@ -7,10 +7,10 @@ import re
 import tokenize
 from pathlib import Path
 
-from .catalogue import translations, update
+from .catalogue import TWO_WORDS, translations, update
 
 FOLDER = Path(__file__).parent.parent.parent / "notebooks"
-TRANSLATED = ("04", "05", "06")  # the numbers of the notebooks that are translated
+TRANSLATED = ("00", "02", "04", "05", "06", "07", "09", "10")  # the numbers of the notebooks that are translated
 # The first code cell of a translated notebook: the figures' labels need letters that matplotlib's own font lacks.
 FONT = {
     "ko": """from minifcn.viz.fonts import use_fonts
@@ -154,6 +154,17 @@ class _Texts(ast.NodeVisitor):
         if node.arg not in SETTINGS:
             self.visit(node.value)
 
+    def visit_List(self, node):
+        """In a list of texts, single words are texts, too."""
+        self._find_together(node.elts)
+        self.generic_visit(node)
+
+    visit_Tuple = visit_List
+
+    def visit_Dict(self, node):
+        self._find_together(node.keys)
+        self.generic_visit(node)
+
     def visit_Assert(self, node):
         """What an assertion compares stays as it is."""
 
@@ -163,7 +174,13 @@ class _Texts(ast.NodeVisitor):
     def visit_Constant(self, node):
         self._find(node)
 
-    def _find(self, node, text=r"[A-Za-z]{2}[,;:]? +(\S+ +)?[A-Za-z]{2}"):
+    def _find_together(self, nodes):
+        texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+        if len(texts) == len(nodes) and any(re.search(TWO_WORDS, text) for text in texts):
+            for node in nodes:
+                self._find(node, r"[A-Za-z]{2}")
+
+    def _find(self, node, text=TWO_WORDS):
         parts = node.values if isinstance(node, ast.JoinedStr) else [node]
         shown = "".join(str(part.value) if isinstance(part, ast.Constant) else " … " for part in parts)
         literal = isinstance(node, ast.JoinedStr) or isinstance(getattr(node, "value", None), str)
