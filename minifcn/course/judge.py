@@ -162,7 +162,7 @@ class Examiner:
         given = {
             name: other.library
             for other in self.assignment.tasks
-            if other is not task and isinstance(other.library, str)
+            if other is not task and not task.own and isinstance(other.library, str)
             for name in other.answers
         }
         for left in range(LEFT_OUT, -1, -1):

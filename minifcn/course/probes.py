@@ -12,6 +12,8 @@ import numpy as np
 import minifcn as mf
 from minifcn.models.mini import mini
 
+from .fields import drawn_net
+
 
 def call(answer, *args):
     """The result of calling the answer."""
@@ -224,10 +226,19 @@ def fitting(answer, images, labels, num_classes, epochs, training):
     return {"the loss of each epoch": np.array(losses, float), **learned}
 
 
-def learned(answer, images, labels, num_classes, unseen):
-    """The labels that a model trained by the answer predicts for unseen images."""
-    mf.manual_seed(0)
-    return answer(images, labels, num_classes).predict(unseen)
+def learned(answer, seed, images, labels, num_classes):
+    """Draw the weights of the small FCN that the answer describes, and have the answer train it.
+
+    Returns
+    -------
+    dict
+        The description, and the weights afterwards.  The judge computes the predictions with them (see
+        :func:`drawn_net`): in this process, code of the submission could give any prediction.
+    """
+    net = dict(answer["NET"])
+    model = drawn_net(net, num_classes, seed)
+    answer["learn"](model, images, labels)
+    return {"net": net, "weights": model.state_dict()}
 
 
 def seeded(answer, seed, *args):

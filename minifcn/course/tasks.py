@@ -147,6 +147,8 @@ class Task:
         replaces this task's answer while the other tasks are judged.  A callable is only compared with.
     forbidden : tuple of str
         Functions of the library that raise an error while the task is judged.
+    own : bool
+        Whether the submission's own answers to the other tasks are used, instead of the library's.
     cuda : bool
         Whether the answer is a function that returns the CUDA C++ source of a kernel to replace `library`.  The source
         is compiled, and the probes get the kernel.
@@ -161,6 +163,7 @@ class Task:
     checks: list
     library: object = None
     forbidden: tuple = ()
+    own: bool = False
     cuda: bool = False
     mistakes: list = field(default_factory=list)
     cheats: list = field(default_factory=list)
