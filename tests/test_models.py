@@ -64,7 +64,7 @@ def test_the_auxiliary_loss_counts_half_and_is_for_training_only():
     main, aux = losses_of(model, x, labels)
     assert aux.item() == pytest.approx(0.5 * ops.cross_entropy(model.outputs(x)["aux"], labels).item())
     assert main.item() == pytest.approx(ops.cross_entropy(model(x), labels).item())
-    assert not any(n.startswith("aux") for n in mf.models.fcn_resnet50(aux=False, width=0.05).state_dict())
+    assert not any(n.startswith("aux") for n in mf.models.fcn_resnet50(auxiliary=0, width=0.05).state_dict())
 
 
 @pytest.mark.paper

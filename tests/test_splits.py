@@ -63,6 +63,41 @@ def test_a_run_names_its_pictures_and_classes(trained):
     assert len({*kept["train"].values(), *kept["val"].values()}) == 10
 
 
+def test_a_share_of_a_folder_without_splits_is_drawn_for_validation_and_kept(tmp_path, capfd, refused):
+    data, kept = write_scenes(tmp_path / "data", 20), {}
+    for name, seed in (("one", 1), ("again", 1), ("other", 2)):
+        flags = [*TINY, "--val", "0.3", "--seed", str(seed), "--out", str(tmp_path / name)]
+        assert train.main(["--root", str(data), *flags]) == 0
+        kept[name] = json.loads((tmp_path / name / "splits.json").read_text(encoding="utf-8"))
+        assert len(kept[name]["val"]) == 6 and len(kept[name]["train"]) == 14
+        assert {*kept[name]["val"], *kept[name]["train"]} == {f"images/{i}.png" for i in range(20)}
+    assert "14 images to train on, 6 to validate on (drawn with seed 1)" in capfd.readouterr().out
+    assert kept["one"] == kept["again"] and kept["one"]["val"] != kept["other"]["val"]
+    expected = json.loads((tmp_path / "one/metrics.json").read_text(encoding="utf-8"))
+    expected.pop("header", None)
+    assert measured(tmp_path / "one", tmp_path) == expected
+    assert train.main(["--resume", str(tmp_path / "one"), "--epochs", "3"]) == 0
+    add(data, "new")
+    assert measured(tmp_path / "one", tmp_path, "--weights", "best")  # still the six
+    refused(train.main, "--resume", tmp_path / "one", "--epochs", 4, match="1 added|are not those that .* began with")
+    refused(train.main, "--dataset", "shapes", "--val", 0.2, *TINY, match="shapes has splits of its own: leave it out")
+    refused(
+        train.main, "--root", data, "--val", 1, *TINY, match="a share of 1 for validation leaves nothing to train on"
+    )
+    refused(train.main, "--root", data, "--val", 0.2, "--val-split", "test", *TINY, match="leave out one")
+    for name, lines in (("train", "1\n2\n3\n4"), ("val", "0")):
+        (data / f"{name}.txt").write_text(lines, encoding="utf-8")
+    refused(
+        train.main,
+        "--root",
+        data,
+        "--val",
+        0.2,
+        *TINY,
+        match=r"is divided already \(train, val\): .* convert .* --val 0\.2",
+    )
+
+
 @pytest.mark.parametrize("change", [lambda d: add(d, "00"), lambda d: remove(d, "1"), lambda d: add(d, "3")])
 def test_evaluate_keeps_to_the_pictures_that_the_run_was_validated_on(trained, base, tmp_path, change):
     """One file more or less changes which files are every fifth, yet evaluate uses the validation images of the run."""

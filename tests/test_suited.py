@@ -203,6 +203,21 @@ def test_pictures_much_larger_than_those_of_the_training_are_said_with_a_cure(sc
         models.load(out).predict(tmp_path / "large.png")
 
 
+def test_an_auxiliary_loss_is_trained_said_and_kept_but_not_predicted(scenes, tmp_path, capfd):
+    out = begun(scenes, tmp_path / "run", "--auxiliary", 0.4)
+    assert "auxiliary loss × 0.4" in capfd.readouterr().out
+    model = models.load(out)
+    assert list(model.heads) == ["", "aux"] and model.heads["aux"].loss_weight == 0.4
+    assert model.state_dict()["score_fr_aux.weight"].any()  # it began at zero
+    image = Shapes(length=1, **SCENES)[0][0]
+    with evaluating(model), no_grad():
+        first = model.outputs(model.preprocessing(image))[""]
+    np.testing.assert_array_equal(model.predict(image), first.data.argmax(axis=1)[0])
+    assert train.main(["--resume", str(out), "--epochs", "2"]) == 0
+    with pytest.raises(ValueError, match="auxiliary adds a head to a net with one"):
+        models.fcn16s_siftflow(auxiliary=0.4, width=0.05)
+
+
 def test_pieces_of_a_map_have_no_typical_size():
     class Tiles(Shapes):
         def window(self, i, top, left, height, width):

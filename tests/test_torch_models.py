@@ -7,9 +7,10 @@ from tiny_run import write_scenes
 from weight_files import blob, layer
 
 import minifcn as mf
-from minifcn import train
-from minifcn.models import recognise, torchvision_names
+from minifcn import nn, train
+from minifcn.models import Trunk, fcn, recognise, torchvision_names
 from minifcn.nn.surgery import transplant
+from minifcn.training.loop import losses_of
 
 pytestmark = pytest.mark.torch
 
@@ -197,6 +198,49 @@ def test_fcn_resnet50_with_its_auxiliary_head():
     ours, theirs = mf.models.fcn_resnet50().eval(), spread(torch_fcn_resnet50()).eval()
     x = normal((1, 3, 97, 120), 1, np.float32)
     agree(ours, theirs, lambda x: list(ours.outputs(x).values()), theirs, x)
+
+
+def test_training_with_an_auxiliary_loss_has_pytorchs_gradients():
+    """FCN-2s over two poolings: the main scores have a skip, the auxiliary ones are those of the coarsest map."""
+    import torch
+    import torch.nn.functional as F
+
+    mf.manual_seed(0)
+    layers = dict(conv0=nn.Conv2d(3, 4, 3, padding=1), relu0=nn.ReLU(), pool0=nn.MaxPool2d(2, 2))
+    layers |= dict(conv1=nn.Conv2d(4, 5, 3, padding=1), relu1=nn.ReLU(), pool1=nn.MaxPool2d(2, 2))
+    model = fcn(Trunk(layers, {2: "pool0"}, input_size=16), stride=2, num_classes=3, auxiliary=0.4).to(dtype="float64")
+    for k, (name, p) in enumerate(model.named_parameters()):
+        if name.startswith("score"):  # they begin at zero
+            p.data[...] = normal(p.shape, k)
+    x, labels = normal((2, 3, 16, 20), 1), np.random.default_rng(0).integers(0, 4, (2, 16, 20))
+    labels[labels == 3] = 255
+    main, auxiliary = losses_of(model, mf.Tensor(x), labels)
+    (main + auxiliary).backward()
+
+    w = {n: torch.tensor(p.data, requires_grad=True) for n, p in model.named_parameters()}
+
+    def up(y, factor):
+        line = 1 - (torch.arange(2 * factor) - factor + 0.5).abs().double() / factor
+        kernel = (line[:, None] * line).expand(3, 1, -1, -1)
+        cut = slice(factor // 2, -(factor // 2))
+        return F.conv_transpose2d(y, kernel, stride=factor, groups=3)[..., cut, cut]
+
+    def conv(y, name, padding=0):
+        return F.conv2d(y, w[f"{name}.weight"], w[f"{name}.bias"], padding=padding)
+
+    fine = F.max_pool2d(conv(torch.tensor(x), "conv0", 1).relu(), 2)
+    coarse = F.max_pool2d(conv(fine, "conv1", 1).relu(), 2)
+    scores = up(up(conv(coarse, "score_fr"), 2) + conv(fine, "score_pool0"), 2)
+    wanted = [
+        F.cross_entropy(s, torch.tensor(labels), ignore_index=255, reduction="sum")
+        for s in (scores, up(conv(coarse, "score_fr_aux"), 4))
+    ]
+    assert main.item() == pytest.approx(wanted[0].item(), rel=1e-10)
+    assert auxiliary.item() == pytest.approx(0.4 * wanted[1].item(), rel=1e-10)
+    (wanted[0] + 0.4 * wanted[1]).backward()
+    learned = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    assert {"score_fr_aux.weight", "conv0.weight"} < learned.keys() and not any("upscore" in n for n in learned)
+    assert all(distance(p.grad, w[n].grad.numpy()) < 1e-9 for n, p in learned.items())
 
 
 def caffe_fcn8s(width, num_classes=21):

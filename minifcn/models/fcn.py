@@ -168,7 +168,7 @@ class FCN(nn.Module):
 def fcn(
     trunk: str | Trunk | Streams, stride: int = 8, num_classes: int | dict[str, int] = 21, pad: int | None = None,
     width: float = 1.0, learn_upsampling: bool = False, scales: Mapping[str, float] | None = None,
-    image_size: Pair | None = None, **trunk_options: Any,
+    image_size: Pair | None = None, auxiliary: float = 0.0, **trunk_options: Any,
 ) -> FCN:  # fmt: skip
     """A fully convolutional network over a trunk, with the reference nets' learning rates.
 
@@ -198,6 +198,9 @@ def fcn(
     image_size : int or (int, int), optional
         Use the smallest `pad` that works for images of this size.  The reference nets' 100 works for all sizes, but
         costs time and memory.
+    auxiliary : float
+        If above 0, the weight of a second loss in training: that of scores of the coarsest map alone, upsampled
+        without skips.  It reaches the trunk on a shorter way.  ``predict`` does not compute these scores.
     **trunk_options
         For the trunk: ``batch_norm``, ``dropout``, ``in_channels``, ``output_stride`` …; ``streams``: see
         :func:`build_trunk`.
@@ -220,6 +223,11 @@ def fcn(
         kind: SkipHead(trunk, stride, n, learn_upsampling, scales, suffix=kind and f"_{kind}")
         for kind, n in _kinds(num_classes).items()
     }
+    if auxiliary:
+        if isinstance(num_classes, dict):
+            raise ValueError("auxiliary adds a head to a net with one: leave it out, or give one number of classes")
+        heads["aux"] = SkipHead(trunk, None, num_classes, suffix="_aux")
+        heads["aux"].loss_weight = auxiliary
     return with_reference_rates(FCN(trunk, heads))
 
 
@@ -239,15 +247,17 @@ def _outline(trunk, stride, num_classes, pad, trunk_options):
         return fcn(trunk, stride, num_classes, pad, **trunk_options)
 
 
-def fcn_conv(trunk: Any, num_classes: int = 21, aux: bool = True, image_size: None = None, **trunk_options: Any) -> FCN:
+def fcn_conv(
+    trunk: Any, num_classes: int = 21, auxiliary: float = 0.5, image_size: None = None, **trunk_options: Any
+) -> FCN:  # fmt: skip
     """torchvision's FCN: a dilated trunk, a small convolutional head, and interpolation to the image's size.
 
     Parameters
     ----------
     trunk : str
     num_classes : int
-    aux : bool
-        Add a second head, on the next finer stage, for training only; its loss has the factor ½.
+    auxiliary : float
+        The weight of the loss of a second head in training, on the next finer stage; 0: no such head.
     image_size : None
         Must be None: interpolation works for every size, so there is no padding to choose.
     **trunk_options
@@ -263,8 +273,8 @@ def fcn_conv(trunk: Any, num_classes: int = 21, aux: bool = True, image_size: No
         raise ValueError(f"num_classes must be one number, at least 1, for this net, got {num_classes!r}")
     trunk = build_trunk(trunk, **trunk_options)
     heads = {"out": ConvHead(trunk, num_classes, trunk.top, "classifier")}
-    if aux:
-        heads["aux"] = ConvHead(trunk, num_classes, "layer3", "aux_classifier", loss_weight=0.5)
+    if auxiliary:
+        heads["aux"] = ConvHead(trunk, num_classes, "layer3", "aux_classifier", loss_weight=auxiliary)
     return FCN(trunk, heads)
 
 

@@ -19,8 +19,8 @@ class SkipHead(nn.Module):
     Parameters
     ----------
     trunk : Trunk or Streams
-    stride : int
-        Stride of the finest map that is scored.
+    stride : int or None
+        Stride of the finest map that is scored; None: that of the coarsest map, so there are no skips.
     num_classes : int
     learn_upsampling : bool
         Train the interpolation layers except the last, starting from bilinear interpolation (CVPR §4.3).  By default
@@ -35,7 +35,7 @@ class SkipHead(nn.Module):
     loss_weight = 1.0
 
     def __init__(
-        self, trunk: Any, stride: int, num_classes: int, learn_upsampling: bool = False,
+        self, trunk: Any, stride: int | None, num_classes: int, learn_upsampling: bool = False,
         scales: Mapping[str, float] | None = None, suffix: str = "",
     ) -> None:  # fmt: skip
         self.num_classes, self.suffix, self.name = num_classes, suffix, f"score{suffix}"
@@ -45,6 +45,7 @@ class SkipHead(nn.Module):
         maps, image = trunk.probe(self._in_every_stream([self.top, *taps.values()]))
         here = self._place(maps, self.top)
         factor = int(here.jump)
+        stride = factor if stride is None else stride
         if stride & (stride - 1) or stride not in (*taps, factor):
             strides = ", ".join(map(str, sorted({*taps, factor})))
             raise ValueError(f"stride must be a power of two and a stride of the trunk ({strides}), got {stride}")

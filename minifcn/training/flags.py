@@ -45,6 +45,11 @@ def parser():
     data.add_argument("--train-split", default="train", help="the split to train on")
     data.add_argument("--val-split", default="val", help="the split to validate on after every epoch")
     data.add_argument(
+        "--val", type=share, metavar="SHARE",
+        help="in a folder without splits, this share, such as 0.2, is for validation, drawn with --seed (default: "
+        "every fifth picture); for frames of a video see python -m minifcn.data convert --block",
+    )  # fmt: skip
+    data.add_argument(
         "--size", type=at_least(1, below=LARGEST + 1), metavar="PIXELS",
         help="resize pictures until their shorter side has this many pixels; evaluate and predict then do the same "
         "(default: as they are)",
@@ -98,6 +103,11 @@ def parser():
     )
     net.add_argument("--batch-norm", action=switch, help=f"batch norm after convolutions {default}")
     net.add_argument("--learn-upsampling", action=switch, help=f"train all upsampling layers but the last {default}")
+    net.add_argument(
+        "--auxiliary", type=at_least(0, float, below=100), metavar="WEIGHT",
+        help="also train scores of the coarsest map alone, whose loss has this weight, such as 0.4; for fcn_resnet50, "
+        "of its third stage (default: 0.5 for fcn_resnet50, else none)",
+    )  # fmt: skip
     net.add_argument(
         "--init", metavar="RUN",
         help="start with the weights of a run or a file that fit by name (and their preprocessing), such as 16s from "

@@ -18,6 +18,7 @@ def header(s, model, optimizer, train, val, weight, pixels):
     seen = _field(model, train.dataset[0][0].shape[:2])
     weights = "" if weight is None else f"; class weights {' '.join(f'{w:.2g}' for w in weight)}"
     sampled = "" if s.sampling == 1 else f"; each pixel counts with probability {s.sampling:g}"
+    drawn = "" if s.val is None else f" (drawn with seed {s.seed})"
     ranks = parallel.world().size
     shared = f"; {ranks} ranks, each on its part of a batch" if ranks > 1 else ""
     images = min(s.batch_size, len(train.dataset))
@@ -29,12 +30,12 @@ def header(s, model, optimizer, train, val, weight, pixels):
     return dict(
         arrays=f"{xp.__name__} {xp.__version__}, BLAS {_blas()}, {workers.threads()} worker threads{_loops(xp)}",
         data=f"{s.dataset}{_layout(train.dataset)}: {len(train.dataset) // s.repeat} images to train on, "
-        f"{len(val.dataset)} to validate on, {model.num_classes} classes{_bands(model)}"
+        f"{len(val.dataset)} to validate on{drawn}, {model.num_classes} classes{_bands(model)}"
         + (f"; shorter side {s.size} pixels" if s.size else ""),
         augmenting=_augmentation(s),
         model=f"{s.model}{', late fusion' * (s.fusion == 'late')}: {model.num_parameters():,} parameters; a pixel sees "
         f"{seen[0]}×{seen[1]} pixels",
-        loss=f"{s.loss.replace('_', '-')}, reduction {s.reduction}{sampled}{weights}",
+        loss=f"{s.loss.replace('_', '-')}, reduction {s.reduction}{_auxiliary(model)}{sampled}{weights}",
         optimiser=f"{s.optimizer}, lr {optimizer.lr:g} ({s.schedule}), weight decay {s.weight_decay:g}"
         + (f", gradients clipped at {s.clip:g}" if s.clip is not None else "")
         + (f", weights averaged with decay {s.ema:g}" if s.ema else ""),
@@ -66,6 +67,12 @@ def _augmentation(s):
     changes += [f"crops of {s.crop[0]}×{s.crop[1]} pixels"] if s.crop else []
     changes += [f"jitter {s.jitter:.0%} of the sides"] * bool(s.jitter) + [f"colour {s.colour:g}"] * bool(s.colour)
     return ", ".join(changes) or "none"
+
+
+def _auxiliary(model):
+    """In the header, the weight of the loss of an auxiliary head."""
+    head = getattr(model, "heads", {}).get("aux")
+    return "" if head is None else f", auxiliary loss × {head.loss_weight:g}"
 
 
 def _bands(model):

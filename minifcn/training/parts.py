@@ -10,14 +10,16 @@ import time
 from argparse import Namespace
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from inspect import signature
 
 import numpy as np
 
 from .. import models, nn
 from ..arrays import backend, parallel
-from ..data import Augment, Loader, open_dataset, recognise
+from ..data import DATASETS, Augment, Folder, Loader, open_dataset, recognise
 from ..data.bands import RGB, bands_of
 from ..data.check import before_training
+from ..data.divide import divide
 from ..data.earth import MissingExtra
 from ..data.images import VOID
 from ..data.manifest import require_same_names
@@ -139,8 +141,11 @@ def splits(s):
 
 
 def _splits(name, s):
-    bands = {"bands": s.bands} if s.bands else {}
-    train, val = (open_dataset(name, split, s.root, **bands) for split in (s.train_split, s.val_split))
+    options = {"bands": s.bands} if s.bands else {}
+    if s.val is None:
+        train, val = (open_dataset(name, split, s.root, **options) for split in (s.train_split, s.val_split))
+    else:
+        train, val = divided(name, s, options)
     if tuple(val.classes) != tuple(train.classes):
         raise UserError(
             f"split {s.train_split} has the classes {', '.join(train.classes)}, but split {s.val_split} has "
@@ -149,9 +154,28 @@ def _splits(name, s):
     return name, train, val
 
 
+def divided(name, s, options):
+    """The training and the validation samples of a folder that has no splits: --val of them are for validation."""
+    if (s.train_split, s.val_split) != ("train", "val"):
+        raise UserError(
+            "--val divides the pictures at random, and --train-split and --val-split name splits: leave out one"
+        )
+    if "samples" not in signature(DATASETS.get(name, Folder)).parameters:
+        raise UserError(f"--val divides the pictures of a folder (--root); {name} has splits of its own: leave it out")
+    whole = open_dataset(name, None, s.root, **options)
+    if whole.splits:
+        raise UserError(
+            f"{s.root} is divided already ({', '.join(whole.splits)}): leave out --val, or divide all pictures anew: "
+            f"python -m minifcn.data convert {s.root} NEW --val {s.val:g}"
+        )
+    kept = whole.manifest()
+    for split, names in divide(list(kept), s.val, s.seed).items():
+        yield open_dataset(name, split, s.root, samples={n: kept[n] for n in names}, **options)
+
+
 def network(s, data, val):
     """Return the padding and the model; "minimal" padding is made large enough for all images of `data` and `val`."""
-    names = ("width", "batch_norm", "dropout", "learn_upsampling")
+    names = ("width", "batch_norm", "dropout", "learn_upsampling", "auxiliary")
     given = {name: value for name in names if (value := getattr(s, name)) is not None}
     given["num_classes"] = data.num_classes
     given |= channels(s, bands_of(data))
