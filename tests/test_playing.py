@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from strategies import normal
 
 import minifcn as mf
 from minifcn import viz
@@ -14,7 +15,7 @@ def scene(size=(68, 68), **options):
 def click(explorer, choice, place, at):
     """what a click on the cell `at` of the axes `place` chooses, through the picture's own coordinates."""
     figure = explorer.figure(**choice)
-    figure.canvas.draw()
+    viz.stepper._png(figure)  # drawing sets the places of the axes
     (axes,) = (axes for axes in figure.axes if axes.get_label() == place)
     x, y = figure.transFigure.inverted().transform(axes.transData.transform(at[::-1]))
     found, cells = viz.stepper._cells(figure, [(x, 1 - y)])
@@ -89,28 +90,124 @@ def test_a_unit_of_the_playground_is_chosen_by_a_click_on_either_drawing_or_by_k
     assert playground.unit(**playground.moved(-1, 0, **start)) == (2, 0, 0)  # at the border
 
 
+# ---- the loss over space ----
+
+
+def loss_explorer():
+    picture, label = scene((12, 16), num_classes=3)
+    image = mf.Tensor(picture.transpose(2, 0, 1)[None] / 128 - 1.0, name="image")
+    kernel = normal((3, 3, 5, 3), 4)
+    return viz.LossExplorer(image, mf.ops.conv2d(image, kernel, padding=(2, 1)), picture, label, "abc", np.eye(3) * 255)
+
+
+def test_the_loss_explorer_shows_each_pixels_loss_gradient_and_share_by_their_definitions():
+    explorer = loss_explorer()
+    scores, label = explorer.scores.numpy()[0], explorer.label
+    row, column = np.argwhere(label != 255)[5]
+    prob = np.exp(scores) / np.exp(scores).sum(0)
+    losses = np.array([[0 if label[at] == 255 else -np.log(prob[label[at]][at]) for at in zip([i] * 16, range(16))]
+                       for i in range(12)])  # fmt: skip
+    np.testing.assert_allclose(explorer.losses(frozenset()), losses)
+    one_hot = np.arange(3) == label[row, column]
+    np.testing.assert_allclose(explorer.gradient(frozenset())[:, row, column], prob[:, row, column] - one_hot)
+    says = explorer.title(**explorer.start() | dict(row=row, column=column))
+    assert f"loss {losses[row, column]:.3f}, {losses[row, column] / losses.sum():.2%} of the sum" in says
+    assert says.endswith(f"sum over {(label != 255).sum()} pixels: {losses.sum():.1f}; brush: look")
+
+
+def test_painting_void_takes_the_pixels_out_of_the_sum_and_restoring_puts_them_back():
+    explorer = loss_explorer()
+    start = explorer.start()
+    losses = explorer.losses(frozenset())
+    painted = explorer.touched("truth", [(2.2, 3.4), (2.9, 4.1), (40, 40)], **start | dict(brush="paint void"))
+    assert painted["void"] == {(2, 3), (3, 4), (11, 15)} and (painted["row"], painted["column"]) == (11, 15)
+    kept = losses.sum() - losses[2, 3] - losses[3, 4] - losses[11, 15]
+    np.testing.assert_allclose(explorer.losses(painted["void"]).sum(), kept)
+    assert not explorer.gradient(painted["void"])[:, [2, 3], [3, 4]].any()
+    assert "is void: no loss, no gradient" in explorer.title(**painted)
+    assert f"{losses.sum():.1f} before painting" in explorer.title(**painted)
+    back = explorer.moved(-8, -11, **painted | dict(brush="restore"))
+    assert back["void"] == {(2, 3), (11, 15)}
+    assert explorer.touched("image", [(5, 6)], **painted | dict(brush="look"))["void"] == painted["void"]
+
+
+def test_the_loss_explorer_refuses_scores_of_another_size():
+    explorer = loss_explorer()
+    with pytest.raises(ValueError, match="give equal sizes"):
+        viz.LossExplorer(explorer.image, explorer.scores, explorer.picture, explorer.label[1:], "abc", np.eye(3))
+
+
+# ---- the whole image against its patches ----
+
+
+def patch_explorer():
+    nn = mf.nn
+    net = nn.Sequential(a=nn.Conv2d(3, 4, 3), pool=nn.MaxPool2d(2), b=nn.Conv2d(4, 5, (3, 2)))
+    return viz.PatchExplorer(net, scene((20, 26))[0])
+
+
+def test_the_patch_explorer_counts_multiply_adds_and_overlap_by_their_definitions():
+    explorer = patch_explorer()
+
+    def work(h, w):
+        # a: 3 -> 4 channels, 3×3; b: 4 -> 5 channels, 3×2, after pooling by 2
+        a = 4 * (h - 2) * (w - 2) * 3 * 3 * 3
+        b = 5 * ((h - 2) // 2 - 2) * ((w - 2) // 2 - 1) * 4 * 3 * 2
+        return a + b, a + 2 * b  # backward: the weights of both, and the input of b
+
+    assert explorer.field.size == (8, 6)  # along h 3 + 1 + 2·2, along w 3 + 1 + 1·2
+    assert (explorer.whole, explorer.one) == (work(20, 26), work(8, 6)) and explorer.grid == (7, 11)
+    counts = np.zeros((20, 26), int)
+    for k in range(30):
+        row, column = divmod(k, 11)
+        counts[2 * row : 2 * row + 8, 2 * column : 2 * column + 6] += 1
+    np.testing.assert_array_equal(explorer.overlap(30), counts)
+    ratios = [f"{30 * one / whole:.2f} times" for one, whole in zip(work(8, 6), work(20, 26))]
+    assert explorer.title(30) == (
+        "patch 30 of 77: rows 4 … 11, columns 14 … 19\n"
+        f"the work of the whole image: forward {ratios[0]}, backward {ratios[1]}"
+    )
+
+
+def test_a_patch_is_chosen_by_a_click_on_an_output_or_on_the_picture_or_by_keys():
+    explorer = patch_explorer()
+    assert click(explorer, {"patch": 1}, "outputs", (2, 3)) == {"patch": 2 * 11 + 3 + 1}
+    middle = 2 * 2 + 3.5, 2 * 3 + 2.5  # of the patch of output (2, 3)
+    assert click(explorer, {"patch": 1}, "picture", middle) == {"patch": 2 * 11 + 3 + 1}
+    assert explorer.moved(1, 0, patch=5) == {"patch": 16} and explorer.moved(0, -1, patch=1) == {"patch": 1}
+
+
+def test_the_patch_explorer_refuses_a_net_that_pads():
+    with pytest.raises(ValueError, match="pads the image"):
+        viz.PatchExplorer(mf.nn.Sequential(a=mf.nn.Conv2d(3, 4, 3, padding=1)), scene((20, 26))[0])
+
+
 # ---- widgets ----
 
-EXPLORERS = {"playground": lambda: viz.ReceptiveFieldPlayground(scene()[0])}
+EXPLORERS = {
+    "playground": lambda: viz.ReceptiveFieldPlayground(scene()[0]), "loss": loss_explorer, "patches": patch_explorer,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", EXPLORERS)
 def test_a_click_and_a_key_reach_the_picture_of_a_widget(name):
     pytest.importorskip("anywidget", reason="pip install 'minifcn[notebooks]'")
     explorer = EXPLORERS[name]()
-    *_, text, picture = explorer.widget().children
+    controls, _, text, picture = explorer.widget().children
     seen = [(text.value, bytes(picture.value))]
     for step in ([0, 1], [1, 0]):
         picture._handle_custom_msg({"step": step}, [])
         seen.append((text.value, bytes(picture.value)))
     figure = explorer.figure()
-    figure.canvas.draw()
+    viz.stepper._png(figure)
     axes = next(axes for axes in figure.axes if axes.get_label())
     box = axes.get_position()
     picture._handle_custom_msg({"points": [[box.x0 + 0.5 * box.width, 1 - box.y0 - 0.5 * box.height]]}, [])
     seen.append((text.value, bytes(picture.value)))
     assert len(set(seen)) == 4, "each changes the words and the picture"
     assert explorer.hint in picture.label
+    if name == "patches":  # its slider follows: one key to the right, one down, a click on the middle of the picture
+        assert controls.children[0].value == explorer.touched("picture", [(9.5, 12.5)], patch=1)["patch"]
     picture._handle_custom_msg({"points": [[2.0, 2.0]]}, [])  # outside all axes: nothing happens
     assert (text.value, bytes(picture.value)) == seen[-1]
 

@@ -13,17 +13,18 @@ from .fields import receptive_fields
 from .figures import colour, confusion, curves, errors, overlay, samples
 from .graph_stepper import GraphStepper
 from .live import LiveTraining
+from .loss_explorer import LossExplorer
 from .maps import feature_maps, filters, mosaic
+from .patch_explorer import PatchExplorer
 from .playground import ReceptiveFieldPlayground
 from .stepper import Explorer, Stepper
 from .style import styled
 from .tensors import summary_html
 
 __all__ = [
-    "ConvStepper", "CropExplorer", "Explorer", "GraphStepper", "LiveTraining", "ReceptiveFieldExplorer",
-    "ReceptiveFieldPlayground", "Stepper",
-    "arrays", "colour", "confusion", "curves", "errors", "feature_maps", "filters", "mosaic", "overlay",
-    "receptive_fields", "samples", "styled",
+    "ConvStepper", "CropExplorer", "Explorer", "GraphStepper", "LiveTraining", "LossExplorer", "PatchExplorer",
+    "ReceptiveFieldExplorer", "ReceptiveFieldPlayground", "Stepper", "arrays", "colour", "confusion", "curves",
+    "errors", "feature_maps", "filters", "mosaic", "overlay", "receptive_fields", "samples", "styled",
 ]  # fmt: skip
 
 Tensor._repr_html_ = summary_html  # what a notebook displays for a Tensor

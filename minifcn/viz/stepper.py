@@ -126,6 +126,8 @@ class Explorer:
         def show(new):
             nonlocal figure
             choice.update(new)
+            for name, control in controls.items():
+                control.value = choice[name]
             figure, title = self.figure(**choice), self.title(**choice)
             if self.hint:
                 picture.label = f"{title}. {self.hint}"
@@ -142,7 +144,7 @@ class Explorer:
         else:
             picture = w.Image(format="png", layout=w.Layout(max_width="100%"))
         for name, control in controls.items():
-            control.observe(lambda change, name=name: show({name: change.new}), "value")
+            control.observe(lambda change, name=name: change.new == choice[name] or show({name: change.new}), "value")
         show({})
         rows = [*controls.values()]
         if self.hint:

@@ -188,3 +188,32 @@ def test_every_slider_moves_its_picture_and_its_words(path, lab, page, screensho
     assert boxes.count() or "LiveTraining(" in code_of(path)
     assert not page.asked, f"the page asked {page.asked[:5]}"
     assert not page.errors, page.errors[:5]
+
+
+def test_pixels_are_painted_void_by_a_stroke_of_the_mouse_and_by_keys(lab, page):
+    open_and_run(page, lab.format("painting", "05_loss_over_space.ipynb"))
+    box = page.locator(".widget-vbox:has(.minifcn-touch)").last
+    brush, picture = box.locator(".noUi-handle"), box.locator(".minifcn-touch")
+    brush.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(1000)
+    picture.scroll_into_view_if_needed()
+    place, judged = picture.bounding_box(), [pixels_in_the_sum(box)]
+    x, y = (place["x"] + 0.6 * place["width"], place["y"] + 0.3 * place["height"])  # on the map of labels
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 100, y + 30, steps=20)
+    page.mouse.up()
+    for key in (None, "ArrowRight", "ArrowDown"):
+        if key:
+            picture.focus()
+            page.keyboard.press(key)
+        page.wait_for_timeout(1500)
+        judged.append(pixels_in_the_sum(box))
+    assert judged[1] < judged[0] - 5 and judged[3] <= judged[2] <= judged[1]
+    assert "before painting" in box.inner_text()
+    assert not page.errors, page.errors[:5]
+
+
+def pixels_in_the_sum(box):
+    return int(re.search(r"sum over (\d+) pixels", box.inner_text())[1])
