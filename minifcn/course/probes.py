@@ -256,9 +256,33 @@ def graph(links):
 
 def visits(answer, links):
     """The order of nodes that the answer returns for the last tensor of :func:`graph`, by index; −1: no such node."""
-    tensors = graph(links)
+    return _numbered(answer, graph(links))
+
+
+def _numbered(answer, tensors):
     number = {tensor.creator: i for i, tensor in enumerate(tensors) if i}
     return np.array([number.get(node, -1) for node in answer(tensors[-1].creator)], int)
+
+
+def visits_again(answer, links):
+    """The order that a second call returns for the same graph."""
+    tensors = graph(links)
+    _numbered(answer, tensors)
+    return _numbered(answer, tensors)
+
+
+VIEWS = {
+    "the identity": lambda x: x, "its last axis reversed": lambda x: x[..., ::-1], "transposed": lambda x: x.T,
+    "one row": lambda x: x[0],
+}  # fmt: skip
+
+
+def slopes_of_view(answer, form, x, v):
+    """The numerical gradient of a function that returns a view of its argument.
+
+    The function is in this process: the judge's functions return copies.
+    """
+    return answer(VIEWS[form], x, v)
 
 
 def backward(answer, links, gy):
@@ -278,3 +302,21 @@ def network_backward(answer, image, labels, seed):
 def in_every_order(answer, *args):
     """Call a kernel in CUDA C++ with its threads in several orders; the library's kernel once."""
     return getattr(answer, "in_every_order", answer)(*args)
+
+
+def twice(answer, first, second):
+    """Two calls with the same shapes and other numbers; the first result is read after the second call."""
+    return answer(*first), answer(*second)
+
+
+def two_nodes(answer, parameters, first, second, gy):
+    """Two nodes of a Function class, which both run forward before either runs backward, and the first one first."""
+    inputs = [[mf.Tensor(a, requires_grad=True) for a in arrays] for arrays in (first, second)]
+    outputs = [answer(**parameters)(*one) for one in inputs]
+    for y in outputs:
+        y.backward(gy)
+    results = {}
+    for node, y, tensors in zip(("first", "second"), outputs, inputs):
+        gradients = {f"the gradient of input {i} of the {node} node": x.grad for i, x in enumerate(tensors, 1)}
+        results |= {f"the output of the {node} node": y.data, **gradients}
+    return results

@@ -6,6 +6,8 @@ from collections import Counter
 import numpy as np
 
 import minifcn as mf
+from minifcn.course import draws
+from minifcn.course.differences import difference
 from minifcn.course.tasks import Case, Check, Task, instead, mistake
 from minifcn.kernels.shapes import pool_sizes
 from minifcn.kernels.textbook import pad_to_windows, sliding_windows
@@ -19,15 +21,26 @@ def scene(rng):
     return rng.standard_normal((1, 3, 24, 24)), labels
 
 
+CLOSE = 1e-9  # more than any order of the terms changes in float64, less than float32 does
+
+
 def operation(label, rng, *arrays):
     """A case that calls a Function, with a random upstream gradient of the output's shape."""
-    gy = rng.standard_normal(np.broadcast_shapes(*(a.shape for a in arrays))).astype(arrays[0].dtype)
-    return Case(label, {}, arrays, gy, probe="function")
+    gy = draws.array(rng, np.broadcast_shapes(*(a.shape for a in arrays)), arrays[0].dtype.name)
+    return Case(label, {}, arrays, gy, probe="function", rtol=CLOSE)
+
+
+def two_nodes(rng, *shapes):
+    """A case with two nodes of the same class, which both run forward before either runs backward."""
+    both = ([rng.standard_normal(shape) for shape in shapes] for _ in range(2))
+    gy = rng.standard_normal(np.broadcast_shapes(*shapes))
+    return Case("two nodes with the same shapes, other numbers", {}, *both, gy, probe="two_nodes", rtol=CLOSE)
 
 
 def in_fcn(name):
     def cases(rng):
-        yield Case(f"an FCN-8s with your {name}, forward and backward", name, *scene(rng), 1, probe="network")
+        label = f"an FCN-8s with your {name}, forward and backward"
+        yield Case(label, name, *scene(rng), 1, probe="network", rtol=CLOSE)
 
     return cases
 
@@ -45,11 +58,20 @@ def relu_values(rng):
     yield operation("maps, (2, 3, 4, 5)", rng, rng.standard_normal((2, 3, 4, 5)))
     yield operation("float32", rng, rng.standard_normal((3, 4)).astype("float32"))
     yield operation("an array without axes", rng, np.array(1.5))
+    for label, scale in (("around 1e-9", 1e-9), ("around 10", 10), ("around 1e4", 1e4), ("around 1e9", 1e9)):
+        for kind in draws.KINDS:
+            yield operation(f"numbers {label}, {kind}", rng, scale * draws.array(rng, (3, 2, 3), kind))
+    yield operation("all numbers positive", rng, abs(rng.standard_normal((2, 3))))
+    yield operation("all numbers negative", rng, -abs(rng.standard_normal((2, 3))))
+    yield operation("an array without elements", rng, np.zeros((0, 3)))
+    yield two_nodes(rng, (2, 3))
 
 
 def relu_at_zero(rng):
     yield operation("many exact zeros", rng, rng.integers(-1, 2, (4, 5)).astype(float))
     yield operation("only zeros", rng, np.zeros((2, 3)))
+    yield operation("many exact zeros, float32", rng, rng.integers(-1, 2, (4, 5)).astype("float32"))
+    yield operation("many exact zeros among tiny numbers", rng, 1e-12 * rng.integers(-1, 2, (4, 5)))
 
 
 VALUES, ZERO, NET = RELU_ALL = ("values and gradients", "at zero", "in a network")
@@ -76,7 +98,25 @@ RELU = Task(
                 loses=RELU_ALL),
         mistake("the result is float64 for a float32 input", "np.maximum(x, 0)",
                 "np.maximum(x, np.zeros(x.shape))",
+                loses=(VALUES, ZERO)),
+        mistake("numbers above 6 are cut off: ReLU has no upper limit", "np.maximum(x, 0)", "np.clip(x, 0, 6)",
                 loses=VALUES),
+        mistake("numbers above 6 are cut off and pass no gradient on: ReLU has no upper limit", "x > 0",
+                "(x > 0) & (x < 6)", "np.maximum(x, 0)", "np.clip(x, 0, 6)", loses=VALUES),
+        mistake("numbers above 100 are cut off: ReLU has no upper limit", "np.maximum(x, 0)", "np.clip(x, 0, 100)",
+                loses=VALUES),
+        mistake("the gradient is 0 also for small positive numbers: compare with 0 itself", "x > 0", "x > 1e-8",
+                loses=(VALUES, ZERO)),
+        mistake("negative numbers are multiplied by 0.01: they must become 0", "np.maximum(x, 0)",
+                "np.maximum(x, x.dtype.type(0.01) * x)", loses=RELU_ALL),
+        mistake("the gradient is multiplied by 0.01 where x is negative: it must be 0", "gy * positive",
+                "gy * np.where(positive, gy.dtype.type(1), gy.dtype.type(0.01))", loses=RELU_ALL),
+        mistake("what forward saves is shared by all nodes of the class: save it in the node", "self.save(x > 0)",
+                "ReLU.kept = (x > 0,)", "self.saved", "ReLU.kept", loses=(VALUES, NET)),
+        mistake("the numbers are rounded to float32 on the way: float64 must stay float64", "np.maximum(x, 0)",
+                "np.maximum(np.float32(x), 0).astype(x.dtype)", loses=(VALUES, NET)),
+        mistake("it changes the upstream gradient gy in place: other nodes may still need it", "return gy * positive",
+                "gy *= positive\n        return gy", loses=(VALUES, ZERO)),
     ],
     cheats=[
         instead("inherits from the library's class", """# Task 1.1
@@ -121,13 +161,36 @@ def equal_shapes(rng):
     yield operation("(2, 3) + (2, 3)", rng, *rng.standard_normal((2, 2, 3)))
     yield operation("maps, (2, 1, 3, 4)", rng, *rng.standard_normal((2, 2, 1, 3, 4)))
     yield operation("two numbers", rng, *map(np.array, rng.standard_normal(2)))
+    for kind in draws.KINDS:
+        yield operation(f"(3, 3, 3) + (3, 3, 3), {kind}", rng, *(draws.array(rng, (3, 3, 3), kind) for _ in range(2)))
+    yield two_nodes(rng, (2, 3), (2, 3))
 
 
-def broadcast(shapes):
+def broadcast(shapes, ones):
+    """Cases from pairs of shapes, and random ones, whose operands lack axes or (`ones`) have some of length 1."""
+
     def cases(rng):
         for pair in shapes:
-            label = " + ".join(str(shape) for shape in pair)
-            yield operation(label, rng, *(rng.standard_normal(shape) for shape in pair))
+            yield operation(named(pair), rng, *(rng.standard_normal(shape) for shape in pair))
+        for kind in 3 * draws.KINDS:
+            pair = repeated(rng)
+            yield operation(f"{named(pair)}, {kind}", rng, *(draws.array(rng, shape, kind) for shape in pair))
+        yield two_nodes(rng, (3, 3), (3, 1) if ones else (3,))
+
+    def repeated(rng):
+        whole = tuple(map(int, rng.choice((2, 3), rng.integers(2, 5))))
+        if rng.random() < 0.5:
+            whole = (3,) * len(whole)  # lengths do not tell the axes apart
+        if not ones:
+            pair = [whole[int(rng.integers(1, len(whole) + 1)) :], whole]
+        else:
+            first, second = ([1 if rng.random() < p else n for n in whole] for p in (0.5, 0.2))
+            first[int(rng.integers(len(whole)))] = 1
+            pair = [tuple(first)[int(rng.integers(2)) * int(first[0] == 1) :], tuple(second)]
+        return pair if rng.random() < 0.5 else pair[::-1]
+
+    def named(pair):
+        return " + ".join(map(str, pair))
 
     return cases
 
@@ -138,10 +201,13 @@ ADD = Task(
     "1.2", "Add", library="ops.arithmetic.Add", forbidden=(*methods("arithmetic.Add"), "ops.arithmetic.unbroadcast"),
     checks=[
         Check(EQUAL, 1, equal_shapes),
-        Check(FRONT, 1, broadcast([((4, 3), (3,)), ((3,), (2, 4, 3)), ((2, 3), ()), ((), (2, 3, 2))])),
+        Check(FRONT, 1, broadcast([
+            ((4, 3), (3,)), ((3,), (2, 4, 3)), ((2, 3), ()), ((), (2, 3, 2)), ((3, 3), (3,)), ((2, 2), (2, 2, 2)),
+        ], ones=False)),
         Check(ONES, 1, broadcast([
             ((2, 3, 4), (3, 1)), ((3, 1), (1, 4)), ((2, 1, 3, 4), (2, 5, 1, 1)), ((1,), (3, 2)),
-        ])),
+            ((3, 3), (3, 1)), ((1, 3), (3, 3)), ((3, 3, 2, 2), (3, 1, 1)), ((2, 2, 2), (1, 2, 1)), ((1, 1), (1, 1)),
+        ], ones=True)),
         Check(NET, 1, in_fcn("Add")),
     ],
     mistakes=[
@@ -165,6 +231,28 @@ ADD = Task(
                 "gy[tuple(0 if i in repeated else slice(None) for i in range(gy.ndim))]", loses=(FRONT, ONES)),
         mistake("the gradient is divided between the operands: each must receive all of it", "gy.sum(", "0.5 * gy.sum(",
                 loses=ADD_ALL),
+        mistake("the axes to sum over are found by their lengths: with equal lengths these are the wrong axes",
+                "            new = gy.ndim - len(shape)  # axes that the operand does not have\n"
+                "            repeated = [*range(new), *(new + axis for axis, n in enumerate(shape) if n == 1)]\n",
+                "            rest = list(shape)\n            repeated = []\n            for axis, n in "
+                "enumerate(gy.shape):\n"
+                "                if rest and n == rest[0]:\n                    rest.pop(0)\n"
+                "                else:\n                    repeated.append(axis)\n"
+                "                    rest = rest[1:] if rest and rest[0] == 1 else rest\n", loses=(FRONT, ONES)),
+        mistake("the missing axes are taken to be the last ones: NumPy adds them in front",
+                "[*range(new), *(new + axis for", "[*range(len(shape), gy.ndim), *(axis for", loses=(FRONT, ONES)),
+        mistake("only one axis of length 1 is summed over", "for axis, n in enumerate(shape) if n == 1)",
+                "for axis, n in enumerate(shape) if n == 1 and 1 not in shape[:axis])", loses=ONES),
+        mistake("the shapes are shared by all nodes of the class: save them in the node", "self.save(a.shape, b.shape)",
+                "Add.kept = a.shape, b.shape", "self.saved", "Add.kept", loses=NET),
+        mistake("the sum is computed in float32: float64 must stay float64", "return a + b",
+                "return (np.float32(a) + np.float32(b)).astype(np.result_type(a, b))", loses=ADD_ALL),
+        mistake("the result is always float64: it should have the dtype of the inputs", "return a + b",
+                "return np.add(a, b, dtype=float)", loses=(EQUAL, FRONT, ONES)),
+        mistake("it changes its input a in place, if the shapes allow it", "return a + b",
+                "if a.shape == np.broadcast_shapes(a.shape, b.shape) and a.ndim:\n            a += b\n            "
+                "return a\n"
+                "        return a + b", loses=ADD_ALL),
         mistake("the gradient of b has the wrong sign", "return tuple(gradients)", "return gradients[0], -gradients[1]",
                 loses=ADD_ALL),
     ],
@@ -279,7 +367,8 @@ def is_order(links):
 def orders(graphs):
     def cases(rng):
         for label, links in graphs(rng).items():
-            yield Case(label, links, probe="visits", judge=is_order(links))
+            links, probe = links if isinstance(links, tuple) else (links, "visits")
+            yield Case(label, links, probe=probe, judge=is_order(links))
 
     return cases
 
@@ -299,10 +388,11 @@ ORDER = Task(
     checks=[
         Check(ONCE, 1, orders(lambda rng: {
             "one node": [(0,)], "b = a + a; c = b + b": doubling(2), "seven such lines": doubling(7),
+            "the same graph, a second call": (doubling(2), "visits_again"),
         })),
         Check(AFTER, 1, orders(lambda rng: {
             "a diamond with unequal sides": DIAMOND, "two skips": SKIP, "a graph with nodes that are not needed": ASIDE,
-            **{f"a random graph ({i})": random_graph(rng) for i in range(1, 4)},
+            **{f"a random graph of {n} nodes": random_graph(rng, n) for n in (5, 8, 11, 14, 20)},
         })),
         Check(DEEP, 1, orders(lambda rng: {"a chain": [(k,) for k in range(3000)]})),
         Check(NET, 1, order_gradients),
@@ -349,6 +439,13 @@ def backward_order(last):
 
     visit(last)
     return order[::-1]""", loses=DEEP),
+        mistake("nodes of earlier calls are remembered: a second call for the same graph returns fewer nodes",
+                "def backward_order(last):", "def backward_order(last, known=set()):",
+                "    return order", "    new = [node for node in order if node not in known]\n"
+                "    known.update(order)\n    return new", loses=ONCE),
+        mistake("nodes of earlier calls are returned again: begin with a new list in each call",
+                "def backward_order(last):", "def backward_order(last, kept=[]):",
+                "    return order", "    kept += order\n    return kept", loses=(ONCE, AFTER, DEEP)),
         mistake("the nodes are in the order of the forward pass: backward begins with the last node", "return order",
                 "return order[::-1]", loses=ORDER_ALL),
         mistake("the last node itself is missing", "return order", "return order[1:]", loses=ORDER_ALL),
@@ -433,6 +530,24 @@ def differences(rng):
     )
     yield Case("x² at step 0.01", square, rng.standard_normal((2, 2)), rng.standard_normal((2, 2)), 0.01)
     yield Case("exp at the default step", np.exp, rng.standard_normal(3), rng.standard_normal(3))
+    for h in (0.5, 0.25):
+        x, v = np.array([1.0, *rng.uniform(-2, 2, 3)]), rng.uniform(1, 2, 4)
+        yield Case(f"x⁵ at step {h}, whose difference quotient is not its derivative", lambda x: x**5, x, v, h,
+                   judge=step_is_used(x, v, h))  # fmt: skip
+
+
+def step_is_used(x, v, h):
+    """A judge for x⁵: the quotient with step h is 5x⁴ + 10x²h² + h⁴.
+
+    Extrapolating to 5x⁴ from the steps h and 2h, or h/2 and h, leaves −4h⁴ or −h⁴/4, and is as good an answer.
+    """
+    rights = [v * (5 * x**4 + rest) for rest in (10 * x**2 * h**2 + h**4, -4 * h**4, -(h**4) / 4)]
+
+    def judge(got):
+        found = [difference(got, right, 1e-6) for right in rights]
+        return found[0][0] if all(found) else None
+
+    return judge
 
 
 def cotangents(rng):
@@ -451,6 +566,10 @@ def points(rng):
     hollow = rng.standard_normal((2, 4))[:, ::2]
     yield Case("x that is not contiguous", np.sin, hollow, rng.standard_normal((2, 2)))
     yield Case("x without axes", np.sin, np.array(0.5), np.array(2.0))
+    for form in ("the identity", "its last axis reversed", "transposed", "one row"):
+        x = rng.standard_normal((2, 3))
+        v = rng.standard_normal({"transposed": (3, 2), "one row": (3,)}.get(form, (2, 3)))
+        yield Case(f"a function that returns x itself or a view of it: {form}", form, x, v, probe="slopes_of_view")
 
 
 CENTRAL, COTANGENT, POINTS = DIFFERENCES_ALL = ("central differences", "every output, every input", "x of every kind")
@@ -481,6 +600,28 @@ NUMERICAL = Task(
                 "        at = np.ravel_multi_index(index, x.shape) if index else 0\n"
                 "        flat[at] += h\n        above = x.copy()\n        flat[at] -= 2 * h\n        below = x.copy()\n"
                 "        flat[at] = keep[index]\n", loses=POINTS),
+        mistake("h is ignored: the step must be the argument h", "above[index] += h", "above[index] += 1e-5",
+                "below[index] -= h", "below[index] -= 1e-5", "(2 * h)", "2e-5", loses=CENTRAL),
+        mistake("the step is at most 0.01: it must be the argument h", "    gradient = np.zeros_like(x)",
+                "    h = min(h, 0.01)\n    gradient = np.zeros_like(x)", loses=CENTRAL),
+        mistake("the step is proportional to x: it must be h for every element", "above[index] += h",
+                "above[index] += h * abs(x[index])", "below[index] -= h", "below[index] -= h * abs(x[index])",
+                "(2 * h)", "(2 * h * abs(x[index]))", loses=CENTRAL),
+        mistake("the points are h/2 apart on both sides, but the quotient is right only for x²: the step must be h",
+                "above[index] += h", "above[index] += h / 2", "below[index] -= h", "below[index] -= h / 2",
+                "/ (2 * h)", "/ h", loses=CENTRAL),
+        mistake("x itself is changed, and restored only afterwards: the results of f may be views of it",
+                "        above, below = x.copy(), x.copy()\n        above[index] += h\n        below[index] -= h\n"
+                "        gradient[index] = (v * (f(above) - f(below))).sum() / (2 * h)",
+                "        keep = x[index]\n        x[index] = keep + h\n        above = f(x)\n        x[index] = "
+                "keep - h\n"
+                "        below = f(x)\n        gradient[index] = (v * (above - below)).sum() / (2 * h)\n"
+                "        x[index] = keep", loses=POINTS),
+        mistake("the gradient is float32: it should be float64, like x", "np.zeros_like(x)",
+                'np.zeros(x.shape, "float32")', loses=DIFFERENCES_ALL),
+        mistake("the last element is left out", "np.ndindex(x.shape):",
+                "list(np.ndindex(x.shape))[: max(x.size - 1, 1)]:",
+                loses=DIFFERENCES_ALL),
         mistake("all elements are changed at once: this is the derivative along (1, …, 1), not the gradient",
                 "above[index] += h",
                 "above += h", "below[index] -= h", "below -= h", loses=DIFFERENCES_ALL),
@@ -573,7 +714,9 @@ def plain_pairs(rng):
     w = rng.standard_normal((4, 2))
     yield pair("a matrix product, (2, 3) -> (4, 3)", rng, True, lambda x: w @ x, lambda gy: w.T @ gy, x)
     yield pair("ReLU", rng, True, lambda x: np.maximum(x, 0), lambda gy: gy * (x > 0), np.sign(x) * (abs(x) + 0.1))
-    yield pair("sin x, wrong by a factor of 1.001", rng, False, np.sin, lambda gy: 1.001 * np.cos(x) * gy, x)
+    one = x[:1, :1]  # with several elements, their errors could cancel by chance
+    yield pair("sin x, wrong by a factor of 1.001", rng, False, np.sin, lambda gy: 1.001 * np.cos(one) * gy, one)
+    yield pair("the sum of all elements", rng, True, lambda x: x.sum(keepdims=True), lambda gy: gy * np.ones((2, 3)), x)
 
 
 def cotangent_pairs(rng):
@@ -584,6 +727,7 @@ def cotangent_pairs(rng):
     yield pair("softmax, with twice the gradient", rng, False, softmax, lambda gy: 2 * softmax_backward(y)(gy), x)
     yield pair("gy replaced by its mean", rng, False, lambda x: x * [1.0, 2, 3, 4],
                lambda gy: gy.sum() / gy.size * np.ones((3, 1)) * [1.0, 2, 3, 4], x)  # fmt: skip
+    yield pair("a gradient of gy's absolute values", rng, False, np.sin, lambda gy: np.cos(x) * abs(gy), x)
     yield pair("a constant function, with its gradient 0", rng, True, lambda x: np.ones((2, 2)), lambda gy: 0 * x, x)
 
 
@@ -615,6 +759,8 @@ def scaled_pairs(rng):
 def trap_pairs(rng):
     x = rng.standard_normal((2, 3))
     yield pair("sin x", rng, True, np.sin, lambda gy: np.cos(x) * gy, x)
+    yield pair("a gradient of shape (3, 2)", rng, False, np.sin, lambda gy: (np.cos(x) * gy).T, x)
+    yield pair("a gradient of shape (2, 3, 1)", rng, False, np.sin, lambda gy: (np.cos(x) * gy)[..., None], x)
     yield pair("NaN in one element", rng, False, np.sin, lambda gy: np.cos(x) * gy * [1, np.nan, 1], x)
     yield pair("NaN everywhere", rng, False, np.sin, lambda gy: np.nan * gy, x)
     row = rng.standard_normal((1, 3))
@@ -942,7 +1088,8 @@ TEST = Task(
         mistake("only the shape is checked", 'assert (y == right).all(), "the maxima"', "",
                 'assert (index == first).all(), "the index of the first maximum"', "",
                 loses=(VALUE, NEGATIVE, INDEX, MAPS)),
-        mistake("it expects the last of equal maxima, not the first: right kernels fail",
+        mistake("it refuses right kernels, too: either it fails always, or it asks for the last of equal maxima "
+                "instead of the first",
                 "x[n, c, row, column] > y[n, c, i, j]",
                 "x[n, c, row, column] >= y[n, c, i, j]", loses=TEST_ALL),
     ],

@@ -1,11 +1,14 @@
 """Hidden tests of A2: im2col, the convolution and its gradients; mistakes, cheats and alternative solutions."""
 
+from minifcn.course import draws
 from minifcn.course.tasks import Case, Check, Task, instead, mistake
 
 GEOMETRY = {  # image, kernel, stride, padding, dilation: each mistake shows in one of them
     "stride (2, 1)": ((6, 7), (3, 3), (2, 1), (0, 0), (1, 1)),
     "stride (1, 3), a remainder is left over": ((5, 9), (2, 2), (1, 3), (0, 0), (1, 1)),
     "padding (2, 1)": ((4, 5), (3, 3), (1, 1), (2, 1), (1, 1)),
+    "padding (1, 0)": ((4, 5), (3, 3), (1, 1), (1, 0), (1, 1)),
+    "padding (0, 1)": ((5, 4), (3, 3), (1, 1), (0, 1), (1, 1)),
     "dilation (1, 2)": ((6, 7), (3, 3), (1, 1), (0, 0), (1, 2)),
     "all at once, a 3×2 kernel": ((9, 8), (3, 2), (2, 3), (1, 2), (2, 1)),
 }
@@ -18,9 +21,15 @@ def out_sizes(size, kernel, stride, padding, dilation):
     )
 
 
-def strided(rng, *shape):
-    """A random array that is not contiguous."""
-    return rng.standard_normal((*shape[:-1], 2 * shape[-1]))[..., ::2]
+def windows(rng, times=2):
+    """Random windows for arrays of every kind, `times` for each: (label, kind, window)."""
+    for kind in times * draws.KINDS:
+        window = draws.window(rng)
+        yield f"{draws.told(*window)}, {kind}", kind, window
+
+
+EXACT = 1e-12  # allowed difference for results that are copies of their inputs
+CLOSE = 1e-9  # for sums of products: more than any order of the terms changes in float64, less than float32 does
 
 
 # 2.1 -----------------------------------------------------------------------------------------------------------------
@@ -35,12 +44,17 @@ def plain_columns(rng):
 def columns_of_geometry(rng):
     for label, (size, *rest) in GEOMETRY.items():
         yield Case(label, rng.standard_normal((2, 2, *size)), *rest)
+    for label, kind, (size, *rest) in windows(rng):
+        yield Case(label, draws.array(rng, (2, 3, *size), kind), *rest, rtol=EXACT)
 
 
 def columns_of_inputs(rng):
-    yield Case("float32", rng.standard_normal((1, 2, 4, 4)).astype("float32"), (2, 2), *ONE)
-    yield Case("an array that is not contiguous", strided(rng, 1, 2, 4, 5), (2, 2), *ONE)
+    yield Case("float32", draws.array(rng, (1, 2, 4, 4), "float32"), (2, 2), *ONE)
+    yield Case("an array that is not contiguous", draws.array(rng, (1, 2, 4, 5), "not contiguous"), (2, 2), *ONE)
     yield Case("a window as large as the image", rng.standard_normal((1, 1, 3, 4)), (3, 4), *ONE)
+    yield Case("as many images as channels, rows and columns", rng.standard_normal((3, 3, 3, 3)), (2, 2), *ONE)
+    calls = ((draws.array(rng, (1, 2, 4, 3)), (2, 2), *ONE) for _ in range(2))
+    yield Case("two calls with the same shapes, other numbers", *calls, probe="twice", rtol=EXACT)
 
 
 def scene(rng):
@@ -53,7 +67,8 @@ def scene(rng):
 
 def in_fcn(kernel):
     def cases(rng):
-        yield Case(f"an FCN-8s with your {kernel}, forward and backward", kernel, *scene(rng), 1, probe="network")
+        label = f"an FCN-8s with your {kernel}, forward and backward"
+        yield Case(label, kernel, *scene(rng), 1, probe="network", rtol=CLOSE)
 
     return cases
 
@@ -83,9 +98,35 @@ IM2COL = Task(
         mistake("the columns are in the order (j, i): it should be (i, j), row by row",
                 "return cols.reshape", "return cols.swapaxes(4, 5).reshape", loses=ALL_COLUMNS),
         mistake("the result is always float64: it should have the dtype of the input", "x.dtype", "float",
-                loses="inputs of every kind"),
+                loses=("stride, padding and dilation", "inputs of every kind")),
         mistake("every image of a batch gets the columns of the first image", "cols[:, :, u, v] = x[:, :,",
-                "cols[:, :, u, v] = x[:1, :,", loses=("plain windows", "stride, padding and dilation")),
+                "cols[:, :, u, v] = x[:1, :,",
+                loses=("plain windows", "stride, padding and dilation", "inputs of every kind")),
+        mistake("the image is padded only if both paddings are larger than 0",
+                "x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))",
+                "x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw))) if ph and pw else x\n"
+                "    x = np.pad(x, ((0, 0), (0, 0), (0, H + 2 * ph - x.shape[2]), (0, W + 2 * pw - x.shape[3])))",
+                loses="stride, padding and dilation"),
+        mistake("the columns of the first call are returned again by later calls with the same shape",
+                "    N, C, H, W = x.shape",
+                "    N, C, H, W = x.shape\n    kept = im2col.__dict__.setdefault((x.shape, x.dtype.str, "
+                "kernel_size, stride, padding, dilation), x)\n"
+                "    x = kept",
+                loses="inputs of every kind"),
+        mistake("a later call with the same shapes writes into the array that an earlier one returned",
+                "np.empty((N, C, kh, kw, OH, OW), x.dtype)",
+                "im2col.__dict__.setdefault((x.shape, x.dtype.str, kernel_size, stride, padding, dilation), "
+                "np.empty((N, C, kh, kw, OH, OW), x.dtype))",
+                loses="inputs of every kind"),
+        mistake("the numbers are rounded to float32 on the way: float64 must stay float64",
+                "cols[:, :, u, v] = x[:, :,",
+                "cols[:, :, u, v] = np.float32(x)[:, :,",
+                loses=("stride, padding and dilation", "inputs of every kind", "in a network")),
+        mistake("the dilation along H is also used along W", "left = dh * u, dw * v", "left = dh * u, dh * v",
+                loses="stride, padding and dilation"),
+        mistake("the padding's numbers are wrong where the image is negative: it must be 0", "(ph, ph), (pw, pw)))",
+                "(ph, ph), (pw, pw)), constant_values=min(x.min(), 0))",
+                loses=("stride, padding and dilation", "in a network")),
     ],
     cheats=[
         instead("calls the library's own kernel", "# Task 2.1\nim2col = mf.kernels.im2col", loses=ALL_COLUMNS),
@@ -153,23 +194,24 @@ def im2col(x, kernel_size, stride, padding, dilation):
 # 2.2 -----------------------------------------------------------------------------------------------------------------
 
 
-def convolutions(cases, answer=lambda x, w, *where: (x, w, *where)):
+def convolutions(cases, answer, more=lambda rng: ()):
     """Cases from rows (label, shape of x, shape of w, stride, padding, dilation, groups).
 
-    ``answer(x, w, gy, *geometry)`` returns the arguments of the kernel.  "float32" and "contiguous" in a label set the
-    dtype and the memory layout.
+    ``answer(x, w, gy, *geometry)`` returns the arguments of the kernel, and ``more(rng)`` further rows.  The label sets
+    dtype and memory layout, as the kind of ``draws.array``.
     """
 
+    def arguments(rng, label, x_shape, w_shape, *where):
+        out = out_sizes(x_shape[2:], w_shape[2:], *where[:3])
+        shapes = x_shape, w_shape, (x_shape[0], w_shape[0], *out)
+        return answer(*(draws.array(rng, shape, label) for shape in shapes), *where)
+
     def draw(rng):
-        for label, x_shape, w_shape, *where in cases:
-            hollow, single = "contiguous" in label, "float32" in label
-            x = strided(rng, *x_shape) if hollow else rng.standard_normal(x_shape)
-            w = rng.standard_normal(w_shape)
-            if single:
-                x, w = x.astype("float32"), w.astype("float32")
-            out = out_sizes(x_shape[2:], w_shape[2:], *where[:3])
-            gy = rng.standard_normal((x_shape[0], w_shape[0], *out)).astype(x.dtype)
-            yield Case(label, *answer(x, w, gy, *where))
+        for row in (*cases, *more(rng)):
+            if row[0].startswith("two calls"):
+                yield Case(row[0], arguments(rng, *row), arguments(rng, *row), probe="twice", rtol=CLOSE)
+            else:
+                yield Case(row[0], *arguments(rng, *row), rtol=CLOSE)
 
     return draw
 
@@ -184,15 +226,32 @@ GROUPED = [
     ("two groups", (2, 4, 4, 5), (6, 2, 2, 2), *ONE, 2),
     ("one filter per channel (depthwise), stride 2", (1, 3, 5, 5), (3, 1, 3, 3), (2, 2), (1, 1), (1, 1), 3),
     ("float32", (1, 2, 4, 4), (2, 2, 3, 3), *ONE, 1),
-    ("an input that is not contiguous", (1, 2, 4, 5), (2, 2, 3, 2), *ONE, 1),
+    ("inputs that are not contiguous", (1, 2, 4, 5), (2, 2, 3, 2), *ONE, 1),
+    ("three groups of two filters", (2, 3, 4, 5), (6, 1, 2, 2), *ONE, 3),
+    ("three groups of two channels and three filters", (1, 6, 4, 4), (9, 2, 2, 2), *ONE, 3),
+    ("as many images as channels and filters", (3, 3, 3, 3), (3, 3, 2, 2), *ONE, 1),
+    ("two calls with the same shapes, other numbers", (1, 2, 4, 4), (2, 2, 3, 3), *ONE, 1),
+    ("two calls with the same shapes, other numbers, two groups", (1, 4, 3, 4), (4, 2, 2, 2), *ONE, 2),
 ]
+
+
+def anywhere(rng):
+    for label, _, (size, kernel, *rest) in windows(rng):
+        yield label, (2, 3, *size), (2, 3, *kernel), *rest, 1
+
+
+def grouped_anywhere(rng):
+    for label, _, (size, kernel, *rest) in windows(rng):
+        groups, inputs, outputs = map(int, rng.integers((2, 1, 1), (4, 3, 4)))
+        shapes = (2, groups * inputs, *size), (groups * outputs, inputs, *kernel)
+        yield f"{groups} groups, {label}", *shapes, *rest, groups
 
 
 def convolution_checks(kernel, answer):
     return [
         Check("plain", 1, convolutions(PLAIN, answer)),
-        Check("stride, padding and dilation", 1, convolutions(PLACED, answer)),
-        Check("groups, and inputs of every kind", 1, convolutions(GROUPED, answer)),
+        Check("stride, padding and dilation", 1, convolutions(PLACED, answer, anywhere)),
+        Check("groups, and inputs of every kind", 1, convolutions(GROUPED, answer, grouped_anywhere)),
         Check("in a network", 1, in_fcn(kernel)),
     ]
 
@@ -212,8 +271,43 @@ CONV2D = Task(
         mistake("the outputs of the groups are interleaved, (O/G, G): it should be (G, O/G)",
                 "w.reshape(groups, O // groups, -1)",
                 "w.reshape(O // groups, groups, -1).swapaxes(0, 1)", loses=GROUPED_),
+        mistake("the outputs of the groups are interleaved, (O/G, G), if there is one channel per group: it should be "
+                "(G, O/G)", "return (rows @ cols)",
+                "y = rows @ cols\n    y = y.swapaxes(1, 2) if w.shape[1] == 1 else y\n    return y",
+                loses=GROUPED_),
+        mistake("the filters of the groups are interleaved if there are more than two groups",
+                "rows = w.reshape(groups, O // groups, -1)",
+                "rows = w.reshape(groups, O // groups, -1)\n    if groups > 2:\n"
+                "        rows = w.reshape(O // groups, groups, -1).swapaxes(0, 1)", loses=GROUPED_),
+        mistake("the channels of the groups are interleaved: group g has the channels from g·C/G on",
+                "padding, dilation).reshape(N, groups, -1, OH * OW)",
+                "padding, dilation).reshape(N, -1, groups, kh * kw, OH * OW).swapaxes(1, 2).reshape(N, groups, -1, "
+                "OH * OW)",
+                loses=GROUPED_),
+        mistake("only one filter per group is used", "rows = w.reshape(groups, O // groups, -1)",
+                "rows = w.reshape(groups, O // groups, -1)\n    rows = np.repeat(rows[:, :1], O // groups, axis=1)",
+                loses=ALL),
+        mistake("the columns of the first call are used again by later calls with the same shapes",
+                "    cols = im2col(x, (kh, kw), stride, padding, dilation).reshape(N, groups, -1, OH * OW)",
+                "    key = x.shape, x.dtype.str, w.shape, stride, padding, dilation, groups\n"
+                "    if key not in conv2d.__dict__:\n"
+                "        conv2d.__dict__[key] = im2col(x, (kh, kw), stride, padding, dilation).reshape(N, groups, "
+                "-1, OH * OW)\n"
+                "    cols = conv2d.__dict__[key]", loses=GROUPED_),
+        mistake("the filters of the first call are used again by later calls with the same shapes",
+                "rows = w.reshape(groups, O // groups, -1)",
+                "rows = conv2d.__dict__.setdefault((w.shape, x.shape, w.dtype.str, padding, dilation, stride), "
+                "w).reshape(groups, O // groups, -1)",
+                loses=GROUPED_),
+        mistake("the sums are computed in float32: float64 must stay float64", "(rows @ cols)",
+                "(np.float32(rows) @ np.float32(cols)).astype(x.dtype)", loses=ALL),
+        mistake("the result is always float64: it should have the dtype of the input", "(rows @ cols)",
+                "(rows @ cols).astype(float)", loses=(PLACED_, GROUPED_)),
+        mistake("it changes its argument w in place", "N, _, H, W = x.shape", "N, _, H, W = x.shape\n    w *= 1 + 1e-7",
+                loses=ALL),
         mistake("the dilation is ignored", "stride, padding, dilation).reshape",
-                "stride, padding, (1, 1)).reshape", "dilation[0])", "1)", "dilation[1])", "1)", loses=PLACED_),
+                "stride, padding, (1, 1)).reshape", "dilation[0])", "1)", "dilation[1])", "1)",
+                loses=(PLACED_, GROUPED_)),
         mistake("the stride is ignored", "im2col(x, (kh, kw), stride,", "im2col(x, (kh, kw), (1, 1),",
                 "stride[0]", "1", "stride[1]", "1", loses=(PLACED_, GROUPED_, NET_)),
         mistake("the padding is ignored", "stride, padding, dilation)", "stride, (0, 0), dilation)",
@@ -267,21 +361,32 @@ def conv2d(x, w, stride, padding, dilation, groups):
 # 2.3 -----------------------------------------------------------------------------------------------------------------
 
 
-def columns(label, rng, size, kernel, stride=(1, 1), padding=(0, 0), dilation=(1, 1), n=2, c=2, dtype="float64"):
+def to_image(rng, kind, size, kernel, stride=(1, 1), padding=(0, 0), dilation=(1, 1), n=2, c=2):
+    """The arguments of col2im with random columns."""
     out = out_sizes(size, kernel, stride, padding, dilation)
-    cols = rng.standard_normal((n, c * kernel[0] * kernel[1], out[0] * out[1])).astype(dtype)
-    return Case(label, cols, (n, c, *size), kernel, stride, padding, dilation)
+    cols = draws.array(rng, (n, c * kernel[0] * kernel[1], out[0] * out[1]), kind)
+    return cols, (n, c, *size), kernel, stride, padding, dilation
+
+
+def columns(label, rng, *window, **images):
+    return Case(label, *to_image(rng, label, *window, **images), rtol=CLOSE)
 
 
 def plain_images(rng):
     yield columns("one image, one channel", rng, (4, 4), (2, 2), n=1, c=1)
     yield columns("two images of three channels, 2×3 windows", rng, (4, 5), (2, 3), c=3)
-    yield columns("float32", rng, (4, 4), (3, 3), dtype="float32")
+    yield columns("float32", rng, (4, 4), (3, 3))
+    yield columns("columns that are not contiguous", rng, (4, 3), (2, 2))
+    yield columns("as many images as channels, rows and columns", rng, (3, 3), (2, 2), n=3, c=3)
+    calls = (to_image(rng, "", (4, 4), (2, 2)) for _ in range(2))
+    yield Case("two calls with the same shapes, other numbers", *calls, probe="twice", rtol=CLOSE)
 
 
 def images_of_geometry(rng):
     for label, (size, *rest) in GEOMETRY.items():
         yield columns(label, rng, size, *rest)
+    for label, _, window in windows(rng):
+        yield columns(label, rng, *window)
 
 
 def fcn_on_col2im(rng):
@@ -312,6 +417,47 @@ COL2IM = Task(
                 "x[:, :, ph : ph + H, pw : pw + W]", "x[:, :, :H, :W]",
                 loses=("stride, padding and dilation", "in a network")),
         mistake("the dilation is ignored", "dh * u, dw * v", "u, v", loses="stride, padding and dilation"),
+        mistake("a padding of 0 along one axis leaves an empty image: x[ph : −ph] is empty if ph is 0",
+                "x[:, :, ph : ph + H, pw : pw + W]", "(x[:, :, ph:-ph, pw:-pw] if ph or pw else x)",
+                loses="stride, padding and dilation"),
+        mistake("the padding is cut off only if both paddings are larger than 0",
+                "    return x[:, :, ph : ph + H, pw : pw + W]",
+                "    return x[:, :, ph : ph + H, pw : pw + W] if ph and pw else x[:, :, :H, :W]",
+                loses="stride, padding and dilation"),
+        mistake("the padding along H is also cut off along W", "x[:, :, ph : ph + H, pw : pw + W]",
+                "np.pad(x, ((0, 0), (0, 0), (0, 0), (0, 9)))[:, :, ph : ph + H, ph : ph + W]",
+                loses="stride, padding and dilation"),
+        mistake("the dilation along H is also used along W", "dh * u, dw * v",
+                "dh * u, min(dh * v, x.shape[3] - sw * (OW - 1) - 1)",
+                loses="stride, padding and dilation"),
+        mistake("the stride along H is also used along W",
+                "left : left + sw * (OW - 1) + 1 : sw] += cols[:, :, u, v]",
+                "left : left + sh * (OW - 1) + 1 : sh] += cols[:, :, u, v][..., : len(range(left, min(x.shape[3], "
+                "left + sh * (OW - 1) + 1), sh))]",
+                loses="stride, padding and dilation"),
+        mistake("the sums of the first call are kept: a later call with the same shapes adds to them",
+                "x = np.zeros((N, C, H + 2 * ph, W + 2 * pw), cols.dtype)",
+                "x = col2im.__dict__.setdefault((x_shape, cols.dtype.str, *kernel_size, *stride, ph, pw, dh, dw), "
+                "np.zeros((N, C, H + 2 * ph, W + 2 * pw), cols.dtype))", loses="plain"),
+        mistake("in float32, numbers for the same pixel replace one another: they must add up",
+                "    return x[:, :, ph", """    if cols.dtype == "float32":
+        x[...] = 0
+        for u in range(kh):
+            for v in range(kw):
+                top, left = dh * u, dw * v
+                x[:, :, top : top + sh * (OH - 1) + 1 : sh, left : left + sw * (OW - 1) + 1 : sw] = cols[:, :, u, v]
+    return x[:, :, ph""", loses=("plain", "stride, padding and dilation")),
+        mistake("the sums are computed in float32: float64 must stay float64",
+                "x = np.zeros((N, C, H + 2 * ph, W + 2 * pw), cols.dtype)",
+                'x = np.zeros((N, C, H + 2 * ph, W + 2 * pw), "float32")',
+                "    return x[:, :, ph : ph + H, pw : pw + W]",
+                "    return x[:, :, ph : ph + H, pw : pw + W].astype(cols.dtype)",
+                loses=ALL_IMAGES),
+        mistake("the result is always float64: it should have the dtype of the columns",
+                "x = np.zeros((N, C, H + 2 * ph, W + 2 * pw), cols.dtype)",
+                "x = np.zeros((N, C, H + 2 * ph, W + 2 * pw))", loses=("plain", "stride, padding and dilation")),
+        mistake("it works only for square images", "N, C, H, W = x_shape", "N, C, H, W = *x_shape[:3], x_shape[2]",
+                loses=("plain", "stride, padding and dilation")),
     ],
     cheats=[
         instead("imports the textbook kernel under another name", """# Task 2.3
@@ -353,6 +499,23 @@ GRAD_INPUT = Task(
         mistake("it is divided by the number of output cells: it should be a sum, not a mean",
                 "cols.reshape(N, -1, OH * OW)",
                 "cols.reshape(N, -1, OH * OW) / (OH * OW)", loses=ALL),
+        mistake("the outputs of the groups are interleaved, (O/G, G): it should be (G, O/G)",
+                "gy.reshape(N, groups, O // groups, OH * OW)",
+                "gy.reshape(N, O // groups, groups, OH * OW).swapaxes(1, 2)", loses=GROUPED_),
+        mistake("the filters of the first call are used again by later calls with the same shapes",
+                "rows = w.",
+                "rows = conv2d_grad_input.__dict__.setdefault((w.shape, x_shape, w.dtype.str, padding, dilation, "
+                "stride), w).",
+                loses=GROUPED_),
+        mistake("the result is always float64: it should have the dtype of gy",
+                "cols.reshape(N, -1, OH * OW)", "cols.reshape(N, -1, OH * OW).astype(float)",
+                loses=(PLACED_, GROUPED_)),
+        mistake("the sums are computed in float32: float64 must stay float64",
+                "return col2im(cols.reshape(N, -1, OH * OW)",
+                "return col2im(np.float32(cols).astype(cols.dtype).reshape(N, -1, OH * OW)",
+                loses=ALL),
+        mistake("it changes its argument gy in place", "N, O, OH, OW = gy.shape",
+                "N, O, OH, OW = gy.shape\n    gy *= 1 + 1e-7", loses=ALL),
     ],
     cheats=[
         instead("calls the library's transposed convolution", """# Task 2.4
@@ -392,8 +555,28 @@ GRAD_WEIGHT = Task(
                 "(1, 1), padding, dilation)[..., : OH * OW].reshape(N, groups, -1, OH * OW)",
                 loses=(PLACED_, GROUPED_)),
         mistake("it changes its argument gy in place", "N, O, OH, OW = gy.shape",
-                "N, O, OH, OW = gy.shape\n    gy *= 1 + 1e-9",
-                loses=(PLAIN_, PLACED_, GROUPED_)),
+                "N, O, OH, OW = gy.shape\n    gy *= 1 + 1e-7",
+                loses=ALL),
+        mistake("the outputs of the groups are interleaved, (O/G, G): it should be (G, O/G)",
+                "gy.reshape(N, groups, O // groups, OH * OW)",
+                "gy.reshape(N, O // groups, groups, OH * OW).swapaxes(1, 2)", loses=GROUPED_),
+        mistake("the columns of the first call are used again by later calls with the same shapes",
+                "    cols = im2col(x,",
+                "    x = conv2d_grad_weight.__dict__.setdefault((x.shape, x.dtype.str, w_shape, stride, padding, "
+                "dilation), x)\n"
+                "    cols = im2col(x,", loses=GROUPED_),
+        mistake("the gradients of all calls add up in the array that is returned: begin with zeros in each call",
+                "    return (rows",
+                "    held = conv2d_grad_weight.__dict__.setdefault((w_shape, gy.dtype.str), np.zeros(w_shape, "
+                "gy.dtype))\n"
+                "    held += (rows", ".reshape(w_shape)", ".reshape(w_shape)\n    return held",
+                loses=(PLACED_, GROUPED_, NET_)),
+        mistake("the sums are computed in float32: float64 must stay float64", "(rows @ cols.swapaxes(2, 3))",
+                "(np.float32(rows) @ np.float32(cols.swapaxes(2, 3))).astype(gy.dtype)",
+                loses=ALL),
+        mistake("the result is always float64: it should have the dtype of gy", ".sum(axis=0)",
+                ".sum(axis=0, dtype=float)",
+                loses=(PLACED_, GROUPED_)),
     ],
     cheats=[
         instead("looks for a version of the kernel in the registry", """# Task 2.5

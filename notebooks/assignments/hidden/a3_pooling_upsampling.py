@@ -1,11 +1,12 @@
 """Hidden tests of A3: pooling, transposed convolution and its filter; mistakes, cheats and alternative solutions."""
 
-import numpy as np
-
 import minifcn as mf
+from minifcn.course import draws
 from minifcn.course.tasks import Case, Check, Task, close_to, instead, mistake
 
 ONE = (1, 1)
+EXACT = 1e-12  # allowed difference for results that are copies of their inputs
+CLOSE = 1e-9  # for sums of products: more than any order of the terms changes in float64, less than float32 does
 
 
 def scene(rng):
@@ -18,7 +19,8 @@ def scene(rng):
 
 def in_fcn(replaces):
     def cases(rng):
-        yield Case("an FCN-8s with your answer, forward and backward", replaces, *scene(rng), 1, probe="network")
+        label = "an FCN-8s with your answer, forward and backward"
+        yield Case(label, replaces, *scene(rng), 1, probe="network", rtol=CLOSE)
 
     return cases
 
@@ -28,12 +30,24 @@ NET = "in a network"
 # 3.1 -----------------------------------------------------------------------------------------------------------------
 
 
-def sizes(ceil_mode, *rows):
+def sizes(ceil_mode, *rows, outside=False):
+    """Cases from `rows`, and random ones; `outside`: those whose last window in ceil mode would start outside."""
+
     def cases(rng):
-        for n, k, s, p, d in rows:
+        for n, k, s, p, d in (*rows, *more(rng)):
             mode = "rounded up" if ceil_mode else "rounded down"
             label = f"{n} cells, windows of {k}, stride {s}, padding {p}, dilation {d}, {mode}"
             yield Case(label, n, k, s, p, d, ceil_mode)
+
+    def more(rng, times=8):
+        while times:
+            k, s, d, n = (int(rng.integers(1, most)) for most in (6, 6, 4, 40))
+            extent = d * (k - 1) + 1
+            p = int(rng.integers(0, extent // 2 + 1))
+            last = -(-(n + 2 * p - extent) // s) * s  # where the last window starts, from the edge of the padding
+            if n + 2 * p >= extent and (ceil_mode and last >= n + p) == outside:
+                yield n, k, s, p, d
+                times -= 1
 
     return cases
 
@@ -50,7 +64,7 @@ POOL_SIZE = Task(
                            (11, 4, 3, 2, 1), (2, 3, 2, 0, 1))),
         Check(STARTS, 1, sizes(True, (3, 2, 2, 1, 1), (5, 2, 2, 1, 1), (4, 2, 3, 1, 1), (5, 1, 3, 0, 1),
                                (6, 2, 5, 0, 1), (7, 2, 5, 0, 1), (4, 2, 2, 1, 1), (3, 2, 5, 1, 1), (4, 2, 5, 1, 1),
-                               (2, 4, 5, 2, 1))),
+                               (2, 4, 5, 2, 1), outside=True)),
     ],
     mistakes=[
         mistake("it also rounds down in ceil mode", "-(-room // stride)", "room // stride", loses=(UP, STARTS)),
@@ -115,11 +129,17 @@ PLAIN = [  # label, shape, kernel, stride, padding, dilation, ceil_mode
     ("3×2 windows that overlap", (1, 2, 6, 5), (3, 2), (1, 1), (0, 0), ONE, False),
     ("float32", (1, 2, 4, 4), (2, 2), (2, 2), (0, 0), ONE, False),
     ("an array that is not contiguous", (2, 2, 4, 5), (2, 2), (1, 1), (0, 0), ONE, False),
+    ("all numbers below −1e30", (1, 2, 4, 6), (2, 2), (2, 2), (0, 0), ONE, False),
+    ("all numbers below −1e30, float32", (1, 2, 4, 6), (2, 3), (2, 1), (0, 0), ONE, False),
+    ("as many images as channels, rows and columns", (3, 3, 3, 3), (2, 2), (1, 1), (0, 0), ONE, False),
 ]
 PLACED = [
     ("stride (2, 1)", (1, 2, 7, 5), (2, 2), (2, 1), (0, 0), ONE, False),
     ("padding (1, 0), all numbers negative", (1, 2, 5, 6), (3, 2), (2, 2), (1, 0), ONE, False),
     ("padding (0, 1), all numbers negative", (1, 1, 5, 6), (2, 3), (2, 2), (0, 1), ONE, False),
+    ("padding 1, all numbers below −1e30", (1, 1, 5, 6), (3, 3), (2, 2), (1, 1), ONE, False),
+    ("padding 1, all numbers below −1e300", (1, 1, 5, 6), (3, 3), (2, 2), (1, 1), ONE, False),
+    ("padding 1, all numbers below −1e30, float32", (1, 1, 5, 6), (3, 3), (2, 2), (1, 1), ONE, False),
     ("dilation (2, 1)", (1, 2, 7, 6), (2, 3), (1, 1), (0, 0), (2, 1), False),
     ("dilation (1, 2), stride 2, padding 1", (2, 1, 6, 8), (3, 3), (2, 2), (1, 1), (1, 2), False),
 ]
@@ -129,29 +149,66 @@ CLIPPED = [
     ("on 5×6: clipped below only", (2, 1, 5, 6), (2, 2), (2, 2), (0, 0), ONE, True),
     ("with padding: the last window would start outside", (1, 1, 5, 7), (2, 2), (2, 2), (1, 1), ONE, True),
     ("with padding and dilation", (1, 1, 6, 7), (2, 3), (2, 2), (1, 1), (2, 1), True),
+    ("windows larger than the image", (1, 1, 3, 3), (4, 4), (3, 3), (1, 1), ONE, True),
+    ("on an odd size, all numbers below −1e30", (1, 2, 5, 7), (2, 2), (2, 2), (0, 0), ONE, True),
+    ("on an odd size, all numbers below −1e30, float32", (1, 2, 5, 7), (2, 2), (2, 2), (0, 0), ONE, True),
 ]
 TIED = [
     ("2×2 windows with ties", (2, 2, 6, 8), (2, 2), (2, 2), (0, 0), ONE, False),
     ("3×2 windows with ties", (1, 2, 6, 6), (3, 2), (2, 2), (0, 0), ONE, False),
     ("2×3 windows with ties, padding 1", (1, 2, 5, 6), (2, 3), (1, 2), (1, 1), ONE, False),
+    ("two calls with the same shapes, other numbers", (1, 2, 4, 4), (2, 2), (2, 2), (0, 0), ONE, False),
+    ("2×2 windows with ties, not contiguous", (1, 2, 4, 6), (2, 2), (2, 2), (0, 0), ONE, False),
+    ("2×2 windows with ties, ceil mode", (1, 2, 5, 7), (2, 2), (2, 2), (0, 0), ONE, True),
 ]
 
 
-def pooled(rows, part=None, tied=False):
+def windows(rng, ceil_mode=False, times=1):
+    """Random pooling windows for arrays of every kind: rows (label, shape, kernel, …, ceil_mode)."""
+    for kind in times * draws.KINDS:
+        while True:
+            size, *window = found = draws.window(rng, lambda kernel: kernel // 2)
+            try:
+                mf.kernels.shapes.require_taps((1, 1, *size), *window, ceil_mode)
+            except mf.GeometryError:  # a window without a pixel has no maximum
+                continue
+            break
+        yield f"{draws.told(*found)}, {kind}", (2, 2, *size), *window, ceil_mode
+
+
+def pooled(rows, part=None, values=None, more=lambda rng: ()):
     """Cases of a pooling; only item `part` of (y, index) is judged, or both.
 
-    "negative", "float32" and "contiguous" in a label set the values, the dtype and the memory layout.
+    "negative", "below" and a kind of ``draws.array`` in a label set the numbers, their dtype and memory layout;
+    `values` are the only numbers of an image with ties.  ``more(rng)`` are further rows.
     """
 
+    def image(rng, label, shape):
+        x = draws.array(rng, shape, label)
+        if values is not None:
+            x[...] = rng.choice(values, shape)
+        if "below" in label:
+            x[...] = -abs(x) * 1e30 - 1e30
+            x = x * 1e270 if "300" in label else x
+        elif "negative" in label:
+            x[...] = -abs(x)
+        return x
+
     def draw(rng):
-        for label, shape, *window in rows:
-            x = rng.integers(1, 4, shape).astype("float64") if tied else rng.standard_normal(shape)
-            x = -abs(x) if "negative" in label else x
-            x = x.astype("float32") if "float32" in label else x
-            x = np.repeat(x, 2, axis=3)[..., ::2] if "contiguous" in label else x
-            yield Case(label, x, *window, judge=close_to(mf.kernels.max_pool2d(x, *window), part))
+        for label, shape, *window in (*rows, *more(rng)):
+            x = image(rng, label, shape)
+            if label.startswith("two calls"):
+                yield Case(label, (x, *window), (image(rng, label, shape), *window), probe="twice", rtol=EXACT)
+                continue
+            right = mf.kernels.max_pool2d(x, *window)
+            yield Case(label, x, *window, judge=close_to(right, part, EXACT))
 
     return draw
+
+
+def windows_of_both_modes(rng):
+    yield from windows(rng)
+    yield from windows(rng, ceil_mode=True)
 
 
 WINDOWS, PLACES, CLIPS, INDEX = "plain windows", "stride, padding and dilation", "ceil mode", "the index"
@@ -161,17 +218,17 @@ MAX_POOL = Task(
     "3.2", "max_pool2d", library="max_pool2d", forbidden=("max_pool2d",),
     checks=[
         Check(WINDOWS, 1, pooled(PLAIN, 0)),
-        Check(PLACES, 1, pooled(PLACED, 0)),
-        Check(CLIPS, 1, pooled(CLIPPED, 0)),
-        Check(INDEX, 1, pooled(TIED, tied=True)),
+        Check(PLACES, 1, pooled(PLACED, 0, more=lambda rng: windows(rng, times=2))),
+        Check(CLIPS, 1, pooled(CLIPPED, 0, more=lambda rng: windows(rng, ceil_mode=True, times=2))),
+        Check(INDEX, 1, pooled(TIED, values=(-3, -1, 2), more=windows_of_both_modes)),
         Check(NET, 1, in_fcn("max_pool2d")),
     ],
     mistakes=[
         mistake("values outside the image count as 0, which is larger than negative numbers: they should be −∞",
-                "constant_values=-np.inf", "constant_values=0", loses=(PLACES, CLIPS)),
+                "constant_values=-np.inf", "constant_values=0", loses=(PLACES, CLIPS, INDEX)),
         mistake("the search for a maximum begins with 0, so a window of negative numbers gives 0: begin with −∞",
                 "np.full((*x.shape[:2], *out), -np.inf, x.dtype)",
-                "np.zeros((*x.shape[:2], *out), x.dtype)", loses=(WINDOWS, PLACES, CLIPS)),
+                "np.zeros((*x.shape[:2], *out), x.dtype)", loses=(WINDOWS, PLACES, CLIPS, INDEX)),
         mistake("of several equal maxima the last one is taken: it should be the first in row-major order", "tap > y",
                 "tap >= y",
                 loses=INDEX),
@@ -182,16 +239,41 @@ MAX_POOL = Task(
                 "u * kernel_size[0] + v", loses=INDEX),
         mistake("the index is int64: it should be uint8, which takes an eighth of the memory", '"uint8"', '"int64"',
                 loses=INDEX),
-        mistake("the dilation is ignored", "dilation[0] * u, dilation[1] * v", "u, v", loses=(PLACES, CLIPS)),
+        mistake("the dilation is ignored", "dilation[0] * u, dilation[1] * v", "u, v", loses=(PLACES, CLIPS, INDEX)),
         mistake("the stride along H is also used along W", "left :: stride[1]", "left :: stride[0]",
-                loses=(PLACES, INDEX)),
+                loses=(WINDOWS, PLACES, CLIPS, INDEX)),
         mistake("the padding is added on one side only", "pads.append((p,", "pads.append((0,", "n - p)", "n)",
                 loses=(PLACES, CLIPS, INDEX)),
-        mistake("ceil_mode is ignored: sizes are rounded down", "d, ceil_mode)", "d, False)", loses=(CLIPS, NET)),
+        mistake("ceil_mode is ignored: sizes are rounded down", "d, ceil_mode)", "d, False)",
+                loses=(CLIPS, INDEX, NET)),
         mistake("the result is always float64: it should have the dtype of the input", "-np.inf, x.dtype)", "-np.inf)",
-                loses=WINDOWS),
+                loses=(WINDOWS, PLACES, CLIPS, INDEX)),
         mistake("it works only for square images: the height is used as the width", "zip(x.shape[2:], kernel",
                 "zip((x.shape[2], x.shape[2]), kernel", loses=ALL),
+        mistake("values outside the image count as −1000, which is larger than smaller numbers: they should be −∞",
+                "constant_values=-np.inf", "constant_values=-1000", loses=(PLACES, CLIPS)),
+        mistake("values outside the image count as the smallest float32, and float64 has smaller numbers: they should "
+                "be −∞", "constant_values=-np.inf", 'constant_values=np.finfo("float32").min', loses=PLACES),
+        mistake("values outside the image count as the smallest of the image, and may win a tie: they should be −∞",
+                "constant_values=-np.inf", "constant_values=x.min()", loses=INDEX),
+        mistake("the search for a maximum begins with −1000, so a window of smaller numbers gives −1000: begin with −∞",
+                "np.full((*x.shape[:2], *out), -np.inf, x.dtype)", "np.full((*x.shape[:2], *out), -1000, x.dtype)",
+                loses=(WINDOWS, PLACES, CLIPS)),
+        mistake("in float32, of several equal maxima the last one is taken: it should be the first in row-major order",
+                "tap > y", '((tap >= y) if x.dtype == "float32" else (tap > y))', loses=INDEX),
+        mistake("the numbers are rounded to float32 on the way: float64 must stay float64",
+                "x = np.pad(x, pads", "x = np.pad(np.float32(x).astype(x.dtype), pads",
+                loses=(WINDOWS, PLACES, CLIPS, NET)),
+        mistake("a later call with the same shapes writes into the array that an earlier one returned",
+                "y = np.full((*x.shape[:2], *out), -np.inf, x.dtype)",
+                "y = max_pool2d.__dict__.setdefault((*x.shape[:2], *out, x.dtype.str), "
+                "np.full((*x.shape[:2], *out), -np.inf, x.dtype))\n    y[...] = -np.inf", loses=INDEX),
+        mistake("the padding is added only if both paddings are larger than 0", "stride, padding, dilation):",
+                "stride, padding if all(padding) else (0, 0), dilation):", loses=(PLACES, CLIPS, INDEX)),
+        mistake("the dilation along H is also used along W", "dilation[1] * v", "dilation[0] * v",
+                loses=(PLACES, CLIPS, INDEX)),
+        mistake("it changes its input in place", "    out, pads = [], [(0, 0), (0, 0)]",
+                "    out, pads = [], [(0, 0), (0, 0)]\n    x *= 1 + 1e-7", loses=ALL),
         instead("it works only for contiguous arrays: use x.strides", """# Task 3.2
 def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
     out, pads = [], [(0, 0), (0, 0)]
@@ -203,7 +285,7 @@ def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
     N, C, H, W = x.shape
     steps = [x.itemsize * n for n in (C * H * W, H * W, W * stride[0], stride[1], W * dilation[0], dilation[1])]
     windows = np.lib.stride_tricks.as_strided(x, (N, C, *out, *kernel_size), steps).reshape(N, C, *out, -1)
-    return windows.max(-1), windows.argmax(-1).astype("uint8")""", loses=WINDOWS),
+    return windows.max(-1), windows.argmax(-1).astype("uint8")""", loses=(WINDOWS, PLACES, CLIPS, INDEX)),
     ],
     cheats=[
         instead("tries every implementation in the registry", """# Task 3.2
@@ -273,13 +355,17 @@ def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
 # 3.3 -----------------------------------------------------------------------------------------------------------------
 
 
-def pooled_back(rows):
+def pooled_back(rows, more=lambda rng: ()):
+    def arguments(rng, label, shape, *window):
+        y, index = mf.kernels.max_pool2d(rng.standard_normal(shape), *window)
+        return draws.array(rng, y.shape, label), index, shape, *window
+
     def draw(rng):
-        for label, shape, *window in rows:
-            x = rng.standard_normal(shape)
-            y, index = mf.kernels.max_pool2d(x, *window)
-            gy = rng.standard_normal(y.shape).astype("float32" if "float32" in label else "float64")
-            yield Case(label, gy, index, shape, *window)
+        for row in (*rows, *more(rng)):
+            if row[0].startswith("two calls"):
+                yield Case(row[0], arguments(rng, *row), arguments(rng, *row), probe="twice", rtol=CLOSE)
+            else:
+                yield Case(row[0], *arguments(rng, *row), rtol=CLOSE)
 
     return draw
 
@@ -293,12 +379,18 @@ APART = [
 OVERLAPPING = [
     ("3×3 windows, stride 2", (1, 1, 7, 9), (3, 3), (2, 2), (0, 0), ONE, False),
     ("3×3 windows, stride 1", (2, 2, 5, 6), (3, 3), (1, 1), (0, 0), ONE, False),
+    ("3×3 windows, stride 1, float32", (2, 2, 5, 6), (3, 3), (1, 1), (0, 0), ONE, False),
+    ("2×3 windows, stride 1, not contiguous", (1, 2, 5, 6), (2, 3), (1, 1), (0, 0), ONE, False),
+    ("as many images as channels, rows and columns", (3, 3, 3, 3), (2, 2), (1, 1), (0, 0), ONE, False),
+    ("two calls with the same shapes, other numbers", (1, 2, 4, 4), (2, 2), (1, 1), (0, 0), ONE, False),
 ]
 ELSEWHERE = [
     ("3×2 windows, padding (1, 0)", (1, 2, 6, 6), (3, 2), (3, 2), (1, 0), ONE, False),
     ("2×3 windows, padding (0, 1)", (1, 2, 4, 7), (2, 3), (2, 3), (0, 1), ONE, False),
-    ("dilation (2, 1)", (1, 1, 8, 6), (2, 3), (4, 3), (0, 0), (2, 1), False),
-    ("dilation (1, 2)", (1, 1, 6, 8), (3, 2), (3, 4), (0, 0), (1, 2), False),
+    ("3×3 windows, stride 1, padding (1, 1)", (2, 2, 5, 6), (3, 3), (1, 1), (1, 1), ONE, False),
+    ("3×3 windows, stride 1, padding (1, 1), float32", (2, 2, 5, 6), (3, 3), (1, 1), (1, 1), ONE, False),
+    ("dilation (2, 1)", (3, 2, 8, 6), (2, 3), (4, 3), (0, 0), (2, 1), False),
+    ("dilation (1, 2)", (3, 2, 6, 8), (3, 2), (3, 4), (0, 0), (1, 2), False),
     ("ceil mode: the last windows are clipped", (1, 2, 5, 7), (2, 2), (2, 2), (0, 0), ONE, True),
 ]
 WINNER, SUMS, GEOMETRY = "the winner receives", "overlapping windows add up", "padding, dilation and ceil mode"
@@ -309,12 +401,12 @@ MAX_POOL_GRAD = Task(
     checks=[
         Check(WINNER, 1, pooled_back(APART)),
         Check(SUMS, 1, pooled_back(OVERLAPPING)),
-        Check(GEOMETRY, 1, pooled_back(ELSEWHERE)),
+        Check(GEOMETRY, 1, pooled_back(ELSEWHERE, windows_of_both_modes)),
         Check(NET, 1, in_fcn("max_pool2d_grad")),
     ],
     mistakes=[
         mistake("a cell that wins several windows receives only one of their gradients: they must add up",
-                "np.add.at(gx, (n, c, a, b), gy)", "gx[n, c, a, b] += gy", loses=SUMS),
+                "np.add.at(gx, (n, c, a, b), gy)", "gx[n, c, a, b] += gy", loses=(SUMS, GEOMETRY)),
         mistake("the padding is ignored: the gradient is shifted down and to the right", " - padding[0]", "",
                 " - padding[1]", "",
                 loses=GEOMETRY),
@@ -324,18 +416,41 @@ MAX_POOL_GRAD = Task(
                 "index % kernel_size[0]", "index % kernel_size[1]", "index // kernel_size[0]", loses=ALL_BACK),
         mistake("the tap number is divided by kh: a row of the window has kw taps, so divide by kw",
                 "index // kernel_size[1]",
-                "index // kernel_size[0]", "index % kernel_size[1]", "index % kernel_size[0]", loses=GEOMETRY),
+                "index // kernel_size[0]", "index % kernel_size[1]", "index % kernel_size[0]", loses=(SUMS, GEOMETRY)),
         mistake("the stride along H is also used along W", "stride[1] * j", "stride[0] * j", loses=(WINNER, GEOMETRY)),
         mistake("the result is always float64: it should have the dtype of the input",
                 "gx = np.zeros(x_shape, gy.dtype)",
                 "gx = np.zeros(x_shape)",
-                loses=WINNER),
+                loses=(WINNER, SUMS, GEOMETRY)),
         mistake("it changes its argument index in place", "index % kernel_size[1]",
                 "np.remainder(index, kernel_size[1], out=index)", loses=(WINNER, SUMS, GEOMETRY)),
         mistake("every gradient goes to the first cell of its window: it should go to the winner",
                 "index // kernel_size[1]",
                 "index * 0",
                 "index % kernel_size[1]", "index * 0", loses=ALL_BACK),
+        mistake("in float32, a cell that wins several windows receives only one of their gradients: they must add up",
+                "np.add.at(gx, (n, c, a, b), gy)",
+                'np.add.at(gx, (n, c, a, b), gy)\n    if gy.dtype == "float32":\n        gx[n, c, a, b] = gy',
+                loses=(SUMS, GEOMETRY)),
+        mistake("a cell that wins several windows of different columns receives only one of their gradients: they must "
+                "add up", "np.add.at(gx, (n, c, a, b), gy)",
+                "for k in range(gy.shape[2]):\n"
+                "        gx[n, c, a[:, :, k : k + 1], b[:, :, k : k + 1]] += gy[:, :, k : k + 1]",
+                loses=(SUMS, GEOMETRY)),
+        mistake("the sums of the first call are kept: a later call with the same shapes adds to them",
+                "gx = np.zeros(x_shape, gy.dtype)",
+                "gx = max_pool2d_grad.__dict__.setdefault((x_shape, gy.shape, gy.dtype.str, kernel_size, padding, "
+                "stride, dilation), np.zeros(x_shape, gy.dtype))", loses=SUMS),
+        mistake("the sums are computed in float32: float64 must stay float64", "gx = np.zeros(x_shape, gy.dtype)",
+                'gx = np.zeros(x_shape, "float32")', "return gx", "return gx.astype(gy.dtype)", loses=ALL_BACK),
+        mistake("the padding is taken into account only if both paddings are larger than 0",
+                "    gx = np.zeros(x_shape, gy.dtype)",
+                "    gx = np.zeros(x_shape, gy.dtype)\n    padding = padding if all(padding) else (0, 0)",
+                loses=GEOMETRY),
+        mistake("the dilation along H is also used along W", "dilation[1] * (index", "dilation[0] * (index",
+                loses=GEOMETRY),
+        mistake("it changes its argument gy in place", "    gx = np.zeros(x_shape, gy.dtype)",
+                "    gy *= 1 + 1e-7\n    gx = np.zeros(x_shape, gy.dtype)", loses=ALL_BACK),
         instead("every cell of the window receives the gradient: only the winner should", """# Task 3.3
 def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, ceil_mode):
     gx = np.zeros(x_shape, gy.dtype)
@@ -402,11 +517,24 @@ def stamped(x, w, stride):
     return y.data[0, 0]
 
 
-def stamps(rows):
+def stamps(rows, overlap):
+    """Cases from rows (label, shape of x, shape of w, stride), and random ones; `overlap`: whether copies overlap."""
+
+    def more(rng):
+        for kind in 2 * draws.KINDS:
+            x, w = draws.uneven(rng, 1, 4), draws.uneven(rng, 2 if overlap else 1, 4)
+            stride = tuple(max(1, k + int(by)) for k, by in zip(w, rng.integers(*((-3, 0) if overlap else (0, 3)), 2)))
+            yield f"{x[0]}×{x[1]} cells, a {w[0]}×{w[1]} filter, stride {stride}, {kind}", x, w, stride
+
+    def arguments(rng, label, x, w, stride):
+        return draws.array(rng, x, label), draws.array(rng, w, label), stride
+
     def draw(rng):
-        for label, x, w, stride in rows:
-            dtype = "float32" if "float32" in label else "float64"
-            yield Case(label, rng.standard_normal(x).astype(dtype), rng.standard_normal(w).astype(dtype), stride)
+        for row in (*rows, *more(rng)):
+            if row[0].startswith("two calls"):
+                yield Case(row[0], arguments(rng, *row), arguments(rng, *row), probe="twice", rtol=CLOSE)
+            else:
+                yield Case(row[0], *arguments(rng, *row), rtol=CLOSE)
 
     return draw
 
@@ -437,12 +565,13 @@ UPSAMPLE = Task(
             ("2×3 cells, a filter as large as the stride", (2, 3), (2, 3), (2, 3)),
             ("a stride larger than the filter: zeros between the copies", (3, 2), (1, 2), (3, 4)),
             ("float32", (2, 2), (2, 2), (2, 2)),
-        ])),
+        ], overlap=False)),
         Check(ADDING, 1, stamps([
             ("a 4×4 filter, stride 2", (3, 4), (4, 4), (2, 2)),
             ("a 3×5 filter, stride (2, 1)", (3, 2), (3, 5), (2, 1)),
             ("stride 1", (2, 3), (3, 3), (1, 1)),
-        ])),
+            ("two calls with the same shapes, other numbers", (2, 3), (3, 3), (2, 2)),
+        ], overlap=True)),
         Check(NET, 1, coarse_scores),
     ],
     mistakes=[
@@ -464,7 +593,24 @@ UPSAMPLE = Task(
             hits[sh * i : sh * i + kh, sw * j : sw * j + kw] += 1
     return (y / np.maximum(hits, 1)).astype(y.dtype)""", loses=(ADDING, NET)),
         mistake("the result is always float64: it should have the dtype of the input", ", x.dtype)", ")",
-                loses=(FAR, NET)),
+                loses=(FAR, ADDING, NET)),
+        mistake("in float32, where copies overlap, one replaces the other: they must add up", "    return y",
+                '    if x.dtype == "float32":\n        y[...] = 0\n        for i in range(H):\n            for j in '
+                'range(W):\n'
+                "                y[sh * i : sh * i + kh, sw * j : sw * j + kw] = x[i, j] * w\n    return y",
+                loses=(ADDING, NET)),
+        mistake("the sums of the first call are kept: a later call with the same shapes adds to them",
+                "y = np.zeros(", "y = upsample.__dict__.setdefault((x.shape, w.shape, stride, x.dtype.str), np.zeros(",
+                ", x.dtype)", ", x.dtype))", loses=(ADDING, NET)),
+        mistake("the sums are computed in float32: float64 must stay float64", "    return y",
+                "    return np.float32(y).astype(x.dtype)", loses=(FAR, ADDING)),
+        mistake("the last row of copies is missing", "for i in range(H):", "for i in range(max(H - 1, 1)):",
+                loses=(FAR, ADDING, NET)),
+        mistake("only the positive cells are copied: negative numbers count, too", "x[i, j] * w", "max(x[i, j], 0) * w",
+                loses=(FAR, ADDING, NET)),
+        mistake("it changes its input in place", "    y = np.zeros(",
+                "    x *= x.dtype.type(1 + 1e-5)\n    y = np.zeros(",
+                loses=(FAR, ADDING, NET)),
     ],
     cheats=[
         instead("calls the library's transposed convolution", """# Task 3.4
@@ -507,18 +653,40 @@ def upsample(x, w, stride):
 # 3.5 -----------------------------------------------------------------------------------------------------------------
 
 
-def transposed(rows, back=False):
-    """Cases from rows (label, parameters, shapes of x, of w and optionally of b); `back`: gradients, too."""
+def transposed(rows, back=False, plain=False):
+    """Cases from rows (label, parameters, shapes of x, of w and optionally of b), and random ones.
+
+    `back`: gradients, too; `plain`: random ones without output_padding, groups and bias.
+    """
+
+    def more(rng):
+        for kind in 2 * draws.KINDS:
+            _, kernel, stride, padding, dilation = draws.window(rng, lambda kernel: kernel - 1)
+            size = tuple(map(int, rng.integers(2, 5, 2)))
+            parameters = dict(stride=stride, padding=padding, dilation=dilation)
+            groups, inputs, outputs = map(int, rng.integers((1, 1, 1), (2 if plain else 4, 3, 3)))
+            shapes = [(2, groups * inputs, *size), (groups * inputs, outputs, *kernel)]
+            if not plain:
+                extra = tuple(int(rng.integers(0, s)) for s in stride)  # less than the stride, or the size is ambiguous
+                parameters |= dict(groups=groups, output_padding=extra)
+                shapes += [(groups * outputs,)] * int(rng.integers(2))
+            said = ", ".join(f"{name} {value}" for name, value in parameters.items())
+            said += ", with a bias" * (len(shapes) > 2)
+            yield f"{size[0]}×{size[1]} cells, a {kernel[0]}×{kernel[1]} filter, {said}, {kind}", parameters, *shapes
 
     def draw(rng):
-        for label, parameters, *shapes in rows:
-            arrays = [rng.standard_normal(s).astype("float32" if "float32" in label else "float64") for s in shapes]
+        for label, parameters, *shapes in (*rows, *more(rng)):
+            arrays = [draws.array(rng, shape, label) for shape in shapes]
             if not back:
-                yield Case(label, parameters, arrays, probe="forward")
+                yield Case(label, parameters, arrays, probe="forward", rtol=CLOSE)
                 continue
             y = mf.ops.conv_transpose2d(*map(mf.Tensor, arrays), **parameters)
             gy = rng.standard_normal(y.shape).astype(arrays[0].dtype)
-            yield Case(label, parameters, arrays, gy, probe="function")
+            yield Case(label, parameters, arrays, gy, probe="function", rtol=CLOSE)
+        if back:
+            two = ([rng.standard_normal(s) for s in ((1, 2, 3, 3), (2, 1, 2, 2), (1,))] for _ in range(2))
+            yield Case("two nodes with the same shapes, other numbers", dict(stride=2), *two,
+                       rng.standard_normal((1, 1, 6, 6)), probe="two_nodes", rtol=CLOSE)  # fmt: skip
 
     return draw
 
@@ -536,6 +704,8 @@ MORE = [
     ("two groups", dict(stride=2, groups=2), (1, 4, 2, 3), (4, 3, 2, 2)),
     ("one filter per channel", dict(stride=2, groups=3), (2, 3, 2, 2), (3, 1, 4, 4)),
     ("with a bias", dict(stride=2), (2, 2, 2, 3), (2, 3, 2, 2), (3,)),
+    ("with a bias, float32", dict(stride=2), (2, 2, 2, 3), (2, 3, 2, 2), (3,)),
+    ("with a bias, as many images as channels, rows and columns", dict(padding=1), (3, 3, 3, 3), (3, 3, 3, 3), (3,)),
 ]
 BOTH = [*TRANSPOSED[1:4], *MORE, ("y as large as x", dict(padding=1), (2, 2, 4, 4), (2, 2, 3, 3))]
 FORWARD, OPTIONS, GRADIENTS = "forward, and the size", "output_padding, groups and bias", "gradients"
@@ -545,7 +715,7 @@ CONV_TRANSPOSE = Task(
     "3.5", "ConvTranspose2d", library="ops.conv.ConvTranspose2d",
     forbidden=("ops.conv.ConvTranspose2d.forward", "ops.conv.ConvTranspose2d.backward"),
     checks=[
-        Check(FORWARD, 1, transposed(TRANSPOSED)),
+        Check(FORWARD, 1, transposed(TRANSPOSED, plain=True)),
         Check(OPTIONS, 1, transposed(MORE)),
         Check(GRADIENTS, 1, transposed(BOTH, back=True)),
         Check(NET, 1, in_fcn("ConvTranspose2d")),
@@ -559,7 +729,7 @@ CONV_TRANSPOSE = Task(
         mistake("the length of the output is s·n: it should be s(n − 1) + k_d − 2p",
                 "s * (n - 1) + d * (k - 1) + 1 - 2 * p", "s * n",
                 loses=ALL_TRANSPOSED),
-        mistake("the dilation is missing from the size", "d * (k - 1)", "(k - 1)", loses=(FORWARD, GRADIENTS)),
+        mistake("the dilation is missing from the size", "d * (k - 1)", "(k - 1)", loses=(FORWARD, OPTIONS, GRADIENTS)),
         mistake("y has only the channels of one group: multiply w.shape[1] by groups",
                 "w.shape[1] * self.groups",
                 "w.shape[1]", loses=(OPTIONS, GRADIENTS, NET)),
@@ -582,6 +752,30 @@ CONV_TRANSPOSE = Task(
                 "return (gx, None, gy.sum(axis=(0, 2, 3))) if biased else (gx, None)", loses=GRADIENTS),
         mistake("it changes its input x in place", "self.save(x, w, b is not None)",
                 "self.save(x, w, b is not None)\n        x *= 1 + 1e-9", loses=ALL_TRANSPOSED),
+        mistake("the bias makes the result float64: it should have the dtype of the input", "y + b[:, None, None]",
+                "y + b[:, None, None].astype(float)", loses=(OPTIONS, GRADIENTS)),
+        mistake("the bias is added along H if there are as many rows as channels: it should be added along the "
+                "channels", "y + b[:, None, None]",
+                "y + (b[:, None] if len(b) == y.shape[2] else b[:, None, None])", loses=(OPTIONS, GRADIENTS)),
+        mistake("the gradient of the bias is summed over the rows and columns of the first image only",
+                "gy.sum(axis=(0, 2, 3))", "gy[0].sum(axis=(1, 2))", loses=GRADIENTS),
+        mistake("what forward saves is shared by all nodes of the class: save it in the node",
+                "self.save(x, w, b is not None)",
+                "ConvTranspose2d.kept = x, w, b is not None", "x, w, biased = self.saved",
+                "x, w, biased = ConvTranspose2d.kept", loses=(GRADIENTS, NET)),
+        mistake("the padding along H is also used along W",
+                "self.stride, self.padding, self.dilation, self.output_padding",
+                "self.stride, (self.padding[0],) * 2, self.dilation, self.output_padding",
+                loses=(FORWARD, OPTIONS, GRADIENTS)),
+        mistake("output_padding along H is also used along W", "self.dilation, self.output_padding\n",
+                "self.dilation, (self.output_padding[0],) * 2\n", loses=(OPTIONS, GRADIENTS)),
+        mistake("the backward pass ignores the dilation", "where = self.stride, self.padding, self.dilation,",
+                "where = self.stride, self.padding, (1, 1),", loses=GRADIENTS),
+        mistake("the backward pass ignores the groups", "self.dilation, self.groups\n        gx",
+                "self.dilation, 1\n        gx",
+                loses=(GRADIENTS, NET)),
+        mistake("the sums are computed in float32: float64 must stay float64", "conv2d_grad_input(x, w,",
+                "conv2d_grad_input(np.float32(x).astype(x.dtype), w,", loses=ALL_TRANSPOSED),
         mistake("the backward pass ignores the padding", "where = self.stride, self.padding,",
                 "where = self.stride, (0, 0),",
                 loses=GRADIENTS),
@@ -691,9 +885,10 @@ ALL_FILTERS = (EVEN, ODD, DIAGONAL, NET)
 BILINEAR = Task(
     "3.6", "bilinear", library="nn.init.bilinear", forbidden=("nn.init.bilinear", "nn.init.bilinear_filter"),
     checks=[
-        Check(EVEN, 1, filters((1, 1, 2, 2), (1, 1, 4, 4), (1, 1, 16, 16))),
-        Check(ODD, 1, filters((1, 1, 1, 1), (1, 1, 3, 3), (1, 1, 5, 5), (1, 1, 7, 7))),
-        Check(DIAGONAL, 1, filters((3, 1, 4, 4), (3, 3, 4, 4), (2, 2, 6, 6))),
+        Check(EVEN, 1, filters((1, 1, 2, 2), (1, 1, 4, 4), (1, 1, 6, 6), (1, 1, 16, 16))),
+        Check(ODD, 1, filters((1, 1, 1, 1), (1, 1, 3, 3), (1, 1, 5, 5), (1, 1, 7, 7), (1, 1, 11, 11))),
+        Check(DIAGONAL, 1, filters((3, 1, 4, 4), (3, 3, 4, 4), (2, 2, 6, 6), (5, 1, 5, 5), (4, 4, 4, 4), (3, 3, 3, 3),
+                                   (21, 1, 2, 2), (1, 1, 8, 8))),
         Check(NET, 1, upsampled),
     ],
     mistakes=[
@@ -703,14 +898,24 @@ BILINEAR = Task(
                 loses=(DIAGONAL, NET)),
         mistake("odd filters are not symmetric: the centre should be F − 1", "factor - 1 if k % 2 else factor - 0.5",
                 "factor - 0.5",
-                loses=ODD),
+                loses=(ODD, DIAGONAL)),
         mistake("even filters are not symmetric: the centre should be F − ½, between two cells",
                 "factor - 1 if k % 2 else factor - 0.5", "factor - 1", loses=(EVEN, DIAGONAL, NET)),
         mistake("F is rounded down: it should be ⌈k/2⌉", "(k + 1) // 2", "max(k // 2, 1)",
-                "factor - 1 if k % 2 else factor - 0.5", "(k - 1) / 2", loses=ODD),
+                "factor - 1 if k % 2 else factor - 0.5", "(k - 1) / 2", loses=(ODD, DIAGONAL)),
         mistake("the filter is divided by its sum: the copies should add up to 1 at every pixel, so its sum should "
                 "be F²",
                 "    return w", "    return w / w[0, 0].sum()", loses=ALL_FILTERS),
+        mistake("the filter is on the diagonal also if there is one input channel: then every channel has it at [c, 0]",
+                "w[c, c % inputs] = line", "if c < inputs:\n            w[c, c] = line", loses=(DIAGONAL, NET)),
+        mistake("the filter of the last channel is missing", "for c in range(C):", "for c in range(max(C - 1, 1)):",
+                loses=(DIAGONAL, NET)),
+        mistake("the filters of all channels but the first are smaller: all are equal", "w[c, c % inputs] = line",
+                "w[c, c % inputs] = line[:, None] * line * (1 if c == 0 else 0.5)\n        continue\n        w[c] = "
+                "line",
+                loses=(DIAGONAL, NET)),
+        mistake("even filters have the centre of odd ones if their size is a multiple of 6", "    line = 1",
+                "    centre = factor - 1 if k % 6 == 0 else centre\n    line = 1", loses=(EVEN, DIAGONAL)),
         mistake("the weights are float64: they should be float32", '"float32"', '"float64"', loses=ALL_FILTERS),
         mistake("the filter is a pyramid (the minimum of two triangles): it should be their product",
                 "line[:, None] * line",

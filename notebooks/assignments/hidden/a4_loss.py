@@ -3,9 +3,11 @@
 import numpy as np
 
 import minifcn as mf
+from minifcn.course import draws
 from minifcn.course.tasks import Case, Check, Task, close_to, instead, mistake
 
 NET = "in a network"
+CLOSE = 1e-9  # more than any order of the terms changes in float64, less than float32 does
 
 
 def scene(rng):
@@ -18,7 +20,8 @@ def scene(rng):
 
 def in_fcn(kernel):
     def cases(rng):
-        yield Case(f"an FCN-8s with your {kernel}, forward and backward", kernel, *scene(rng), 1, probe="network")
+        label = f"an FCN-8s with your {kernel}, forward and backward"
+        yield Case(label, kernel, *scene(rng), 1, probe="network", rtol=CLOSE)
 
     return cases
 
@@ -26,31 +29,56 @@ def in_fcn(kernel):
 # 4.1 -----------------------------------------------------------------------------------------------------------------
 
 
-def drawn(rng, shape, dtype="float64", scale=2.0):
-    """Random scores, labels and weights, some of the weights 0."""
+def drawn(rng, shape, kind="float64", scale=2.0, void=0.2):
+    """Random scores, labels and weights; a share of about `void` of the weights is 0."""
     places = (shape[0], *shape[2:])
-    weights = rng.uniform(0.5, 2, places) * (rng.random(places) < 0.8)
-    weights.flat[0] = 1.5
+    weights = abs(draws.array(rng, places, kind)) + 0.5
+    weights[rng.random(places) < void] = 0
+    if void < 1:
+        weights[0, 0, 0] = 1.5
     labels = rng.integers(0, shape[1], places) * (weights != 0)
-    return (scale * rng.standard_normal(shape)).astype(dtype), labels, weights.astype(dtype)
+    scores = draws.array(rng, shape, kind)
+    scores *= scores.dtype.type(scale)
+    return scores, labels, weights
 
 
 SCORES = [
-    ("one image of 4×4, three classes", (1, 3, 4, 4), "float64"),
-    ("two images of 3×5, four classes", (2, 4, 3, 5), "float64"),
-    ("a single pixel, two classes", (1, 2, 1, 1), "float64"),
-    ("float32", (1, 5, 3, 4), "float32"),
+    ("one image of 4×4, three classes", (1, 3, 4, 4)),
+    ("two images of 3×5, four classes", (2, 4, 3, 5)),
+    ("a single pixel, two classes", (1, 2, 1, 1)),
+    ("float32", (1, 5, 3, 4)),
+    ("as many images as classes, rows and columns", (3, 3, 3, 3)),
+    ("as many images as classes, rows and columns, float32", (3, 3, 3, 3)),
 ]
+
+
+def random_scores(rng):
+    """Random sizes for arrays of every kind: rows (label, shape)."""
+    for kind in draws.KINDS:
+        n, c, h, w = map(int, rng.integers((1, 2, 1, 1), (4, 6, 5, 5)))
+        yield f"{n} × {c} classes × {h}×{w}, {kind}", (n, c, h, w)
+
+
+ALL_VOID = [("all locations are void", (2, 3, 2, 4)), ("all locations are void, float32", (1, 4, 3, 3))]
 
 
 def losses(part):
     def cases(rng):
-        for label, shape, dtype in SCORES:
-            args = drawn(rng, shape, dtype)
-            right, rtol = mf.kernels.softmax_loss(*args), 1e-5 if dtype == "float32" else 1e-6
+        for label, shape in (*SCORES, *random_scores(rng)):
+            args = drawn(rng, shape, label)
+            right, rtol = mf.kernels.softmax_loss(*args), 1e-5 if "float32" in label else CLOSE
             yield Case(label, *args, judge=close_to(right, part, rtol))
+        calls = [drawn(rng, (1, 3, 2, 4)) for _ in range(2)]
+        yield Case("two calls with the same shapes, other numbers", *calls, probe="twice",
+                   judge=each_close_to([mf.kernels.softmax_loss(*args) for args in calls], part))  # fmt: skip
 
     return cases
+
+
+def each_close_to(rights, part):
+    """A judge for the results of several calls: item `part` of each must be close to that of `rights`."""
+    judges = [close_to(right, part, CLOSE) for right in rights]
+    return lambda got: next(filter(None, (judge(one) for judge, one in zip(judges, got, strict=True))), None)
 
 
 def large_scores(rng):
@@ -70,6 +98,14 @@ def void_losses(rng):
         with np.errstate(invalid="ignore"):
             right = mf.kernels.softmax_loss(scores, labels, weights)
         yield Case(f"void scores are {label}", scores, labels, weights, judge=close_to(right, 0))
+    for label, shape in ALL_VOID:
+        args = drawn(rng, shape, label, void=1)
+        yield Case(label, *args, judge=close_to(mf.kernels.softmax_loss(*args), 0))
+    scores, labels, weights = drawn(rng, (3, 3, 2, 2))
+    weights[1] = 0
+    labels[1] = 0
+    right = mf.kernels.softmax_loss(scores, labels, weights)
+    yield Case("all of the second image is void", scores, labels, weights, judge=close_to(right, 0))
 
 
 MAP, PROB, STABLE, VOID = "the map of losses", "the probabilities", "large scores", "void locations"
@@ -111,6 +147,30 @@ SOFTMAX_LOSS = Task(
                 loses=(MAP, STABLE, VOID, NET)),
         mistake("every image uses the labels of the first image", "labels[:, None], axis=1)",
                 "np.broadcast_to(labels[:1], labels.shape)[:, None], axis=1)", loses=(MAP, VOID, NET)),
+        mistake("if all locations are void, the losses are not 0: there is nothing to divide by",
+                "np.where(weights != 0, loss, 0)",
+                "np.where(weights != 0, loss, 0 if weights.any() else np.nan)", loses=VOID),
+        mistake("if all locations are void, the losses are not 0", "np.where(weights != 0, loss, 0)",
+                "(np.where(weights != 0, loss, 0) if weights.any() else loss + 1)", loses=VOID),
+        mistake("it raises an error if all locations are void: their losses are 0",
+                "    s = scores - scores", "    weights.sum() / weights[weights != 0].min()\n    s = scores - scores",
+                loses=VOID),
+        mistake("the losses are multiplied by the number of locations that count and divided by the sum of weights",
+                "[:, 0] * weights", "[:, 0] * weights * (weights != 0).sum() / max(weights.sum(), 1e-9)",
+                loses=(MAP, STABLE, VOID)),
+        mistake("every image uses the weights of the first image", "[:, 0] * weights", "[:, 0] * weights[:1]",
+                loses=(MAP, VOID, NET)),
+        mistake("the maximum of the classes' absolute values is subtracted", "scores.max(axis=1, keepdims=True)",
+                "abs(scores).max(axis=1, keepdims=True)", loses=STABLE),
+        mistake("the losses of the first call are returned again by later calls with the same shapes",
+                "    s = scores",
+                "    scores, labels, weights = softmax_loss.__dict__.setdefault((scores.shape, scores.dtype.str), "
+                "(scores, labels, weights))\n    s = scores", loses=(MAP, PROB, STABLE, VOID)),
+        mistake("the exponentials are computed in float32: float64 must stay float64", "e = np.exp(s)",
+                "e = np.exp(np.float32(s)).astype(s.dtype)", loses=(MAP, PROB, NET)),
+        mistake("it changes its argument labels in place", "    s = scores - scores",
+                "    labels[weights == 0] = -1\n    s = scores - scores",
+                loses=(MAP, PROB, STABLE, VOID)),
         mistake("it changes its argument scores in place", "s = scores - scores.max(axis=1, keepdims=True)",
                 "s = scores\n    s -= scores.max(axis=1, keepdims=True)", loses=ALL),
         mistake("the probabilities are not divided by their sum", "0).astype(scores.dtype), e / total",
@@ -120,7 +180,7 @@ SOFTMAX_LOSS = Task(
                 loses=(PROB, STABLE)),
         mistake("the result is always float64: it should have the dtype of the scores",
                 ".astype(scores.dtype), e / total",
-                ".astype(float), (e / total).astype(float)", loses=(MAP, PROB, STABLE)),
+                ".astype(float), (e / total).astype(float)", loses=(MAP, PROB, STABLE, VOID)),
     ],
     cheats=[
         instead("calls the library's loss", """# Task 4.1
@@ -187,11 +247,15 @@ def softmax_loss(scores, labels, weights):
 
 
 def gradients(weighted):
+    def case(label, scores, labels, weights):
+        weights = weights if weighted else np.ones_like(weights)
+        return Case(label, mf.kernels.softmax_loss(scores, labels, weights)[1], labels, weights, rtol=CLOSE)
+
     def cases(rng):
-        for label, shape, dtype in SCORES:
-            scores, labels, weights = drawn(rng, shape, dtype)
-            weights = weights if weighted else np.ones_like(weights)
-            yield Case(label, mf.kernels.softmax_loss(scores, labels, weights)[1], labels, weights)
+        for label, shape in (*SCORES, *random_scores(rng)):
+            yield case(label, *drawn(rng, shape, label))
+        calls = [case("", *drawn(rng, (1, 3, 2, 4))).args for _ in range(2)]
+        yield Case("two calls with the same shapes, other numbers", *calls, probe="twice", rtol=CLOSE)
         if weighted:
             scores, labels, weights = drawn(rng, (1, 3, 3, 4))
             prob = mf.kernels.softmax_loss(scores, labels, weights)[1]
@@ -199,6 +263,8 @@ def gradients(weighted):
             weights[0, 0, 0], weights[0, 0, 1] = 0, 1
             prob[0, :, 0, 0], prob[0, :, 0, 1] = np.nan, (0.5, 0.25, 0.25)
             yield Case("probabilities of void locations are NaN", prob, labels, weights)
+            for label, shape in ALL_VOID:
+                yield case(label, *drawn(rng, shape, label, void=1))
 
     return cases
 
@@ -230,6 +296,30 @@ SOFTMAX_LOSS_GRAD = Task(
         mistake("it is divided by the number of locations: the loss is a sum, not a mean",
                 "np.where(weights != 0, weights * (prob - truth), 0)",
                 "(np.where(weights != 0, weights * (prob - truth), 0) / weights.size)", loses=(PLAIN, WEIGHTED, NET)),
+        mistake("if all locations are void, the gradient is not 0: there is nothing to divide by",
+                "np.where(weights != 0, weights * (prob - truth), 0)",
+                "np.where(weights != 0, weights * (prob - truth), 0 if weights.any() else np.nan)", loses=WEIGHTED),
+        mistake("if all locations are void, the gradient is not 0",
+                "np.where(weights != 0, weights * (prob - truth), 0)",
+                "np.where(weights != 0, weights * (prob - truth), 0 if weights.any() else prob - truth)",
+                loses=WEIGHTED),
+        mistake("every image uses the labels of the first image", "== labels[:, None]", "== labels[:1, None]",
+                loses=(PLAIN, WEIGHTED, NET)),
+        mistake("every image uses the weights of the first image", "weights = weights[:, None]",
+                "weights = weights[:1, None]",
+                loses=(WEIGHTED, NET)),
+        mistake("1 is subtracted along the wrong axis if there are as many images or rows as classes",
+                "np.arange(prob.shape[1])[:, None, None] == labels[:, None]",
+                "(np.arange(prob.shape[1])[:, None, None] == labels[:, None] if prob.shape[1] != prob.shape[2] else\n"
+                "             np.arange(prob.shape[1])[:, None] == labels[:, None])", loses=(PLAIN, WEIGHTED)),
+        mistake("the gradient of the first call is returned again by later calls with the same shapes",
+                "    truth =",
+                "    prob, labels, weights = softmax_loss_grad.__dict__.setdefault((prob.shape, prob.dtype.str), "
+                "(prob, labels, weights))\n"
+                "    truth =", loses=(PLAIN, WEIGHTED)),
+        mistake("it is computed in float32: float64 must stay float64", "(prob - truth)",
+                "(np.float32(prob) - truth).astype(np.float32)",
+                loses=(PLAIN, WEIGHTED, NET)),
         mistake("it is multiplied by p once more", "(prob - truth)", "prob * (prob - truth)",
                 loses=(PLAIN, WEIGHTED, NET)),
         mistake("it is divided by the number of images: the loss is a sum, not a mean",
@@ -338,6 +428,13 @@ def any_windows(rng):
         "windows of 4×2, stride (3, 1), rows left over", draw((1, 1, 9, 4)), (4, 2), (3, 1), draw((2, 1, 4, 2))
     )
     yield patched("three images, rows and columns left over", draw((3, 2, 8, 6)), (3, 3), (2, 2), draw((2, 2, 3, 3)))
+    for _ in range(4):
+        h, w, s, t, more, rest = map(int, rng.integers((1, 1, 1, 1, 0, 0), (5, 5, 4, 4, 7, 7)))
+        n, c, k = map(int, rng.integers(1, 4, 3))
+        label = f"{n} images of {h + more}×{w + rest}, windows of {h}×{w}, stride {(s, t)}, {c} channels, {k} classes"
+        yield patched(label, draw((n, c, h + more, w + rest)), (h, w), (s, t), draw((k, c, h, w)))
+    yield patched("as many images as channels, classes, rows and columns", draw((3, 3, 5, 5)), (3, 3), (1, 1),
+                  draw((3, 3, 3, 3)))  # fmt: skip
     yield patched("one window, as large as the image", draw((2, 1, 3, 4)), (3, 4), (2, 2), draw((3, 1, 3, 4)))
 
 
@@ -387,6 +484,10 @@ PATCHWISE = Task(
                 "return np.stack(scores, axis=2)",
                 "scores = [np.exp(s) / np.exp(s).sum(axis=1, keepdims=True) for s in scores]\n"
                 "    return np.stack(scores, axis=2)", loses=ALL_PATCHES),
+        mistake("the rows and columns of the map are swapped if the map is square", "scores[0].shape, rows, columns)",
+                "scores[0].shape, rows, columns).swapaxes(2, 3 if rows == columns else 2)", loses=(ANY,)),
+        mistake("the stride along H is taken to be at most the one along W", "stride[0] * i, stride[1] * j",
+                "min(stride) * i, stride[1] * j", loses=(ANY, NET)),
         mistake("the axes of images and classes are swapped", "return np.stack(scores, axis=2)",
                 "return np.stack(scores, axis=2).swapaxes(0, 1)", "(*scores[0].shape, rows",
                 "(*scores[0].shape[::-1], rows",
@@ -438,6 +539,7 @@ def summed(label, rng, net, shape, part=None, void=False):
     image = rng.standard_normal(shape)
     labels = rng.integers(0, 3, (shape[0], *((n - k) // s + 1 for n, k, s in zip(shape[2:], net.size, net.stride))))
     if void:
+        labels[:, :] = 255 if void == "all" else labels
         labels[0, 0] = 255
     loss, gradients = net.gradient(image, labels)
     function = windows_only(net.gradient, net.size)
@@ -456,6 +558,11 @@ def sums_of_all(rng):
     yield summed("windows of 8×3, stride (2, 1)", rng, Net(rng, (3, 2), (2, 1)), (1, 2, 12, 6))
     yield summed("two images", rng, Net(rng), (2, 2, 10, 12))
     yield summed("with void labels, and pixels left over", rng, Net(rng), (2, 2, 11, 11), void=True)
+    yield summed("as many images as rows and columns of outputs", rng, Net(rng), (2, 2, 10, 10))
+    yield summed("all labels are void", rng, Net(rng), (1, 2, 10, 12), void="all")
+    yield summed("windows of 3×8, stride (1, 2), all labels of a row void", rng, Net(rng, (2, 3), (1, 2)), (2, 2, 6,
+                12),
+                 void=True)  # fmt: skip
 
 
 LOSS, GRADIENT, EVERY = "the loss", "the gradients", "rectangles, several images, void labels"
@@ -491,6 +598,13 @@ GRADIENT_BY_PATCHES = Task(
                 "stride[0] * i, stride[0] * j",
                 loses=EVERY),
         mistake("only the first image is used", "gradient(window, labels[:,", "gradient(window[:1], labels[:1,",
+                loses=EVERY),
+        mistake("void windows are left out, also where all are void: then the gradients are zeros, not None",
+                "    return loss, total", "    return loss, None if (labels == 255).all() else total", loses=EVERY),
+        mistake("the first row of windows is left out if it is void in the first image",
+                "    for i, j in np.ndindex(labels.shape[1:]):",
+                "    for i, j in np.ndindex(labels.shape[1:]):\n"
+                "        if i == 0 and labels.shape[1] > 1 and (labels[0, 0] == 255).all():\n            continue",
                 loses=EVERY),
         mistake("the results are averaged over the images: they must add up, like those of locations",
                 "return loss, total",
@@ -540,6 +654,10 @@ def sampled(judge, *keeps):
             labels[0, :2, 1:3] = labels[1, 3] = 255
             yield Case(f"kept with probability {keep}", labels, keep, int(rng.integers(1 << 30)), TIMES, probe="draws",
                        judge=shaped(judge, labels, keep))  # fmt: skip
+        if judge is void_is_void:
+            labels = np.full((1, 3, 2), 255)
+            yield Case("all locations are void", labels, 0.5, int(rng.integers(1 << 30)), TIMES, probe="draws",
+                       judge=shaped(judge, labels, 0.5))  # fmt: skip
 
     return cases
 
@@ -568,7 +686,9 @@ def two_values(labels, keep, drawn, again):
 def void_is_void(labels, keep, drawn, again):
     if drawn[:, labels == 255].any():
         return "void locations (255) have weights other than 0: they must not count"
-    return None if drawn[:, labels != 255].any() else "no location is ever kept"
+    if (labels != 255).any() and not drawn[:, labels != 255].any():
+        return "no location is ever kept"
+    return None
 
 
 def unbiased(labels, keep, drawn, again):
@@ -619,6 +739,8 @@ SAMPLING = Task(
         mistake("it changes its argument labels in place", "    kept = (rng",
                 "    counted = labels != 255\n    labels[~counted] = 0\n    kept = (rng",
                 "& (labels != 255)", "& counted", loses=ALL_SAMPLES),
+        mistake("if all locations are void, their weights are not 0", "return kept / keep",
+                "return kept / keep if kept.any() or (labels != 255).any() else np.ones(labels.shape)", loses=NO_VOID),
         mistake("void locations are always kept: they must have weight 0", "& (labels != 255)", "| (labels == 255)",
                 loses=NO_VOID),
         mistake("one random number decides for all locations: draw one for each", "rng.random(labels.shape)",
@@ -679,7 +801,11 @@ def rates(*pairs):
         for source, target in pairs:
             lr, labelled, images = float(rng.uniform(1e-6, 1e-3)), *map(int, rng.integers((1000, 2), (9000, 9)))
             label = f"from {source} to {target}, {labelled} pixels in {images} images"
-            yield Case(label, lr, source, target, labelled, images)
+            yield Case(label, lr, source, target, labelled, images, rtol=CLOSE)
+            few, many = f"from {source} to {target}, one image", f"from {source} to {target}, a large rate"
+            yield Case(few, lr, source, target, labelled, 1, rtol=CLOSE)
+            yield Case(many, 1e4 * lr, source, target, labelled, images, rtol=CLOSE)
+            yield Case(f"from {source} to {target}, one pixel", lr, source, target, 1, 1, rtol=CLOSE)
 
     return cases
 
@@ -690,6 +816,8 @@ def steps(rng):
         yield Case(f"a step of an FCN-8s, {source} to {target}", lr, source, target, image, labels, 2, probe="step")
 
 
+PAIRS = [("sum", "valid"), ("valid", "sum"), ("sum", "sum"), ("valid", "valid"),
+         ("sum", "batch"), ("batch", "sum"), ("valid", "batch"), ("batch", "valid"), ("batch", "batch")]  # fmt: skip
 MEAN, PER_IMAGE, SAME = "sum and mean over pixels", "sum per image", "a real step"
 ALL_RATES = (MEAN, PER_IMAGE, SAME)
 
@@ -697,9 +825,8 @@ CONVERT_LR = Task(
     "4.6", "convert_lr", library="optim.convert_lr",
     forbidden=("optim.convert_lr", "optim.reduction_factor", "optim.effective_step"),
     checks=[
-        Check(MEAN, 1, rates(("sum", "valid"), ("valid", "sum"), ("sum", "sum"), ("valid", "valid"))),
-        Check(PER_IMAGE, 1, rates(("sum", "batch"), ("batch", "sum"), ("valid", "batch"), ("batch", "valid"), ("batch",
-            "batch"))),
+        Check(MEAN, 1, rates(*PAIRS[:4])),
+        Check(PER_IMAGE, 1, rates(*PAIRS[4:])),
         Check(SAME, 1, steps),
     ],
     mistakes=[
@@ -768,6 +895,9 @@ def momenta(*sizes):
     def cases(rng):
         for before, after in sizes:
             yield Case(f"from {before} images per step to {after}", float(rng.uniform(0.8, 0.98)), before, after)
+            yield Case(f"momentum 0, from {before} images per step to {after}", 0.0, before, after)
+            small = float(rng.uniform(0.05, 0.3))
+            yield Case(f"a small momentum, from {before} images per step to {after}", small, before, after)
 
     return cases
 
@@ -778,7 +908,7 @@ MOMENTUM = Task(
     "4.7", "equivalent_momentum", library="optim.equivalent_momentum", forbidden=("optim.equivalent_momentum",),
     checks=[
         Check(SMALLER, 1, momenta((20, 1), (20, 5), (6, 4), (8, 8))),
-        Check(LARGER, 1, momenta((1, 20), (3, 8), (1, 2))),
+        Check(LARGER, 1, momenta((1, 20), (3, 8), (1, 2), (8, 9))),
     ],
     mistakes=[
         mistake("the exponent is inverted: smaller batches need the larger momentum",
@@ -792,6 +922,17 @@ MOMENTUM = Task(
                 "raised to a power",
                 "momentum ** (target_batch_size / batch_size)", "1 - (1 - momentum) * target_batch_size / batch_size",
                 loses=(SMALLER, LARGER)),
+        mistake("a momentum of 0 raises an error: it stays 0", "return momentum",
+                "return 1 / (1 / momentum) ** (target_batch_size / batch_size) if 1 / momentum else 0.0 * momentum",
+                loses=(SMALLER, LARGER)),
+        mistake("a momentum of 0 gives NaN: it stays 0", "return momentum",
+                'return float("nan") if momentum == 0 else momentum', loses=(SMALLER, LARGER)),
+        mistake("the momentum is kept if it is small: the rule holds for every p", "return momentum",
+                "return momentum if momentum < 0.5 else momentum", loses=(SMALLER, LARGER)),
+        mistake("the momentum never becomes smaller: larger batches need a smaller one", "return momentum",
+                "return momentum ** min(1, target_batch_size / batch_size)\n    return momentum", loses=LARGER),
+        mistake("the momentum never becomes larger: smaller batches need a larger one", "return momentum",
+                "return momentum ** max(1, target_batch_size / batch_size)\n    return momentum", loses=SMALLER),
         mistake("the exponent is rounded: divide with /, not //", "target_batch_size / batch_size",
                 "target_batch_size // batch_size",
                 loses=(SMALLER, LARGER)),
