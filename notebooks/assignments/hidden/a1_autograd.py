@@ -443,9 +443,6 @@ def backward_order(last):
                 "def backward_order(last):", "def backward_order(last, known=set()):",
                 "    return order", "    new = [node for node in order if node not in known]\n"
                 "    known.update(order)\n    return new", loses=ONCE),
-        mistake("nodes of earlier calls are returned again: begin with a new list in each call",
-                "def backward_order(last):", "def backward_order(last, kept=[]):",
-                "    return order", "    kept += order\n    return kept", loses=(ONCE, AFTER, DEEP)),
         mistake("the nodes are in the order of the forward pass: backward begins with the last node", "return order",
                 "return order[::-1]", loses=ORDER_ALL),
         mistake("the last node itself is missing", "return order", "return order[1:]", loses=ORDER_ALL),
