@@ -326,7 +326,7 @@ class Examiner:
         """Whether a known mistake gives the same reply as the submission."""
         known = self._reply_of(task, variant, check, number, case)
         if "error" in known or "error" in reply:
-            said = reply.get("error", "").partition(", at `")[0]  # without the line that raised it
+            said = reply.get("error", "").partition(", at `")[0].rstrip()  # without the line that raised it
             same = known.get("kind") == reply.get("kind")
             return same and (known["kind"] in ANY_TEXT or said == message(known["error"])[:500])
         return known["changed"] == reply["changed"] and difference(reply["value"], known["value"], case.rtol) is None
