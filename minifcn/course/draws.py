@@ -17,7 +17,9 @@ def uneven(rng, least, most):
 
 
 def window(rng, largest_padding=None):
-    """A random window: (size of the image, kernel, stride, padding, dilation), each pair uneven.
+    """A random window: (size of the image, kernel, stride, padding, dilation).
+
+    Each pair is uneven, but half of the images are square.
 
     Parameters
     ----------
@@ -31,6 +33,8 @@ def window(rng, largest_padding=None):
     else:
         padding = tuple(int(rng.integers(0, largest_padding(k) + 1)) for k in kernel)
     size = tuple(d * (k - 1) + 1 + more for k, d, more in zip(kernel, dilation, uneven(rng, 0, 4)))
+    if rng.random() < 0.5:
+        size = (max(size),) * 2
     return size, kernel, stride, padding, dilation
 
 

@@ -229,7 +229,10 @@ class Outcome:
 
 
 def equivalent(folder):
-    """The mutants that are as right as their solutions: {(task, change): reason}, from ``hidden/equivalent.toml``."""
+    """The mutants that are as right as their solutions, from ``hidden/equivalent.toml``: {(task, change): reason}.
+
+    A text that ends in ``->`` stands for all changes of that statement that lose nothing.
+    """
     groups = tomllib.loads((folder / "hidden" / "equivalent.toml").read_text(encoding="utf-8")).get("group", [])
     return {(group["task"], change): group["why"] for group in groups for change in group["changes"]}
 
@@ -266,7 +269,10 @@ def outcomes(assignments, excuses, seed=0, tasks=None, workers=2, progress=lambd
         examiner, task, mutant = job
         sources = examiner.assignment.solution(task.number, lambda _: mutant.source)
         loses = examiner.first_loss(sources, task)
-        return Outcome(mutant, loses, excuses.get((mutant.task, mutant.change)))
+        excuse = excuses.get((mutant.task, mutant.change))
+        if excuse is None and loses is None:
+            excuse = excuses.get((mutant.task, f"{mutant.change.partition('  ->  ')[0]}  ->"))
+        return Outcome(mutant, loses, excuse)
 
     with ThreadPoolExecutor(workers) as pool:
         return list(progress(pool.map(grade, jobs), len(jobs)))

@@ -57,7 +57,9 @@ def relu_values(rng):
     yield operation("a row of numbers", rng, rng.standard_normal(7))
     yield operation("maps, (2, 3, 4, 5)", rng, rng.standard_normal((2, 3, 4, 5)))
     yield operation("float32", rng, rng.standard_normal((3, 4)).astype("float32"))
+    yield operation("a square array, (6, 6)", rng, rng.standard_normal((6, 6)))
     yield operation("an array without axes", rng, np.array(1.5))
+    yield operation("an array without axes, negative", rng, np.array(-1.5))
     for label, scale in (("around 1e-9", 1e-9), ("around 10", 10), ("around 1e4", 1e4), ("around 1e9", 1e9)):
         for kind in draws.KINDS:
             yield operation(f"numbers {label}, {kind}", rng, scale * draws.array(rng, (3, 2, 3), kind))
@@ -516,6 +518,10 @@ def square(x):
     return x**2
 
 
+def wave(x):
+    return np.sin(100 * x)
+
+
 def cubic_and_mixed(x):
     """Every output depends on several inputs."""
     return np.stack([x.sum() ** 2, (x**3).sum(), x.ravel()[0] * x.ravel()[-1]])
@@ -527,6 +533,7 @@ def differences(rng):
     )
     yield Case("x² at step 0.01", square, rng.standard_normal((2, 2)), rng.standard_normal((2, 2)), 0.01)
     yield Case("exp at the default step", np.exp, rng.standard_normal(3), rng.standard_normal(3))
+    yield Case("sin 100x at the default step", wave, rng.standard_normal(3), rng.standard_normal(3))
     for h in (0.5, 0.25):
         x, v = np.array([1.0, *rng.uniform(-2, 2, 3)]), rng.uniform(1, 2, 4)
         yield Case(f"x⁵ at step {h}, whose difference quotient is not its derivative", lambda x: x**5, x, v, h,
@@ -599,6 +606,8 @@ NUMERICAL = Task(
                 "        flat[at] = keep[index]\n", loses=POINTS),
         mistake("h is ignored: the step must be the argument h", "above[index] += h", "above[index] += 1e-5",
                 "below[index] -= h", "below[index] -= 1e-5", "(2 * h)", "2e-5", loses=CENTRAL),
+        mistake("the step is at least 0.001: it must be the argument h", "    gradient = np.zeros_like(x)",
+                "    h = max(h, 0.001)\n    gradient = np.zeros_like(x)", loses=CENTRAL),
         mistake("the step is at most 0.01: it must be the argument h", "    gradient = np.zeros_like(x)",
                 "    h = min(h, 0.01)\n    gradient = np.zeros_like(x)", loses=CENTRAL),
         mistake("the step is proportional to x: it must be h for every element", "above[index] += h",

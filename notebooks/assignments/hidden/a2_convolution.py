@@ -9,6 +9,7 @@ GEOMETRY = {  # image, kernel, stride, padding, dilation: each mistake shows in 
     "padding (2, 1)": ((4, 5), (3, 3), (1, 1), (2, 1), (1, 1)),
     "padding (1, 0)": ((4, 5), (3, 3), (1, 1), (1, 0), (1, 1)),
     "padding (0, 1)": ((5, 4), (3, 3), (1, 1), (0, 1), (1, 1)),
+    "a square image, padding (2, 1)": ((4, 4), (3, 3), (1, 1), (2, 1), (1, 1)),
     "dilation (1, 2)": ((6, 7), (3, 3), (1, 1), (0, 0), (1, 2)),
     "all at once, a 3×2 kernel": ((9, 8), (3, 2), (2, 3), (1, 2), (2, 1)),
 }
