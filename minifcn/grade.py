@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from .course.sentences import LANGUAGES, language_for
 from .course.submissions import as_json, found, lines_of, submission
 from .course.texts import printable
 from .errors import UserError
@@ -37,6 +38,7 @@ def parser():
     p.add_argument(
         "--workers", type=at_least(1), default=os.cpu_count() or 1, help="submissions graded at the same time"
     )
+    p.add_argument("--language", choices=LANGUAGES, help="of the feedback (default: the locale's)")
     p.add_argument(
         "--seed", type=at_least(0, below=SEEDS), help="of the random inputs; each page shows it (default: a new one)"
     )
@@ -51,7 +53,7 @@ def main(argv=None):
         raise UserError("grading needs Linux or macOS: this system cannot limit a submission's memory")
     from .course import grading, tasks  # imports modules that Windows does not have
 
-    known = tasks.assignments()
+    language, known = language_for(args.language), tasks.assignments()
     tasks.require(args.task, known)
     files, skipped = found(args.paths)
     for path, why in skipped:
@@ -66,9 +68,9 @@ def main(argv=None):
     seed = secrets.randbelow(SEEDS) if args.seed is None else args.seed
     # a separate folder, so that grading some tasks does not overwrite the pages and rows of all
     folder = args.out or Path("-".join(["graded", *(args.task or ())]))
-    table = grading.grade(handed_in, known, args.task, folder, seed, args.timeout, args.workers)
+    table = grading.grade(handed_in, known, args.task, folder, seed, args.timeout, args.workers, language)
     screen = sys.stderr if args.json == "-" else sys.stdout
-    print(*(lines_of(one, detailed=len(handed_in) == 1) for one in handed_in), sep="\n", file=screen)
+    print(*(lines_of(one, len(handed_in) == 1, language) for one in handed_in), sep="\n", file=screen)
     print(f"wrote {table.path} and, beside it, a page of feedback for each submission", file=screen)
     if args.json:
         write_json(args.json, {"seed": seed, "submissions": [as_json(one) for one in handed_in]})

@@ -18,7 +18,7 @@ def parser():
         "course folder for nbgrader, WITH solutions, into OUT; trial: grade every known mistake, cheat and "
         "alternative solution, and compare the points with those expected; mutate: change the solutions "
         "systematically, and print the changes that lose no points; translate: bring the catalogues of "
-        "translations up to date with the notebooks, and write the translated notebooks",
+        "translations up to date with the notebooks and the feedback, and write the translated notebooks",
     )  # fmt: skip
     p.add_argument("out", nargs="?", metavar="OUT", help="a new or empty folder, for build and nbgrader")
     p.add_argument("--task", type=numbers, metavar="N.M", help="trial, mutate: only these tasks, such as 2.1,2.3")
@@ -42,7 +42,7 @@ def main(argv=None):
     """Build the release or the nbgrader course, or run the trial, from the command line."""
     args = parser().parse(argv)
     try:
-        from . import build, mutate, notebooks, tasks, trial
+        from . import build, mutate, notebooks, sentences, tasks, trial
     except ImportError as error:
         raise UserError(f"the course needs its extra: pip install 'minifcn[course]' ({error})") from None
     known, writes = tasks.assignments(), args.action in ("build", "nbgrader")
@@ -52,8 +52,9 @@ def main(argv=None):
         print(f"{build.build(known, args.out)}: {', '.join(a.name for a in known)}, as notebooks and modules")
         return 0
     if args.action == "translate":
-        for catalogue, missing in notebooks.translate("ko").items():
-            print(f"{catalogue.name}: {f'{len(missing)} texts to translate' if missing else 'complete'}")
+        for catalogue, missing in (notebooks.translate("ko") | sentences.update_all("ko")).items():
+            state = f"{len(missing)} texts to translate" if missing else "complete"
+            print(f"{catalogue.parent.name}/{catalogue.name}: {state}")
         return 0
     if args.action == "nbgrader":
         made = build.nbgrader_course(known, args.out)

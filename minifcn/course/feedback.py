@@ -9,10 +9,12 @@ from html import escape
 
 import numpy as np
 
+from ..viz.fonts import use_fonts
 from ..viz.report import PAGE
 from ..viz.style import styled
 from .examples import as_text
 from .sections import link
+from .sentences import translator
 from .texts import printable
 
 STYLE = """<style>
@@ -31,15 +33,15 @@ STYLE = """<style>
 a { color: var(--bar); }
 code { overflow-wrap: anywhere; }
 h2 b { float: right; font-weight: 500; }
+:lang(ko) { word-break: keep-all; overflow-wrap: anywhere; }
 </style>
 """
 
 
-OUT_OF = "{points} of {out_of}"
 LARGEST = 1 << 20  # elements; a larger result is not drawn
 
 
-def page(student, title, results, notes=(), site=None):
+def page(student, title, results, notes=(), site=None, language="en"):
     """The feedback on one submission, as a self-contained HTML page.
 
     Parameters
@@ -51,53 +53,63 @@ def page(student, title, results, notes=(), site=None):
         Remarks on the submission as a whole.
     site : str, optional
         The address of the documentation, whose notebooks the page links to; default: notebooks beside its folder.
+    language : str
+        One of ``catalogue.LANGUAGES``.
     """
+    say = translator(language)
     points, out_of = sum(t.points for t in results), sum(t.out_of for t in results)
-    body = "".join(f"<p>{_text(note)}</p>" for note in notes) + "".join(_task(t, site) for t in results)
-    setting = f"{points} of {out_of} points"
-    fields = dict(title=_plain(f"{student}: {title}"), setting=setting, header="", body=STYLE + body)
-    return PAGE.substitute(fields, again="")
+    body = "".join(f"<p>{_text(say(note))}</p>" for note in notes) + "".join(
+        _task(t, link(t.number, site, language), say) for t in results
+    )
+    setting = say("{points} of {out_of} points".format(points=points, out_of=out_of))
+    fields = dict(title=_plain(f"{student}: {say(title)}"), setting=setting, header="", body=STYLE + body)
+    return PAGE.substitute(fields, again="").replace('lang="en"', f'lang="{language}"', 1)
 
 
-def _task(result, site):
-    notes = "".join(f'<p class="found">{_text(says[:1].upper() + says[1:])}</p>' for says in result.says)
-    checks = "".join(map(_check, result.checks))
-    points = OUT_OF.format(points=result.points, out_of=result.out_of)
-    title = "Task {number}: {title}".format(number=result.number, title=result.title)
+def _task(result, section, say):
+    notes = "".join(f'<p class="found">{_text(_begun(say(says)))}</p>' for says in result.says)
+    checks = "".join(_check(check, say) for check in result.checks)
+    points = say("{points} of {out_of}".format(points=result.points, out_of=result.out_of))
+    title = say("Task {number}: {title}".format(number=result.number, title=result.title))
     read = ""
-    if result.points < result.out_of and (where := link(result.number, site)):
-        address, notebook, heading = where
+    if result.points < result.out_of and section:
+        address, notebook, heading = section
         read = "To read again: the section “{heading}” of the notebook {notebook}"
-        read = _plain(read.format(heading=heading, notebook=notebook))
+        read = _plain(say(read.format(heading=heading, notebook=notebook)))
         read = f'<p><a href="{escape(address)}">{read}</a></p>'
     return f"<h2><b>{points}</b>{_plain(title)}</h2>\n{notes}{checks}{read}"
 
 
-def _check(check):
+def _begun(sentence):
+    return sentence[:1].upper() + sentence[1:]
+
+
+def _check(check, say):
     lost = check.points < check.out_of
-    says = "".join(f"<p>{_text(sentence)}</p>" for sentence in check.says)
+    says = "".join(f"<p>{_text(say(sentence))}</p>" for sentence in check.says)
     property_ = "This property is violated: {property}" if lost and check.says else "{property}"
-    points = OUT_OF.format(points=check.points, out_of=check.out_of)
+    points = say("{points} of {out_of}".format(points=check.points, out_of=check.out_of))
     return (
         f'<div class="check {"lost" if lost else "kept"}"><b>{points}</b>'
-        f"{'✗' if lost else '✓'} {_plain(property_.format(property=check.title))}{says}"
-        f"{_call(check)}{_numbers(check.picture)}{_picture(check.picture)}</div>\n"
+        f"{'✗' if lost else '✓'} {_plain(say(property_.format(property=check.title)))}{says}"
+        f"{_call(check, say)}{_numbers(check.picture, say)}{_picture(check.picture, say)}</div>\n"
     )
 
 
-def _call(check):
+def _call(check, say):
     """The call that fails, for the student's notebook."""
     if not check.code:
         return ""
-    asks = "The smallest input found that fails. Copy this into a cell below your answer, and run it:"
+    asks = say("The smallest input found that fails. Copy this into a cell below your answer, and run it:")
     return f"<p>{asks}</p><pre><code>{_plain(check.code)}</code></pre>"
 
 
-def _numbers(picture):
+def _numbers(picture, say):
     """The expected result and the student's as numbers, unless they are too many."""
     if picture is None or not all(texts := [as_text(picture[2]), as_text(picture[1])]):
         return ""
-    columns = (f"<div>{name}<pre>{_plain(text)}</pre></div>" for name, text in zip(("expected", "yours"), texts))
+    names = say("expected"), say("yours")
+    columns = (f"<div>{name}<pre>{_plain(text)}</pre></div>" for name, text in zip(names, texts))
     return f'<div class="results">{"".join(columns)}</div>'
 
 
@@ -112,34 +124,39 @@ def _text(sentence):
     return "".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts))
 
 
-def _picture(picture):
+def _picture(picture, say):
     """The HTML of a figure of `picture`, which is (label, got, right); "" for None."""
     if picture is None or picture[1].size > LARGEST or max(picture[1].ndim, picture[2].ndim) == 0:
         return ""
     label, got, right = picture
     buffer = io.BytesIO()
-    compare(got, right).savefig(buffer, format="png", dpi=110)
+    compare(got, right, say).savefig(buffer, format="png", dpi=110)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    shows = say("The expected result, yours, and their difference")
     return (
-        f'<figure><img alt="The expected result, yours, and their difference" src="data:image/png;base64,{data}">'
-        f"<figcaption>{_plain(label)}</figcaption></figure>"
+        f'<figure><img alt="{shows}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{_plain(say(label))}</figcaption></figure>"
     )
 
 
 @styled()
-def compare(got, right):
+def compare(got, right, say=str):
     """A figure of the 2-d map with the largest error: expected, the student's result, and the difference.
 
     The first two share one scale.  The difference, yours minus expected, has its own: it can be much smaller.
+    `say` translates the titles, if a font has the letters.
     """
     from matplotlib.figure import Figure
 
-    panels = {"expected": right, "yours": got}
+    expected, yours, difference = say("expected"), say("yours"), say("difference")
+    if use_fonts([expected, yours, difference]):
+        expected, yours, difference = "expected", "yours", "difference"
+    panels = {expected: right, yours: got}
     if got.shape == right.shape:
         error = np.nan_to_num(got.astype(float) - right.astype(float), nan=0, posinf=0, neginf=0)
         worst = np.unravel_index(abs(error).argmax(), error.shape)[:-2]
         panels = {name: _map(a, worst) for name, a in panels.items()}
-        groups = [panels, {"difference": _map(error, worst)}]
+        groups = [panels, {difference: _map(error, worst)}]
     else:
         groups = [{f"{name}, {a.shape}": _map(a, (0,) * (a.ndim - 2)) for name, a in panels.items()}]
     count = sum(map(len, groups))

@@ -10,7 +10,7 @@ from . import feedback, judge
 from .scores import Scores
 
 
-def grade(handed_in, known, chosen, folder, seed, timeout, workers):
+def grade(handed_in, known, chosen, folder, seed, timeout, workers, language="en"):
     """Grade submissions: fill in their results and notes, and write their feedback pages and rows of scores.csv.
 
     Parameters
@@ -27,6 +27,8 @@ def grade(handed_in, known, chosen, folder, seed, timeout, workers):
         Seconds for one answer.
     workers : int
         Number of submissions graded at the same time.
+    language : str
+        Of the pages, one of ``catalogue.LANGUAGES``.
 
     Returns
     -------
@@ -52,8 +54,8 @@ def grade(handed_in, known, chosen, folder, seed, timeout, workers):
             try:
                 job.result()
                 if one.assignment:
-                    notes = [*one.notes, f"Graded with seed {seed}."]
-                    html = feedback.page(one.student, one.assignment.title, one.results, notes)
+                    notes = [*one.notes, "Graded with seed {seed}.".format(seed=seed)]
+                    html = feedback.page(one.student, one.assignment.title, one.results, notes, language=language)
                     one.page.write_text(html, encoding="utf-8", errors="replace")
             except Exception as error:  # a bug of the grader: the other submissions must still be graded
                 one.results = []

@@ -58,6 +58,12 @@ def translate(language):
     return missing
 
 
+def translated_heading(notebook, heading, language):
+    """The heading of a section of a translated notebook; None if there is none."""
+    found = translations(catalogue_of(FOLDER / notebook, language)).get(f"## {heading}")
+    return found and found.removeprefix("## ")
+
+
 def english(path):
     """The texts of a notebook that have a translation, in order."""
     return [text for _, pieces in _cells(_notebook(path)) for text, is_text in pieces if is_text]

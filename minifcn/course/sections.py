@@ -3,6 +3,8 @@
 import re
 from urllib.parse import quote
 
+from .notebooks import translated_heading
+
 SECTIONS = {  # task: notebook, heading
     "1.1": ("01_tensors_and_backward", "Thirty lines of autograd"),
     "1.2": ("01_tensors_and_backward", "The same with arrays"),
@@ -43,8 +45,10 @@ SECTIONS = {  # task: notebook, heading
 }
 
 
-def link(number, site=None):
+def link(number, site=None, language="en"):
     """The address of the section for a task, its notebook and its heading; None for a task without a section.
+
+    If the notebook has a translation, it is the translated one.
 
     Parameters
     ----------
@@ -52,13 +56,17 @@ def link(number, site=None):
     site : str, optional
         The address of the built documentation, ``"https://…"``; without it the address is that of the notebook's
         file, in a folder ``notebooks`` beside the page's folder.
+    language : str
+        One of ``catalogue.LANGUAGES``.
     """
     if number not in SECTIONS:
         return None
     notebook, heading = SECTIONS[number]
+    if language != "en" and (translated := translated_heading(notebook, heading, language)):
+        notebook, heading = f"{language}/{notebook}", translated
     if site:
-        anchor = re.sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-")
-        address = f"{site.rstrip('/')}/notebooks/{notebook}.html#{anchor}"
+        anchor = re.sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-") if heading.isascii() else ""
+        address = f"{site.rstrip('/')}/notebooks/{notebook}.html#{anchor}".rstrip("#")
     else:
         address = f"../notebooks/{notebook}.ipynb#{quote(heading.replace(' ', '-'))}"
     return address, f"{notebook}.ipynb", heading

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from .cells import read_cells
+from .sentences import translator
 from .texts import printable
 
 SUFFIXES = (".ipynb", ".py")
@@ -102,18 +103,25 @@ def submission(path, known, inside=False):
     return Submission(path, student, assignment, [c.source for c in cells if c.kind == "code"], notes=notes)
 
 
-def lines_of(one, detailed):
+def lines_of(one, detailed, language="en"):
     """A submission's points in one line; if `detailed`, also each task and check with what is wrong."""
+    say = translator(language)
     if not one.results:
-        return printable(f"{one.student:<20} not graded: {' '.join(one.notes)}")
+        return printable(f"{one.student:<20} {say('not graded')}: {' '.join(map(say, one.notes))}")
     tasks = "  ".join(f"{t.number}: {t.points}/{t.out_of}" for t in one.results)
-    lines = [f"{one.student:<20} {one.points:>3} of {one.out_of}   {tasks}", *(one.notes if detailed else ())]
+    points = say("{points} of {out_of}".format(points=f"{one.points:>3}", out_of=one.out_of))
+    lines = [f"{one.student:<20} {points}   {tasks}", *(map(say, one.notes) if detailed else ())]
     for t in one.results if detailed else ():
-        lines += ["", f"Task {t.number}: {t.title} ({t.points} of {t.out_of})", *(f"      {says}" for says in t.says)]
+        title = say("Task {number}: {title}".format(number=t.number, title=t.title))
+        lines += ["", f"{title} ({_points(t, say)})", *(f"      {say(says)}" for says in t.says)]
         for c in t.checks:
-            lines += [f"  {'✓' if c.points == c.out_of else '✗'}  {c.title} ({c.points} of {c.out_of})"]
-            lines += [f"      {says}" for says in c.says]
+            lines += [f"  {'✓' if c.points == c.out_of else '✗'}  {say(c.title)} ({_points(c, say)})"]
+            lines += [f"      {say(says)}" for says in c.says]
     return printable("\n".join(lines))
+
+
+def _points(part, say):
+    return say("{points} of {out_of}".format(points=part.points, out_of=part.out_of))
 
 
 def as_json(one):
