@@ -92,13 +92,14 @@ def _cells(notebook):
 
 
 def _paragraphs(source):
-    """The pieces of a text cell.  Paragraphs and items of lists are translated; formulas, code and tags are not."""
+    """The pieces of a text cell.  Paragraphs and items of lists are translated, but formulas without words, code and tags are not."""
     item = r"(?m)^(?=\d+\. |[-*] )"
     tag = "</?(?:details|summary)>"
     for part in re.split(rf"(?ms)(^```.*?^```$|^\$\$.*?^\$\$$|{tag}|\n[ \t]*\n+)", source):
         for piece in re.split(item, part):
             text = piece.strip("\n")
-            is_text = bool(re.search(r"[A-Za-z]", text)) and not piece.startswith(("```", "$$", "<"))
+            no_text = ("```", "<") if "\\text{" in piece else ("```", "<", "$$")
+            is_text = bool(re.search(r"[A-Za-z]", text)) and not piece.startswith(no_text)
             head = piece[: piece.index(text)]
             yield from ((head, False), (text, is_text), (piece[len(head) + len(text) :], False))
 

@@ -42,9 +42,10 @@ def fallbacks(missing: frozenset[int]) -> tuple[str, ...]:
     upright = [f for f in fontManager.ttflist if f.style == "normal" and str(f.weight) in ("400", "normal", "regular")]
     usable = [font for font in upright if not font.name.startswith("Last Resort")]  # it has boxes for all characters
     found = {font.name: missing & _characters(font.fname) for font in usable}
+    bold = {font.name for font in fontManager.ttflist if str(font.weight) in ("700", "bold")}  # for titles
     names: list[str] = []
     while missing and found:
-        name = max(found, key=lambda name: (len(found[name] & missing), name))
+        name = max(found, key=lambda name: (len(found[name] & missing), name in bold, name))
         if not found[name] & missing:
             break
         names.append(name)
