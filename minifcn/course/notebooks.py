@@ -92,7 +92,7 @@ def _cells(notebook):
 
 
 def _paragraphs(source):
-    """The pieces of a text cell.  Paragraphs and items of lists are translated, but formulas without words, code and tags are not."""
+    """The pieces of a text cell: paragraphs and items are texts; formulas without words, code and tags are not."""
     item = r"(?m)^(?=\d+\. |[-*] )"
     tag = "</?(?:details|summary)>"
     for part in re.split(rf"(?ms)(^```.*?^```$|^\$\$.*?^\$\$$|{tag}|\n[ \t]*\n+)", source):
