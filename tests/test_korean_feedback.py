@@ -51,6 +51,7 @@ def test_a_sentence_is_recognised_with_what_stands_in_its_places(say, english, e
 
 
 @korean
+@pytest.mark.course
 def test_what_a_known_mistake_is_called_is_translated(say):
     from minifcn.course import tasks
 
@@ -63,6 +64,25 @@ def test_what_a_known_mistake_is_called_is_translated(say):
     assert len(said) > 400
     unknown = [text for text in dict.fromkeys(said) if not HANGUL.search(say(text))]
     assert len(unknown) < len(said) / 2, unknown  # new ones stay English until they are translated
+
+
+@korean
+@pytest.mark.course
+def test_a_wrong_answer_is_graded_in_korean_on_the_screen_and_on_its_page(tmp_path, capsys):
+    from minifcn import grade
+
+    source = (sentences.ASSIGNMENTS / "a1_autograd.py").read_text(encoding="utf-8")
+    assert "gy * positive" in source
+    handed_in = tmp_path / "김철수_a1.py"
+    handed_in.write_text(source.replace("gy * positive", "gy"), encoding="utf-8")
+    graded = tmp_path / "graded"
+    assert not grade.main([str(handed_in), "--task", "1.1", "--language", "ko", "--out", str(graded), "--seed", "3"])
+    screen = capsys.readouterr().out
+    assert (
+        "3점 중 0점" in screen and "기울기가 어디서나 그대로 전달됩니다. x가 음수인 곳에서는 0이어야 합니다" in screen
+    )
+    (page,) = graded.glob("김철수*.html")
+    assert '<html lang="ko">' in page.read_text(encoding="utf-8")
 
 
 @korean
