@@ -137,3 +137,27 @@ def test_pytorchs_side_computes_the_same_numbers_and_gradients(case, monkeypatch
             np.testing.assert_allclose(mine.grad, leaf.grad.numpy(), atol=2e-3 * scale)
             compared += 1
     assert compared
+
+
+@pytest.mark.torch
+def test_a_u_net_is_trained_on_the_data_of_a_run_for_a_given_time(finished, tmp_path, capfd, refused):
+    import torch
+
+    from minifcn.bench import unet
+
+    assert unet.main([str(finished), "--seconds", "3", "--json", str(tmp_path / "u.json")]) == 0
+    found = json.loads((tmp_path / "u.json").read_text())
+    logged = json.loads((finished / "metrics.json").read_text(encoding="utf-8"))
+    assert found["minifcn"]["mean_iu"] == pytest.approx(logged["mean_iu"]) and found["minifcn"]["steps"] == 4
+    assert found["unet"]["steps"] >= 1 and 0.3 < found["unet"]["pixel_accuracy"] <= 1
+    assert "U-Net" in capfd.readouterr().out
+    refused(unet.main, tmp_path, match="is not a run folder")
+
+    net = unet.unet(3).eval()
+    x = torch.rand(1, 3, 37, 50)
+    assert net(x).shape == (1, 3, 37, 50)
+    whole = torch.nn.functional.pad(x, (0, 14, 0, 27), mode="replicate")
+    torch.testing.assert_close(net(x), net(whole)[..., :37, :50])
+    net(x).square().sum().backward()
+    assert all(p.grad.abs().sum() > 0 for p in net.parameters())
+    assert sum(p.numel() for p in unet.unet(1).parameters()) == 14_328_209  # smp.Unet("resnet18", None)

@@ -15,7 +15,7 @@ try:
     import torch
     import torch.nn.functional as F
 except ImportError:  # PyTorch is optional: only comparisons need it
-    torch = None
+    torch = None  # type: ignore[assignment]
 
 
 def require_torch():
