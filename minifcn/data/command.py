@@ -1,4 +1,4 @@
-"""``python -m minifcn.data check|convert DIR``: what is in a folder of images and masks; write it anew, cured."""
+"""``python -m minifcn.data check|convert|download``: what is in a folder of images; write it anew; fetch a data set."""
 
 import sys
 from importlib import import_module
@@ -7,7 +7,7 @@ from importlib.resources import files
 from ..errors import UserError
 from ..io.cli import command
 
-ACTIONS = {"check": "viz.check", "convert": "data.convert"}
+ACTIONS = {"check": "viz.check", "convert": "data.convert", "download": "data.download"}
 """The module of each word after the command.  Only the module of the word that was given is imported."""
 
 
