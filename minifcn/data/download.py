@@ -8,9 +8,9 @@ import shutil
 import tarfile
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -25,7 +25,8 @@ BLOCK = 1 << 18  # bytes that are read at a time
 TIMEOUT = 60  # seconds without an answer of the host
 
 
-class Archive(NamedTuple):
+@dataclass(frozen=True)
+class Archive:
     """A file of a data set: where it is, and its hash as pooch writes it."""
 
     url: str
