@@ -12,7 +12,7 @@ COMMANDS = {
     "export": "export",
     "data": "data.command", "geometry": "viz.geometry", "experiments": "experiments.__main__",
     "bench": "bench.__main__", "cuda_on_cpu": "cuda_on_cpu.__main__", "gpucheck": "gpucheck",
-    "course": "course.__main__", "grade": "grade",
+    "course": "course.__main__", "grade": "grade", "dojo": "dojo",
 }  # fmt: skip
 """The module of each command.  Only the module of the command that runs is imported."""
 

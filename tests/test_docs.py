@@ -48,7 +48,7 @@ def test_no_cell_of_the_claims_table_is_empty_but_the_notebooks():
 def test_the_notebook_of_a_claim_exists_and_every_notebook_of_the_paper_has_one():
     named = {name for row in claims() for name in re.findall(r"`([^`]+)`", row[4])}
     there = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
-    assert len(there) == 18
+    assert len(there) == 19
     assert named <= there
     about_code = {
         "00_start_here",
@@ -56,6 +56,7 @@ def test_the_notebook_of_a_claim_exists_and_every_notebook_of_the_paper_has_one(
         "15_cuda_kernel",
         "16_many_ranks",
         "17_weights_of_others",
+        "18_bug_dojo",
     }
     assert there - named == about_code
 
