@@ -580,3 +580,21 @@ def test_the_listed_equivalent_mutants_exist():
     there = {(m.task, m.change) for a in tasks.assignments() for t in a.tasks for m in mutate.mutants(a, t)}
     there |= {(task, f"{change.partition('  ->  ')[0]}  ->") for task, change in there}
     assert set(mutate.equivalent(tasks.folder())) <= there and len(there) >= 2000
+
+
+ALWAYS = {
+    "raises": "raise AssertionError",
+    "asserts what never holds": "x = np.ones((1, 1, 2, 2))\n"
+    '    assert max_pool2d(x, (2, 2), (2, 2), (0, 0), (1, 1), False)[0] == 2, "of four ones"',
+    "fails with a text": 'assert False, "wrong"',
+}
+
+
+@pytest.mark.parametrize("way", ALWAYS)
+def test_a_test_that_fails_for_every_kernel_is_told_that_it_refuses_right_ones(way):
+    a1 = assignment(1)
+    sources = a1.solution("1.6", lambda _: f"# Task 1.6\ndef examine_max_pool(max_pool2d):\n    {ALWAYS[way]}")
+    (lost,) = judge.Examiner(a1, seed=1).grade(sources, ["1.6"])
+    assert lost.points == 0 and "it refuses right kernels, too" in lost.says[0]
+    assert not any("last of equal maxima" in s and "refuses" not in s for s in lost.says)
+    assert all("your test refuses a right kernel" in c.says[0] for c in lost.checks)
