@@ -70,7 +70,17 @@ def test_a_kernel_stands_in_for_the_librarys(source):
     ("old", "new", "says"),
     [
         ("if (e >= total) return;", "", "writes outside"),
-        ("blockDim.x", "256", "order of the threads, or on the size of blocks"),
+        ("y[e] = best;", "y[e] = best; y[e + 200000] = 1;", "writes outside"),
+        ("y[e] = best;", "y[e] = best; if (e == 0) index[-70000] = 1;", "writes outside"),
+        ("y[e] = best;", "y[e] = best; ((float*)x)[total * 4 + e] = 1;", "writes outside"),
+        ("y[e] = best;", "y[e] = best + (x[-1] > 0);", "memory outside the arrays"),
+        ("y[e] = best;", "y[e] = best + (x[total * 90] > 0);", "memory outside the arrays"),
+        (
+            "y[e] = best;",
+            "y[e] = best; if (e % 2 == 0 && e + 1 < total) y[e + 1] = 0;",
+            "order of the threads|writes 2",
+        ),
+        ("blockDim.x", "256", "order of the threads, on the size of blocks"),
         ("y[e] = best;", "y[e] = best; y[0] = e;", "order of the threads"),
     ],
 )
@@ -78,6 +88,28 @@ def test_what_depends_on_the_order_or_leaves_its_arrays_is_seen(source, old, new
     kernel = cuda.Kernel("max_pool2d", source.replace(old, new))
     with pytest.raises(RuntimeError, match=says):
         kernel.in_every_order(np.ones((1, 1, 50, 50), "f4"), *WHERE)
+
+
+@pytest.mark.host
+def test_a_thread_that_writes_what_others_should_is_seen(source):
+    """The results are right in every order.  A kernel with barriers cannot run one thread, and is not judged."""
+    loop = source.replace("if (e >= total) return;", "if (e) return;\n    for (; e < total; ++e) {")
+    loop = loop.replace("index[e] = at;", "index[e] = at;\n    }")
+    x = np.random.default_rng(0).standard_normal((1, 2, 12, 12)).astype("f4")
+    with pytest.raises(RuntimeError, match="writes 72 of 72 elements"):
+        cuda.Kernel("max_pool2d", loop).in_every_order(x, *WHERE)
+    strided = "for (; e < total; e += gridDim.x * blockDim.x) {"
+    barrier = source.replace("if (e >= total) return;", "__syncthreads();\n    if (e >= total) return;")
+    for right in (source, loop.replace("if (e) return;\n    for (; e < total; ++e) {", strided), barrier):
+        y, _ = cuda.Kernel("max_pool2d", right).in_every_order(x, *WHERE)
+        assert (y == kernels.max_pool2d(x, *WHERE)[0]).all()
+
+
+@pytest.mark.host
+def test_a_write_very_far_outside_ends_the_process(assignment, source):
+    result = graded(assignment, source.replace("y[e] = best;", "y[e] = best; y[e + 10000000] = 1;"))
+    assert result.points == 0
+    assert "an access outside an array" in result.checks[0].says[0]
 
 
 @pytest.mark.host

@@ -14,7 +14,7 @@ from contextlib import suppress
 import numpy as np
 
 from ..training import callbacks, run_folder  # noqa: F401  mf.fit imports them when it runs: a locked process cannot
-from . import cuda, guard, magics, probes, wire
+from . import cuda, disguises, guard, magics, probes, wire
 from .confine import end_with_parent
 
 
@@ -23,6 +23,7 @@ def main(reader, writer):
     end_with_parent()
     judge = Judge(os.fdopen(reader, "rb"), os.fdopen(writer, "wb"))
     order = judge.receive()
+    disguises.close(order["forbidden"])
     guard.forbid(order["forbidden"])
     limit_memory(order["memory"])
     given = {name: guard.resolve(path) for name, path in order["given"].items()}

@@ -6,6 +6,8 @@ none of the student's Python, installs a seccomp filter, loads the library and r
 ``child.py`` and ``confine.py``).
 """
 
+import ctypes
+import mmap
 import os
 import platform
 import re
@@ -27,8 +29,12 @@ SIGNATURES = {
 }
 """The parameters of each kernel: input arrays, output arrays, the number of threads, sizes."""
 
-MARGIN = 1 << 12  # elements before and after each array; a write outside the array changes them and is detected
-LAUNCHES = ((0, 256), (1, 96), (2, 32), (3, 256))  # (order of threads, threads per block)
+ROOM = 1 << 21  # bytes around an array on the CPU; a write there is detected, and a read changes the result
+GUARD = 64 << 20  # bytes before and after them that no access survives
+LARGEST = 1 << 20  # bytes of an array that is placed between guards
+# (order of threads, threads per block, value of the bytes around the input: NaN, or a large number)
+LAUNCHES = ((0, 256, 0xFF), (1, 96, 0x7E), (2, 32, 0xFF), (3, 256, 0x7E))
+ALONE = 8  # threads that are run alone, to see what each of them writes
 # Ways to read files of the grader's computer through the compiler: #include, #embed, and .incbin in asm.  `%:`, `??=`
 # are other spellings of #, and ## can paste a forbidden word together from two parts.
 FILES = re.compile(r"(#|%:|\?\?=)\s*(include|import|embed)|\b_*asm_*\b|##|%:%:")
@@ -56,6 +62,8 @@ class Kernel:
 
     def __init__(self, name, module):
         self.name, self.block, self.source, self.owner = name, 256, None, None
+        self.around, self.arenas = 0xFF, {}
+        self.edges, self.outputs = [], []
         if hasattr(module, "get_function"):
             self.module, self.function = module, module.get_function(name)
         else:
@@ -71,25 +79,50 @@ class Kernel:
         Raises
         ------
         RuntimeError
-            If the results are not the same to the bit, or the kernel writes outside its arrays.
+            If the results are not the same to the bit, if the kernel writes outside its arrays, or if one thread writes
+            more than :data:`MOST` allows.
         """
         results = []
-        for order, block in LAUNCHES:
+        for order, block, self.around in LAUNCHES:
             self._compile(np)
-            self.module.order, self.block, self.edges = order, block, []
+            self.module.order, self.block = order, block
             results.append(self(*args))
-            if any((edge.view("u1") != 0xFF).any() for edge in self.edges):
+            if any((edge != around).any() for edge, around in self.edges):
                 raise RuntimeError(
                     f"{self.name} writes outside its arrays: threads with e >= total must return at once"
                 )
-        self.module.order, self.block = 0, 256
+        self.module.order, self.block, self.around = 0, 256, 0xFF
         same = [[a.tobytes() for a in (r if isinstance(r, tuple) else (r,))] for r in results]
         if any(s != same[0] for s in same):
             raise RuntimeError(
-                f"the result of {self.name} depends on the order of the threads, or on the size of blocks: "
-                "compute e from blockDim.x, and write only the thread's own element"
+                f"the result of {self.name} depends on the order of the threads, on the size of blocks, or on memory "
+                "outside the arrays: compute e from blockDim.x, and write only the thread's own element"
             )
+        self._alone(args, results[0])
         return results[0]
+
+    def _alone(self, args, result):
+        """Run some threads alone; RuntimeError if one writes more elements than it should.
+
+        Output memory that no thread has written is 0xFF in all bytes, and no right result is.
+        """
+        first = result[0] if isinstance(result, tuple) else result
+        most = MOST[self.name](first.shape)
+        for thread in np.linspace(0, first.size - 1, ALONE).astype(int).tolist():
+            if not self.module.run_only(thread):
+                return
+            try:
+                self(*args)
+            finally:
+                self.module.run_only(-1)
+            for output in self.outputs:
+                bytes_of_each = output.reshape(-1).view("u1").reshape(output.size, -1)
+                count = int((bytes_of_each != 0xFF).any(axis=1).sum())
+                if count > most:
+                    raise RuntimeError(
+                        f"one thread of {self.name} writes {count} of {output.size} elements: use one thread for each "
+                        "element, so that a GPU can compute them at the same time"
+                    )
 
     def _compile(self, xp):
         """Compile the source for the arrays of `xp` (NumPy or CuPy), unless that is done."""
@@ -116,29 +149,54 @@ class Kernel:
         *sizes : int
             The kernel's parameters after `total`.
         """
-        xp = backend.of(*read)
+        xp, self.edges = backend.of(*read), []
         self._compile(xp)
-        arrays = [_roomy(a, xp) for a in read] + [
-            _roomy(xp.empty(shape, dtype), xp, fresh=True) for dtype, shape in written
-        ]
-        total = arrays[len(read)][0].size
+        arrays = [self._placed(i, a, xp, self.around) for i, a in enumerate(read)]
+        arrays += [self._placed(-1 - i, xp.empty(shape, dtype), xp) for i, (dtype, shape) in enumerate(written)]
+        total = arrays[len(read)].size
         numbers = [np.int32(n) for n in (total, *sizes)]
         if total:
-            self.function((-(-total // self.block),), (self.block,), (*(a for a, _ in arrays), *numbers))
-        self.edges = [edge for _, larger in arrays for edge in (larger[:MARGIN], larger[-MARGIN:])]
-        return [a for a, _ in arrays[len(read) :]]
+            self.function((-(-total // self.block),), (self.block,), (*arrays, *numbers))
+        self.outputs = [a.copy() for a in arrays[len(read) :]]  # the next launch uses the same memory
+        return self.outputs
+
+    def _placed(self, number, array, xp, around=None):
+        """A copy of `array` for a launch; on the CPU it lies between :data:`ROOM` and :data:`GUARD`.
+
+        The bytes of an output (`around` is None) and those around it are 0xFF: NaN as a float, 255 as a byte.
+        """
+        if xp is not np or array.nbytes > LARGEST:
+            copy = xp.full(array.nbytes, 0xFF, "u1").view(array.dtype).reshape(array.shape)
+            if around is not None:
+                copy[...] = array
+            return copy
+        if number not in self.arenas:
+            self.arenas[number] = _guarded(LARGEST + 2 * ROOM)
+        room = self.arenas[number]
+        end = ROOM + array.nbytes
+        room[: end + ROOM] = 0xFF if around is None else around
+        self.edges += [(part, 0xFF if around is None else around) for part in (room[:ROOM], room[end : end + ROOM])]
+        copy = room[ROOM:end].view(array.dtype).reshape(array.shape)
+        if around is not None:
+            copy[...] = array
+        return copy
 
 
-def _roomy(array, xp, fresh=False):
-    """Copy `array` into the middle of a larger array, and return (the copy, the larger array).
+def _guarded(size):
+    """`size` bytes of memory, with pages before and after them whose use ends the process."""
+    memory = mmap.mmap(-1, size + 2 * GUARD)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    protect = ctypes.CDLL(None).mprotect
+    for address in (start, start + GUARD + size):
+        protect(ctypes.c_void_p(address), ctypes.c_size_t(GUARD), 0)
+    return np.frombuffer(memory, "u1", size, GUARD)
 
-    All other bytes are 0xFF, which is NaN as a float and 255 as a byte; with `fresh`, those of the copy, too.
-    """
-    larger = xp.full((array.size + 2 * MARGIN) * array.itemsize, 0xFF, "u1").view(array.dtype)
-    inside = larger[MARGIN : MARGIN + array.size].reshape(array.shape)
-    if not fresh:
-        inside[...] = array
-    return inside, larger
+
+MOST = {
+    "max_pool2d": lambda shape: 1,
+    "max_pool2d_grad": lambda shape: shape[2] * shape[3],  # a thread may gather for a whole map
+}
+"""The number of elements that one thread may write, given the shape of the first output."""
 
 
 def max_pool2d(launch, x, kernel_size, stride, padding, dilation, ceil_mode):
@@ -250,6 +308,7 @@ def load(name, library):
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     confine(may_load=True)  # before loading: the library's static initialisers run at once
     kernel = Kernel(name, Library(library))
+    kernel.arenas = {number: _guarded(LARGEST + 2 * ROOM) for number in (-2, -1, 0, 1)}
     confine(may_load=False)
     return kernel
 

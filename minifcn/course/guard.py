@@ -88,7 +88,7 @@ def forbid(names):
             if inspect.isclass(holder):  # replace one method: networks still need the class and its subclasses
                 setattr(holder, last, refusing(name))
             else:
-                _replace(resolve(name), refusing(name))
+                replace(resolve(name), refusing(name))
 
 
 def resolve(path):
@@ -112,7 +112,7 @@ def _clear(package):
                     setattr(module, name, refusing(name))
 
 
-def _replace(function, replacement):
+def replace(function, replacement):
     """Put `replacement` under every name that refers to `function` in a module of minifcn."""
     for path, module in list(sys.modules.items()):
         if path.partition(".")[0] == "minifcn":
@@ -133,7 +133,7 @@ def _close(package, names=()):
                 if name in names or (not names and callable(value) and not name.startswith("__") and not error):
                     refused = refusing(name, "is not available to a submission: it reaches files or memory")
                     setattr(module, name, refused)
-                    _replace(value, refused)
+                    replace(value, refused)
 
 
 def _realpath():

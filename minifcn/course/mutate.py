@@ -247,7 +247,7 @@ def outcomes(assignments, excuses, seed=0, tasks=None, workers=2, progress=lambd
     seed : int
         Of the random inputs, and of the sample.
     tasks : collection of str, optional
-        Numbers of the tasks; None: all.
+        Numbers of the tasks; None: all but those that train a net, whose settings may be others.
     sample : int, optional
         Number of mutants to draw; None: all.
     workers : int
@@ -259,7 +259,7 @@ def outcomes(assignments, excuses, seed=0, tasks=None, workers=2, progress=lambd
     for assignment in assignments:
         examiner = Examiner(assignment, seed)
         for task in assignment.tasks:
-            if tasks is None or task.number in tasks:
+            if not task.own if tasks is None else task.number in tasks:  # most settings of a training train a net, too
                 jobs += [(examiner, task, mutant) for mutant in mutants(assignment, task)]
     if sample is not None and sample < len(jobs):
         jobs = random.Random(seed).sample(jobs, sample)

@@ -137,6 +137,9 @@ def on_maps(answer, image, path_a, path_b):
 def follow(x, path):
     """The map of `x` (N, 1, H, W) after the operations of `path`: (operation, kernel, stride, padding) each."""
     for operation, kernel, stride, padding in path:
+        if operation == "pad":
+            x = mf.ops.pad(x, padding)
+            continue
         if operation == "pool":
             x = mf.ops.max_pool2d(x, kernel, stride, padding, ceil_mode=True)
             continue

@@ -23,6 +23,10 @@ extern "C" const char* cuda_launch(void (*f)(void**), void** a, const unsigned* 
                                    unsigned shared, unsigned order) {{
     return emulation::launch(f, a, grid, block, shared, order, {barriers});
 }}
+extern "C" int cuda_run_only(int thread) {{
+    emulation::only = thread;
+    return !{barriers};
+}}
 """
 
 

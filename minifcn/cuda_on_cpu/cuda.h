@@ -89,6 +89,7 @@ static void* scheduler;
 static int current;
 static bool has_barriers;
 static const char* error;
+static int only = -1;  // the only thread to run, numbered through all blocks; -1: all
 static void (*kernel)(void**);
 static void** arguments;
 TSAN(static std::vector<void*> watched; static void* watched_scheduler; static char barrier_marks[2], start_mark, end_mark;)
@@ -223,7 +224,9 @@ UNWATCHED const char* launch(void (*f)(void**), void** a, const unsigned* grid, 
     for (int b : sequence(grid[0] * grid[1] * grid[2], order)) {
         block.x = b % grid[0], block.y = b / grid[0] % grid[1], block.z = b / grid[0] / grid[1];
         if (!barriers)
-            for (int t : thread_order) be_thread(t), f(a);
+            for (int t : thread_order) {
+                if (only < 0 || only == b * count + t) be_thread(t), f(a);
+            }
         else {
 #ifdef __SANITIZE_THREAD__
             std::thread(run_block).join();  // new thread, new shared memory; join() does not order the fibers

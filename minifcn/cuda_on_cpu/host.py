@@ -26,10 +26,17 @@ class Library:
     file : path
     order : int
         The order of blocks and threads: 0 ascending, 1 descending, above that the seed of a shuffle.
+
+    Attributes
+    ----------
+    run_only : callable
+        ``run_only(t)`` makes later launches run only the thread t, numbered through all blocks; -1: all threads.  It
+        returns 0 if it has no effect, because the kernels have barriers.
     """
 
     def __init__(self, file, order=0):
         self.library, self.order = ctypes.CDLL(str(file)), order
+        self.run_only = self.library.cuda_run_only
         self.library.cuda_launch.restype = ctypes.c_char_p
 
     def get_function(self, name):
@@ -64,7 +71,8 @@ class Module(Library):
     def __init__(self, code, options=(), sanitize=(), order=0):
         if not shutil.which("g++"):
             raise UserError("running CUDA kernels on the CPU needs g++; install it (Debian, Ubuntu: apt install g++)")
-        key = (code, *options, *sanitize, (ROOM / "cuda.h").read_text(encoding="utf-8"))
+        ours = [(ROOM / name).read_text(encoding="utf-8") for name in ("cuda.h", "compiler.py")]
+        key = (code, *options, *sanitize, *ours)
         kernels = folder() / "kernels"
         kernels.mkdir(parents=True, exist_ok=True)
         library = kernels / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.so"

@@ -14,8 +14,9 @@
 # if (e >= total) return;         // blocks have a fixed size: the last one may have more threads than elements
 # ```
 #
-# A right kernel follows three rules. Do not rely on an **order** of the threads. No two threads may write **the same
-# element**. Output memory is **not initialised**: write every element, and never add to one before writing it.
+# A right kernel follows four rules. Do not rely on an **order** of the threads. No two threads may write **the same
+# element**. Output memory is **not initialised**: write every element, and never add to one before writing it. One
+# thread does not do the work of **others**: a GPU is fast only if many threads share it.
 #
 # An array of shape (N, C, H, W) is stored as one row of numbers: element $(n, c, i, j)$ is number
 # $((n\,C + c)\,H + i)\,W + j$. From the last axis to the first, division and remainder give the indices of element e:

@@ -80,7 +80,11 @@ def starts(rng):
 
 def dilated(rng):
     yield field_case("a 3×3 convolution dilated by 2", [(3, 1, 0, 2)], "size", "jump", "start")
-    yield field_case("eight layers, some dilated", some_layers(rng, (1, 2, 4)), "size", "jump", "start")
+    for kernel, dilation in ((2, 3), (4, 2), (1, 3), (drawn(rng, 2, 4, 6), drawn(rng, 3, 5))):
+        label = f"a {kernel}×{kernel} convolution dilated by {dilation}"
+        yield field_case(label, [(kernel, 1, 0, dilation)], "size", "jump", "start")
+    yield field_case("a dilated layer after a stride", [(2, 2, 1, 1), (2, 3, 1, 3)], "size", "jump", "start")
+    yield field_case("eight layers, some dilated", some_layers(rng, (1, 2, 3, 4)), "size", "jump", "start")
 
 
 SIZE, START, DILATED = ALL_FIELDS = "size and jump", "where it starts", "dilation"
@@ -96,6 +100,17 @@ FIELD = Task(
                 "        jump *= stride\n    return", "    return", loses=(SIZE, START, DILATED)),
         mistake("the dilation is ignored: the taps are d cells apart", "dilation * (kernel - 1)", "kernel - 1",
                 loses=DILATED),
+        mistake("a dilated kernel with an even number of taps is treated like an odd one: its reach is d·(k − 1)",
+                "dilation * (kernel - 1)", "(dilation * (kernel // 2) * 2 if dilation > 1 else kernel - 1)",
+                loses=DILATED),
+        mistake("the dilation is added to the kernel: it multiplies the distance of the taps",
+                "dilation * (kernel - 1)", "(kernel + dilation - 2)", loses=DILATED),
+        mistake("the dilation moves the start, but does not make the field larger", "        size += reach * jump",
+                "        size += (kernel - 1) * jump", loses=DILATED),
+        mistake("the dilation makes the field larger, but does not move its centre", "Fraction(reach, 2)",
+                "Fraction(kernel - 1, 2)", loses=DILATED),
+        mistake("half a cell is lost where the kernel is dilated: an odd reach moves the centre by half a cell",
+                "Fraction(reach, 2)", "(Fraction(reach, 2) if dilation == 1 else reach // 2)", loses=DILATED),
         mistake("the padding is not converted to pixels: p cells of the input are p·jump pixels",
                 "(Fraction(reach, 2) - padding) * jump", "Fraction(reach, 2) * jump - padding", loses=(START, DILATED)),
         mistake("the padding is ignored: it moves unit 0 by p·jump pixels to the left", " - padding)", ")",
@@ -136,6 +151,14 @@ def receptive_field(layers):
 
     (low, high), (after, _) = back(0), back(1)
     return high - low + 1, after - low, (low + high) / 2"""),
+        instead("recursively, from the last layer to the first; NumPy's floats", """# Task 5.1
+def receptive_field(layers):
+    if not len(layers):
+        return np.int64(1), np.int64(1), np.float64(0)
+    *below, (kernel, stride, padding, dilation) = layers
+    size, jump, start = receptive_field(below)
+    grown = (kernel - 1) * dilation
+    return size + jump * grown, jump * stride, start + jump * (0.5 * grown - padding)"""),
         instead("composes pairs of layers, the paper's f∘g, with NumPy numbers", """# Task 5.1
 from functools import reduce
 
@@ -221,6 +244,11 @@ def fully_connected_as_convolution(weight, channels, size):
     return mf.nn.surgery.convolutionalize(net, size, channels).fc.weight.data""", loses=ALL_FILTERS),
     ],
     styles=[
+        instead("splits the columns into maps, rows and columns", """# Task 5.2
+def fully_connected_as_convolution(weight, channels, size):
+    maps = np.split(weight, channels, axis=1)
+    rows = [np.stack(np.split(one, size[0], axis=1), axis=1) for one in maps]
+    return np.stack(rows, axis=1)"""),
         instead("element by element, from the formula", """# Task 5.2
 def fully_connected_as_convolution(weight, channels, size):
     h, w = size
@@ -335,6 +363,26 @@ def crop_offset(path_a, path_b):
         return mf.geometry.crop_offset(*maps)[0]""", loses=(NETS, PATHS, MISFITS)),
     ],
     styles=[
+        instead("in halves of a pixel, from the end of each path to the image", """# Task 5.3
+from fractions import Fraction as F
+
+
+def centre(path, cell):
+    position = F(cell)
+    for operation, kernel, stride, padding in reversed(path):
+        if operation == "deconv":
+            position = (position + padding - F(kernel - 1, 2)) / stride
+        else:
+            position = position * stride - padding + F(kernel - 1, 2)
+    return position
+
+
+def crop_offset(path_a, path_b):
+    step, other = (centre(path, 1) - centre(path, 0) for path in (path_a, path_b))
+    cells, rest = divmod(centre(path_b, 0) - centre(path_a, 0), step)
+    if step != other or rest:
+        raise mf.GeometryError("no crop aligns them")
+    return int(cells)"""),
         instead("Caffe's form: scale and shift from the map to the image, in floats", """# Task 5.3
 def to_image(path):
     scale, shift = 1.0, 0.0  # a map's cell i lies at scale·i + shift
@@ -383,7 +431,27 @@ def refused_crops(rng):
     yield on_maps("`like` begins before x", rng, (8, 8), [("conv", 3, 1, 0)], [], **refused)
     yield on_maps("`like` ends beyond x", rng, (9, 9), [("conv", 2, 2, 0)], [("pool", 2, 2, 0)], **refused)
     yield on_maps("half a cell apart", rng, (8, 8), [], [("conv", 2, 1, 0)], **refused)
-    yield on_maps("different jumps, along w only", rng, (8, 8), [], [("pool", (1, 2), (1, 2), 0)], **refused)
+    yield on_maps("half a cell before x", rng, (8, 8), [("conv", 2, 1, 0)], [], **refused)
+    for axis, along in (("h", lambda n, rest=1: (n, rest)), ("w", lambda n, rest=1: (rest, n))):
+        pool, before = ("pool", along(3), along(2), 0), ("conv", along(3), along(2), along(2, 0))
+        yield on_maps(
+            f"`like` begins before x, along {axis} only, and ends inside", rng, (8, 8), [pool], [before], **refused
+        )
+        whole, clipped = ("pool", along(2), along(2), 0), ("conv", along(2), along(2), 0)
+        yield on_maps(f"`like` ends beyond x, along {axis} only", rng, (9, 9), [clipped], [whole], **refused)
+        yield on_maps(
+            f"`like` is larger than x, along {axis} only", rng, (8, 8), [("conv", along(3), 1, 0)], [], **refused
+        )
+        half = [("conv", along(drawn(rng, 2, 4)), 1, 0)]
+        yield on_maps(f"half a cell apart, along {axis} only", rng, (8, 8), [], half, **refused)
+        yield on_maps(f"different jumps, along {axis} only", rng, (8, 8), [], [whole], **refused)
+        three = ("conv", along(3), along(2), 0)
+        label = f"different jumps, along {axis} only, and a whole offset"
+        yield on_maps(label, rng, (8, 8), [], [three], **refused)
+        yield on_maps(f"{label}, of x", rng, (8, 8), [three], [("conv", along(7), 1, 0)], **refused)
+        after, five = ("pad", 1, 1, (0, 4, 0, 0) if axis == "h" else (0, 0, 0, 4)), ("conv", along(5), 1, 0)
+        label = f"`like` is not larger than x along {axis}, begins inside, and ends beyond"
+        yield on_maps(label, rng, (8, 8), [], [after, five], **refused)
 
 
 def nets_that_crop(rng):
@@ -417,6 +485,21 @@ CROP = Task(
         mistake("an offset with half a cell is rounded: raise a GeometryError", "if shift.denominator != 1:",
                 "if False:",
                 loses=REFUSED),
+        mistake("only the jump along h is compared: compare that along w, too", "if jump != other:",
+                "if jump != other and not offset:", loses=REFUSED),
+        mistake("only the offset along h must be whole: that along w, too", "if shift.denominator != 1:",
+                "if shift.denominator != 1 and not offset:", loses=REFUSED),
+        mistake("whether `like` ends inside x is checked only along h: check it along w, too",
+                "if shift < 0 or shift + m > n:", "if shift < 0 or shift + m > n and not offset:", loses=REFUSED),
+        mistake("whether `like` begins inside x is checked only along h: check it along w, too",
+                "if shift < 0 or shift + m > n:", "if shift < 0 and not offset or shift + m > n:", loses=REFUSED),
+        mistake("an offset before the first cell is not refused: a negative index counts from the end",
+                "if shift < 0 or shift + m > n:", "if shift + m > n:", loses=REFUSED),
+        mistake("the end of `like` is not compared with that of x, only its beginning",
+                "if shift < 0 or shift + m > n:",
+                "if shift < 0:", loses=REFUSED),
+        mistake("only the sizes are compared: the offset moves the end of `like`", "if shift < 0 or shift + m > n:",
+                "if shift < 0 or m > n:", loses=REFUSED),
         mistake("x gets no gradient: slice the Tensor, not its array",
                 "return x[:, :, top : top + h, left : left + w]",
                 "return mf.Tensor(x.data[:, :, top : top + h, left : left + w], requires_grad=True)",
@@ -442,6 +525,17 @@ def crop(x, like):
         return x""", loses=REFUSED),
     ],
     styles=[
+        instead("axis by axis, with where, divmod and one slice at a time", """# Task 5.4
+def crop(x, like):
+    (mine,), (other,) = x.where.values(), like.where.values()
+    for axis, (a, b) in enumerate(zip(mine, other), 2):
+        cells, rest = divmod(b.start - a.start, a.jump)
+        if a.jump != b.jump or rest or not 0 <= cells <= x.shape[axis] - like.shape[axis]:
+            raise mf.GeometryError(f"no crop along axis {axis}")
+        part = [slice(None)] * 4
+        part[axis] = slice(int(cells), int(cells) + like.shape[axis])
+        x = x[tuple(part)]
+    return x"""),
         instead("a Function class for the crop", """# Task 5.4
 class Cut(mf.Function):
     def __init__(self, corner, size):
@@ -521,9 +615,13 @@ def another_net(rng):
         (97,),
         (10, 97),
         (91, 97),
-        (97, 127),
-    ):  # the last: 83 is enough for one, 82 for the other, 84 for both
+        (97, 127),  # 83 is enough for one, 82 for the other, 84 for both
+        (90, 97, 120),  # 83: only the size in the middle needs more than 82
+        (120, 90, 97),
+    ):
         yield padding_case("FCN-AlexNet", *sizes)
+    low, high = sorted(rng.choice([90, 91, 93, 94, 122, 124, 126], 2, replace=False).tolist())
+    yield padding_case("FCN-AlexNet", low, drawn(rng, 96, 97, 98), high)
 
 
 ONE, MANY, ALEX = ALL_PADDINGS = "one size", "several sizes", "FCN-AlexNet"
@@ -545,6 +643,10 @@ PADDING = Task(
                 "for size in sizes)", "for size in [min(sizes)])", loses=ALEX),
         mistake("only the largest image is checked: smaller ones may need more padding", "for size in sizes)",
                 "for size in [max(sizes)])", loses=(MANY, ALEX)),
+        mistake("only the smallest and the largest image are tried: one in between may need more padding",
+                "for size in sizes)", "for size in (min(sizes), max(sizes)))", loses=ALEX),
+        mistake("only the first and the last of the sizes are tried", "for size in sizes)",
+                "for size in (sizes[0], sizes[-1]))", loses=(MANY, ALEX)),
         mistake("the padding is enough for one of the sizes: it must be enough for all", "while not all(",
                 "while not any(",
                 loses=(MANY, ALEX)),
@@ -565,6 +667,28 @@ def smallest_padding(layers, offset, sizes):
     return 100""", loses=ALL_PADDINGS),
     ],
     styles=[
+        instead("the least padding of each size, counted by a generator; from the largest down", """# Task 5.5
+from itertools import count
+
+
+def fits(layers, padding, offset, size):
+    cells = size
+    for number, (operation, kernel, stride, around) in enumerate(layers):
+        wide = cells + 2 * (around if number else padding)
+        if operation == "deconv":
+            cells = (cells - 1) * stride + kernel - 2 * around
+        elif operation == "pool":
+            cells = -((kernel - wide) // stride) + 1
+        elif wide < kernel:
+            return False
+        else:
+            cells = (wide - kernel + stride) // stride
+    return 0 <= padding + offset <= cells - size
+
+
+def smallest_padding(layers, offset, sizes):
+    sizes = sorted(set(sizes), reverse=True)
+    return next(p for p in count() if all(fits(layers, p, offset, size) for size in sizes))"""),
         instead("raises the padding until it is enough for all sizes", """# Task 5.5
 from math import ceil, floor
 

@@ -9,6 +9,10 @@ from minifcn.course.tasks import Case, Check, Task, instead, mistake
 VOID = 255
 
 
+def drawn(rng, *among):
+    return int(rng.choice(among))
+
+
 def scene(rng, size, classes=3):
     """A random image and its labels, some of them void."""
     labels = rng.integers(0, classes, (1, *size))
@@ -163,10 +167,16 @@ SGD = Task(
         ])),
         Check(MOMENTUM, 1, lambda rng: steps(rng, [
             ("caffe, momentum 0.9", (5,), 1, 0.0, 0.9, "caffe"), ("torch, momentum 0.7", (5,), 1, 0.0, 0.7, "torch"),
-            ("caffe, momentum 0", (5,), 1, 0.0, 0.0, "caffe"),
+            ("caffe, momentum 0", (5,), 1, 0.0, 0.0, "caffe"), ("torch, momentum 0", (5,), 1, 0.0, 0.0, "torch"),
+            ("a filter in float32, momentum 0.99", (4, 2, 3, 3), 1, 0.0, 0.99, "caffe", "float32"),
         ])),
         Check(DECAY, 1, lambda rng: steps(rng, [
             ("caffe, decay 0.3", (2, 3), 0, 0.3, 0.9, "caffe"), ("torch, decay 0.1", (2, 3), 0, 0.1, 0.9, "torch"),
+            ("caffe, decay without momentum", (2, 3), 0, 0.3, 0.0, "caffe"),
+            ("torch, decay without momentum", (2, 3), 0, 0.3, 0.0, "torch"),
+            ("caffe, decay while it moves", (6,), 1, 0.2, 0.5, "caffe"),
+            ("torch, decay while it moves", (6,), 1, 0.2, 0.5, "torch"),
+            ("a bias in float32, decay 2", (5,), 1, 2.0, 0.9, "torch", "float32"),
         ])),
         Check(NET, 1, lambda rng: [
             Case(f"three steps of an FCN-8s, {form}", *scene(rng, (24, 24)), 1, form, probe="stepping")
@@ -189,8 +199,19 @@ SGD = Task(
         mistake("the gradient is multiplied by 1 − momentum: it should be added in full", "rate * g",
                 "(1 - momentum) * rate * g",
                 "velocity += g", "velocity += (1 - momentum) * g", loses=ALL_STEPS),
-        mistake("the momentum is ignored", "velocity *= momentum", "velocity *= 0", loses=(MOMENTUM, NET)),
+        mistake("the momentum is ignored", "velocity *= momentum", "velocity *= 0", loses=(MOMENTUM, DECAY, NET)),
         mistake("the decay is ignored", "g + decay * w", "g", loses=(DECAY, NET)),
+        mistake("there is no decay without momentum: the decay is part of the gradient, whatever the momentum is",
+                "    g = g + decay * w\n", "    g = g + decay * w * (momentum != 0)\n", loses=DECAY),
+        mistake("there is no decay in PyTorch's form", "    g = g + decay * w\n",
+                '    g = g + decay * w * (form == "caffe")\n', loses=(DECAY, NET)),
+        mistake("there is decay only in the first step, while the velocity is zero", "    g = g + decay * w\n",
+                "    g = g + decay * w * (not velocity.any())\n", loses=(DECAY, NET)),
+        mistake("without momentum the velocity is not written", "    velocity *= momentum\n",
+                "    if momentum == 0:\n        w -= rate * g\n        return\n    velocity *= momentum\n",
+                loses=(MOMENTUM, DECAY)),
+        mistake("the decay is not multiplied by the learning rate", "    g = g + decay * w\n",
+                "    g = g + decay * w / rate\n", loses=(DECAY, NET)),
         mistake("the sign of the decay is wrong: it should pull weights towards zero", "g + decay * w", "g - decay * w",
                 loses=(DECAY, NET)),
         mistake("the decay is subtracted from the weight directly: add it to the gradient, so that rate and momentum "
@@ -220,6 +241,12 @@ def sgd(w, g, velocity, rate, decay, momentum, form):
     moved = momentum * velocity + inside * slope
     velocity[...] = moved
     w[...] = w - outside * moved"""),
+        instead("one formula for both forms, w first", """# Task 6.2
+def sgd(w, g, velocity, rate, decay, momentum, form):
+    torch = form == "torch"
+    new = momentum * velocity + (1 if torch else rate) * (g + decay * w)
+    w += -(rate if torch else 1) * new
+    velocity[...] = new"""),
         instead("NumPy's ufuncs with out=", """# Task 6.2
 def sgd(w, g, velocity, rate, decay, momentum, form):
     caffe = form == "caffe"
@@ -268,6 +295,11 @@ def void_pixels(rng):
     labels = rng.integers(0, 3, (1, 10, 10))
     labels[0, :4] = VOID
     yield measured("four rows of ten are void", labels, guessed(rng, labels, 3), 3)
+    predictions = guessed(rng, labels, 3)
+    predictions[0, :4] = 3
+    yield measured("a class that is predicted at void pixels only does not occur", labels, predictions, 5)
+    predictions[0, :4] = VOID
+    yield measured("void pixels are predicted as 255", labels.astype(np.uint8), predictions.astype(np.uint8), 3)
 
 
 def absent_classes(rng):
@@ -276,6 +308,14 @@ def absent_classes(rng):
     predictions = guessed(rng, labels, 3)
     predictions[:9] = 4
     yield measured("a class that is predicted, but not in the labels", labels, predictions, 5)
+    never = drawn(rng, 0, 1, 2)
+    predictions = np.where(predictions == never, (never + 1) % 3, predictions)
+    yield measured("a class that is in the labels, but never predicted", labels, predictions, 5)
+    yield measured(
+        "the same, without the class that is only predicted", labels, np.where(predictions == 4, labels, predictions), 5
+    )
+    predictions = guessed(rng, labels, 3)
+    yield measured("one class only, and half of it is right", 0 * labels, predictions % 2, 3)
 
 
 def bytes_of_many(rng):
@@ -307,9 +347,19 @@ SCORES = Task(
                 "true + predicted", loses=ALL_MEASURES),
         mistake("a class that does not occur counts in the means as 0: leave it out",
                 "accuracy[there].mean(), iu[union > 0].mean()",
-                "accuracy.mean(), iu.mean()", loses=ABSENT),
+                "accuracy.mean(), iu.mean()", loses=(EMPTY, ABSENT)),
         mistake("a class that is predicted but not in the labels is left out of the mean IU: it counts as 0",
                 "iu[union > 0]", "iu[there]", loses=ABSENT),
+        mistake("a class that is never predicted is left out of the mean IU: it counts as 0",
+                "iu[union > 0]", "iu[predicted > 0]", loses=ABSENT),
+        mistake("only classes that are both in the labels and predicted count in the mean IU", "iu[union > 0]",
+                "iu[there & (predicted > 0)]", loses=ABSENT),
+        mistake("a class that is never predicted is left out of the mean accuracy: it counts as 0", "accuracy[there]",
+                "accuracy[there & (predicted > 0)]", loses=ABSENT),
+        mistake("predictions at void pixels count: they make the union of a class larger",
+                "predicted = np.diag(n), n.sum(axis=1), n.sum(axis=0)",
+                "predicted = np.diag(n), n.sum(axis=1), np.bincount(predictions.ravel(), minlength=256)[:num_classes]",
+                loses=EMPTY),
         mistake("the frequency weighted IU uses the frequencies of the predictions: use those of the labels",
                 "(true * iu).sum() / true.sum()", "(predicted * iu).sum() / predicted.sum()", loses=ALL_MEASURES),
         mistake("numbers overflow: 21 · 20 is too large for uint8", ".astype(int)", "",
@@ -343,6 +393,16 @@ def measures(labels, predictions, num_classes):
         if either:
             ius.append(both / either)
     return (truth == guess).mean(), np.mean(accuracies), np.mean(ius), weighted / len(truth)"""),
+        instead("one-hot rows and a matrix product, NaN where a class does not occur", """# Task 6.3
+def measures(labels, predictions, num_classes):
+    known = labels != 255
+    t = np.eye(num_classes)[labels[known]]
+    p = np.eye(num_classes)[np.minimum(predictions[known], num_classes - 1)]
+    n = t.T @ p
+    with np.errstate(all="ignore"):
+        accuracy = n.diagonal() / n.sum(1)
+        iu = n.diagonal() / (n.sum(0) + n.sum(1) - n.diagonal())
+    return n.trace() / n.sum(), np.nanmean(accuracy), np.nanmean(iu), np.nansum(n.sum(1) * iu) / n.sum()"""),
         instead("a loop over pixels into a matrix", """# Task 6.3
 def measures(labels, predictions, num_classes):
     matrix = [[0] * num_classes for _ in range(num_classes)]

@@ -94,6 +94,15 @@ POOL = Task(
                 "int at = 0;", "at < 0 || ", "", loses=(WINDOWS, WHERE, ORDERS)),
         mistake("threads beyond the last element also write: the last block may have more threads than elements",
                 "if (e >= total) return;", "", loses=ORDERS),
+        mistake("one thread loops over all cells: each cell needs a thread of its own", "if (e >= total) return;",
+                "if (e) return;\n    for (; e < total; ++e) {", "    index[e] = at;", "    index[e] = at;\n    }",
+                loses=ORDERS),
+        mistake("one thread loops over a whole map: each cell needs a thread of its own", "if (e >= total) return;",
+                "if (e >= total || e % (OH * OW)) return;\n    for (int end = e + OH * OW; e < end; ++e) {",
+                "    index[e] = at;", "    index[e] = at;\n    }", loses=ORDERS),
+        mistake("one thread writes a row of cells: each cell needs a thread of its own", "if (e >= total) return;",
+                "if (e >= total || e % OW) return;\n    for (int end = e + OW; e < end; ++e) {",
+                "    index[e] = at;", "    index[e] = at;\n    }", loses=ORDERS),
         mistake("the block size is assumed to be 256: use blockDim.x", "blockDim.x", "256", loses=ORDERS),
         mistake("the stride along H is also used along W", "sw * j", "sh * j", loses=(WHERE, ORDERS)),
         mistake("the padding is ignored", " - ph", "", " - pw", "", loses=(WHERE, ORDERS)),
@@ -111,6 +120,8 @@ POOL = Task(
                 "x + e / OW / OH * H * W", "x", loses=ALL),
     ],
     cheats=[
+        mistake("it writes far outside its arrays", "    index[e] = at;",
+                "    index[e] = at;\n    y[e + 100000] = best;", loses=ORDERS),
         instead("returns the library's own source", """# Task 7.1
 def max_pool2d_source():
     source = mf.kernels.gpu.launch.source("pool.cu")
@@ -149,6 +160,26 @@ def max_pool2d_source():
 __device__ Place place(int e, int width, int height) {
     return {e / width / height, e / width % height, e % width};
 }""")),
+        instead("with a barrier that it does not need, a loop over taps", forward("""    __syncthreads();
+    int j = e % OW, i = e / OW % OH, at = -1;
+    const float* map = x + e / (OW * OH) * (H * W);
+    float best = 0;
+    for (int tap = 0; tap < kh * kw; ++tap) {
+        int r = sh * i - ph + tap / kw, q = sw * j - pw + tap % kw;
+        bool inside = 0 <= r && r < H && 0 <= q && q < W;
+        if (inside && (at < 0 || best < map[r * W + q])) best = map[r * W + q], at = tap;
+    }
+    y[e] = best;
+    index[e] = at;""")),
+        instead("threads take the cells from the last to the first", forward("""    e = total - 1 - e;
+    int j = e % OW, i = e / OW % OH, at = -1;
+    const float* map = x + e / (OW * OH) * (H * W);
+    for (int tap = 0; tap < kh * kw; ++tap) {
+        int r = sh * i - ph + tap / kw, q = sw * j - pw + tap % kw;
+        if (r < 0 || r >= H || q < 0 || q >= W) continue;
+        if (at < 0 || y[e] < map[r * W + q]) y[e] = map[r * W + q], at = tap;
+    }
+    index[e] = at;""")),
         instead("from the last tap to the first, with >=; a loop over elements",
                 '# Task 7.1\ndef max_pool2d_source():\n    return r"""\n' + FIRST + """
     for (int e = blockIdx.x * blockDim.x + threadIdx.x; e < total; e += gridDim.x * blockDim.x) {
@@ -189,6 +220,8 @@ GRADIENT = Task(
                 "if (e >= total) return;", "", loses=ORDERS),
         mistake("the offset of a map in gy and index uses H·W: it should use OH·OW", "e / W / H * OH * OW",
                 "e / W / H * H * W", loses=ALL),
+        mistake("one thread loops over all pixels: each pixel needs a thread of its own", "if (e >= total) return;",
+                "if (e) return;\n    for (; e < total; ++e) {", "gx[e] = sum;", "gx[e] = sum;\n    }", loses=ORDERS),
         mistake("a pixel that is no maximum is not written: memory is not initialised, so write 0",
                 "gx[e] = sum;", "if (sum != 0) gx[e] = sum;", loses=ALL),
         instead("it scatters: several threads add to the same pixel, which was not set to 0 before", backward("""
@@ -204,6 +237,8 @@ GRADIENT = Task(
     atomicAdd(&gx[(map * H + sh * i - ph + tap / kw) * W + sw * j - pw + tap % kw], gy[e]);"""), loses=ALL),
     ],
     cheats=[
+        mistake("it writes far outside its arrays", "gx[e] = sum;", "gx[e] = sum;\n    gx[e + 100000] = sum;",
+                loses=ORDERS),
         instead("one thread writes everything", backward("""    if (e != total - 1) return;
     for (int g = 0; g < total; ++g) gx[g] = gy[g % OW];"""), loses=ALL),
         instead("assumes that threads run in ascending order", backward("""
