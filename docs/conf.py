@@ -4,7 +4,10 @@ The site shows executed notebooks, which ``MINIFCN_EXECUTED=docs/notebooks pytes
 has no notebooks.  The site loads nothing from other servers: MathJax and all scripts are part of it.
 """
 
+import base64
 import inspect
+import io
+import json
 import re
 import sys
 from importlib import import_module
@@ -12,6 +15,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
+
+from PIL import Image, ImageOps  # noqa: E402
 
 import minifcn  # noqa: E402
 
@@ -30,7 +35,8 @@ html_theme_options = dict(
     footer_start=["copyright"],
     footer_end=[], pygments_light_style="friendly", show_toc_level=2, header_links_before_dropdown=5,
 )  # fmt: skip
-html_sidebars = {"**": []}  # lines are long: 120 columns of code, signatures
+# Lines are long, 120 columns of code and signatures, so only the notebooks have a list of pages at the side.
+html_sidebars = {"[!n]**": [], "notebooks": [], "notebooks/*": ["sidebar-nav-bs"]}
 
 mathjax_path = "mathjax.js"
 mathjax3_config = {"chtml": {"scale": 0.9}, "svg": {"scale": 0.9}}  # beside the theme's letters
@@ -77,12 +83,30 @@ def _directives(line):
     )
 
 
+def listed():
+    """A table of the executed notebooks: a small figure of each, its number, its title and what it shows."""
+    rows = ["| | Notebook |", "|---|---|"]
+    for path in sorted((HERE / "notebooks").glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        title, text = "".join(cells[0]["source"]).removeprefix("# ").split("\n\n")[:2]
+        figures = (output.get("data", {}) for cell in cells for output in cell.get("outputs", ()))
+        largest = max((data["image/png"] for data in figures if "image/png" in data), key=len, default="")
+        if largest:
+            picture = Image.open(io.BytesIO(base64.b64decode(largest))).convert("RGB")
+            ImageOps.fit(picture, (320, 200)).save(path.with_suffix(".png"))
+        shown = f"![]({path.parent.name}/{path.stem}.png)" if largest else ""
+        rows.append(f"| {shown} | **[{path.stem[:2]} {title}](notebooks/{path.name})**<br>{' '.join(text.split())} |")
+    return "\n".join(rows) if rows[2:] else ""
+
+
 def prepare(app, page, source):
     """Expand the page.  Links to the notebooks of the repository lead to their pages here, if they were executed."""
 
     def linked(link):
         return f"[{link[1]}]({link[2]})" if (HERE / link[2]).exists() else link[1]
 
+    if page == "notebooks":
+        source[0] = source[0].replace("% the list of notebooks", listed())
     source[0] = expanded(re.sub(r"\[([^]]*)\]\(\.\./(notebooks/[\w/]+\.ipynb)\)", linked, source[0]))
 
 
