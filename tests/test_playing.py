@@ -182,10 +182,59 @@ def test_the_patch_explorer_refuses_a_net_that_pads():
         viz.PatchExplorer(mf.nn.Sequential(a=mf.nn.Conv2d(3, 4, 3, padding=1)), scene((20, 26))[0])
 
 
+# ---- a coarse output ----
+
+
+def coarse_explorer():
+    picture, label = scene((24, 32), num_classes=3)
+    return viz.CoarseOutputExplorer(picture, label, ("sky", "disc", "box"), np.eye(3) * 255, halvings=3)
+
+
+def test_each_cell_of_a_coarse_output_holds_the_shares_of_the_classes_in_its_pixels():
+    explorer = coarse_explorer()
+    for step in range(4):
+        n = 2**step
+        for (row, column), best in np.ndenumerate(explorer.says(step)[::n, ::n]):
+            block = explorer.label[n * row : n * row + n, n * column : n * column + n]
+            shares = [(block == c).mean() for c in range(3)]
+            np.testing.assert_allclose(explorer.maps[step].numpy()[0, :, row, column], shares)
+            assert best == (np.argmax(shares) if max(shares) else 255)
+    for step in range(4, 7):  # a transposed convolution without a library: each cell adds a triangle of four taps
+        n, small = 24 >> (6 - step), explorer.maps[step - 1].numpy()[0]
+        taps = np.zeros((n, n // 2))
+        for i in range(n // 2):
+            for tap, weight in enumerate((0.25, 0.75, 0.75, 0.25)):
+                if 0 <= 2 * i - 1 + tap < n:
+                    taps[2 * i - 1 + tap, i] = weight
+        across = np.zeros((n * 4 // 3, n * 2 // 3))
+        for i in range(n * 2 // 3):
+            for tap, weight in enumerate((0.25, 0.75, 0.75, 0.25)):
+                if 0 <= 2 * i - 1 + tap < len(across):
+                    across[2 * i - 1 + tap, i] = weight
+        np.testing.assert_allclose(explorer.maps[step].numpy()[0], taps @ small @ across.T)
+    judged = explorer.label != 255
+    assert explorer.accuracy(6) == ((explorer.maps[6].numpy()[0].argmax(0) == explorer.label)[judged]).mean()
+
+
+def test_a_cell_of_the_coarse_output_is_chosen_by_a_click_or_by_keys():
+    explorer = coarse_explorer()
+    choice = explorer.start() | dict(step=3)  # 3×4 cells of 8×8 pixels
+    assert explorer.cell(**click(explorer, choice, "map", (1.5, 3.5))) == (1, 3)
+    assert explorer.cell(**click(explorer, choice, "output", (20, 4))) == (2, 0)
+    assert explorer.cell(**explorer.moved(-1, 1, **choice)) == (0, 3)
+    assert explorer.title(**choice).startswith("halved 3 times: 3×4 cells, one every 8 pixels")
+
+
+def test_labels_that_cannot_be_halved_are_refused():
+    with pytest.raises(ValueError, match="multiples of 32"):
+        viz.CoarseOutputExplorer(*scene((48, 64)), "abcdef", np.zeros((6, 3)))
+
+
 # ---- widgets ----
 
 EXPLORERS = {
     "playground": lambda: viz.ReceptiveFieldPlayground(scene()[0]), "loss": loss_explorer, "patches": patch_explorer,
+    "coarse": coarse_explorer,
 }  # fmt: skip
 
 
@@ -202,12 +251,12 @@ def test_a_click_and_a_key_reach_the_picture_of_a_widget(name):
     viz.stepper._png(figure)
     axes = next(axes for axes in figure.axes if axes.get_label())
     box = axes.get_position()
-    picture._handle_custom_msg({"points": [[box.x0 + 0.5 * box.width, 1 - box.y0 - 0.5 * box.height]]}, [])
+    picture._handle_custom_msg({"points": [[box.x0 + 0.3 * box.width, 1 - box.y0 - 0.7 * box.height]]}, [])
     seen.append((text.value, bytes(picture.value)))
     assert len(set(seen)) == 4, "each changes the words and the picture"
     assert explorer.hint in picture.label
-    if name == "patches":  # its slider follows: one key to the right, one down, a click on the middle of the picture
-        assert controls.children[0].value == explorer.touched("picture", [(9.5, 12.5)], patch=1)["patch"]
+    if name == "patches":  # its slider follows: one key to the right, one down, a click on the picture
+        assert controls.children[0].value == explorer.touched("picture", [(5.5, 7.3)], patch=1)["patch"]
     picture._handle_custom_msg({"points": [[2.0, 2.0]]}, [])  # outside all axes: nothing happens
     assert (text.value, bytes(picture.value)) == seen[-1]
 
