@@ -182,6 +182,44 @@ def test_the_patch_explorer_refuses_a_net_that_pads():
         viz.PatchExplorer(mf.nn.Sequential(a=mf.nn.Conv2d(3, 4, 3, padding=1)), scene((20, 26))[0])
 
 
+# ---- a fully connected layer as a convolution ----
+
+
+def connected_explorer():
+    mf.manual_seed(1)
+    classifier = mf.models.lenet(num_classes=4)
+    inputs = np.random.default_rng(3).random((1, 1, 40, 44), np.float32)
+    explorer = viz.FullyConnectedExplorer(mf.nn.surgery.convolutionalize(classifier), "c5", inputs, sizes=(32, 36, 40))
+    return explorer, classifier, inputs
+
+
+def test_the_sliding_weights_give_what_the_fully_connected_layer_gives_on_each_window():
+    explorer, classifier, inputs = connected_explorer()
+    found = []
+
+    def note(node, inputs, output):
+        if node.name == "c5":
+            found.append(output.numpy()[0])
+
+    for i, j in np.ndindex(3, 3):
+        with mf.no_grad(), mf.engine.core.watch(note):
+            classifier.eval()(inputs[:, :, 4 * i : 4 * i + 32, 4 * j : 4 * j + 32])  # the window alone, not converted
+        choice = explorer.start() | dict(image=40, output=7, row=i, column=j)
+        np.testing.assert_allclose(explorer.connected(**choice), found[-1][7], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(explorer.maps(40)[2].numpy()[0, :, i, j], found[-1], rtol=1e-4, atol=1e-5)
+    assert explorer.title(**choice).startswith("image → map → output: 40×40 → 7×7 → 3×3; channel 0\ny[7, 2, 2] = ")
+    assert f"as a vector of 400 numbers: {explorer.connected(**choice):.3f}" in explorer.title(**choice)
+
+
+def test_a_position_of_the_kernel_is_chosen_by_a_click_or_by_keys():
+    explorer, *_ = connected_explorer()
+    choice = explorer.start() | dict(image=40)
+    assert explorer.cell(**click(explorer, choice, "output", (2, 1))) == (2, 1)
+    assert explorer.cell(**explorer.moved(1, 1, **choice)) == (1, 1) == explorer.cell(**explorer.moved(5, 5, **choice)
+                                                                                       | dict(image=36))  # fmt: skip
+    assert explorer.cell(**explorer.moved(-1, 0, **choice)) == (0, 0)
+
+
 # ---- a coarse output ----
 
 
@@ -234,7 +272,7 @@ def test_labels_that_cannot_be_halved_are_refused():
 
 EXPLORERS = {
     "playground": lambda: viz.ReceptiveFieldPlayground(scene()[0]), "loss": loss_explorer, "patches": patch_explorer,
-    "coarse": coarse_explorer,
+    "connected": lambda: connected_explorer()[0], "coarse": coarse_explorer,
 }  # fmt: skip
 
 
@@ -243,6 +281,8 @@ def test_a_click_and_a_key_reach_the_picture_of_a_widget(name):
     pytest.importorskip("anywidget", reason="pip install 'minifcn[notebooks]'")
     explorer = EXPLORERS[name]()
     controls, _, text, picture = explorer.widget().children
+    if name == "connected":
+        controls.children[0].value = 40  # of 3×3 positions
     seen = [(text.value, bytes(picture.value))]
     for step in ([0, 1], [1, 0]):
         picture._handle_custom_msg({"step": step}, [])
@@ -251,12 +291,12 @@ def test_a_click_and_a_key_reach_the_picture_of_a_widget(name):
     viz.stepper._png(figure)
     axes = next(axes for axes in figure.axes if axes.get_label())
     box = axes.get_position()
-    picture._handle_custom_msg({"points": [[box.x0 + 0.3 * box.width, 1 - box.y0 - 0.7 * box.height]]}, [])
+    picture._handle_custom_msg({"points": [[box.x0 + 0.9 * box.width, 1 - box.y0 - 0.7 * box.height]]}, [])
     seen.append((text.value, bytes(picture.value)))
     assert len(set(seen)) == 4, "each changes the words and the picture"
     assert explorer.hint in picture.label
     if name == "patches":  # its slider follows: one key to the right, one down, a click on the picture
-        assert controls.children[0].value == explorer.touched("picture", [(5.5, 7.3)], patch=1)["patch"]
+        assert controls.children[0].value == explorer.touched("picture", [(5.5, 22.9)], patch=1)["patch"]
     picture._handle_custom_msg({"points": [[2.0, 2.0]]}, [])  # outside all axes: nothing happens
     assert (text.value, bytes(picture.value)) == seen[-1]
 

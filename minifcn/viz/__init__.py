@@ -8,6 +8,7 @@ drawn: `colour`, `errors` and `overlay` need NumPy alone.  Steppers and explorer
 from ..engine.core import Tensor
 from .arrays import arrays
 from .coarse_explorer import CoarseOutputExplorer
+from .connected_explorer import FullyConnectedExplorer
 from .convolution import ConvStepper
 from .explorers import CropExplorer, ReceptiveFieldExplorer
 from .fields import receptive_fields
@@ -23,10 +24,10 @@ from .style import styled
 from .tensors import summary_html
 
 __all__ = [
-    "CoarseOutputExplorer", "ConvStepper", "CropExplorer", "Explorer", "GraphStepper", "LiveTraining",
-    "LossExplorer", "PatchExplorer", "ReceptiveFieldExplorer", "ReceptiveFieldPlayground", "Stepper", "arrays",
-    "colour", "confusion", "curves", "errors", "feature_maps", "filters", "mosaic", "overlay", "receptive_fields",
-    "samples", "styled",
+    "CoarseOutputExplorer", "ConvStepper", "CropExplorer", "Explorer", "FullyConnectedExplorer", "GraphStepper",
+    "LiveTraining", "LossExplorer", "PatchExplorer", "ReceptiveFieldExplorer", "ReceptiveFieldPlayground",
+    "Stepper", "arrays", "colour", "confusion", "curves", "errors", "feature_maps", "filters", "mosaic", "overlay",
+    "receptive_fields", "samples", "styled",
 ]  # fmt: skip
 
 Tensor._repr_html_ = summary_html  # what a notebook displays for a Tensor
