@@ -296,6 +296,8 @@ def some_paths(rng):
 
     pooled, conv = [("pool", 2, 2, 0)], ("conv", 4, 1, 0)
     yield crop_case("two 4×4 convolutions after a pooling", pooled, [*pooled, conv, conv])
+    half = [("deconv", 4, 2, 1)], [("deconv", drawn(rng, 6, 8), 2, drawn(rng, 0, 1, 2))]
+    yield crop_case("two upsampled maps with two cells a pixel", *half)
     found = 0
     while found < 4:
         trunk, factor = [layer(drawn(rng, 1, 2, 3)) for _ in range(3)], drawn(rng, 2, 3, 4)
