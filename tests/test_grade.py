@@ -334,7 +334,7 @@ def test_no_difference_is_none():
 
 
 def scores(out):
-    with open(out / "scores.csv", encoding="utf-8") as file:
+    with open(out / "scores.csv", encoding="utf-8-sig") as file:
         return list(csv.DictReader(file))
 
 

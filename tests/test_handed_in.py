@@ -24,7 +24,7 @@ def a2():
 
 
 def rows(out):
-    with open(out / "scores.csv", encoding="utf-8") as file:
+    with open(out / "scores.csv", encoding="utf-8-sig") as file:
         return {row["student"]: row for row in csv.DictReader(file)}
 
 
@@ -104,9 +104,11 @@ def test_what_is_skipped_is_said_and_upper_case_is_read(tmp_path, capsys, a2):
     (room / "fay.pdf").write_bytes(b"%PDF")
     table = graded(room, tmp_path / "out")
     assert {name: row["points"] for name, row in table.items()} == {"ANN": "4", "bob": "4"}
-    notes = [line.partition(" is skipped: ") for line in capsys.readouterr().err.splitlines() if "skipped" in line]
+    notes = [
+        line.partition(" is not graded: ") for line in capsys.readouterr().err.splitlines() if "not graded" in line
+    ]
     assert [(name.rpartition("/")[2], why) for name, _, why in notes] == [
-        ("cat.ZIP", "it is an archive: unpack it"),
+        ("cat.ZIP", "it is an archive: unpack it, and grade again"),
         ("dan_a2_convolution.py", "it is a link: hand in the file itself"),
         ("eve", "it is a link: hand in the file itself"),
         ("fay.pdf", "it is neither a notebook nor a module"),

@@ -151,3 +151,18 @@ def test_nothing_runs_what_a_file_says():
         assert "allow_pickle=True" not in text and "shell=True" not in text, path
         for node in ast.walk(ast.parse(text)):
             assert not (isinstance(node, ast.Call) and ast.unparse(node.func) in forbidden), f"{path}: {node.lineno}"
+
+
+def test_an_import_in_the_folder_above_the_clone_loads_the_package_or_says_that_there_is_none(tmp_path):
+    clone, place = tmp_path / "minifcn", tmp_path / "site packages" / "minifcn"
+    clone.mkdir()
+    place.mkdir(parents=True)
+    (clone / "__init__.py").write_text((ROOT / "__init__.py").read_text(encoding="utf-8"), encoding="utf-8")
+    (place / "__init__.py").write_text("answer = 42")
+    (place / "grade.py").write_text("from minifcn import answer\n\nprint(answer)")
+    without_packages = [sys.executable, "-S"]  # not those of this environment
+    for program in (["-c", "import minifcn; print(minifcn.answer)"], ["-m", "minifcn.grade"]):
+        alone = run(*without_packages, *program, cwd=tmp_path, env={**os.environ, "PYTHONPATH": ""})
+        assert f"minifcn is not installed in this Python: run `pip install -e {clone}`" in alone.stderr
+        found = run(*without_packages, *program, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(place.parent)})
+        assert found.stdout == "42\n", found.stderr

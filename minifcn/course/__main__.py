@@ -13,14 +13,15 @@ def parser():
     """The flags of this command."""
     p = Parser("course", "The course's assignments: write the files for students, or test the grader.")
     p.add_argument(
-        "action", choices=("build", "nbgrader", "trial", "mutate", "translate"),
+        "action", choices=("build", "nbgrader", "gradescope", "trial", "mutate", "translate"),
         help="build: write the release for students into OUT, without solutions and hidden tests; nbgrader: write a "
-        "course folder for nbgrader, WITH solutions, into OUT; trial: grade every known mistake, cheat and "
-        "alternative solution, and compare the points with those expected; mutate: change the solutions "
-        "systematically, and print the changes that lose no points; translate: bring the catalogues of "
-        "translations up to date with the notebooks and the feedback, and write the translated notebooks",
+        "course folder for nbgrader, WITH solutions, into OUT; gradescope: write the zip of an autograder, WITH "
+        "solutions, to OUT; trial: grade every known mistake, cheat and alternative solution, and compare the points "
+        "with those expected; mutate: change the solutions systematically, and print the changes that lose no points; "
+        "translate: bring the catalogues of translations up to date with the notebooks and the feedback, and write the "
+        "translated notebooks",
     )  # fmt: skip
-    p.add_argument("out", nargs="?", metavar="OUT", help="a new or empty folder, for build and nbgrader")
+    p.add_argument("out", nargs="?", metavar="OUT", help="a new or empty folder, or for gradescope a new zip file")
     p.add_argument("--task", type=numbers, metavar="N.M", help="trial, mutate: only these tasks, such as 2.1,2.3")
     p.add_argument("--seed", type=at_least(0, below=2**32), default=0, help="trial, mutate: seed of the random inputs")
     p.add_argument(
@@ -42,12 +43,12 @@ def main(argv=None):
     """Build the release or the nbgrader course, or run the trial, from the command line."""
     args = parser().parse(argv)
     try:
-        from . import build, mutate, notebooks, sentences, tasks, trial
+        from . import build, gradescope, mutate, notebooks, sentences, tasks, trial
     except ImportError as error:
         raise UserError(f"the course needs its extra: pip install 'minifcn[course]' ({error})") from None
-    known, writes = tasks.assignments(), args.action in ("build", "nbgrader")
+    known, writes = tasks.assignments(), args.action in ("build", "nbgrader", "gradescope")
     if bool(args.out) != writes:
-        raise UserError(f"{args.action} takes {'a new or empty folder to write into' if writes else 'no folder'}")
+        raise UserError(f"{args.action} takes {'a new folder or file to write' if writes else 'no folder'}")
     if args.action == "build":
         print(f"{build.build(known, args.out)}: {', '.join(a.name for a in known)}, as notebooks and modules")
         return 0
@@ -59,6 +60,9 @@ def main(argv=None):
     if args.action == "nbgrader":
         made = build.nbgrader_course(known, args.out)
         print(f"{made} is written: go there and run nbgrader generate_assignment {known[0].name}")
+        return 0
+    if args.action == "gradescope":
+        print(f"{gradescope.autograder(args.out)} is written: upload it as the autograder of a programming assignment")
         return 0
     tasks.require(args.task, known)
     rows = {"seed": args.seed, "tasks": args.task, "workers": args.workers, "progress": _progress}

@@ -58,7 +58,7 @@ def page(student, title, results, notes=(), site=None, language="en"):
     """
     say = translator(language)
     points, out_of = sum(t.points for t in results), sum(t.out_of for t in results)
-    body = "".join(f"<p>{_text(say(note))}</p>" for note in notes) + "".join(
+    body = "".join(f"<p>{text(say(note))}</p>" for note in notes) + "".join(
         _task(t, link(t.number, site, language), say) for t in results
     )
     setting = say("{points} of {out_of} points".format(points=points, out_of=out_of))
@@ -67,7 +67,7 @@ def page(student, title, results, notes=(), site=None, language="en"):
 
 
 def _task(result, section, say):
-    notes = "".join(f'<p class="found">{_text(_begun(say(says)))}</p>' for says in result.says)
+    notes = "".join(f'<p class="found">{text(_begun(say(says)))}</p>' for says in result.says)
     checks = "".join(_check(check, say) for check in result.checks)
     points = say("{points} of {out_of}".format(points=result.points, out_of=result.out_of))
     title = say("Task {number}: {title}".format(number=result.number, title=result.title))
@@ -86,7 +86,7 @@ def _begun(sentence):
 
 def _check(check, say):
     lost = check.points < check.out_of
-    says = "".join(f"<p>{_text(say(sentence))}</p>" for sentence in check.says)
+    says = "".join(f"<p>{text(say(sentence))}</p>" for sentence in check.says)
     property_ = "This property is violated: {property}" if lost and check.says else "{property}"
     points = say("{points} of {out_of}".format(points=check.points, out_of=check.out_of))
     return (
@@ -118,7 +118,7 @@ def _plain(text):
     return escape(printable(text))
 
 
-def _text(sentence):
+def text(sentence):
     """A sentence as HTML, with text between backticks as ``<code>``."""
     parts = _plain(sentence).split("`")
     return "".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts))

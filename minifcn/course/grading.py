@@ -1,17 +1,49 @@
 """Grade a whole class: several submissions at the same time, each saved as soon as it is graded."""
 
+import hashlib
+import secrets
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
 from threading import Event
 
 from tqdm import tqdm
 
-from . import feedback, judge
-from .scores import Scores
+from . import feedback, gradebooks, index, judge, similarity
+from .scores import Scores, replacing
+from .submissions import submission
+
+SEEDS = 2**32
 
 
-def grade(handed_in, known, chosen, folder, seed, timeout, workers, language="en"):
-    """Grade submissions: fill in their results and notes, and write their feedback pages and rows of scores.csv.
+@dataclass
+class Options:
+    """How to grade.
+
+    Attributes
+    ----------
+    seed : int or None
+        Of the random inputs; None: that of the folder's earlier gradings, or a new one.
+    timeout : float
+        Seconds for one answer.
+    workers : int
+        Number of submissions graded at the same time.
+    variants : bool
+        Whether each student gets random inputs of their own.
+    language : str
+        Of the pages, one of ``catalogue.LANGUAGES``.
+    """
+
+    seed: int | None = None
+    timeout: float = judge.TIMEOUT
+    workers: int = 2
+    variants: bool = False
+    language: str = "en"
+
+
+def grade(handed_in, known, chosen, folder, classroom, options, skipped=()):
+    """Grade submissions: fill in their results and notes, and write pages, the tables and the page of the class.
 
     Parameters
     ----------
@@ -20,33 +52,38 @@ def grade(handed_in, known, chosen, folder, seed, timeout, workers, language="en
     chosen : sequence of str, or None
         The numbers of the tasks to grade; None: all.
     folder : Path
-        Gets the pages and scores.csv.
-    seed : int
-        Seed of the random inputs.
-    timeout : float
-        Seconds for one answer.
-    workers : int
-        Number of submissions graded at the same time.
-    language : str
-        Of the pages, one of ``catalogue.LANGUAGES``.
+        Gets the pages and tables.
+    classroom : Classroom
+    options : Options
+    skipped : list of (Path, str)
+        Files that are not graded, and why.
 
     Returns
     -------
     Scores
     """
-    examiners = {a.name: judge.Examiner(a, seed, timeout) for a in known}
+    similarity.require()
     folder.mkdir(parents=True, exist_ok=True)
     table = Scores(folder)
+    table.skip(skipped)
+    seed = options.seed if options.seed is not None else table.seed  # a file graded again gets its class's inputs
+    seed = secrets.randbelow(SEEDS) if seed is None else seed
+    examiners = {a.name: judge.Examiner(a, seed, options.timeout) for a in known}
     for one in handed_in:
         if one.assignment:
             one.page = folder / table.page_for(one)
+            one.days_late = classroom.days_late(one.assignment.name, one.path.stat().st_mtime)
 
     def grade_one(one):
         if one.assignment:
-            one.results = examiners[one.assignment.name].grade(one.sources, chosen, stop)
+            examiner = examiners[one.assignment.name]
+            if options.variants:
+                examiner = judge.Examiner(one.assignment, seed_of(one.student, seed), options.timeout)
+            one.results = examiner.grade(one.sources, chosen, stop)
             one.notes += dict.fromkeys(note for result in one.results for note in result.notes)
+            one.counted = classroom.counted(one.points, one.days_late)
 
-    done, stop, pool = 0, Event(), ThreadPoolExecutor(workers)
+    done, stop, pool = 0, Event(), ThreadPoolExecutor(options.workers)
     try:
         jobs = {pool.submit(grade_one, one): one for one in handed_in}
         for job in tqdm(as_completed(jobs), total=len(jobs), unit="submission", disable=None):
@@ -54,8 +91,10 @@ def grade(handed_in, known, chosen, folder, seed, timeout, workers, language="en
             try:
                 job.result()
                 if one.assignment:
-                    notes = [*one.notes, "Graded with seed {seed}.".format(seed=seed)]
-                    html = feedback.page(one.student, one.assignment.title, one.results, notes, language=language)
+                    notes = [*one.notes, *_late(one), "Graded with seed {seed}.".format(seed=seed)]
+                    html = feedback.page(
+                        one.student, one.assignment.title, one.results, notes, classroom.site, options.language
+                    )
                     one.page.write_text(html, encoding="utf-8", errors="replace")
             except Exception as error:  # a bug of the grader: the other submissions must still be graded
                 one.results = []
@@ -68,4 +107,36 @@ def grade(handed_in, known, chosen, folder, seed, timeout, workers, language="en
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
+        table.save_details()
+    records = list(table.records.values())
+    gradebooks.write(folder, records, known, classroom)
+    pairs = similarity.alike([*handed_in, *_earlier(handed_in, table, known)])
+    with replacing(folder / "index.html", "utf-8") as file:
+        file.write(index.page(records, known, classroom, pairs, list(table.skipped.items()), seed))
     return table
+
+
+def _earlier(handed_in, table, known):
+    """The submissions of earlier gradings, if their files are still there, to compare with."""
+    now = {one.path.resolve() for one in handed_in}
+    for file, record in table.records.items():
+        if (path := Path(file)).is_file() and path not in now:
+            one = submission(path, known)
+            one.student = record["student"]
+            yield one
+
+
+def seed_of(student, seed):
+    """The seed of a student's variant of the inputs."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {student}".encode()).digest()[:4], "big")
+
+
+def _late(one):
+    """A note on the penalty for lateness, in a list; none if the submission is in time."""
+    if not one.days_late:
+        return []
+    late = "Handed in {days} days after the deadline: {counted:g} of the {points} points count."
+    one_day = "Handed in one day after the deadline: {counted:g} of the {points} points count."
+    return [
+        (one_day if one.days_late == 1 else late).format(days=one.days_late, counted=one.counted, points=one.points)
+    ]

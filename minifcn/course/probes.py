@@ -89,7 +89,7 @@ def upsampling(answer, factor, image, labels, seed):
         coarse.shape[1], coarse.shape[1], size, stride=factor, groups=coarse.shape[1], bias=False, weight_init=answer
     )
     scores = mf.ops.crop(layer(coarse), like=image)
-    return scores.data, mf.ops.cross_entropy(scores, labels).data
+    return {"the scores": scores.data, "the loss": mf.ops.cross_entropy(scores, labels).data}
 
 
 def draws(answer, labels, keep, seed, times):
@@ -131,7 +131,7 @@ def on_maps(answer, image, path_a, path_b):
     image = mf.Tensor(image, requires_grad=True, name="image")
     y = answer(follow(image, path_a), follow(image, path_b))
     y.backward(y.data)
-    return y.data, image.grad
+    return {"the output": y.data, "the gradient of the image": image.grad}
 
 
 def follow(x, path):
@@ -157,7 +157,8 @@ def cropping(answer, image, labels, seed, pad):
     scores = model(mf.Tensor(image))
     loss = mf.ops.cross_entropy(scores, labels)
     loss.backward()
-    return scores.data, loss.data, *(p.grad for p in model.parameters() if p.grad is not None)
+    gradients = {f"the gradient of {n}": p.grad for n, p in model.named_parameters() if p.grad is not None}
+    return {"the scores": scores.data, "the loss": loss.data, **gradients}
 
 
 def parts(answer, stride, num_classes):
@@ -181,7 +182,8 @@ def headed(answer, stride, num_classes, image, labels, seed):
     loss = mf.ops.cross_entropy(scores, labels)
     loss.backward()
     learn = (p for name, p in parameters.items() if not name.startswith("upscore"))
-    return scores.data, loss.data, *(p.data * 0 if p.grad is None else p.grad for p in learn)
+    gradients = tuple(p.data * 0 if p.grad is None else p.grad for p in learn)
+    return {"the scores": scores.data, "the loss": loss.data, "the gradients": gradients}
 
 
 def update(answer, w, g, velocity, *rest):
@@ -299,7 +301,7 @@ def network_backward(answer, image, labels, seed):
     """Every gradient of a small FCN-8s when backward visits the nodes in the answer's order."""
     model = fcn(labels, seed)
     mf.ops.cross_entropy(model(mf.Tensor(image)), labels).backward(order=answer)
-    return tuple(p.grad for p in model.parameters() if p.grad is not None)
+    return {f"the gradient of {n}": p.grad for n, p in model.named_parameters() if p.grad is not None}
 
 
 def in_every_order(answer, *args):

@@ -2,6 +2,8 @@
 
 import os
 import re
+import unicodedata
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +26,10 @@ class Submission:
     sources: list
     results: list = field(default_factory=list)
     notes: list = field(default_factory=list)
+    helpers: set = field(default_factory=set)  # the files beside it that it imports
     page: Path | None = None
+    days_late: int = 0
+    counted: float = 0.0  # the points, after the penalty for lateness
 
     points = property(lambda self: sum(t.points for t in self.results))
     out_of = property(lambda self: sum(t.out_of for t in self.results))
@@ -68,7 +73,7 @@ def _why_skipped(path):
     if path.is_dir():
         return None
     if suffix in ARCHIVES:
-        return "it is an archive: unpack it"
+        return "it is an archive: unpack it, and grade again"
     if suffix not in SUFFIXES:
         return "it is neither a notebook nor a module"
     return None if path.is_file() else "it is not a regular file"
@@ -81,13 +86,17 @@ def submission(path, known, inside=False):
     if `inside` says that ann is a subfolder of the class's folder.
     """
     by_name = {a.name: a for a in known}
-    folder = next(p.name for p in path.resolve().parents if p.name not in by_name)
+    folder = _without_numbers(next(p.name for p in path.resolve().parents if p.name not in by_name))
     assignment = next((a for name, a in by_name.items() if name in path.stem.lower()), None)
     if assignment:
-        rest = re.sub(rf"{assignment.name}|\(\d+\)|\bcopy( of)?\b", "", path.stem, flags=re.IGNORECASE).strip("_- ")
-        student = rest if re.search(r"\w", rest) else folder
+        rest = re.sub(rf"{assignment.name}(-\d+$)?|\(\d+\)|\bcopy( of)?\b", "", path.stem, flags=re.IGNORECASE).strip(
+            "_- "
+        )
+        student = _without_numbers(rest) if re.search(r"\w", rest) else folder
     else:
         student = folder if inside else path.stem
+    # macOS writes 김 in a file's name as three characters, which would be another student in a table
+    student = unicodedata.normalize("NFC", student)
     try:
         cells, notes = read_cells(path), []
     except UserError as error:
@@ -100,7 +109,53 @@ def submission(path, known, inside=False):
         if not assignment:
             notes.append("neither its name nor a cell that begins with `# Task N.M` says which assignment it answers")
     student = os.fsencode(student).decode("utf-8", "replace")  # a file name need not be UTF-8, but the table is
-    return Submission(path, student, assignment, [c.source for c in cells if c.kind == "code"], notes=notes)
+    sources = [c.source for c in cells if c.kind == "code"]
+    helpers = {name for name in _imported(sources) if name != path.stem and _is_beside(path, name)}
+    for name in sorted(helpers):
+        helper = (
+            "it imports `{name}`, a file beside it: only the file that is handed in is run, so put the code of "
+            "{name}.py into one of its cells"
+        )
+        notes.append(helper.format(name=name))
+    return Submission(path, student, assignment, sources, notes=notes, helpers=helpers)
+
+
+def _without_numbers(name):
+    """A student's name without what Moodle and Canvas append to it in the names of downloaded files."""
+    return re.sub(r"(_LATE)?(_\d+_\d+_?|_\d+_assignsubmission_file_?)$", "", name) or name
+
+
+def _imported(sources):
+    """The names of the modules that the cells import."""
+    text = "\n".join(sources)
+    found = re.findall(r"^[ \t]*(?:from[ \t]+(\w+)[\w.]*[ \t]+import\b|import[ \t]+([\w., \t]+))", text, re.M)
+    many = (part.split()[0].split(".")[0] for _, names in found for part in names.split(",") if part.strip())
+    return {one for one, _ in found if one} | set(many)
+
+
+def _is_beside(path, name):
+    return (path.parent / f"{name}.py").is_file() or (path.parent / name / "__init__.py").is_file()
+
+
+def collected(paths, known):
+    """The submissions in `paths`, and the files that are not graded, as pairs of a path and the reason."""
+    files, ungraded = found(paths)
+    every = [submission(path, known, inside) for path, inside in files]
+    users = {(one.path.parent, name): one for one in every for name in one.helpers}
+    handed_in = []
+    for one in every:
+        user = users.get((one.path.parent, one.path.stem))
+        if one.assignment or not user:
+            handed_in.append(one)
+        else:
+            ungraded.append((one.path, f"it answers no task; {user.path.name} imports it"))
+    several = Counter((one.student, one.assignment) for one in handed_in)
+    for one in handed_in:
+        if one.assignment and (count := several[one.student, one.assignment]) > 1:
+            one.notes.append(
+                "{student} handed in {count} files for this assignment".format(student=one.student, count=count)
+            )
+    return handed_in, ungraded
 
 
 def lines_of(one, detailed, language="en"):
@@ -117,6 +172,7 @@ def lines_of(one, detailed, language="en"):
         for c in t.checks:
             lines += [f"  {'✓' if c.points == c.out_of else '✗'}  {say(c.title)} ({_points(c, say)})"]
             lines += [f"      {say(says)}" for says in c.says]
+            lines += [f"          {line}" for line in c.code.split("\n") if c.code]
     return printable("\n".join(lines))
 
 
@@ -127,14 +183,19 @@ def _points(part, say):
 def as_json(one):
     """A submission and its results as plain data, for JSON."""
     return {
-        "student": one.student, "file": os.fsencode(one.path).decode("utf-8", "replace"),
-        "assignment": one.assignment and one.assignment.name,
-        "points": one.points, "out_of": one.out_of, "notes": one.notes,
+        "student": printable(one.student), "file": os.fsencode(one.path).decode("utf-8", "replace"),
+        "assignment": one.assignment and one.assignment.name, "points": one.points, "out_of": one.out_of,
+        "days_late": one.days_late, "counted": one.counted, "notes": list(map(printable, one.notes)),
         "tasks": [
             {
-                "number": t.number, "title": t.title, "points": t.points, "out_of": t.out_of, "says": t.says,
-                "checks": [dict(title=c.title, points=c.points, out_of=c.out_of, says=c.says) for c in t.checks],
+                "number": t.number, "title": t.title, "points": t.points, "out_of": t.out_of,
+                "says": list(map(printable, t.says)), "checks": list(map(_check, t.checks)),
             }
             for t in one.results
         ],
     }  # fmt: skip
+
+
+def _check(check):
+    says = list(map(printable, check.says))
+    return dict(title=check.title, points=check.points, out_of=check.out_of, says=says, code=check.code)

@@ -1,0 +1,76 @@
+"""Find submissions that are alike, on this machine: fingerprints of code, without the code that was handed out.
+
+The package copydetect computes them.  It replaces the names of variables and functions by letters and drops comments,
+so renaming hides nothing.
+"""
+
+import io
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from ..errors import UserError
+
+TOKENS, WINDOW = 25, 4  # characters of normalised code that must agree; fingerprints are taken from so many places
+ALIKE = 0.8  # of the shorter submission's own code
+LEAST = 120  # characters of own code: two shorter answers are alike by chance
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two submissions to one assignment, and the share of the shorter one's code that is in the other."""
+
+    assignment: str
+    first: str
+    second: str
+    share: float
+
+
+def require():
+    """Raise UserError if copydetect is not installed."""
+    if not find_spec("copydetect"):
+        raise UserError("comparing submissions needs copydetect: pip install 'minifcn[course]'")
+
+
+def alike(submissions, least=ALIKE):
+    """The pairs of submissions of different students that share at least `least` of their code, the most alike first.
+
+    Parameters
+    ----------
+    submissions : iterable of Submission
+
+    Returns
+    -------
+    list of Pair
+    """
+    from copydetect import compare_files
+
+    pairs, prints = [], {}
+    for one in submissions:
+        if one.assignment:
+            own = _fingerprint("\n".join(one.assignment.to_run(one.sources)), _handed_out(one.assignment))
+            if own.token_coverage >= LEAST:
+                prints.setdefault(one.assignment.name, []).append((one.student, own))
+    for assignment, members in prints.items():
+        for i, (student, own) in enumerate(members):
+            for other, print_ in members[:i]:
+                if student != other:
+                    share = max(compare_files(own, print_)[1])
+                    if share >= least:
+                        pairs.append(Pair(assignment, *sorted((other, student)), min(float(share), 1.0)))
+    return sorted(pairs, key=lambda pair: (-pair.share, pair.assignment, pair.first, pair.second))
+
+
+def _fingerprint(text, boilerplate):
+    from copydetect import CodeFingerprint
+
+    return CodeFingerprint("a.py", TOKENS, WINDOW, boilerplate, True, fp=io.StringIO(text))
+
+
+def _handed_out(assignment):
+    """The fingerprints of the code that every student got."""
+    lines, solving = [], False
+    for line in "\n".join(cell.source for cell in assignment.cells if cell.kind == "code").split("\n"):
+        solving = (solving or "### BEGIN SOLUTION" in line) and "### END SOLUTION" not in line
+        if not solving:
+            lines.append(line)
+    return list(_fingerprint("\n".join(lines), []).hashes)
