@@ -1,4 +1,4 @@
-"""The Korean notebooks: their code is the original's, and all that a reader reads is translated."""
+"""The Korean notebooks: their code is the original's, and all that a reader reads is translated; so is the feedback."""
 
 import ast
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from minifcn.course import notebooks
+from minifcn.course import notebooks, sentences
 from minifcn.course.catalogue import translations, update
 
 pytestmark = pytest.mark.korean
@@ -127,6 +127,28 @@ class Blank(ast.NodeTransformer):
             if not isinstance(part, ast.Constant)
         ]
         return ast.Constant("; ".join(sorted(values)))  # Korean may have them in another order
+
+
+RUN = "run `python -m minifcn.course translate`, and translate the texts that lack a translation (docs/CONTRIBUTING.md)"
+CATALOGUES = {
+    **{notebooks.catalogue_of(path, "ko"): notebooks.english(path) for path in notebooks.originals()},
+    **{path: sentences.english(path) for path in sentences.catalogues("ko")},
+}
+
+
+@pytest.mark.parametrize("path", CATALOGUES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_no_text_is_without_a_translation_and_none_is_left_over(path, tmp_path):
+    copy = tmp_path / path.parent.name / path.name
+    copy.parent.mkdir()
+    copy.write_bytes(path.read_bytes())
+    assert update(copy, CATALOGUES[path]) == [], RUN
+    assert copy.read_text(encoding="utf-8") == path.read_text(encoding="utf-8"), RUN
+
+
+@ORIGINALS
+def test_the_committed_notebook_is_what_its_catalogue_gives(path):
+    committed = notebooks.catalogue_of(path, "ko").with_suffix(".ipynb").read_text(encoding="utf-8")
+    assert committed == notebooks.translated(path, "ko"), RUN
 
 
 @ORIGINALS

@@ -108,18 +108,23 @@ class _Sentences(ast.NodeVisitor):
             self.generic_visit(node)
 
     def visit_Assign(self, node):
-        if getattr(node.targets[0], "id", "") == "ORDINALS":
+        """``VALUES, ZERO = "values and gradients", "at zero"`` names checks, ``ORDINALS`` counts values."""
+        targets = [name for target in node.targets for name in getattr(target, "elts", [target])]
+        names = [getattr(target, "id", "") for target in targets]
+        if isinstance(node.value, ast.Tuple) and (
+            names == ["ORDINALS"] or (names[1:] and all(map(str.isupper, names)))
+        ):
             for value in node.value.elts:
-                self._find(value, "[A-Za-z]{2}")
+                self._find(value, "[A-Za-z]{2}|^0 or")
         self.generic_visit(node)
 
     def visit_Call(self, node):
         name = getattr(node.func, "attr", getattr(node.func, "id", ""))
         if name in ("Case", "Check", "operation", "say") and node.args:
             self._find(getattr(getattr(node.args[0], "func", None), "value", node.args[0]), "[A-Za-z]{2}")
-        if name == "mistake":
+        if name in ("mistake", "instead"):
             self.visit(node.args[0])  # the others are code
-        elif name not in ("instead", "attempt"):  # cheats and unusual answers
+        elif name != "attempt":  # a cheat
             self.generic_visit(node)
 
     def visit_keyword(self, node):
