@@ -6,6 +6,7 @@ cells, so the effective share of the field shrinks as 1/√n.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from ..arrays import backend
 from ..arrays.types import Array
 from ..engine.core import Tensor, no_grad, watch
-from ..kernels.registry import shapes_only
+from ..kernels.registry import overridden, override, shapes_only
 from ..kernels.shapes import stand_in
 
 TWO_SIGMA = 1 - 0.9545  # the share of the centre's value below which a pixel does not count, as in Luo et al.
@@ -59,17 +60,28 @@ def effective_receptive_field(
     for p in learned:
         p.requires_grad = False
     try:
-        y = function(x)
-        at = tuple(n // 2 for n in y.shape[2:]) if unit is None else tuple(unit)
-        if len(at) != 2 or not all(0 <= i < n for i, n in zip(at, y.shape[2:])):
-            raise ValueError(f"there is no unit {at} in an output of {y.shape[2:]} cells: count from 0")
-        gy = backend.of(y.data).zeros(y.shape, y.dtype)
-        gy[:, :, at[0], at[1]] = 1
-        y.backward(gy)
+        with _only_the_cells_of_a_window():
+            y = function(x)
+            at = tuple(n // 2 for n in y.shape[2:]) if unit is None else tuple(unit)
+            if len(at) != 2 or not all(0 <= i < n for i, n in zip(at, y.shape[2:])):
+                raise ValueError(f"there is no unit {at} in an output of {y.shape[2:]} cells: count from 0")
+            gy = backend.of(y.data).zeros(y.shape, y.dtype)
+            gy[:, :, at[0], at[1]] = 1
+            y.backward(gy)
     finally:
         for p in learned:
             p.requires_grad = True
     return np.abs(backend.asnumpy(x.grad).astype(np.float64)).mean(0).sum(0)
+
+
+def _only_the_cells_of_a_window():
+    """Inside this context, a convolution reads no cell outside its windows, unless the caller chose another kernel.
+
+    With Winograd's algorithm, rounding makes each output of a tile depend a little on all inputs of the tile, and
+    pixels outside the receptive field would have an influence.
+    """
+    chosen = any(overridden(kernel, None) for kernel in ("conv2d", "conv2d_grad_input", "im2col", "col2im"))
+    return nullcontext() if chosen else override(conv2d="banded")
 
 
 class Extent(NamedTuple):

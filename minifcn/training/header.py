@@ -1,5 +1,7 @@
 """The description of a run: what its header says before the first step."""
 
+import sys
+
 from ..arrays import backend, parallel
 from ..data.bands import RGB
 from ..engine.core import Tensor, no_grad
@@ -48,11 +50,15 @@ def header(s, model, optimizer, train, val, weight, pixels):
 
 
 def _loops(xp):
-    """In the header, how long it took to make the compiled kernels ready; they are made now, before the first step."""
+    """In the header, that kernels are compiled.  They are compiled now, before the first step."""
     if xp.__name__ != "numpy" or not compiler.available():
         return ""
     seconds = compiler.warm_up()
-    return f", compiled loops (ready after {seconds:.1f} s)" if compiler.works() else ""
+    if seconds > 1:  # not in the header, which a repeated run must have, too
+        print(
+            f"compiling   took {seconds:.1f} s; the machine code is kept for the next run", file=sys.stderr, flush=True
+        )
+    return ", compiled loops" if compiler.works() else ""
 
 
 def _layout(data):
