@@ -62,7 +62,7 @@ def test_looking_at_a_model_leaves_every_mode_as_it_was():
 
 def test_a_failed_prediction_leaves_the_mode_as_it_was():
     model = mf.models.fcn8s_mini(num_classes=2, width=0.1).train()
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="0x5 pixels"):
         model.predict(np.zeros((1, 0, 5, 3), np.uint8))
     assert model.training
 

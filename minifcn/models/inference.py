@@ -211,8 +211,12 @@ def views_of(
     ------
     UserError
         If the limit is too low.
+    ValueError
+        If the images have no pixels.
     """
     (count, *size), weights = shape, model.parameters()
+    if min(size) < 1:
+        raise ValueError(f"there is nothing to predict: the images have {size[0]}x{size[1]} pixels (height x width)")
     seen = resized_shape((size[0], size[1]), model.preprocessing.size or min(size))
     sizes = [(max(1, round(s * seen[0])), max(1, round(s * seen[1]))) for s in (SCALES if tta else (1,))]
     if max(prod(size), prod(sizes[-1])) * count <= SMALL or (limit is None and weights[0].device != "cpu"):
