@@ -194,6 +194,12 @@ def test_a_copy_with_other_names_is_alike_and_another_solution_is_not(made, a2):
     assert (pair.first, pair.second) == ("a", "b") and pair.share > 0.97
 
 
+def test_without_copydetect_nothing_is_compared_and_a_note_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(similarity, "find_spec", lambda name: None)
+    assert not similarity.available()
+    assert "not compared with each other: pip install" in capsys.readouterr().err
+
+
 def test_moodle_reads_its_table(made, a2):
     """docs.moodle.org, Grade import: a column identifies the user, one holds the grade, one the feedback."""
     head, *rows = table(made.out / "moodle.csv")

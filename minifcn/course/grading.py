@@ -62,7 +62,6 @@ def grade(handed_in, known, chosen, folder, classroom, options, skipped=()):
     -------
     Scores
     """
-    similarity.require()
     folder.mkdir(parents=True, exist_ok=True)
     table = Scores(folder)
     table.skip(skipped)
@@ -110,7 +109,8 @@ def grade(handed_in, known, chosen, folder, classroom, options, skipped=()):
         table.save_details()
     records = list(table.records.values())
     gradebooks.write(folder, records, known, classroom)
-    pairs = similarity.alike([*handed_in, *_earlier(handed_in, table, known)])
+    others = [*handed_in, *_earlier(handed_in, table, known)]
+    pairs = similarity.alike(others) if len(others) > 1 and similarity.available() else []
     with replacing(folder / "index.html", "utf-8") as file:
         file.write(index.page(records, known, classroom, pairs, list(table.skipped.items()), seed))
     return table
