@@ -1,6 +1,7 @@
 """``data download``: fetched from a server on this machine, checked, continued, unpacked; no other host is asked."""
 
 import hashlib
+import os
 import io
 import tarfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -104,6 +105,15 @@ def test_a_data_set_is_fetched_checked_unpacked_and_recognised(host, tmp_path, c
     assert data.names == [data.names[0]] and data.names[0].endswith("b.jpg")
     np.testing.assert_array_equal(data[0][1], host.label)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["made", "my voc"]  # nothing else is left
+
+
+def test_the_name_of_the_folder_may_end_in_a_slash_and_other_files_beside_it_stay(host, tmp_path):
+    (tmp_path / "voc.download").mkdir()
+    (tmp_path / "voc.download/mine.txt").write_text("kept")
+    (tmp_path / "voc").mkdir()
+    assert run(f"{tmp_path / 'voc'}{os.sep}") == 0
+    assert [p.name for p in (tmp_path / "voc.download").iterdir()] == ["mine.txt"]
+    assert len(VOC(tmp_path / "voc", "val")) == 1
 
 
 @pytest.mark.parametrize("ranges", [True, False])

@@ -3,11 +3,12 @@
 No other command contacts a host.
 """
 
+import http.client
 import os
-import shutil
 import tarfile
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -62,14 +63,19 @@ def main(argv=None):
     args = parser().parse(argv)
     if find_spec("pooch") is None:
         raise UserError("data download needs the package pooch: pip install 'minifcn[download]'")
-    kept = Path(f"{args.target}.download")
-    with new_folder(args.target) as folder:
-        for file in [fetched(archive, kept) for archive in SETS[args.name]]:
+    target = Path(args.target)  # without the slash that a shell adds to the name of a folder
+    kept = target.with_name(f"{target.name}.download")
+    with new_folder(target) as folder:
+        archives = [fetched(archive, kept) for archive in SETS[args.name]]
+        for file in archives:
             unpack(file, folder)
-    shutil.rmtree(kept)
-    found = recognise(args.target)
-    print(f"written     {args.target}: {found.name} ({found.why})")
-    print(f"train       python -m minifcn.train --root {args.target}")
+    for file in archives:
+        file.unlink()
+    with suppress(OSError):  # the user had put other files there
+        kept.rmdir()
+    found = recognise(target)
+    print(f"written     {target}: {found.name} ({found.why})")
+    print(f"train       python -m minifcn.train --root {target}")
 
 
 def fetched(archive, folder):
@@ -92,7 +98,7 @@ def fetched(archive, folder):
             f"{archive.url} is not the file that was published: its hash is not {archive.hash}. Nothing of it is kept; "
             "try again later, or from another network"
         ) from None
-    except (OSError, urllib.error.URLError) as error:
+    except (OSError, http.client.HTTPException) as error:  # URLError is an OSError
         raise UserError(
             f"{archive.url} could not be fetched ({getattr(error, 'reason', error)}): give the command again to "
             f"continue with what has arrived in {folder}"

@@ -196,9 +196,14 @@ def zeros_under_windows(gy, x_shape, kernel_size, stride, padding, dilation):
     return backend.of(gy).zeros((*x_shape[:2], *size), gy.dtype)
 
 
-@lru_cache(maxsize=256)
 def window_areas(size, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation):
     """The divisors of average pooling, (OH, OW), on the host: products of the counts along h and w."""
+    pairs = (tuple(pair) for pair in (size, kernel_size, stride, padding, dilation))
+    return _areas(*pairs, ceil_mode, count_include_pad)
+
+
+@lru_cache(maxsize=256)
+def _areas(size, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad):
     counts = []
     out = pool_sizes((0, 0, *size), kernel_size, stride, padding, dilation, ceil_mode)
     for n, k, s, p, d, m in zip(size, kernel_size, stride, padding, dilation, out):
