@@ -1,8 +1,8 @@
 """``data download``: fetched from a server on this machine, checked, continued, unpacked; no other host is asked."""
 
 import hashlib
-import os
 import io
+import os
 import tarfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
