@@ -12,6 +12,8 @@ GEOMETRY = {  # image, kernel, stride, padding, dilation: each mistake shows in 
     "a square image, padding (2, 1)": ((4, 4), (3, 3), (1, 1), (2, 1), (1, 1)),
     "dilation (1, 2)": ((6, 7), (3, 3), (1, 1), (0, 0), (1, 2)),
     "all at once, a 3×2 kernel": ((9, 8), (3, 2), (2, 3), (1, 2), (2, 1)),
+    "a single row of windows": ((3, 6), (3, 2), (1, 1), (0, 0), (1, 1)),
+    "a single column of windows": ((6, 3), (2, 3), (1, 1), (0, 0), (1, 1)),
 }
 ONE = ((1, 1), (0, 0), (1, 1))  # stride, padding, dilation of a plain convolution
 
@@ -44,7 +46,7 @@ def plain_columns(rng):
 
 def columns_of_geometry(rng):
     for label, (size, *rest) in GEOMETRY.items():
-        yield Case(label, rng.standard_normal((2, 2, *size)), *rest)
+        yield Case(label, rng.standard_normal((2, 3, *size)), *rest)
     for label, kind, (size, *rest) in windows(rng):
         yield Case(label, draws.array(rng, (2, 3, *size), kind), *rest, rtol=EXACT)
 

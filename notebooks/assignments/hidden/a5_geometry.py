@@ -624,9 +624,15 @@ def another_net(rng):
         yield padding_case("FCN-AlexNet", *sizes)
     low, high = sorted(rng.choice([90, 91, 93, 94, 122, 124, 126], 2, replace=False).tolist())
     yield padding_case("FCN-AlexNet", low, drawn(rng, 96, 97, 98), high)
+    for label, size, layers, o, right in (  # by hand
+        ("a net that needs no padding", 1, [("conv", 1, 1, 0), ("conv", 3, 1, 1), ("deconv", 3, 1, 1)], 0, 0),
+        ("a padded map that is too small", 2, [("conv", 1, 1, 0), ("conv", 5, 1, 1), ("deconv", 3, 1, 0)], 0, 1),
+        ("an upsampling with padding", 5, [("conv", 3, 1, 0), ("conv", 2, 2, 0), ("deconv", 4, 2, 1)], -1, 2),
+    ):
+        yield Case(label, layers, o, [size], probe="whole", judge=is_number(right))
 
 
-ONE, MANY, ALEX = ALL_PADDINGS = "one size", "several sizes", "FCN-AlexNet"
+ONE, MANY, ALEX = ALL_PADDINGS = "one size", "several sizes", "FCN-AlexNet and small nets"
 
 PADDING = Task(
     "5.5", "smallest_padding",
@@ -656,6 +662,8 @@ PADDING = Task(
                 "makes it larger",
                 '            if operation == "conv" and n + 2 * p < k:\n                return False\n', "",
                 loses=ALL_PADDINGS),
+        mistake("the padding of an upsampling is not subtracted: its size is s(n − 1) + k − 2p",
+                "n = s * (n - 1) + k - 2 * p", "n = s * (n - 1) + k", loses=ALEX),
         mistake("the padding is one too large", "    return padding\n", "    return padding + 1\n", loses=ALL_PADDINGS),
     ],
     cheats=[

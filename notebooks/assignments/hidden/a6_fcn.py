@@ -289,6 +289,10 @@ def plain_pixels(rng):
     labels = rng.integers(0, 4, (2, 8, 9))
     yield measured("two images", labels, guessed(rng, labels, 4), 4)
     yield measured("all predictions right", labels, labels.copy(), 4)
+    labels = rng.integers(0, 3, 50)
+    predictions = guessed(rng, labels, 3)
+    labels[0] = predictions[0] = 3
+    yield measured("a class of a single pixel, which is right", labels, predictions, 4)
 
 
 def void_pixels(rng):
