@@ -33,10 +33,10 @@ html_context = {"default_mode": "auto"}
 html_theme_options = dict(
     navbar_end=["theme-switcher"], secondary_sidebar_items=["page-toc"], show_prev_next=True,
     footer_start=["copyright"],
-    footer_end=[], pygments_light_style="friendly", show_toc_level=2, header_links_before_dropdown=5,
+    footer_end=[], show_toc_level=2, header_links_before_dropdown=5,
 )  # fmt: skip
 # Lines are long, 120 columns of code and signatures, so only the notebooks have a list of pages at the side.
-html_sidebars = {"[!n]**": [], "notebooks": [], "notebooks/*": ["sidebar-nav-bs"]}
+html_sidebars = {"[!n]**": [], "notebooks": [], "notebooks/**": ["sidebar-nav-bs"]}
 
 mathjax_path = "mathjax.js"
 mathjax3_config = {"chtml": {"scale": 0.9}, "svg": {"scale": 0.9}}  # beside the theme's letters
@@ -99,6 +99,14 @@ def listed():
     return "\n".join(rows) if rows[2:] else ""
 
 
+def numbered(line):
+    """Lines of a table of contents, one for each executed notebook of a folder, in place of the line ``FOLDER/*``."""
+    paths = sorted((HERE / line[1]).glob("*.ipynb"))
+    titles = ("".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]) for path in paths)
+    lines = [f"{p.stem[:2]} {t.splitlines()[0].removeprefix('# ')} <{line[1]}/{p.stem}>" for p, t in zip(paths, titles)]
+    return "\n".join(lines) or line[0]
+
+
 def prepare(app, page, source):
     """Expand the page.  Links to the notebooks of the repository lead to their pages here, if they were executed."""
 
@@ -107,6 +115,7 @@ def prepare(app, page, source):
 
     if page == "notebooks":
         source[0] = source[0].replace("% the list of notebooks", listed())
+    source[0] = re.sub(r"^(notebooks[\w/]*)/\*$", numbered, source[0], flags=re.M)
     source[0] = expanded(re.sub(r"\[([^]]*)\]\(\.\./(notebooks/[\w/]+\.ipynb)\)", linked, source[0]))
 
 
