@@ -32,7 +32,7 @@ def nbgrader(room, *args):
 
 def points(path, student, column):
     """{student: points} of a table of scores."""
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8-sig") as file:
         return {row[student]: float(row[column]) for row in csv.DictReader(file)}
 
 
