@@ -52,7 +52,7 @@ def write(folder, monkeypatch):
     """A small notebook in a folder that takes the place of ``notebooks/``."""
     cells = [{"cell_type": "markdown", "source": TEXT}, {"cell_type": "code", "source": CODE}]
     path = folder / "04_small.ipynb"
-    path.write_text(json.dumps({"cells": cells}))
+    path.write_text(json.dumps({"cells": cells, "metadata": {}}))
     monkeypatch.setattr(notebooks, "FOLDER", folder)
     return path
 

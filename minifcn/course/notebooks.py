@@ -18,6 +18,8 @@ FONT = {
 if use_fonts("한글"):
     print("한글 글꼴이 없어서 그림 속의 한글이 네모로 보입니다. 글꼴 설치: pip install 'minifcn[korean]'")"""
 }
+# On the site: the words beside a folded cell.
+PROMPTS = {"ko": {"code_prompt_show": "코드 보기", "code_prompt_hide": "코드 숨기기"}}
 KEPT = re.compile(r"# (fmt|noqa|type):")  # comments that programs read
 DRAWS = {"print", "set_title", "set_xlabel", "set_ylabel", "suptitle", "text", "annotate"}  # calls that show a text
 LABELS = {"title", "xlabel", "ylabel", "label"}  # parameters that are shown
@@ -77,6 +79,7 @@ def translated(path, language):
         cell["source"] = source.splitlines(keepends=True)
     font = {"cell_type": "code", "execution_count": None, "id": "font", "metadata": {}, "outputs": []}
     notebook["cells"].insert(1, font | {"source": FONT[language].splitlines(keepends=True)})
+    notebook["metadata"]["mystnb"] = PROMPTS[language]
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
