@@ -88,12 +88,14 @@ class CoarseOutputExplorer(Explorer):
     def title(self, step: int, row: int, column: int) -> str:
         y, cell = self.maps[step], self.cell(step, row, column)
         field = receptive_field(y, self.maps[0])
-        did = "the labels" if step == 0 else f"halved {min(step, self.halvings)} times"
-        did += f", doubled {step - self.halvings} times" if step > self.halvings else ""
+        times = {1: "once", 2: "twice"} | {n: f"{n} times" for n in range(3, step + 1)}
+        did = "the labels" if step == 0 else f"halved {times[min(step, self.halvings)]}"
+        did += f", doubled {times[step - self.halvings]}" if step > self.halvings else ""
+        apart = f"every {field.jump[0]} pixels" if field.jump[0] > 1 else "for each pixel"
         shares = sorted(zip(y.numpy()[0, :, *cell], self.classes), reverse=True)
         parts = ", ".join(f"{share:.0%} {name}" for share, name in shares[:3] if share > 0.005)
         return (
-            f"{did}: {y.shape[2]}×{y.shape[3]} cells, one every {field.jump[0]} pixels; "
+            f"{did}: {y.shape[2]}×{y.shape[3]} cells, one {apart}; "
             f"{self.accuracy(step):.1%} correct\n"
             f"cell {cell}: {parts or 'void'}"
         )
