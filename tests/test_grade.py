@@ -554,6 +554,7 @@ def test_mutants_of_a_cuda_source_change_its_tokens_and_lines():
     sources = [m.source for m in found]
     assert any("if (e > total) return;" in s for s in sources) and any("value >= best" in s for s in sources)
     assert any("float best = 1;" in s for s in sources) and not all("index[e] = at;" in s for s in sources)
+    assert {"float best = 0;  ->  float best = 1;", "index[e] = at;  ->  ;"} <= {m.change for m in found}
 
 
 def assignment(number):

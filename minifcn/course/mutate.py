@@ -38,7 +38,8 @@ class Mutant:
     ----------
     task : str
     change : str
-        The statement before and after the change, in Python's own spelling: ``"n = a + b  ->  n = a - b"``.
+        The statement before and after the change, in Python's own spelling: ``"n = a + b  ->  n = a - b"``; of a CUDA
+        source, the changed line.
     source : str
         The whole cell.
     """
@@ -65,7 +66,7 @@ def mutants(assignment, task):
             text = ast.unparse(tree)
             if text not in seen:
                 seen.add(text)
-                change = f"{before}  ->  {_header(statement)}"
+                change = _told(before, _header(statement))
                 changes[change] = changes.get(change, 0) + 1
                 change += f"  ({changes[change]})" * (changes[change] > 1)
                 found.append(Mutant(task.number, change, f"# Task {task.number}\n{text}"))
@@ -79,6 +80,14 @@ def _is_docstring(statement):
 def _header(statement):
     """The first line of a statement; "pass" if it was deleted."""
     return "pass" if getattr(statement, "deleted", False) else ast.unparse(statement).split("\n")[0]
+
+
+def _told(before, after):
+    """A statement before and after a change; of a text with several lines, such as a CUDA source, the changed ones."""
+    pairs = list(zip(before.split(r"\n"), after.split(r"\n")))
+    if len(pairs) > 1:
+        before, after = ("; ".join(line.strip() for line in side) for side in zip(*(p for p in pairs if p[0] != p[1])))
+    return f"{before}  ->  {after}"
 
 
 def _mutated(tree, statement):
