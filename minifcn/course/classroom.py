@@ -27,12 +27,12 @@ COLUMNS = {  # a student's field: names of its column, in lower case
     "file": ("file", "file name"),
     "name": ("name", "full name", "student", "이름", "성명"),
     "id": ("id number", "sis user id", "student id", "학번"),
-    "email": ("email", "email address", "이메일"),
+    "email": ("email", "email address", "이메일", "이메일 주소"),
     "login": ("sis login id", "login", "username"),
-    "canvas": ("id", "canvas id"),
+    "canvas": ("canvas id",),
     "section": ("section", "group"),
     "first": ("first name",),
-    "last": ("last name", "surname"),
+    "last": ("last name", "surname", "성"),
 }
 DAY = 86_400  # seconds
 KEYS = {"roster", "site", "deadlines", "late"}
@@ -152,7 +152,13 @@ def _moment(path, name, value):
 
 
 def read_roster(path):
-    """The students in a CSV file, as dicts; a list that Moodle or Canvas exports is read, too."""
+    """The students in a CSV file, as dicts; a list that Moodle or Canvas exports is read, too.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, is not CSV, or has no column of students.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -167,10 +173,13 @@ def read_roster(path):
         raise UserError(f"{path} is not a text file: save it as CSV in UTF-8")
     lines = text.splitlines()
     separator = max(",;\t", key=(lines or [""])[0].count)
-    rows = list(csv.reader(lines, delimiter=separator))
+    try:  # without strict, an open quotation mark takes all lines after it into one field, and their students are lost
+        rows = list(csv.reader(lines, delimiter=separator, strict=True))
+    except csv.Error as error:
+        raise UserError(f"{path} is not a CSV file ({error}): look for a quotation mark that is not closed") from None
     header = [name.strip().lower() for name in rows[0]] if rows else []
-    at = {key: i for key, names in COLUMNS.items() for i, name in enumerate(header) if name in names}
-    if not {"file", "name", "id", "email", "login"} & at.keys():
+    at = _columns(header, bool({"sis user id", "sis login id"} & {*header}) or "Points Possible" in text)
+    if not {"file", "name", "id", "email", "login", "last"} & at.keys():
         raise UserError(
             f"{path} has no column of students: its first line should name one, such as name, email or 학번"
         )
@@ -179,6 +188,18 @@ def read_roster(path):
         student = {key: row[at[key]].strip() if at.get(key, len(row)) < len(row) else "" for key in COLUMNS}
         if student["name"].startswith("Points Possible") or not _names(student):  # the second line of Canvas
             continue
-        student["name"] = student["name"] or f"{student['first']} {student['last']}".strip() or _names(student)[0]
+        parts = (student["last"], student["first"]) if "성" in header else (student["first"], student["last"])
+        student["name"] = student["name"] or " ".join(parts).strip() or _names(student)[0]
         students.append(student)
     return students
+
+
+def _columns(header, from_canvas):
+    """The number of the column of each field of a student."""
+    at = {key: i for key, names in COLUMNS.items() for i, name in enumerate(header) if name in names}
+    if {"성", "이름"} <= set(header):  # beside a family name, 이름 is the given name
+        at["first"] = header.index("이름")
+        at = {key: i for key, i in at.items() if (key, i) != ("name", at["first"])}
+    if "id" in header:  # in Canvas's list, its own number of a student
+        at.setdefault("canvas" if from_canvas else "id", header.index("id"))
+    return at
