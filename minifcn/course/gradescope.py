@@ -58,7 +58,9 @@ def autograder(out):
 
 
 def results(records, skipped):
-    """The content of ``results.json`` for the files of one submission.
+    """The content of ``results.json`` for one submission: the checks of the file with the most points.
+
+    A submission may have copies, and files for other assignments; their points must not be added.
 
     Parameters
     ----------
@@ -68,8 +70,13 @@ def results(records, skipped):
         Files that are not graded, and why.
     """
     tests, notes = [], [f"{file.name} is not graded: {why}" for file, why in skipped]
+    best = max((r for r in records if r["tasks"]), key=lambda record: record["counted"], default=None)
     for record in records:
         notes += record["notes"]
+        if record["tasks"] and record is not best:
+            name, other = (Path(one["file"]).name for one in (record, best))
+            notes.append(f"{name} does not count: {other} has at least as many points")
+            continue
         for task in record["tasks"]:
             for number, check in enumerate(task["checks"], 1):
                 passed = check["points"] == check["out_of"]
@@ -79,7 +86,7 @@ def results(records, skipped):
                     "score": check["points"], "max_score": check["out_of"],
                     "status": "passed" if passed else "failed", "output": "\n".join(filter(None, said)),
                 })  # fmt: skip
-    return {"score": sum(test["score"] for test in tests), "output": "\n".join(notes), "tests": tests}
+    return {"score": sum(test["score"] for test in tests), "output": "\n".join(dict.fromkeys(notes)), "tests": tests}
 
 
 def main(folder, out, seed):

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 TOKENS, WINDOW = 25, 4  # characters of normalised code that must agree; fingerprints are taken from so many places
 ALIKE = 0.8  # of the shorter submission's own code
 LEAST = 120  # characters of own code: two shorter answers are alike by chance
+LONGEST = 200_000  # characters of code: a megabyte takes half a minute, and a notebook may have 64
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,18 @@ def available():
     return False
 
 
+def too_long(one):
+    """Whether a submission to an assignment has too much code to be compared with others."""
+    return bool(one.assignment) and sum(map(len, one.sources)) > LONGEST
+
+
 def alike(submissions, least=ALIKE):
     """The pairs of submissions of different students that share at least `least` of their code, the most alike first.
 
     Parameters
     ----------
     submissions : iterable of Submission
+        Those that are :func:`too_long` are left out.
 
     Returns
     -------
@@ -45,12 +52,14 @@ def alike(submissions, least=ALIKE):
     """
     from copydetect import compare_files
 
-    pairs, prints = [], {}
+    pairs, prints, handed_out = [], {}, {}
     for one in submissions:
-        if one.assignment:
-            own = _fingerprint("\n".join(one.assignment.to_run(one.sources)), _handed_out(one.assignment))
+        if (given := one.assignment) and not too_long(one):
+            if given.name not in handed_out:
+                handed_out[given.name] = _handed_out(given)
+            own = _fingerprint("\n".join(given.to_run(one.sources)), handed_out[given.name])
             if own.token_coverage >= LEAST:
-                prints.setdefault(one.assignment.name, []).append((one.student, own))
+                prints.setdefault(given.name, []).append((one.student, own))
     for assignment, members in prints.items():
         for i, (student, own) in enumerate(members):
             for other, print_ in members[:i]:
