@@ -19,8 +19,9 @@ from minifcn.errors import UserError
 pytestmark = pytest.mark.course
 
 tasks = pytest.importorskip("minifcn.course.tasks", reason="pip install 'minifcn[course]'")
-from minifcn.course import classroom, gradebooks, gradescope, grading, index, similarity  # noqa: E402
+from minifcn.course import classroom, gradebooks, gradescope, grading, index, sections, similarity  # noqa: E402
 from minifcn.course import statistics as class_statistics  # noqa: E402
+from minifcn.course.scores import Scores  # noqa: E402
 from minifcn.course.submissions import Submission, submission  # noqa: E402
 
 DUE = 1_775_000_000  # seconds since 1970
@@ -288,65 +289,54 @@ def test_the_student_of_a_file_that_moodle_or_canvas_named(tmp_path, a2, name):
     assert submission(path, [a2], inside="/" in name).student == DOWNLOADED[name]
 
 
-CANVAS = """Student,ID,SIS User ID,SIS Login ID,Section,A2 (77)
-    Points Possible,,,,,20
-"Kim, Chulsu",31,2024,kimc,S1,
-"""
-ROSTERS = {
-    CANVAS: (
-        "kimc", {"name": "Kim, Chulsu", "canvas": "31", "id": "2024", "login": "kimc", "section": "S1"}),
-    "First name;Last name;ID number;Email address\n철수;김;2024;k@x\n": (
-        "김철수", {"name": "철수 김", "id": "2024", "email": "k@x"}),
-    "file,name\nchul,김철수\n": ("chul", {"name": "김철수"}),
-}  # fmt: skip
+def test_a_task_that_no_section_explains_has_no_link(monkeypatch):
+    monkeypatch.setitem(sections.SECTIONS, "9.1", ("02_convolution", "Backward"))
+    task = class_statistics.TaskStatistics("9.1", "New", 2, 0, 0, 1.0, 4, [])
+    assert "#Backward" in index._again([task], None)
+    monkeypatch.delitem(sections.SECTIONS, "9.1")
+    assert "9.1: New" in (row := index._again([task], None)) and "<a " not in row
 
 
-@pytest.mark.parametrize("text", ROSTERS)
-def test_a_list_that_moodle_or_canvas_exports_is_a_roster(tmp_path, text):
-    (tmp_path / "r.csv").write_text(text, encoding="utf-8-sig")
-    (student,) = classroom.read_roster(tmp_path / "r.csv")
-    name, fields = ROSTERS[text]
-    assert {key: value for key, value in student.items() if key in fields} == fields
-    assert classroom.Classroom([student]).student(name) is student
-
-
-def test_two_students_of_one_name_are_not_guessed():
-    fields = dict.fromkeys(classroom.COLUMNS, "")
-    two = [{**fields, "name": "김철수", "id": number} for number in ("1", "2")]
-    assert classroom.Classroom(two).student("김철수") is None and classroom.Classroom(two).student("2") is two[1]
-
-
-WRONG = {
-    "roster = 3": "roster is 3; it should be a text",
-    "rooster = 'a'": "rooster is not known; there is deadlines, late, roster, site",
-    "[deadlines]\na9 = 2026-01-01": "deadlines.a9 is not known",
-    "[deadlines]\na2_convolution = 3": "it should be a time such as",
-    "[late]\npercent_per_day = 200": "it should be a number from 0 to 100",
-    "late = 3": "it should be a table: [late]",
-    "= 3": "is not a TOML file in UTF-8",
-    "roster = 'none.csv'": "none.csv: No such file",
-    "roster = 'class.toml'": "has no column of students",
-}
-
-
-@pytest.mark.parametrize("text", WRONG)
-def test_a_wrong_class_file_is_refused_in_a_sentence(tmp_path, text):
-    (tmp_path / "class.toml").write_text(text)
-    with pytest.raises(UserError, match=re.escape(WRONG[text])):
-        classroom.read_class(tmp_path / "class.toml", {"a2_convolution"})
-
-
-def test_days_begun_after_the_deadline_count():
-    room = classroom.Classroom(deadlines={"a": datetime.fromtimestamp(DUE, UTC)}, percent_per_day=30, at_most=50)
-    days = {-1: 0, 0: 0, 1: 1, 86_400: 1, 86_401: 2}
-    assert {s: room.days_late("a", DUE + s) for s in days} == days and room.days_late("b", DUE + 9e9) == 0
-    assert [room.counted(10, d) for d in range(4)] == [10, 7, 5, 5]
+def test_the_page_says_whether_submissions_were_compared(tmp_path, a2, monkeypatch, capsys):
+    for name in "ab":
+        (tmp_path / f"{name}_a2_convolution.py").write_text(f"# %%\n# Task 2.1\ndef im2col(*a):\n    return '{name}'\n")
+    flags = [str(tmp_path), "--task", "2.1", "--out", str(tmp_path / "out")]
+    for found, said in ((True, "No two submissions are alike."), (None, "The submissions were not compared: copydet")):
+        if not found:
+            monkeypatch.setattr(similarity, "find_spec", lambda name: None)
+        assert grade.main(flags) == 0
+        assert said in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
 
 
 def test_an_empty_class_has_a_page_and_tables(tmp_path, a2):
     gradebooks.write(tmp_path, [], [a2], classroom.Classroom())
     assert table(tmp_path / "moodle.csv") == [gradebooks.MOODLE]
     assert "0 students" in index.page([], [a2], classroom.Classroom(), [], [], 1)
+
+
+def test_very_long_submissions_are_not_compared_and_the_page_names_them(tmp_path, a2, monkeypatch):
+    own = "\n".join(style.change("") for style in a2.task("2.1").styles)
+    long = own + f"\ndata = [{'1, ' * (similarity.LONGEST // 3)}]"
+    for name, text in {"ann": own, "bob": own, "cat": long, "dan": long}.items():
+        (tmp_path / f"{name}_a2_convolution.ipynb").write_text(notebook([text]), encoding="utf-8")
+    lengths, fingerprint = [], similarity._fingerprint
+    monkeypatch.setattr(similarity, "_fingerprint", lambda text, *a: lengths.append(len(text)) or fingerprint(text, *a))
+    assert grade.main([str(tmp_path), "--task", "2.1", "--out", str(tmp_path / "out")]) == 0
+    assert len(lengths) == 3 and max(lengths) < similarity.LONGEST  # ann's, bob's, and the code that was handed out
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "<td>ann</td><td>bob</td><td>100 %</td>" in page
+    said = "more than 200 kB of code: cat (cat_a2_convolution.ipynb), dan (dan_a2_convolution.ipynb)."
+    assert f"Not compared, because they have {said}" in page
+
+
+def test_pages_of_names_that_differ_in_case_are_two_files_on_every_system(tmp_path, a2):
+    table, pages = Scores(tmp_path), []
+    for name in ("Ann", "ann"):
+        path = tmp_path / f"group of {'capitals' * name.istitle()}" / name / "a2_convolution.py"
+        path.parent.mkdir(parents=True)
+        path.write_text("# %%\n# Task 2.1\n", encoding="utf-8")
+        pages.append(table.page_for(submission(path, [a2])))
+    assert pages == ["Ann_a2_convolution_py.html", "ann_a2_convolution_py_2.html"]
 
 
 # Gradescope ----------------------------------------------------------------------------------------------------------
@@ -388,6 +378,8 @@ def test_gradescopes_zip_grades_a_submission_where_it_was_unpacked(tmp_path, a2)
     handed_in.mkdir()
     wrong = a2.solution("2.1", a2.task("2.1").mistakes[1].change)
     (handed_in / "a2_convolution.ipynb").write_text(notebook(wrong), encoding="utf-8")
+    (handed_in / "a2_convolution copy.ipynb").write_text(notebook([BLANK]), encoding="utf-8")
+    (handed_in / "a1_autograd.py").write_text("# %%\n# Task 1.1\n", encoding="utf-8")
     (handed_in / "notes.zip").write_bytes(b"PK")
     (source.parent / "results").mkdir()
     arguments = re.search(r"python (-m minifcn\.course\.gradescope .*)", run)[1].split()
@@ -400,4 +392,22 @@ def test_gradescopes_zip_grades_a_submission_where_it_was_unpacked(tmp_path, a2)
     assert sum(t["max_score"] for t in found["tests"]) == 20
     assert [t["name"].partition(": ")[2] for t in found["tests"] if t["status"] == "failed"] == list(lost)
     assert "notes.zip is not graded: it is an archive" in found["output"]
+    for other in ("a2_convolution copy.ipynb", "a1_autograd.py"):
+        assert f"{other} does not count: a2_convolution.ipynb has at least as many points" in found["output"]
     assert any("im2col(x, " in t["output"] for t in found["tests"])
+
+
+def test_gradescope_gets_the_points_of_one_file():
+    def record(name, points):
+        check = dict(title="a", points=points, out_of=20, says=[], code="")
+        task = dict(number="2.1", title="T", says=[], checks=[check])
+        return dict(file=f"/s/{name}", notes=["2 files"], counted=float(points), tasks=[task])
+
+    unread = dict(file="/s/x.ipynb", notes=["x.ipynb cannot be read"], counted=0.0, tasks=[])
+    found = gradescope.results([unread, record("a2.ipynb", 7), record("a2.py", 20), record("a1.ipynb", 19)], [])
+    assert (found["score"], len(found["tests"])) == (20, 1)
+    assert found["output"].split("\n") == [
+        "x.ipynb cannot be read", "2 files", "a2.ipynb does not count: a2.py has at least as many points",
+        "a1.ipynb does not count: a2.py has at least as many points",
+    ]  # fmt: skip
+    assert gradescope.results([unread], []) == {"score": 0, "output": "x.ipynb cannot be read", "tests": []}

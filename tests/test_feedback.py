@@ -2,6 +2,7 @@
 
 import ast
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -149,3 +150,39 @@ def im2col(*a):
     page = feedback.page("\u202eann\x1b[1m", a2.title, [result], ["\u2066note\x07"])
     assert not [c for c in page if not c.isprintable() and c != "\n"]
     assert "ValueError" in page and "/tmp" not in page and "grade-" in page  # the last name of a path stays
+
+
+LARGEST = np.finfo(float).max
+REFUSED = {  # results that Matplotlib could refuse, or that have no map to draw
+    "largest": (np.array([[LARGEST, 1.0], [np.nan, np.inf]]), np.ones((2, 2)), 1),
+    "smallest": (np.full((2, 2), -LARGEST), np.ones((2, 2)), 1),
+    "empty": (np.zeros((0, 3)), np.zeros((0, 3), "float32"), 0),
+    "no_channel": (np.zeros((2, 0, 3, 3)), np.ones((2, 1, 3, 3)), 0),
+}
+
+
+def with_picture(got, right):
+    """The page of a result whose only check shows `got` and `right`."""
+    check = SimpleNamespace(title="a", points=0, out_of=2, says=["b"], code="", picture=("c", got, right))
+    task = SimpleNamespace(number="2.1", title="d", points=0, out_of=2, says=[], checks=[check])
+    return feedback.page("ann", "A2", [task])
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_every_result_has_a_page(capsys, name):
+    got, right, pictures = REFUSED[name]
+    assert with_picture(got, right).count("<img") == pictures and not capsys.readouterr().err
+
+
+def test_a_picture_that_fails_costs_only_itself(monkeypatch, capsys):
+    monkeypatch.setattr(feedback, "compare", lambda *args: 1 // 0)
+    assert "0 of 2" in (page := with_picture(np.zeros(3), np.ones(3))) and "<img" not in page
+    assert "a page has no picture, please report it (ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_a_picture_shows_values_near_the_largest_float_and_leaves_out_nan():
+    got = np.array([[LARGEST, 0.0], [np.nan, 0.0]])
+    expected, yours, difference = (ax.images[0] for ax in feedback.compare(got, np.zeros((2, 2))).axes[:3])
+    assert yours.get_clim()[1] == expected.get_clim()[1] == difference.get_clim()[1] > 1e299
+    assert yours.norm(yours.get_array())[0, 0] == 1 and yours.norm(yours.get_array())[0, 1] == 0.5
+    assert yours.get_array().mask.tolist() == [[False, False], [True, False]]

@@ -83,11 +83,24 @@ def test_no_notebook_stops_the_class(tmp_path, capsys, a2):
 def test_a_fault_of_the_graders_costs_one_file(tmp_path, monkeypatch, a2):
     for student in ("ann", "bob"):
         (tmp_path / f"{student}_a2_convolution.py").write_text(a2.source.read_text(encoding="utf-8"), encoding="utf-8")
+    seed_of = "minifcn.course.grading.seed_of"
+    monkeypatch.setattr(seed_of, lambda student, seed: seed if student == "bob" else 1 // 0)
+    table = graded(tmp_path, tmp_path / "out", "--variants")
+    assert table["bob"]["points"] == "4" and (table["ann"]["points"], table["ann"]["page"]) == ("0", "")
+    assert "the grader failed, please report it (ZeroDivisionError" in table["ann"]["note"]
+
+
+def test_a_page_that_cannot_be_written_costs_no_points(tmp_path, monkeypatch, a2):
+    for student in ("ann", "bob"):
+        (tmp_path / f"{student}_a2_convolution.py").write_text(a2.source.read_text(encoding="utf-8"), encoding="utf-8")
     page = "minifcn.course.feedback.page"
     monkeypatch.setattr(page, lambda student, *args: "<html>" if student == "bob" else 1 // 0)
     table = graded(tmp_path, tmp_path / "out", "--workers", "1")
-    assert table["bob"]["points"] == "4"
-    assert "the grader failed, please report it (ZeroDivisionError" in table["ann"]["note"]
+    assert table["bob"]["points"] == table["ann"]["points"] == "4"
+    assert "its page of feedback cannot be written, please report it (ZeroDivisionError" in table["ann"]["note"]
+    assert table["ann"]["page"] == "" and (tmp_path / "out" / table["bob"]["page"]).is_file()
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert page.count('<a href="bob') == 1 and '<a href=""' not in page and page.count("4 of 4") == 2
 
 
 def test_what_is_skipped_is_said_and_upper_case_is_read(tmp_path, capsys, a2):

@@ -5,6 +5,7 @@ Beside the call are the expected result and the student's, as numbers and as a p
 
 import base64
 import io
+import sys
 from html import escape
 
 import numpy as np
@@ -39,6 +40,7 @@ h2 b { float: right; font-weight: 500; }
 
 
 LARGEST = 1 << 20  # elements; a larger result is not drawn
+FARTHEST = 1e300  # in a picture; a scale that ends at the largest float64 has an infinite length
 
 
 def page(student, title, results, notes=(), site=None, language="en"):
@@ -125,12 +127,18 @@ def text(sentence):
 
 
 def _picture(picture, say):
-    """The HTML of a figure of `picture`, which is (label, got, right); "" for None."""
+    """The HTML of a figure of `picture`, which is (label, got, right); "" for None, or if it cannot be drawn."""
     if picture is None or picture[1].size > LARGEST or max(picture[1].ndim, picture[2].ndim) == 0:
         return ""
     label, got, right = picture
+    if not got.size or not right.size:
+        return ""
     buffer = io.BytesIO()
-    compare(got, right, say).savefig(buffer, format="png", dpi=110)
+    try:
+        compare(got, right, say).savefig(buffer, format="png", dpi=110)
+    except Exception as error:  # a submission's values that Matplotlib refuses must not cost the page
+        print(f"note: a page has no picture, please report it ({type(error).__name__}: {error})", file=sys.stderr)
+        return ""
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     shows = say("The expected result, yours, and their difference")
     return (
@@ -144,6 +152,7 @@ def compare(got, right, say=str):
     """A figure of the 2-d map with the largest error: expected, the student's result, and the difference.
 
     The first two share one scale.  The difference, yours minus expected, has its own: it can be much smaller.
+    Values beyond ``FARTHEST`` are drawn as that value.
     `say` translates the titles, if a font has the letters.
     """
     from matplotlib.figure import Figure
@@ -151,9 +160,10 @@ def compare(got, right, say=str):
     expected, yours, difference = say("expected"), say("yours"), say("difference")
     if use_fonts([expected, yours, difference]):
         expected, yours, difference = "expected", "yours", "difference"
+    got, right = _drawn(got), _drawn(right)
     panels = {expected: right, yours: got}
     if got.shape == right.shape:
-        error = np.nan_to_num(got.astype(float) - right.astype(float), nan=0, posinf=0, neginf=0)
+        error = np.nan_to_num(got - right, nan=0, posinf=0, neginf=0)
         worst = np.unravel_index(abs(error).argmax(), error.shape)[:-2]
         panels = {name: _map(a, worst) for name, a in panels.items()}
         groups = [panels, {difference: _map(error, worst)}]
@@ -177,7 +187,13 @@ def compare(got, right, say=str):
     return figure
 
 
+def _drawn(array):
+    """An array as float64, with finite values in the range of a picture."""
+    array = array.astype(float)
+    return np.where(np.isfinite(array), np.clip(array, -FARTHEST, FARTHEST), array)
+
+
 def _map(array, at):
     """The 2-d map at index `at` of the leading axes."""
-    array = np.atleast_2d(array.astype(float))
+    array = np.atleast_2d(array)
     return array[tuple(at)] if array.ndim > 2 else array

@@ -89,15 +89,11 @@ def grade(handed_in, known, chosen, folder, classroom, options, skipped=()):
             one = jobs[job]
             try:
                 job.result()
-                if one.assignment:
-                    notes = [*one.notes, *_late(one), "Graded with seed {seed}.".format(seed=seed)]
-                    html = feedback.page(
-                        one.student, one.assignment.title, one.results, notes, classroom.site, options.language
-                    )
-                    one.page.write_text(html, encoding="utf-8", errors="replace")
             except Exception as error:  # a bug of the grader: the other submissions must still be graded
-                one.results = []
+                one.results, one.page = [], None
                 one.notes.append(f"the grader failed, please report it ({type(error).__name__}: {error})")
+            if one.page:
+                _write_page(one, seed, classroom.site, options.language)
             table.enter(one, seed)
             done += 1
     except KeyboardInterrupt:
@@ -110,10 +106,22 @@ def grade(handed_in, known, chosen, folder, classroom, options, skipped=()):
     records = list(table.records.values())
     gradebooks.write(folder, records, known, classroom)
     others = [*handed_in, *_earlier(handed_in, table, known)]
-    pairs = similarity.alike(others) if len(others) > 1 and similarity.available() else []
+    pairs = [] if len(others) < 2 else similarity.alike(others) if similarity.available() else None
+    too_long = [f"{one.student} ({one.path.name})" for one in others if similarity.too_long(one)]
     with replacing(folder / "index.html", "utf-8") as file:
-        file.write(index.page(records, known, classroom, pairs, list(table.skipped.items()), seed))
+        file.write(index.page(records, known, classroom, pairs, list(table.skipped.items()), seed, too_long))
     return table
+
+
+def _write_page(one, seed, site, language):
+    """Write a submission's page of feedback; if that fails, its results still count, and a note says why."""
+    notes = [*one.notes, *_late(one), "Graded with seed {seed}.".format(seed=seed)]
+    try:
+        html = feedback.page(one.student, one.assignment.title, one.results, notes, site, language)
+        one.page.write_text(html, encoding="utf-8", errors="replace")
+    except Exception as error:
+        one.page = None
+        one.notes.append(f"its page of feedback cannot be written, please report it ({type(error).__name__}: {error})")
 
 
 def _earlier(handed_in, table, known):

@@ -4,7 +4,7 @@ from html import escape
 from urllib.parse import quote
 
 from ..viz.report import PAGE
-from . import statistics
+from . import similarity, statistics
 from .feedback import text
 from .sections import link
 from .texts import printable
@@ -25,7 +25,7 @@ a { color: var(--bar); }
 MOST = 60  # pairs that are listed
 
 
-def page(records, known, classroom, pairs, skipped, seed):
+def page(records, known, classroom, pairs, skipped, seed, too_long=()):
     """The page as HTML.
 
     Parameters
@@ -34,10 +34,13 @@ def page(records, known, classroom, pairs, skipped, seed):
         All submissions, as saved by ``Scores``.
     known : list of Assignment
     classroom : Classroom
-    pairs : list of similarity.Pair
+    pairs : list of similarity.Pair, or None
+        None: the submissions were not compared.
     skipped : list of (str, str)
         Files that were not graded, and why.
     seed : int
+    too_long : sequence of str
+        Submissions that were not compared, because they have too much code.
     """
     best = statistics.best(records)
     tasks = statistics.of_tasks(best.values(), known)
@@ -47,7 +50,7 @@ def page(records, known, classroom, pairs, skipped, seed):
         _students(best, assignments, classroom, {r["student"] for r in records}),
         _again(tasks, classroom.site),
         _tasks(tasks, classroom.site),
-        _alike(pairs, {a.name: a.title for a in known}),
+        _alike(pairs, {a.name: a.title for a in known}, too_long),
         _files("Not graded", ungraded + skipped, "reason"),
         _files("Remarks", [(r["file"], note) for r in best.values() for note in r["notes"]], "remark"),
     ]
@@ -96,11 +99,15 @@ def _students(best, assignments, classroom, handed_in):
 def _points(record):
     late = record["days_late"]
     days = f"<small>{late} day{'s' * (late != 1)} late, {record['points']} before the penalty</small>" if late else ""
-    return f'<a href="{quote(record["page"])}">{record["counted"]:g} of {record["out_of"]}</a>{days}'
+    points = f"{record['counted']:g} of {record['out_of']}"
+    return (f'<a href="{quote(record["page"])}">{points}</a>' if record["page"] else points) + days
 
 
 def _section(number, site):
-    address, notebook, heading = link(number, site)
+    """A link to the section for a task; "" for a new task, which ``SECTIONS`` lacks."""
+    if not (section := link(number, site)):
+        return ""
+    address, notebook, heading = section
     return f'<a href="{escape(address)}">{_plain(heading)}</a> <small>{_plain(notebook)}</small>'
 
 
@@ -140,9 +147,13 @@ def _tasks(tasks, site):
     return f"<h2>Tasks</h2>{_table(head, rows)}"
 
 
-def _alike(pairs, titles):
+def _alike(pairs, titles, too_long):
+    if pairs is None:
+        return "<h2>Alike</h2><p>The submissions were not compared: copydetect is not installed.</p>"
+    limit = f"more than {similarity.LONGEST // 1000} kB of code"
+    left_out = f"<p>Not compared, because they have {limit}: {_plain(', '.join(too_long))}.</p>" if too_long else ""
     if not pairs:
-        return "<h2>Alike</h2><p>No two submissions are alike.</p>"
+        return f"<h2>Alike</h2><p>No two submissions are alike.</p>{left_out}"
     rows = [
         _row(_plain(titles[p.assignment]), _plain(p.first), _plain(p.second), f"{100 * p.share:.0f} %")
         for p in pairs[:MOST]
@@ -152,7 +163,7 @@ def _alike(pairs, titles):
         "The share of one submission's own code that is in the other, with other names or without. The code that was "
         "handed out does not count. Short answers are alike by chance: read both before you judge."
     )
-    return f"<h2>Alike</h2><p>{note}</p>{_table(['assignment', 'student', 'student', 'shared'], rows)}{more}"
+    return f"<h2>Alike</h2><p>{note}</p>{_table(['assignment', 'student', 'student', 'shared'], rows)}{more}{left_out}"
 
 
 def _files(title, files, what):

@@ -59,15 +59,16 @@ class Scores:
             return page
         student = one.student.lstrip("=+-@").encode()[:150].decode(errors="ignore")  # file names may have 255 bytes
         name = f"{student}_{one.assignment.name}{'' if one.path.suffix.lower() == '.ipynb' else '_py'}"
-        taken = {row.get("page") for row in self.rows.values()}
-        page = next(p for n in range(1, len(taken) + 2) if (p := f"{name}{f'_{n}' * (n > 1)}.html") not in taken)
+        taken = {str(row.get("page")).casefold() for row in self.rows.values()}  # macOS: Ann.html and ann.html are one
+        pages = (f"{name}{f'_{n}' * (n > 1)}.html" for n in range(1, len(taken) + 2))
+        page = next(p for p in pages if p.casefold() not in taken)
         self.rows[file] = {"file": file, "page": page}  # reserve the name
         return page
 
     def enter(self, one, seed):
         """Enter the row of a submission, graded or not, and save the table."""
         file, note = _file(one), cell(printable(" ".join(one.notes)))
-        page = self.rows.get(file, {}).get("page", "")
+        page = one.page.name if one.page else ""
         self.rows[file] = {
             "student": cell(printable(one.student)), "assignment": one.assignment.name if one.assignment else "",
             **{t.number: t.points for t in one.results}, "points": one.points, "out_of": one.out_of,
