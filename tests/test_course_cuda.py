@@ -42,6 +42,12 @@ def test_a_source_is_held_against_what_is_asked_for(source):
         "#include <cstdio>" + source: "#include",
         "#inc\\\nlude <cstdio>" + source: "#include",
         'asm(".incbin");' + source: "asm",
+        "#inc\\ \nlude <cstdio>\n" + source: "#include",
+        'const char* a = "/*";\n#include <cstdio>\nconst char* b = "*/";' + source: "#include",
+        source.replace("if (e >=", "__syncthreads(); if (e >="): "no barrier, and may not use `__syncthreads`",
+        source.replace("if (e >=", "__shfl_xor_sync(0u, e, 1); if (e >="): "__shfl_xor_sync",
+        source.replace("if (e >=", "if (emulation::only < 0 && e >="): "may not use `emulation`",
+        'extern "C" int cuda_run_only(int);' + source: "may not use `cuda_run_only`",
     }.items():
         with pytest.raises(CompileError, match=says):
             cuda.check("max_pool2d", wrong)
@@ -92,15 +98,14 @@ def test_what_depends_on_the_order_or_leaves_its_arrays_is_seen(source, old, new
 
 @pytest.mark.host
 def test_a_thread_that_writes_what_others_should_is_seen(source):
-    """The results are right in every order.  A kernel with barriers cannot run one thread, and is not judged."""
+    """The results are right in every order."""
     loop = source.replace("if (e >= total) return;", "if (e) return;\n    for (; e < total; ++e) {")
     loop = loop.replace("index[e] = at;", "index[e] = at;\n    }")
     x = np.random.default_rng(0).standard_normal((1, 2, 12, 12)).astype("f4")
     with pytest.raises(RuntimeError, match="writes 72 of 72 elements"):
         cuda.Kernel("max_pool2d", loop).in_every_order(x, *WHERE)
     strided = "for (; e < total; e += gridDim.x * blockDim.x) {"
-    barrier = source.replace("if (e >= total) return;", "__syncthreads();\n    if (e >= total) return;")
-    for right in (source, loop.replace("if (e) return;\n    for (; e < total; ++e) {", strided), barrier):
+    for right in (source, loop.replace("if (e) return;\n    for (; e < total; ++e) {", strided)):
         y, _ = cuda.Kernel("max_pool2d", right).in_every_order(x, *WHERE)
         assert (y == kernels.max_pool2d(x, *WHERE)[0]).all()
 

@@ -94,10 +94,90 @@ def measures(labels, predictions, num_classes):
 }  # fmt: skip
 
 
+IM2COL = WAYS["2.1", "im2col as a convolution with filters of one 1"].strip()
+OPENED = {  # {how the check is avoided: (task, the cell)}
+    "compiled with another file name": ("2.1", f"""
+names = dict(np=np, mf=mf)
+exec(compile({IM2COL!r}, mf.kernels.textbook.__file__, "exec"), names)
+im2col = names["im2col"]"""),
+    "by changing the check": ("2.1", f"""
+import sys
+
+for module in (sys.modules["minifcn.course.disguises"], sys.modules["__main__"]):
+    for name in vars(module):
+        if "call" in name or "know" in name:
+            setattr(module, name, lambda *args, **kwargs: False)
+sys.audit = sys._getframe = id = lambda *args: 0
+{IM2COL}"""),
+    "by the closure": ("2.1", IM2COL.replace("mf.kernels.conv2d", "inside") + """
+
+inside = next((c.cell_contents for c in mf.kernels.textbook.conv2d.__closure__
+               if getattr(c.cell_contents, "__name__", "") == "conv2d"), mf.kernels.conv2d)"""),
+    "by the hook's frame, from an error": ("2.1", IM2COL.replace("mf.kernels.conv2d", "inside") + """
+
+inside = mf.kernels.conv2d
+try:
+    mf.kernels.textbook.conv2d(1)
+except Exception as error:
+    trace = error.__traceback__
+    while trace:
+        values = trace.tb_frame.f_locals
+        inside = values.get("function") or values.get("kept", {}).get("conv2d") or inside
+        trace = trace.tb_next"""),
+    "by asking the hook": ("2.1", IM2COL.replace("mf.kernels.conv2d", "inside") + """
+
+import sys
+
+
+def inside(*args):
+    call = ["conv2d", args, {}, (False, None)]
+    sys.audit("minifcn.course.disguises", call)
+    if not call[3][0]:
+        raise call[3][1]
+    return call[3][1]"""),
+    "by the probes' own function": ("2.1", IM2COL.replace("mf.kernels.conv2d", "inside") + """
+
+import sys
+
+
+def inside(*args):
+    reply = sys.modules["__main__"].attempt(mf.kernels.textbook.conv2d, *args[:1], list(args[1:]), [])
+    if "error" in reply:
+        raise mf.course.guard.Forbidden(reply["error"])
+    return reply["value"]"""),
+    "as a cell": ("2.1", IM2COL.replace("mf.kernels.conv2d", "inside") + """
+
+import sys
+
+
+def inside(*args):
+    sys.given = mf, args
+    names, problems = sys.modules["__main__"].run_cells(["import sys\\ny = sys.given[0].kernels.conv2d(*sys.given[1])"])
+    if problems:
+        raise RuntimeError(problems[0][1])
+    return names["y"]"""),
+    "as a partial": ("4.7", """
+from functools import partial
+
+equivalent_momentum = partial(mf.nn.optim.effective_step)"""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", OPENED)
+def test_a_disguise_stays_closed(how):
+    task, cell = OPENED[how]
+    gets_no_points(task, cell)
+
+
 @pytest.mark.parametrize(("task", "what"), WAYS)
 def test_an_answer_in_disguise_gets_no_points(task, what):
+    gets_no_points(task, WAYS[task, what])
+
+
+def gets_no_points(task, answer):
+    """The grader refuses `answer`, and says that it is the library's."""
     assignment = next(a for a in tasks.assignments() if any(t.number == task for t in a.tasks))
-    cell = f"# Task {task}\n{WAYS[task, what].strip()}\n"
+    cell = f"# Task {task}\n{answer.strip()}\n"
     result = judge.Examiner(assignment, seed=2).grade(assignment.solution(task, lambda _: cell), [task])[0]
     said = " ".join(s for c in result.checks for s in c.says)
     assert result.points == 0, [(c.title, c.points, c.says) for c in result.checks]

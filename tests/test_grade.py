@@ -272,7 +272,7 @@ class Told(started):
         super().__init__(*args, **kwargs)
         print(self.pid, flush=True)
 process.subprocess.Popen = Told
-order = {"cells": ["while True: pass"], "forbidden": [], "answers": [], "given": {}}
+order = {"cells": ["while True: pass"], "forbidden": [], "disguised": False, "answers": [], "given": {}}
 process.Process(order, 100)
 """
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as grader:

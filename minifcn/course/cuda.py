@@ -38,6 +38,8 @@ ALONE = 8  # threads that are run alone, to see what each of them writes
 # Ways to read files of the grader's computer through the compiler: #include, #embed, and .incbin in asm.  `%:`, `??=`
 # are other spellings of #, and ## can paste a forbidden word together from two parts.
 FILES = re.compile(r"(#|%:|\?\?=)\s*(include|import|embed)|\b_*asm_*\b|##|%:%:")
+# Thread by thread, the emulator runs only kernels without barriers; its own names would tell a kernel how it is run.
+ALIEN = re.compile(r"__sync\w*|__shfl\w*|\bemulation\b|\bcuda_\w+|\bSHUFFLE\b|\bLANE\b")
 LONGEST = 20_000  # characters of a source
 MEMORY, SECONDS, FILE = 2 << 30, 60, 32 << 20  # the compiler's limits: bytes of memory, CPU seconds, bytes per file
 
@@ -235,11 +237,16 @@ def check(name, source):
     """
     if not isinstance(source, str) or len(source) > LONGEST or re.search("[\ud800-\udfff]", source):
         raise CompileError(f"the source should be a str of at most {LONGEST} characters, without surrogates")
-    plain = re.sub(r"//[^\n]*|/\*.*?\*/", "", source.replace("\\\n", ""), flags=re.S)
-    if FILES.search(plain):
+    joined = re.sub(r"\\[ \t\v\f\r]*\n", "", source)  # g++ joins such lines
+    if FILES.search(joined):  # comments included: a string with /* or */ in it would hide what follows
         raise CompileError(
             "a kernel may not contain #include, ## or asm, because a GPU has neither files nor C's library: remove them"
         )
+    if found := ALIEN.search(joined):
+        raise CompileError(
+            f"this kernel needs no barrier, and may not use `{found[0]}`: each thread computes its own element alone"
+        )
+    plain = re.sub(r"//[^\n]*|/\*.*?\*/", "", joined, flags=re.S)
     if name not in KERNEL.findall(plain) or not re.search(r'extern\s+"C"', plain):
         raise CompileError(f'the source defines no extern "C" __global__ void {name}(...)')
     found = re.search(rf"__global__[^{{;]*?\b{name}\s*\(([^)]*)\)", plain)

@@ -73,13 +73,14 @@ def forbid(names):
     import minifcn
 
     kernels = minifcn.kernels
-    for implementation in ("reference", "cpu", "gpu"):
+    for implementation in ("reference", "cpu", "gpu", "compiled"):
         _clear(f"minifcn.kernels.{implementation}")
     for kernel in kernels.KERNELS.values():
         if kernel.name in names:
             kernel.textbook = refusing(kernel.name)
             setattr(kernels.textbook, kernel.name, kernel.textbook)
         kernel.special, kernel.everywhere = {}, {"textbook": kernel.textbook}
+        kernel.fastest_numpy = kernel.textbook
         kernel.default = defaultdict(lambda textbook=kernel.textbook: textbook)
     for name in names:
         if name not in kernels.KERNELS:
@@ -104,12 +105,16 @@ def resolve(path):
 
 
 def _clear(package):
-    """Replace every function and class in the modules under `package` by a refusal."""
+    """Replace all that can be called in the modules under `package` by refusals, and empty their tables and lists."""
     for path, module in list(sys.modules.items()):
         if path == package or path.startswith(f"{package}."):
             for name, value in list(vars(module).items()):
-                if inspect.isfunction(value) or inspect.isclass(value):
+                if name.startswith("__"):
+                    continue
+                if callable(value):
                     setattr(module, name, refusing(name))
+                elif isinstance(value, dict | list):
+                    value.clear()
 
 
 def replace(function, replacement):

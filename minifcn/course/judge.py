@@ -166,7 +166,10 @@ class Examiner:
             for name in other.answers
         }
         for left in range(LEFT_OUT, -1, -1):
-            order = {"cells": cells, "forbidden": list(task.forbidden), "answers": list(task.answers), "given": given}
+            order = {
+                "cells": cells, "forbidden": list(task.forbidden), "answers": list(task.answers), "given": given,
+                "disguised": not task.own,
+            }  # fmt: skip
             try:
                 process = Process(order, self.timeout)
             except Ended as ended:

@@ -242,7 +242,7 @@ def learned(answer, seed, images, labels, num_classes):
     """
     net = dict(answer["NET"])
     model = drawn_net(net, num_classes, seed)
-    answer["learn"](model, images, labels)
+    answer["learn"](model, images.copy(), labels.copy())  # it may shuffle them in place
     return {"net": net, "weights": model.state_dict()}
 
 

@@ -385,7 +385,8 @@ def test_fit_learns_shapes():
 # Choose a net in `NET` (`stride` 32, 16 or 8, `width` from 0.1 to 1, `batch_norm`, `dropout`). The grader builds it,
 # `mf.models.fcn("mini", num_classes=5, **NET)`, and draws its weights and the five directions. Your `learn` gets the
 # net and 96 pictures of 48×48 pixels with their labels, and **trains the net that it gets**, in place. Then the grader
-# takes the weights out of the net, and computes the predictions for 48 other pictures itself, with the library.
+# takes the weights out of the net, and computes the predictions for 48 other pictures itself, with the library and
+# with the net's own `preprocessing`: a changed one counts no more than a changed `predict`.
 #
 # - The **IU of every class** must reach 0.5.
 # - Within four pixels of another field, 60 % of the pixels must be **right**. This needs skips.
@@ -401,8 +402,9 @@ def test_fit_learns_shapes():
 # | an FCN-8s of 1×1 convolutions, which sees colours only | 0.00 | 0.20 |
 #
 # **All of it is your own here**: your `sgd` and your `fit` are used as they are in your file, and the library's losses,
-# loops and steps are closed. So `learn` also needs the kernels of your loss, `softmax_loss` and `softmax_loss_grad`,
-# from A4: paste them into a cell above, or write them into `learn`. Then
+# loops and steps are closed. (Operations such as `mf.ops.log_softmax` stay open.) So `learn` also needs the kernels of
+# your loss, `softmax_loss` and `softmax_loss_grad`, from A4: paste them into a cell above, or write them into `learn`.
+# Then
 #
 # `mf.override(sgd=sgd, softmax_loss=softmax_loss, softmax_loss_grad=softmax_loss_grad)`
 #
@@ -455,6 +457,8 @@ def test_fields():
     model = mf.models.fcn("mini", num_classes=CLASSES, **{"dropout": 0, **NET})
     learn(model, images, labels)
 
+    weights, model = model.state_dict(), mf.models.fcn("mini", num_classes=CLASSES, **{"dropout": 0, **NET})
+    model.load_state_dict(weights)  # the grader, too, takes nothing but the weights
     predictions = model.predict(unseen)
     _, iu = mf.metrics.ConfusionMatrix(CLASSES).update(truth, predictions).per_class()
     border = np.stack([mf.metrics.boundary_band(one, 4) for one in truth])

@@ -16,7 +16,8 @@
 #
 # A right kernel follows four rules. Do not rely on an **order** of the threads. No two threads may write **the same
 # element**. Output memory is **not initialised**: write every element, and never add to one before writing it. One
-# thread does not do the work of **others**: a GPU is fast only if many threads share it.
+# thread does not do the work of **others**: a GPU is fast only if many threads share it. So no thread waits for others,
+# and these kernels use no barrier (`__syncthreads`).
 #
 # An array of shape (N, C, H, W) is stored as one row of numbers: element $(n, c, i, j)$ is number
 # $((n\,C + c)\,H + i)\,W + j$. From the last axis to the first, division and remainder give the indices of element e:

@@ -290,6 +290,14 @@ def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
     return windows.max(-1), windows.argmax(-1).astype("uint8")""", loses=(WINDOWS, PLACES, CLIPS, INDEX)),
     ],
     cheats=[
+        instead("runs the loops that Numba compiles", """# Task 3.2
+def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
+    out = mf.kernels.shapes.pool_sizes(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+    y, index = np.empty((*x.shape[:2], *out), x.dtype), np.empty((*x.shape[:2], *out), np.uint8)
+    planes = [a.reshape(-1, *a.shape[2:]) for a in (x, y, index)]
+    window = *kernel_size, *stride, *padding, *dilation
+    mf.kernels.compiled.pooling.largest.function(planes[0], *window, *planes[1:], 0, len(planes[0]))
+    return y, index""", loses=ALL),
         instead("tries every implementation in the registry", """# Task 3.2
 def max_pool2d(x, *window):
     for version in (*mf.kernels.KERNELS["max_pool2d"].implementations().values(), mf.kernels.textbook.max_pool2d):

@@ -122,6 +122,14 @@ POOL = Task(
     cheats=[
         mistake("it writes far outside its arrays", "    index[e] = at;",
                 "    index[e] = at;\n    y[e + 100000] = best;", loses=ORDERS),
+        mistake("one thread does everything, behind a barrier, which keeps the emulator from running it alone",
+                "if (e >= total) return;", "__syncthreads();\n    if (e) return;\n    for (; e < total; ++e) {",
+                "    index[e] = at;", "    index[e] = at;\n    }", loses=ALL),
+        mistake("one thread does everything, unless the emulator runs it alone",
+                "if (e >= total) return;",
+                "int last = e + 1;\n    if (emulation::only < 0) { if (e) return; last = total; }"
+                "\n    if (e >= total) return;\n    for (; e < last; ++e) {",
+                "    index[e] = at;", "    index[e] = at;\n    }", loses=ALL),
         instead("returns the library's own source", """# Task 7.1
 def max_pool2d_source():
     source = mf.kernels.gpu.launch.source("pool.cu")
@@ -160,8 +168,7 @@ def max_pool2d_source():
 __device__ Place place(int e, int width, int height) {
     return {e / width / height, e / width % height, e % width};
 }""")),
-        instead("with a barrier that it does not need, a loop over taps", forward("""    __syncthreads();
-    int j = e % OW, i = e / OW % OH, at = -1;
+        instead("a loop over taps", forward("""    int j = e % OW, i = e / OW % OH, at = -1;
     const float* map = x + e / (OW * OH) * (H * W);
     float best = 0;
     for (int tap = 0; tap < kh * kw; ++tap) {
