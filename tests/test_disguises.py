@@ -94,13 +94,13 @@ def measures(labels, predictions, num_classes):
 }  # fmt: skip
 
 
-IM2COL = WAYS["2.1", "im2col as a convolution with filters of one 1"].strip()
+CONV2D = WAYS["2.2", "a convolution as the gradient of the weights, images and channels exchanged"].strip()
 OPENED = {  # {how the check is avoided: (task, the cell)}
-    "compiled with another file name": ("2.1", f"""
+    "compiled with another file name": ("2.2", f"""
 names = dict(np=np, mf=mf)
-exec(compile({IM2COL!r}, mf.kernels.textbook.__file__, "exec"), names)
-im2col = names["im2col"]"""),
-    "by changing the check": ("2.1", f"""
+exec(compile({CONV2D!r}, mf.kernels.textbook.__file__, "exec"), names)
+conv2d = names["conv2d"]"""),
+    "by changing the check": ("2.2", f"""
 import sys
 
 for module in (sys.modules["minifcn.course.disguises"], sys.modules["__main__"]):
@@ -108,51 +108,52 @@ for module in (sys.modules["minifcn.course.disguises"], sys.modules["__main__"])
         if "call" in name or "know" in name:
             setattr(module, name, lambda *args, **kwargs: False)
 sys.audit = sys._getframe = id = lambda *args: 0
-{IM2COL}"""),
-    "by the closure": ("2.1", IM2COL.replace("mf.kernels.conv2d", "inside") + """
+{CONV2D}"""),
+    "by the closure": ("2.2", CONV2D.replace("mf.kernels.conv2d_grad_weight", "inside") + """
 
-inside = next((c.cell_contents for c in mf.kernels.textbook.conv2d.__closure__
-               if getattr(c.cell_contents, "__name__", "") == "conv2d"), mf.kernels.conv2d)"""),
-    "by the hook's frame, from an error": ("2.1", IM2COL.replace("mf.kernels.conv2d", "inside") + """
+inside = next((c.cell_contents for c in mf.kernels.textbook.conv2d_grad_weight.__closure__
+               if getattr(c.cell_contents, "__name__", "") == "conv2d_grad_weight"), mf.kernels.conv2d_grad_weight)"""),
+    "by the hook's frame, from an error": ("2.2", CONV2D.replace("mf.kernels.conv2d_grad_weight", "inside") + """
 
-inside = mf.kernels.conv2d
+inside = mf.kernels.conv2d_grad_weight
 try:
-    mf.kernels.textbook.conv2d(1)
+    mf.kernels.textbook.conv2d_grad_weight(1)
 except Exception as error:
     trace = error.__traceback__
     while trace:
         values = trace.tb_frame.f_locals
-        inside = values.get("function") or values.get("kept", {}).get("conv2d") or inside
+        inside = values.get("function") or values.get("kept", {}).get("conv2d_grad_weight") or inside
         trace = trace.tb_next"""),
-    "by asking the hook": ("2.1", IM2COL.replace("mf.kernels.conv2d", "inside") + """
+    "by asking the hook": ("2.2", CONV2D.replace("mf.kernels.conv2d_grad_weight", "inside") + """
 
 import sys
 
 
 def inside(*args):
-    call = ["conv2d", args, {}, (False, None)]
+    call = ["conv2d_grad_weight", args, {}, (False, None)]
     sys.audit("minifcn.course.disguises", call)
     if not call[3][0]:
         raise call[3][1]
     return call[3][1]"""),
-    "by the probes' own function": ("2.1", IM2COL.replace("mf.kernels.conv2d", "inside") + """
+    "by the probes' own function": ("2.2", CONV2D.replace("mf.kernels.conv2d_grad_weight", "inside") + """
 
 import sys
 
 
 def inside(*args):
-    reply = sys.modules["__main__"].attempt(mf.kernels.textbook.conv2d, *args[:1], list(args[1:]), [])
+    reply = sys.modules["__main__"].attempt(mf.kernels.textbook.conv2d_grad_weight, *args[:1], list(args[1:]), [])
     if "error" in reply:
         raise mf.course.guard.Forbidden(reply["error"])
     return reply["value"]"""),
-    "as a cell": ("2.1", IM2COL.replace("mf.kernels.conv2d", "inside") + """
+    "as a cell": ("2.2", CONV2D.replace("mf.kernels.conv2d_grad_weight", "inside") + """
 
 import sys
 
 
 def inside(*args):
     sys.given = mf, args
-    names, problems = sys.modules["__main__"].run_cells(["import sys\\ny = sys.given[0].kernels.conv2d(*sys.given[1])"])
+    cell = "import sys\\ny = sys.given[0].kernels.conv2d_grad_weight(*sys.given[1])"
+    names, problems = sys.modules["__main__"].run_cells([cell])
     if problems:
         raise RuntimeError(problems[0][1])
     return names["y"]"""),
