@@ -21,6 +21,7 @@ from minifcn.kernels.compiled import compiler, depthwise
 from minifcn.kernels.compiled import winograd as compiled_tiles
 from minifcn.kernels.cpu.conv import winograd
 from minifcn.kernels.cpu.conv.window import Window
+from minifcn.training import header
 
 pytestmark = pytest.mark.compiled
 
@@ -55,6 +56,13 @@ def test_without_a_numba_that_can_be_imported_a_note_says_so_and_numpy_computes(
     assert ran.stderr.splitlines() == [
         "note: NumPy's kernels run, because Numba cannot be used: Numba needs NumPy 2.2 or less"
     ]
+
+
+def test_the_header_of_a_run_is_the_same_however_long_compiling_took(monkeypatch, capsys):
+    for seconds, said in ((0.2, ""), (8.9, "compiling   took 8.9 s")):
+        monkeypatch.setattr(compiler, "warm_up", lambda seconds=seconds: seconds)
+        assert header._loops(np) == ", compiled loops"
+        assert capsys.readouterr().err.startswith(said) and bool(said) == (seconds > 1)
 
 
 def test_a_place_that_cannot_be_written_costs_time_not_the_run(monkeypatch):

@@ -548,3 +548,12 @@ def test_relu_of_a_number_goes_back():
     x = mf.Tensor(np.array(1.5), requires_grad=True)
     mf.ops.relu(x).backward()
     assert x.grad.shape == () and x.grad == 1
+
+
+def test_pixels_outside_the_field_have_no_influence_whichever_algorithm_is_the_default():
+    net = mf.nn.Sequential(*[mf.nn.Conv2d(c, 64, 3, padding=1) for c in (3, 64)])  # 64 channels: Winograd's algorithm
+    image = np.random.default_rng(0).standard_normal((1, 3, 64, 64)).astype(np.float32)
+    influence = mf.geometry.effective_receptive_field(net, image, (30, 33))
+    field = influence[28:33, 31:36].copy()
+    influence[28:33, 31:36] = 0
+    assert (field > 0).all() and (influence == 0).all()
