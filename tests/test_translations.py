@@ -181,6 +181,15 @@ def test_a_translation_is_korean(path):
         assert english.startswith("#") == korean.startswith("#")
 
 
+@pytest.mark.parametrize(
+    "path", [*sorted(ROOT.glob("notebooks/ko/*.po")), ROOT / "docs/ko.md"], ids=lambda path: path.name
+)
+def test_emphasis_in_korean_is_drawn_as_emphasis(path):
+    """Markdown does not close ``*a (b)*`` before a letter, and Korean particles follow without a blank."""
+    text = path.read_text(encoding="utf-8") if path.suffix == ".md" else "\n".join(translations(path).values())
+    assert not re.findall(r".{0,20}[)\].,\"”%]\*+[가-힣].{0,20}", text)
+
+
 def test_the_extra_has_a_font_with_all_hangul_for_figures_in_regular_and_bold(caplog):
     from matplotlib.font_manager import FontProperties, findfont
 
