@@ -18,7 +18,7 @@ from minifcn.kernels import environment
 from minifcn.kernels.cpu import workers
 from minifcn.nn import optim
 from minifcn.training import parts
-from minifcn.training.evaluation import evaluate
+from minifcn.training.evaluation import by_kind, evaluate
 from minifcn.training.loop import Callback, Training, fit
 from minifcn.training.run_folder import Recorder
 
@@ -39,6 +39,20 @@ class Scenes(Shapes):
         return (image, label) if i % 2 else (image[:24], label[:24])
 
 
+class Heads(Scenes):
+    """The same with a second kind of labels, of which other pixels are void."""
+
+    def __init__(self):
+        super().__init__()
+        self.heads = {"sem": self.classes, "geo": ("left", "right")}
+
+    def __getitem__(self, i):
+        image, label = super().__getitem__(i)
+        second = (np.arange(label.size).reshape(label.shape) % 48 > 20).astype(np.uint8)
+        second[:, : 3 * i] = 255
+        return image, np.stack([label, second], axis=-1)
+
+
 SETTINGS = {
     f"{reduction}{'' if k == 1 else ', accumulated'}{name}": dict(reduction=reduction, accumulate=k, **options)
     for reduction in ("sum", "valid", "batch")
@@ -49,6 +63,7 @@ SETTINGS = {
     "sampled": dict(sampling=0.5, reduction="valid"),
     "adam": dict(optimizer=optim.Adam, reduction="valid"),
     "batches of 2": dict(batch_size=2, batch_norm=True),  # with three ranks, some have no image
+    "two heads": dict(reduction="valid", heads=True),  # the parts of a batch have other shares of labels in each head
 }
 
 
@@ -68,11 +83,16 @@ def net(batch_norm, dropout):
     return wide(model)
 
 
+def two_heads():
+    return wide(models.fcn8s_mini(num_classes=dict(sem=3, geo=2), width=0.1, batch_norm=False, dropout=0.0))
+
+
 def steps(reduction="sum", accumulate=1, batch_norm=False, dropout=0.0, optimizer=optim.SGD, batch_size=5, **options):
     """The loss and the change of the weights at each batch of two epochs; the confusion matrix and loss afterwards."""
     backend.manual_seed(0)
-    model, losses, weights = net(batch_norm, dropout), [], []
-    data = Loader(Scenes(), batch_size, shuffle=True, augment=Augment(jitter=0.4))
+    heads = options.get("heads")
+    model, losses, weights = two_heads() if heads else net(batch_norm, dropout), [], []
+    data = Loader(Heads() if heads else Scenes(), batch_size, shuffle=True, augment=Augment(jitter=0.4))
     rate = 1e-3 if optimizer is optim.Adam else 0.05 / optim.reduction_factor(reduction, 4000, 5)
 
     class Watch(Callback):
@@ -82,10 +102,11 @@ def steps(reduction="sum", accumulate=1, batch_norm=False, dropout=0.0, optimize
 
     Watch().stepped(Training(model, None, None, None, 0))
     fit(
-        model, data, None, optimizer(model.parameters(), rate, weight_decay=1e-3), 2, reduction, np.array([1, 2, 0.5]),
-        accumulate, sampling=options.get("sampling", 1.0), callbacks=[Watch()],
+        model, data, None, optimizer(model.parameters(), rate, weight_decay=1e-3), 2, reduction,
+        dict(sem=np.array([1, 2, 0.5]), geo=np.array([1, 3])) if heads else np.array([1, 2, 0.5]), accumulate,
+        sampling=options.get("sampling", 1.0), callbacks=[Watch()],
     )  # fmt: skip
-    confusion, loss = evaluate(model, Loader(Scenes(), 4))
+    confusion, loss = evaluate(*by_kind(model, Loader(Heads() if heads else Scenes(), 4)).popitem()[1])
     return dict(
         losses=losses[1:], changes=np.diff(weights, axis=0), confusion=confusion.matrix, validation=loss
     )  # fmt: skip

@@ -75,7 +75,7 @@ def test_the_steps_of_several_ranks_are_those_of_one(one, tmp_path, ranks):
     result = launch(ranks, PROGRAM, "equal", tmp_path / "steps.npz")
     assert result.returncode == 0, result.stderr
     got = np.load(tmp_path / "steps.npz")
-    assert len(one) == 4 * 16
+    assert len(one) == 4 * 17
     for name in one:
         largest = np.abs(one[name]).max(axis=-1)  # of each step
         error = np.abs(got[name] - one[name]).max(axis=-1)

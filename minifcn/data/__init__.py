@@ -2,10 +2,11 @@
 
 A data set is any object with ``len(d)``, ``d[i] -> (image uint8 (H, W, 3), label uint8 (H, W); 255 = void)``,
 ``d.classes`` (names), ``d.palette`` (uint8 (n, 3)) and ``d.num_classes``; it needs no base class.
-Three members are optional: ``d.bands`` names the channels of images (H, W, C) of uint8 or uint16
-(`minifcn.data.bands`); ``d.manifest()`` names the samples, so that a run notices when they change
-(`minifcn.data.manifest`); ``d.sizes`` lists the (height, width) of every sample, so that no sample has to be loaded to
-find its size (`minifcn.data.statistics`).  `MNIST` is for classifiers: it has one label for each image.
+Four members are optional: ``d.bands`` names the channels of images (H, W, C) of uint8 or uint16
+(`minifcn.data.bands`); ``d.heads`` names the kinds of labels (H, W, kinds) (`minifcn.data.heads`); ``d.manifest()``
+names the samples, so that a run notices when they change (`minifcn.data.manifest`); ``d.sizes`` lists the (height,
+width) of every sample, so that no sample has to be loaded to find its size (`minifcn.data.statistics`).  `MNIST` is for
+classifiers: it has one label for each image.
 """
 
 from inspect import signature

@@ -35,11 +35,11 @@ def require_same_bands(then: Sequence[str], now: Sequence[str], before: str, aft
         raise UserError(f"{before} the bands {', '.join(then)}, but {after} {', '.join(now)}; both must be the same")
 
 
-def choose(bands: Sequence[str] | str, known: Sequence[str]) -> tuple[str, ...]:
-    """The bands in a text such as "red,height" or a sequence; UserError if one is unknown, or given twice."""
+def choose(bands: Sequence[str] | str, known: Sequence[str], what: str = "bands") -> tuple[str, ...]:
+    """The names in a text such as "red,height" or a sequence; UserError if one is unknown, or given twice."""
     chosen = tuple(band.strip() for band in (bands.split(",") if isinstance(bands, str) else bands))
     if not chosen or len(set(chosen)) != len(chosen) or not set(chosen) <= set(known):
-        raise UserError(f"bands are {','.join(chosen)!r}; choose different ones of {', '.join(known)}")
+        raise UserError(f"{what} are {','.join(chosen)!r}; choose different ones of {', '.join(known)}")
     return chosen
 
 

@@ -16,6 +16,7 @@ from ..arrays import parallel
 from ..arrays.types import Array
 from ..errors import UserError
 from .bands import bands_of
+from .heads import heads_of
 from .images import FILL, VOID
 from .protocol import DataSet
 from .samples import called, checked, require_dataset, sample
@@ -28,7 +29,8 @@ PIXELS = GROUP * 128 * 128  # most pixels in a batch of `Loader.alike` that has 
 class Loader:
     """Iterate over batches ``(images uint8 (N, H, W, 3), labels uint8 (N, H, W))``.
 
-    If the data set has ``bands``, the images have one channel for each, and may be uint16.
+    If the data set has ``bands``, the images have one channel for each, and may be uint16.  If it has ``heads``, the
+    labels are (N, H, W, heads).
 
     One ``for batch in loader`` is one epoch, or the rest of the current one: if a loop is left early, the next loop
     continues with the next batch.  Run only one loop over a loader at a time.
@@ -108,8 +110,8 @@ class Loader:
             with parallel.together(ranks):
                 images, labels = next(loaded)
             if ranks.size > 1:  # pad to the largest image on any rank
-                size = parallel.gather(ranks, *labels.shape[1:]).max(axis=0)
-                if (size > labels.shape[1:]).any():
+                size = parallel.gather(ranks, *labels.shape[1:3]).max(axis=0)
+                if (size > labels.shape[1:3]).any():
                     images, labels = self._stacked(list(zip(images, labels)), *map(int, size))
             self.epoch, self.batch = (epoch, k + 1) if k < last else (epoch + 1, 0)
             yield part, images, labels
@@ -150,7 +152,7 @@ class Loader:
 
     def _load(self, epoch, indices):
         samples = [self._sample(epoch, int(index)) for index in indices]
-        height, width = np.max([(0, 0), *(label.shape for _, label in samples)], axis=0)
+        height, width = np.max([(0, 0), *(label.shape[:2] for _, label in samples)], axis=0)
         return self._stacked(samples, height, width)
 
     def _stacked(self, samples, height, width):
@@ -158,7 +160,8 @@ class Loader:
         shape = (len(samples), height, width, len(bands_of(self.dataset)))
         images = np.empty(shape, np.uint16 if deep else np.uint8)
         images[...] = self.fill
-        labels = np.full((len(samples), height, width), VOID, np.uint8)
+        heads = heads_of(self.dataset)
+        labels = np.full((len(samples), height, width, *([len(heads)] if heads else [])), VOID, np.uint8)
         for k, (image, label) in enumerate(samples):
             images[k, : image.shape[0], : image.shape[1]] = image
             labels[k, : label.shape[0], : label.shape[1]] = label

@@ -42,6 +42,10 @@ class DetailedDataSet(DataSet, Protocol):
         """The names of the images' channels, which may then be of any number, and uint16: see `minifcn.data.bands`."""
 
     @property
+    def heads(self) -> Mapping[str, Sequence[str]]:
+        """Kinds of labels and their classes; a label then has a channel for each kind: see `minifcn.data.heads`."""
+
+    @property
     def sizes(self) -> Sequence[tuple[int, ...]]:
         """The (height, width) of each sample, so that no image has to be read to find its size."""
 

@@ -11,6 +11,7 @@ from PIL import Image
 from ..arrays import backend
 from ..errors import UserError
 from .bands import require_bands
+from .heads import heads_of, require_heads
 from .images import VOID, as_ids, as_rgb
 
 
@@ -23,7 +24,8 @@ def sample(dataset, i):
     booleans, or floats that are whole numbers, in the shape (H, W), (H, W, 1) or (1, H, W).
 
     If the data set has ``bands`` (see `minifcn.data.bands`), an image has one channel for each band, last or first, and
-    its values are kept: uint8, or integers within 0..65535, which become uint16.
+    its values are kept: uint8, or integers within 0..65535, which become uint16.  If it has ``heads`` (see
+    `minifcn.data.heads`), a label has one channel for each of them, last.
 
     Parameters
     ----------
@@ -34,7 +36,7 @@ def sample(dataset, i):
     Returns
     -------
     image : ndarray of uint8, shape (H, W, 3), or of uint8 or uint16, (H, W, bands)
-    label : ndarray of uint8, shape (H, W)
+    label : ndarray of uint8, shape (H, W), or (H, W, heads)
         Classes, below ``dataset.num_classes`` if the data set has this attribute, and 255 for void.
 
     Raises
@@ -58,18 +60,28 @@ def checked(dataset, i, pair):
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         what = f"{len(pair)} values" if isinstance(pair, tuple | list) else f"a {type(pair).__name__}"
         raise UserError(f"{name} is {what}; expected (image, label)")
-    label = label_of(name, pair[1])
-    named = hasattr(dataset, "bands")
-    image = _bands(name, pair[0], label.shape, dataset.bands) if named else _image(name, pair[0], label.shape)
-    if image.shape[:2] != label.shape:
-        (h, w), (height, width) = image.shape[:2], label.shape
+    heads, named = heads_of(dataset), hasattr(dataset, "bands")
+    label = _of_heads(name, pair[1], heads) if heads else label_of(name, pair[1])
+    size = label.shape[:2]
+    image = _bands(name, pair[0], size, dataset.bands) if named else _image(name, pair[0], size)
+    if image.shape[:2] != size:
+        (h, w), (height, width) = image.shape[:2], size
         raise UserError(
             f"{name} has an image of {h}x{w} but a label of {height}x{width} (height x width); they must be of the "
             "same size"
         )
     if not label.size:
         raise UserError(f"{name} is {label.shape[0]}x{label.shape[1]} pixels; remove samples without pixels")
-    classes = getattr(dataset, "num_classes", VOID)
+    if heads:
+        for k, (head, names) in enumerate(heads.items()):
+            _require_classes(f"{name} ({head})", label[..., k], len(names))
+    else:
+        _require_classes(name, label, getattr(dataset, "num_classes", VOID))
+    return image, label
+
+
+def _require_classes(name, label, classes):
+    """Raise UserError unless a label (H, W) holds classes below `classes`, and void."""
     if label.max() >= classes:
         unknown = label[(label >= classes) & (label != VOID)]
         if unknown.size:
@@ -77,7 +89,6 @@ def checked(dataset, i, pair):
                 f"{name} has a pixel labelled {unknown.max()}; with {classes} classes, "
                 f"labels must lie in 0..{classes - 1}, or be {VOID} (void)"
             )
-    return image, label
 
 
 def require_dataset(dataset):
@@ -102,6 +113,14 @@ def require_dataset(dataset):
             )
     if hasattr(dataset, "bands"):
         require_bands(dataset.bands, called(dataset))
+    if hasattr(dataset, "heads"):
+        require_heads(dataset.heads, called(dataset))
+        head, first = next(iter(heads_of(dataset).items()))
+        if names is not None and tuple(names) != first:
+            raise UserError(
+                f"{called(dataset)} has the classes {', '.join(names)}, but its first head {head} has "
+                f"{', '.join(first)}; both must be the same"
+            )
     palette = getattr(dataset, "palette", None)
     if palette is not None:
         colours = _array(f"the palette of {called(dataset)}", palette)
@@ -204,6 +223,18 @@ def label_of(name, label):
             "(void)"
         )
     return label.astype(np.uint8)
+
+
+def _of_heads(name, label, heads):
+    """The label as (H, W, len(heads)) of uint8, one channel for each head."""
+    label = _array(f"the label of {name}", label)
+    if label.ndim != 3 or label.shape[2] != len(heads):
+        raise UserError(
+            f"the label of {name} has shape {label.shape}; expected (H, W, {len(heads)}), a class for each pixel and "
+            f"each of {', '.join(heads)}"
+        )
+    parts = [label_of(f"{name} ({head})", label[..., k]) for k, head in enumerate(heads)]
+    return np.stack(parts, axis=-1)
 
 
 def _array(name, value):

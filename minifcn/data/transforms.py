@@ -232,7 +232,7 @@ class Augment:
         Parameters
         ----------
         image : ndarray of uint8 or uint16, shape (H, W, C)
-        label : ndarray of uint8, shape (H, W)
+        label : ndarray of uint8, shape (H, W), or (H, W, heads)
         rng : numpy.random.Generator
             The only source of random numbers.
         window : callable, optional
@@ -242,9 +242,9 @@ class Augment:
 
         Returns
         -------
-        image, label : arrays of shapes (h, w, C) and (h, w), where (h, w) is `crop`, or (H, W) without it
+        image, label : arrays of shapes (h, w, C) and (h, w) or (h, w, heads), where (h, w) is `crop`, or (H, W)
         """
-        height, width = self.crop or label.shape
+        height, width = self.crop or label.shape[:2]
         factor = float(np.exp(rng.uniform(*np.log(self.scale))))
         place = []  # top, left, and the size of the rectangle
         for size, full in zip((height, width), label.shape):

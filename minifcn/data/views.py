@@ -1,6 +1,7 @@
 """Data sets made from another one.
 
-`Resized` has smaller or larger pictures, `Repeated` several passes in one, `ByName` the ids of other classes.
+`Resized` has smaller or larger pictures, `Repeated` several passes in one, `ByName` the ids of other classes, `OneHead`
+one kind of labels of several.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,9 @@ import numpy as np
 from PIL import Image
 
 from ..arrays.types import Array
+from .heads import heads_of
 from .images import VOID
+from .palette import voc_colour_map
 from .protocol import DataSet
 from .samples import sample
 from .statistics import sizes
@@ -128,3 +131,32 @@ class ByName(View):
     def __getitem__(self, i: int) -> tuple[Array, Array]:
         image, label = sample(self.dataset, i)
         return image, self.ids[label]
+
+
+class OneHead(View):
+    """A data set with the labels (H, W) of one of its ``heads``.
+
+    Parameters
+    ----------
+    dataset : data set
+        With ``heads``: see `minifcn.data.heads`.
+    head : str
+    """
+
+    hidden = ("window", "heads")
+
+    def __init__(self, dataset: DataSet, head: str) -> None:
+        super().__init__(dataset)
+        heads = heads_of(dataset)
+        self.channel, self.classes = list(heads).index(head), heads[head]
+        self.num_classes = len(self.classes)
+        self.palette = voc_colour_map(self.num_classes) if self.channel else dataset.palette
+
+    def __getitem__(self, i: int) -> tuple[Array, Array]:
+        image, label = sample(self.dataset, i)
+        return image, label[..., self.channel]
+
+
+def first_head(dataset: Any) -> Any:
+    """The data set with the labels of its first head alone; itself if it has one kind of labels."""
+    return OneHead(dataset, next(iter(heads))) if (heads := heads_of(dataset)) else dataset

@@ -53,7 +53,8 @@ class FCN(nn.Module):
     ----------
     trunk : Trunk or Streams
     heads : dict of {str: SkipHead or ConvHead}
-        {kind of label: head}; ``model(image)`` and ``predict`` return the scores of the first head.
+        {kind of label: head}; ``model(image)`` and ``predict`` return the scores of the first head, and so do those of
+        :meth:`only` for another.
 
     Attributes
     ----------
@@ -65,6 +66,9 @@ class FCN(nn.Module):
     side : int or None
         The shorter side in pixels of a typical picture of the training; None if that is not known, or if the pictures
         were pieces of a map, whose scale does not depend on their size.
+    kinds : tuple of str
+        The names of the heads of a net that learns several kinds of labels; empty for a net with one kind.  ``classes``
+        and ``palette`` are those of the first.
     build_arguments : dict or None
         How to build this model again, ``{"name": name in MODELS, "options": keyword arguments}``; None if it was not
         built by a named net's function.  A checkpoint stores it under the key ``model`` of its record.
@@ -75,6 +79,7 @@ class FCN(nn.Module):
     palette: Array | None = None
     bands: Sequence[str] | None = None
     side: int | None = None
+    kinds: tuple[str, ...] = ()
     build_arguments: dict[str, Any] | None = None
 
     def __init__(self, trunk: Trunk | Streams, heads: dict[str, Any]) -> None:
@@ -96,6 +101,34 @@ class FCN(nn.Module):
     def outputs(self, image: Tensor | Array) -> dict[str, Tensor]:
         """{name of a head: its scores (N, C, H, W)}, of all heads, for training."""
         return self._scores(image if isinstance(image, Tensor) else Tensor(image), self.heads)
+
+    def only(self, kind: str) -> "FCN":
+        """The net with one head alone, for one kind of label; it shares its weights with this net.
+
+        Parameters
+        ----------
+        kind : str
+            One of ``kinds``.
+
+        Returns
+        -------
+        FCN
+            ``model.only("geo").predict(image)``.
+
+        Raises
+        ------
+        ValueError
+            If there is no such head.
+        """
+        if kind not in self.kinds:
+            has = f"the heads {', '.join(self.kinds)}" if self.kinds else "one kind of labels"
+            raise ValueError(f"there is no head {kind!r}: the net has {has}")
+        one = FCN(self.trunk, {kind: self.heads[kind]})
+        one.preprocessing, one.bands, one.side = self.preprocessing, self.bands, self.side
+        one.classes, one.palette = self.heads[kind].classes, None
+        if kind == self.first:
+            one.classes, one.palette = self.classes, self.palette
+        return one
 
     def predict(self, images: Array | str | PathLike, tta: bool = False, memory: Memory = None) -> Array:
         """The most probable class of every pixel.
@@ -228,12 +261,18 @@ def fcn(
             raise ValueError("auxiliary adds a head to a net with one: leave it out, or give one number of classes")
         heads["aux"] = SkipHead(trunk, None, num_classes, suffix="_aux")
         heads["aux"].loss_weight = auxiliary
-    return with_reference_rates(FCN(trunk, heads))
+    model = FCN(trunk, heads)
+    model.kinds = tuple(num_classes) if isinstance(num_classes, dict) else ()
+    return with_reference_rates(model)
 
 
 def _kinds(num_classes):
     """{name of a head: its number of classes}."""
     kinds = num_classes if isinstance(num_classes, dict) else {"": num_classes}
+    if isinstance(num_classes, dict) and not all(isinstance(kind, str) and kind.isidentifier() for kind in kinds):
+        raise ValueError(  # the names are parts of names of files and of columns
+            f"num_classes is a dict with the keys {list(kinds)!r}; a head's name must have letters, digits and _ only"
+        )
     if not kinds or min(kinds.values()) < 1:
         raise ValueError(
             f"num_classes must be at least 1, or a dict of a number for each head, at least 1 each, got {num_classes!r}"

@@ -5,7 +5,7 @@ until `stride` is reached; a last transposed convolution upsamples to pixels.  K
 the positions of the maps on the image.  Layers have the reference nets' names.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .. import nn, ops
@@ -33,6 +33,7 @@ class SkipHead(nn.Module):
     """
 
     loss_weight = 1.0
+    classes: Sequence[str] | None = None  # of a net with several kinds of labels
 
     def __init__(
         self, trunk: Any, stride: int | None, num_classes: int, learn_upsampling: bool = False,

@@ -18,12 +18,18 @@ def describe(model):
     """The record from which, with the weights, `load_model` makes this model again: a JSON value."""
     return dict(
         model=model.build_arguments,
-        classes=list(model.classes or [f"class {i}" for i in range(model.num_classes)]),
+        classes=names_of(model),
         palette=np.asarray(model.palette).tolist() if model.palette is not None else None,
+        heads={kind: names_of(model.only(kind)) for kind in model.kinds},
         preprocessing=model.preprocessing.to_dict(),
         bands=list(model.bands) if model.bands else None,
         side=model.side,
     )
+
+
+def names_of(model):
+    """The names of a model's classes; "class 0" … if it has none."""
+    return list(model.classes or [f"class {i}" for i in range(model.num_classes)])
 
 
 def load_model(path, build):
@@ -55,6 +61,8 @@ def load_model(path, build):
         model.load_state_dict(weights)
         model.classes = _classes(record["classes"], model.num_classes)
         model.palette = _palette(record["palette"])
+        for kind, names in (record.get("heads") or {}).items():
+            model.heads[kind].classes = _classes(names, model.heads[kind].num_classes)
         model.preprocessing = Preprocessing.from_dict(record["preprocessing"])
         model.bands = _bands(record.get("bands"), model.in_channels)
         model.side = _side(record.get("side"))

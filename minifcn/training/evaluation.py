@@ -11,9 +11,11 @@ from ..arrays import backend, memory, parallel
 from ..arrays.types import Array, Values
 from ..data import Augment, Loader
 from ..data.bands import bands_of, require_same_bands
+from ..data.heads import heads_of
 from ..data.manifest import require_same_names
 from ..data.protocol import DataSet
 from ..data.samples import called
+from ..data.views import OneHead
 from ..engine.core import Tensor, no_grad
 from ..errors import UserError
 from ..models.inference import each
@@ -36,7 +38,7 @@ def as_loader(data: Loader | DataSet, **options: Any) -> Loader:
 def require_same_classes(model: Module, data: Any) -> None:
     """Raise UserError unless the data set has the bands and as many classes as the model, with the same names.
 
-    Names are compared only if both have names.
+    Names are compared only if both have names.  Of a net with several kinds of labels, each head is compared.
 
     Parameters
     ----------
@@ -49,12 +51,39 @@ def require_same_classes(model: Module, data: Any) -> None:
     elif count not in (None, len(bands_of(data))):
         has = ", ".join(bands_of(data))
         raise UserError(f"the model takes {count} channels, but {called(data)} has the bands {has}")
+    kinds, heads = getattr(model, "kinds", ()), heads_of(data)
+    if set(kinds) != set(heads):
+        ours, theirs = (", ".join(names) or "no names of heads" for names in (kinds, heads))
+        raise UserError(
+            f"the model has {ours}, but the labels of {called(data)} have {theirs}: build the model with "
+            "num_classes={name: number of classes} for the heads of the data set, and open SIFT Flow with "
+            "heads='sem,geo' (--heads)"
+        )
+    for kind in kinds:
+        require_same_classes(model.only(kind), OneHead(data, kind))
+    if kinds:
+        return
     if data.num_classes != model.num_classes:
         raise UserError(f"the model has {model.num_classes} classes, but {called(data)} has {data.num_classes}")
     names = getattr(model, "classes", None)
     if names is not None and hasattr(data, "classes"):
         remedy = "restore the old names or, to use the new ones, set model.classes in Python"
         require_same_names(names, data.classes, "the model was trained", f"{called(data)} has", remedy)
+
+
+def by_kind(model: Any, data: Loader | DataSet) -> dict[str, tuple[Any, Any]]:
+    """{kind of label: (the net with its head alone, the data set with its labels)}; a net with one kind has ``""``.
+
+    Parameters
+    ----------
+    model : Module
+    data : Loader or data set
+        With the heads of the model.
+    """
+    dataset: Any = getattr(data, "dataset", data)
+    return {kind: (model.only(kind), OneHead(dataset, kind)) for kind in getattr(model, "kinds", ())} or {
+        "": (model, data)
+    }
 
 
 def estimate_norms(model: Module, train: Loader) -> None:
@@ -152,6 +181,11 @@ def scored(
     from tqdm import tqdm  # imported here, because it reads its version from the disk, which slows `import minifcn`
 
     require_same_classes(model, data.dataset)
+    if heads := heads_of(data.dataset):
+        raise UserError(
+            f"{called(data.dataset)} has the heads {', '.join(heads)}: measure them one by one (model.only, "
+            "minifcn.data.views.OneHead)"
+        )
     total, ranks = len(data.dataset), parallel.world()
     bar = tqdm(total=total, desc="evaluating", leave=False, disable=None if progress else True, file=sys.stderr)
     with bar:

@@ -4,7 +4,7 @@ import math
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from os import PathLike
 from typing import Any
@@ -13,12 +13,14 @@ import numpy as np
 
 from .. import nn
 from ..arrays import backend, parallel
-from ..arrays.types import Array, Values
+from ..arrays.types import Values
 from ..data import Loader
+from ..data.heads import by_head
 from ..data.images import VOID
 from ..data.protocol import DataSet
 from ..data.samples import called, sample
 from ..data.statistics import class_weights, pixels_per_batch, typical_pixels  # noqa: F401  other code imports it from here
+from ..data.views import first_head
 from ..engine.core import Tensor
 from ..errors import GeometryError, UserError
 from ..nn.average import WeightAverage
@@ -37,17 +39,17 @@ from ..nn.optim import (
     require_range,
     step_factor,
 )
-from .evaluation import as_loader, estimate_norms, evaluate, require_same_classes, scores_of
-from .state import EMPTY, Callback, Diverged, Training
+from .evaluation import as_loader, by_kind, estimate_norms, evaluate, require_same_classes, scores_of
+from .state import EMPTY, Callback, Diverged, Training, columns
 
 
 def fit(
     model: Module, train: Loader | DataSet, val: Loader | DataSet | None = None, optimizer: Optimizer | None = None,
-    epochs: int = 1, reduction: str | None = None, weight: Values | None = None, accumulate: int = 1,
-    schedule: Callable[[float], float] | None = None, sampling: float = 1.0, callbacks: Sequence[Callback] = (),
-    resume: Callable[[Training], Any] | bool | None = None, loss: Loss | None = None, ema: float = 0.0,
-    clip: float | None = None, patience: int | None = None, out: str | PathLike | None = None,
-    progress: bool | None = None,
+    epochs: int = 1, reduction: str | None = None, weight: Values | Mapping[str, Values] | None = None,
+    accumulate: int = 1, schedule: Callable[[float], float] | None = None, sampling: float = 1.0,
+    callbacks: Sequence[Callback] = (), resume: Callable[[Training], Any] | bool | None = None,
+    loss: Loss | None = None, ema: float = 0.0, clip: float | None = None, patience: int | None = None,
+    out: str | PathLike | None = None, progress: bool | None = None,
 ) -> Training:  # fmt: skip
     """Train a model for segmentation.
 
@@ -58,11 +60,13 @@ def fit(
     ----------
     model : Module
         It has ``preprocessing`` (from images to its input) and gives scores of the image's size.  Auxiliary heads are
-        trained, too.
+        trained, too.  The loss of a net with several kinds of labels is the sum over its heads, and each is validated
+        by itself; the mean IU of the first decides which epoch is best.
     train, val : Loader or data set
         A data set without a loader is loaded in batches of 8; `train` is shuffled.  Training starts with a complete
         epoch, even if `train` is in the middle of one.  Validation uses the whole data set of `val`; before it, the
-        statistics of batch norm are estimated from images of `train` (`estimate_norms`).
+        statistics of batch norm are estimated from images of `train` (`estimate_norms`).  For a net with several kinds
+        of labels, both have ``heads`` (`minifcn.data.heads`).
     optimizer : Optimizer, optional
         By default SGD with momentum 0.9 and a learning rate that suits `reduction` and the images
         (:func:`default_rate`).  After training, its ``lr`` no longer has the schedule's factor.
@@ -70,7 +74,7 @@ def fit(
     reduction : str, optional
         One of ``loss.reductions``; by default the first, the paper's "sum" for cross-entropy.
     weight : array, optional
-        (C,) class weights.
+        (C,) class weights; {kind of label: such weights} for a net with several.
     accumulate : int
         A step uses the gradients of this many batches: their sum if `reduction` is "sum", else their mean.
     schedule : callable, optional
@@ -132,7 +136,7 @@ def fit(
     optimizer.zero_grad()  # an interrupted run can leave gradients behind
     t = Training(model, train, val, optimizer, epochs, loss, reduction, base_lr=optimizer.lr, ranks=ranks)
     t.average, t.clip, t.patience = WeightAverage(model, ema) if ema else None, clip, patience
-    weight = None if weight is None else backend.to_device(np.asarray(weight), t.device)
+    weight = placed(weight, model, t.device)
     callbacks, restore = watched(callbacks, out, progress, resume)
     if restore:
         restore(t)
@@ -200,6 +204,17 @@ def require_arguments(
     return reduction
 
 
+def placed(weight: Any, model: Module, device: str) -> Any:
+    """Class weights on a device; ValueError unless they are a dict if the model has several kinds of labels."""
+    kinds = getattr(model, "kinds", ())
+    if isinstance(weight, Mapping) and set(weight) <= set(kinds):
+        return {kind: backend.to_device(np.asarray(values), device) for kind, values in weight.items()}
+    if weight is not None and (kinds or isinstance(weight, Mapping)):
+        form = f"a dict with an array for each of {', '.join(kinds)}" if kinds else "an array"
+        raise ValueError(f"weight is {weight!r:.80}: this model needs {form}")
+    return None if weight is None else backend.to_device(np.asarray(weight), device)
+
+
 def lonely_batch_norm(model: Module, loader: Loader) -> str | None:
     """A warning if batch norm would compute its statistics from single images, else None."""
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and not m.frozen]
@@ -214,28 +229,28 @@ def lonely_batch_norm(model: Module, loader: Loader) -> str | None:
 def default_rate(loader: Loader, reduction: str = "sum", accumulate: int = 1) -> float:
     """The learning rate whose steps are those of a mean loss with `MEAN_RATE`, from the labels of up to 100 images."""
     chosen = np.unique(np.linspace(0, len(loader.dataset) - 1, 100).astype(int))
-    labels = [sample(loader.dataset, int(i))[1] for i in chosen]
+    labels = [sample(first_head(loader.dataset), int(i))[1] for i in chosen]
     labelled = [int((label != VOID).sum()) for label in labels]
     pixels = typical_pixels([label.size for label in labels], loader.batch_size, labelled)
     batch_size = min(loader.batch_size, len(loader.dataset))
     return MEAN_RATE / step_factor(reduction, pixels, batch_size, accumulate)
 
 
-def train_epoch(
-    t: Training, weight: Values | None, accumulate: int, schedule: Callable, sampling: float, tell: Callable
-) -> None:
+def train_epoch(t: Training, weight: Any, accumulate: int, schedule: Callable, sampling: float, tell: Callable) -> None:
     """Train on the remaining batches of this epoch: forward, loss, backward, step."""
     t.model.train()
     t.clock = time.perf_counter()
     for part, images, labels in t.train.parts(t.ranks):
         with parallel.computing(part):
             if sampling < 1:
-                labels = np.where(parallel.uniform(labels.shape) < sampling, labels, VOID)
+                drawn = parallel.uniform(labels.shape[:3]) < sampling  # the same pixels for every head
+                labels = np.where(drawn if labels.ndim == 3 else drawn[..., None], labels, VOID)
+            labels = by_head(t.train.dataset, labels)
             inputs = Tensor(backend.to_device(t.model.preprocessing(images), t.device))
             losses = losses_of(t.model, inputs, labels, weight, t.reduction, t.criterion)
-        share = record_step(t, [loss.item() for loss in losses], labels)
-        loss = sum(losses[1:], losses[0])
-        loss.backward(None if share == 1 else backend.of(loss.data).asarray(share, loss.dtype))
+        shares = record_step(t, [loss.item() for loss in losses], labels)
+        losses = [loss if share == 1 else loss * share for loss, share in zip(losses, shares)]
+        sum(losses[1:], losses[0]).backward()
         if t.gathered == accumulate or t.train.batch == 0:  # 0: the next batch is the first of the next epoch
             if t.optimizer.lr != t.rate:  # a callback changed lr: apply the same factor to the rest of the run
                 t.base_lr = t.base_lr * t.optimizer.lr / t.rate if t.rate else t.optimizer.lr
@@ -252,9 +267,11 @@ def train_epoch(
         if t.stops() and not t.gathered:
             break
     t.trained = t.train.batch == 0
-    if t.trained and not t.running["pixels"]:
+    without = [kind for kind, begin in columns(t.model).items() if not t.running.get(f"{begin}pixels")]
+    if t.trained and without:
+        which = f"label of {without[0]}" if without[0] else "label"
         raise UserError(
-            f"not one pixel counted in epoch {t.epoch + 1}, because every label of {called(t.train.dataset)} is void "
+            f"not one pixel counted in epoch {t.epoch + 1}, because every {which} of {called(t.train.dataset)} is void "
             f"({VOID}) or became void by jitter or sampling: label some pixels, or reduce the jitter of "
             "mf.data.Augment (--jitter)"
         )
@@ -274,8 +291,10 @@ def losses_of(
     inputs : Tensor
     labels : array or dict of {str: array}
         (N, H, W), or a dict of such arrays by the name of the head.
-    weight, reduction
-        Arguments of the loss.
+    weight : array or dict of {str: array}, optional
+        (C,) class weights, or such arrays by the name of the head.
+    reduction : str, optional
+        An argument of the loss.
     criterion : Loss, optional
         By default cross-entropy.
 
@@ -289,15 +308,21 @@ def losses_of(
     losses = []
     for name, scores in model.outputs(inputs).items():
         head_labels = labels[name] if isinstance(labels, dict) else labels
-        loss, factor = criterion(scores, head_labels, weight, reduction), model.heads[name].loss_weight
+        loss = criterion(scores, head_labels, of_kind(weight, name), reduction)
+        factor = model.heads[name].loss_weight
         losses.append(loss if factor == 1 else loss * factor)
     return losses
 
 
-def record_step(t: Training, losses: list[float], labels: Array) -> float:
+def of_kind(weight: Any, kind: str) -> Any:
+    """The class weights for one kind of label, if `weight` is a dict of them; else `weight`."""
+    return weight.get(kind) if isinstance(weight, Mapping) else weight
+
+
+def record_step(t: Training, losses: list[float], labels: Any) -> list[float]:
     """Add one batch to the counts and running sums of `t`; ``t.loss`` is the first head's loss per labelled pixel.
 
-    Returns the weight of this rank's loss in the loss of the whole batch: 1 for a sum.  For a mean over pixels or
+    Returns the weight of each of this rank's losses in that of the whole batch: 1 for a sum.  For a mean over pixels or
     images, it is the number in this rank's part, divided by the number in the batch.
 
     Parameters
@@ -305,30 +330,32 @@ def record_step(t: Training, losses: list[float], labels: Array) -> float:
     t : Training
     losses : list of float
         The losses of the heads on this rank's part, with the reduction of `t`.
-    labels : array
-        (n, H, W), the labels of this rank's part.
+    labels : array or dict of {str: array}
+        (n, H, W), the labels of this rank's part, or such arrays by the name of the head.
 
     Raises
     ------
     Diverged
         If a loss is NaN or infinite.
     """
-    labelled, images = int((labels < t.model.num_classes).sum()), len(labels)
-    count = divisor(t.reduction, labelled, images)
-    *totals, labelled, images = t.ranks.all_reduce(
-        np.array([*(loss * count for loss in losses), labelled, images])
-    ).tolist()
+    parts = [labels[head] for head in t.model.heads] if isinstance(labels, dict) else [labels] * len(losses)
+    here, images = [int((part != VOID).sum()) for part in parts], len(parts[0])
+    counts = [divisor(t.reduction, labelled, images) for labelled in here]
+    n, sums = len(losses), [loss * count for loss, count in zip(losses, counts)]
+    found = t.ranks.all_reduce(np.array([*sums, *here, images])).tolist()
+    totals, (*pixels, images) = found[:n], map(int, found[n:])
     if broken := [total for total in totals if not math.isfinite(total)]:
         raise Diverged(t, f"the loss became {broken[0]} at step {t.step + 1}")
-    total, labelled = totals[0], int(labelled)
     now = time.perf_counter()
     t.step += 1
-    t.gathered, t.counted = t.gathered + 1, (t.counted[0] + int(labelled), t.counted[1] + int(images))
-    t.loss = total / max(labelled, 1)
-    for name, value in dict(loss=total, pixels=labelled, seconds=now - t.clock).items():
-        t.running[name] += value
+    t.gathered, t.counted = t.gathered + 1, (t.counted[0] + pixels[0], t.counted[1] + images)
+    t.loss = totals[0] / max(pixels[0], 1)
+    t.running["seconds"] += now - t.clock
+    for begin, total, labelled in zip(columns(t.model).values(), totals, pixels):
+        for name, value in ((f"{begin}loss", total), (f"{begin}pixels", labelled)):
+            t.running[name] = t.running.get(name, 0) + value
     t.clock = now
-    return count / max(divisor(t.reduction, labelled, images), 1)
+    return [count / max(divisor(t.reduction, labelled, images), 1) for count, labelled in zip(counts, pixels)]
 
 
 def require_same_start(t: Training) -> None:
@@ -348,17 +375,18 @@ def require_same_start(t: Training) -> None:
         )
 
 
-def finish_epoch(t: Training, weight: Values | None = None) -> None:
-    """Validate, append the epoch's row to ``t.rows``, and begin the next epoch."""
+def finish_epoch(t: Training, weight: Any = None) -> None:
+    """Validate each head, append the epoch's row to ``t.rows``, and begin the next epoch."""
     sums = t.running
-    row = dict(
-        epoch=t.epoch + 1, loss=sums["loss"] / max(sums["pixels"], 1), lr=t.optimizer.lr,
-        seconds=round(sums["seconds"], 3),
-    )  # fmt: skip
+    row = dict(epoch=t.epoch + 1, lr=t.optimizer.lr, seconds=round(sums["seconds"], 3))
+    for begin in columns(t.model).values():
+        row[f"{begin}loss"] = sums[f"{begin}loss"] / max(sums[f"{begin}pixels"], 1)
     if t.val is not None or t.average:
         estimate_norms(t.model, t.train)
     if t.val is not None:
-        confusion, val_loss = evaluate(t.model, t.val, weight, loss=t.criterion)
-        row |= dict(val_loss=val_loss, **scores_of(confusion))
+        for (kind, (model, val)), begin in zip(by_kind(t.model, t.val).items(), columns(t.model).values()):
+            confusion, val_loss = evaluate(model, val, of_kind(weight, kind), loss=t.criterion)
+            measured = dict(val_loss=val_loss, **scores_of(confusion))
+            row |= {f"{begin}{name}": value for name, value in measured.items()}
     t.rows.append(row)
     t.epoch, t.trained, t.running = t.epoch + 1, False, dict(EMPTY)

@@ -20,6 +20,7 @@ import numpy as np
 from ..arrays import backend, parallel
 from ..data import manifest
 from ..data.bands import bands_of, require_same_bands
+from ..data.heads import heads_of
 from ..errors import UserError
 from ..io import atomic, load_checkpoint, save_checkpoint
 from ..io.cli import is_pair
@@ -146,7 +147,8 @@ class Run:
     def write_log(self, rows):
         """Write log.csv anew, so that a resumed run drops the rows of epochs after its checkpoint."""
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, FIELDS, restval="")
+        fields = dict.fromkeys([*FIELDS, *(name for row in rows for name in row)])  # and those of further heads
+        writer = csv.DictWriter(text, list(fields), restval="")
         writer.writeheader()
         writer.writerows(rows)
         self.write("log.csv", text.getvalue())
@@ -191,9 +193,12 @@ class Run:
         if not self.last.is_file():
             return
         arrays, record = load_checkpoint(self.last)
-        if isinstance(record, dict) and isinstance(record.get("classes"), list):  # also if there is no splits.json
-            names = map(str, record["classes"])
-            manifest.require_same_names(names, t.train.dataset.classes, f"{self.last} was trained", "its data now have")
+        kept, heads = (record.get(what) if isinstance(record, dict) else None for what in ("classes", "heads"))
+        kept, now = {"": kept}, {"": t.train.dataset.classes} | heads_of(t.train.dataset)
+        for head, names in (kept | (heads if isinstance(heads, dict) else {})).items():
+            if isinstance(names, list):  # also if there is no splits.json
+                names = map(str, names)
+                manifest.require_same_names(names, now.get(head, ()), f"{self.last} was trained", "its data now have")
         if isinstance(record, dict) and isinstance(record.get("bands"), list):
             bands = list(map(str, record["bands"]))
             require_same_bands(bands, bands_of(t.train.dataset), f"{self.last} was trained on", "its data now have")

@@ -77,6 +77,11 @@ def mean_iu(row: dict[str, float]) -> float:
     return -1 if math.isnan(value) else value
 
 
+def columns(model: Any) -> dict[str, str]:
+    """{kind of label: what its columns in the log begin with}: nothing for the first, or only, kind."""
+    return {kind: f"{kind}_" * (k > 0) for k, kind in enumerate(getattr(model, "kinds", ()) or ("",))}
+
+
 EMPTY: dict[str, float] = dict(loss=0.0, pixels=0, seconds=0.0)
 
 

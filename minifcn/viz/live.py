@@ -13,6 +13,7 @@ from ..arrays.types import Array
 from ..data.bands import false_colour
 from ..data.loader import Loader
 from ..data.protocol import DataSet
+from ..data.views import first_head
 from ..nn.module import Module
 from ..training.loop import Callback, Training, fit
 from .figures import colour
@@ -60,7 +61,7 @@ class LiveTraining(Callback):
         self.model, self.train, self.val, self.every = model, train, val, every
         self.options = options | {"callbacks": [*options.get("callbacks", ()), self]}
         self.losses, self.training, self.error, self._thread, self._shown = [], None, None, None, None
-        self.example = (val or train)[0] if hasattr(val or train, "__getitem__") else (val or train).dataset[0]  # type: ignore[index, union-attr]
+        self.example = first_head(self._data())[0]
         self.prediction, self._frames = None, []
 
     def start(self) -> LiveTraining:

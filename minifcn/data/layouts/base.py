@@ -178,7 +178,8 @@ class Layout(ABC):
         sample = self.samples[i]
         image = sample.pixels() if sample.pixels else read_image(sample.image)
         label = sample.draw(image.shape[:2])
-        unknown = label[(label >= self.num_classes) & (label != VOID)]
+        most = [len(names) for names in self.heads.values()] if hasattr(self, "heads") else self.num_classes
+        unknown = label[(label >= most) & (label != VOID)]
         if unknown.size:
             raise UserError(
                 f"mask {sample.mask or sample.name} holds class {unknown.max()}; with {self.num_classes} classes, ids "

@@ -1,5 +1,6 @@
 """The layout of SIFT Flow: images with two kinds of labels, semantic and geometric, in MATLAB files."""
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -7,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...errors import UserError
+from ..bands import choose
 from ..images import VOID
 from ..manifest import some
 from ..names import read_lines
@@ -19,19 +21,41 @@ SEMANTIC = (
     "fence", "field", "grass", "moon", "mountain", "person", "plant", "pole", "river", "road", "rock", "sand", "sea",
     "sidewalk", "sign", "sky", "staircase", "streetlight", "sun", "tree", "window",
 )  # fmt: skip
+GEOMETRIC = ("sky", "horizontal", "vertical")
+HEADS = {"sem": ("SemanticLabels", SEMANTIC), "geo": ("GeoLabels", GEOMETRIC)}
+"""{name of a head: (folder of its labels, its classes)}."""
 LISTS = {"train": "trainval.txt", "val": "test.txt"}
 
 
 class SIFTFlow(Layout):
-    """The 33 semantic classes of SIFT Flow.
+    """The 33 semantic classes of SIFT Flow, or both kinds of its labels.
 
     ``Images/``, ``SemanticLabels/`` and ``GeoLabels/`` hold folders of the same name; the labels are MATLAB files (key
-    ``S``), in which 0 is void.  "train" is the list ``trainval.txt``, "val" the list ``test.txt``.
+    ``S``), in which 0 is void, and -1 in the geometric ones.  "train" is the list ``trainval.txt``, "val" the list
+    ``test.txt``.
+
+    Parameters
+    ----------
+    root, split, samples
+        See `Layout`.
+    heads : sequence of str, or text with commas, optional
+        "sem", "geo" or both: the labels are (H, W, heads) then, for a net with a head for each kind (§5); see
+        `minifcn.data.heads`.
     """
 
     looks_for = "Images/ and SemanticLabels/ with MATLAB files"
     labels: ClassVar[str] = "SemanticLabels"
     names_of_classes: ClassVar[tuple[str, ...]] = SEMANTIC
+
+    def __init__(
+        self, root: str | Path, split: str | None = None, samples: Mapping[str, str] | None = None,
+        heads: Sequence[str] | str | None = None,
+    ) -> None:  # fmt: skip
+        self.kinds = [(self.labels, self.names_of_classes)]
+        if heads is not None:
+            chosen = choose(heads, tuple(HEADS), "heads")
+            self.kinds, self.heads = [HEADS[name] for name in chosen], {name: HEADS[name][1] for name in chosen}
+        super().__init__(root, split, samples)
 
     @classmethod
     def recognise(cls, folder: Path) -> str:
@@ -40,17 +64,15 @@ class SIFTFlow(Layout):
 
     def read(self, folder: Path) -> Contents:
         images = {path.stem: path for path in images_below(folder / "Images")}
-        labels = {path.stem: path for path in sorted((folder / self.labels).rglob("*.mat")) if path.name[0] != "."}
-        used = sorted(images.keys() & labels.keys())
+        found = [_files(folder / place) for place, _ in self.kinds]
+        used = sorted(images.keys() & set.intersection(*map(set, found)))
         notes = []
-        if left := sorted(images.keys() ^ labels.keys()):
+        if left := sorted({*images, *(stem for files in found for stem in files)}.difference(used)):
             notes.append(f"{folder}: {len(left)} names lack an image or a label, and are not used ({some(left)})")
-        samples = {
-            stem: Sample(
-                relative(images[stem], folder), images[stem], partial(self._draw, labels[stem]), (labels[stem],)
-            )
-            for stem in used
-        }
+        samples = {}
+        for stem in used:
+            paths = tuple(files[stem] for files in found)
+            samples[stem] = Sample(relative(images[stem], folder), images[stem], partial(self._draw, paths), paths)
         splits = {}
         for split, name in LISTS.items():
             if (folder / name).exists():
@@ -58,20 +80,28 @@ class SIFTFlow(Layout):
                 if lost := [stem for stem in stems if stem not in samples]:
                     raise UserError(f"{folder / name} names images that are not there ({some(lost)})")
                 splits[split] = [samples[stem].name for stem in stems]
-        return Contents(list(samples.values()), self.names_of_classes, splits, notes=notes)
+        return Contents(list(samples.values()), self.kinds[0][1], splits, notes=notes)
 
-    def _draw(self, path, size):
-        numbers = label_of_mat(path, size, "S")
-        count = len(self.names_of_classes)
-        if numbers.min(initial=1) < -1 or numbers.max(initial=1) > count:
-            raise UserError(
-                f"{path} holds values {numbers.min()}..{numbers.max()}; expected 0..{count}, or -1 for void"
-            )
-        return np.where(numbers < 1, VOID, numbers - 1).astype(np.uint8)
+    def _draw(self, paths, size):
+        labels = [_label(path, size, len(classes)) for path, (_, classes) in zip(paths, self.kinds)]
+        return np.stack(labels, axis=-1) if hasattr(self, "heads") else labels[0]
 
 
 class SIFTFlowGeo(SIFTFlow):
     """The three geometric classes of SIFT Flow: sky, horizontal and vertical; -1 is void.  See `SIFTFlow`."""
 
     labels = "GeoLabels"
-    names_of_classes = ("sky", "horizontal", "vertical")
+    names_of_classes = GEOMETRIC
+
+
+def _files(folder):
+    """{name without suffix: path} of the MATLAB files below a folder."""
+    return {path.stem: path for path in sorted(folder.rglob("*.mat")) if path.name[0] != "."}
+
+
+def _label(path, size, count):
+    """The label of `size` in a MATLAB file with `count` classes."""
+    numbers = label_of_mat(path, size, "S")
+    if numbers.min(initial=1) < -1 or numbers.max(initial=1) > count:
+        raise UserError(f"{path} holds values {numbers.min()}..{numbers.max()}; expected 0..{count}, or -1 for void")
+    return np.where(numbers < 1, VOID, numbers - 1).astype(np.uint8)
