@@ -4,11 +4,11 @@ import os
 import sys
 from pathlib import Path
 
-from .course.sentences import LANGUAGES, language_for
 from .course.submissions import as_json, collected, lines_of
 from .course.texts import printable
 from .errors import UserError
 from .io.cli import Parser, at_least, command, json_file, numbers, write_json
+from .io.language import LANGUAGES, use_language
 
 DAY, SEEDS = 86_400, 2**32
 
@@ -53,7 +53,8 @@ def main(argv=None):
         raise UserError("grading needs Linux or macOS: this system cannot limit a submission's memory")
     from .course import classroom, grading, tasks  # imports modules that Windows does not have
 
-    language, known = language_for(args.language), tasks.assignments()
+    use_language(args.language)
+    known = tasks.assignments()
     tasks.require(args.task, known)
     room = classroom.read_class(args.classroom, {a.name for a in known}) if args.classroom else classroom.Classroom()
     handed_in, ungraded = collected(args.paths, known)
@@ -63,10 +64,10 @@ def main(argv=None):
         raise UserError(f"there is nothing to grade in {', '.join(map(str, args.paths))}: no .ipynb and no .py file")
     # a separate folder, so that grading some tasks does not overwrite the pages and rows of all
     folder = args.out or Path("-".join(["graded", *(args.task or ())]))
-    options = grading.Options(args.seed, args.timeout, args.workers, args.variants, language)
+    options = grading.Options(args.seed, args.timeout, args.workers, args.variants)
     table = grading.grade(handed_in, known, args.task, folder, room, options, ungraded)
     screen = sys.stderr if args.json == "-" else sys.stdout
-    print(*(lines_of(one, len(handed_in) == 1, language) for one in handed_in), sep="\n", file=screen)
+    print(*(lines_of(one, len(handed_in) == 1) for one in handed_in), sep="\n", file=screen)
     print(
         f"wrote {folder / 'index.html'}, the page of the class, and pages of feedback and tables beside it", file=screen
     )

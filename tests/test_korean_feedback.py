@@ -1,6 +1,8 @@
 """The grader's feedback in Korean: its sentences, its page, and English where a translation cannot be read."""
 
+import os
 import re
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -8,8 +10,10 @@ import numpy as np
 import pytest
 
 from minifcn.course import feedback, sentences
-from minifcn.course.catalogue import translations
 from minifcn.errors import UserError
+from minifcn.io import language
+from minifcn.io.catalogue import translations
+from minifcn.io.translation import PLACE, translator
 
 HANGUL = re.compile("[가-힣]")
 korean = pytest.mark.korean
@@ -17,7 +21,14 @@ korean = pytest.mark.korean
 
 @pytest.fixture
 def say():
-    return sentences.translator("ko")
+    return translator("ko", sentences.FOLDERS)
+
+
+@pytest.fixture(autouse=True)
+def english():
+    """The language that a test chooses holds for that test."""
+    yield
+    language.use_language("en")
 
 
 @korean
@@ -90,7 +101,7 @@ def test_a_wrong_answer_is_graded_in_korean_on_the_screen_and_on_its_page(tmp_pa
 @pytest.mark.parametrize("path", sentences.catalogues("ko"), ids=lambda path: path.parent.name)
 def test_a_translation_has_the_places_of_the_english(path):
     for english, translated in translations(path).items():
-        places = (sorted(re.findall(sentences.PLACE, text)) for text in (english, translated))
+        places = (sorted(re.findall(PLACE, text)) for text in (english, translated))
         assert len(set(map(tuple, places))) == 1, english
         assert HANGUL.search(translated) or not re.search("[a-z]{2} [a-z]{2}", english), english
 
@@ -111,9 +122,8 @@ def results(got, right):
 
 @korean
 def test_the_page_is_korean_and_says_so():
-    page = feedback.page(
-        "김철수", "A2 · Convolution, forwards and backwards", results(np.zeros(3), np.ones(3)), language="ko"
-    )
+    language.use_language("ko")
+    page = feedback.page("김철수", "A2 · Convolution, forwards and backwards", results(np.zeros(3), np.ones(3)))
     assert '<html lang="ko">' in page and "김철수: A2 · 합성곱" in page
     visible = re.sub(r"<style>.*?</style>|<[^>]*>", " ", page, flags=re.DOTALL)
     for text in (
@@ -128,17 +138,19 @@ def test_the_page_is_korean_and_says_so():
     ):
         assert text in visible, text
     assert not re.search(r"[a-z]{2,} [a-z]{2,}", visible), "an English sentence"
+    language.use_language("en")
     assert '<html lang="en">' in feedback.page("Ann", "A2", results(np.zeros(3), np.ones(3)))
 
 
 @korean
-def test_a_picture_has_english_titles_where_no_font_has_hangul(say, monkeypatch):
+def test_a_picture_has_english_titles_where_no_font_has_hangul(monkeypatch):
     def titles():
-        axes = feedback.compare(np.zeros((3, 3)), np.ones((3, 3)), say).axes
+        axes = feedback.compare(np.zeros((3, 3)), np.ones((3, 3))).axes
         return [title for ax in axes if (title := ax.get_title(loc="left"))]
 
+    language.use_language("ko")
     assert titles() == ["기대한 값", "제출한 값", "차이"]
-    monkeypatch.setattr(feedback, "use_fonts", "".join)
+    monkeypatch.setattr("minifcn.viz.language.use_fonts", "".join)
     assert titles() == ["expected", "yours", "difference"]
 
 
@@ -158,7 +170,7 @@ def test_a_student_cannot_make_the_translation_take_long(say):
 
 
 @pytest.mark.parametrize(
-    ("environment", "language"),
+    ("environment", "expected"),
     [
         ({"LANG": "ko_KR.UTF-8"}, "ko"),
         ({"LANG": "ko_KR.UTF-8", "LC_ALL": "C"}, "en"),
@@ -167,15 +179,25 @@ def test_a_student_cannot_make_the_translation_take_long(say):
         ({}, "en"),
     ],
 )
-def test_the_language_is_that_of_the_locale(environment, language):
-    assert sentences.language_of(environment) == language
+def test_the_language_is_that_of_the_locale(environment, expected):
+    assert language.language_of(environment) == expected
 
 
 def test_without_the_extra_korean_is_an_error_and_a_korean_locale_gets_english_and_a_note(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "polib", None)
-    monkeypatch.setenv("LC_ALL", "ko_KR.UTF-8")
-    sentences.translator.cache_clear()
     with pytest.raises(UserError, match=r"pip install 'minifcn\[korean\]'"):
-        sentences.language_for("ko")
-    assert sentences.language_for(None) == "en"
+        language.use_language("ko")
+    monkeypatch.setenv("LC_ALL", "ko_KR.UTF-8")
+    assert language.use_language() == language.chosen() == "en"
     assert "minifcn[korean]" in capsys.readouterr().err
+
+
+@korean
+def test_the_language_is_english_until_it_is_chosen_whatever_the_locale_is():
+    code = (
+        "from minifcn.io.language import chosen, use_language as use; print(chosen(), use('en'), use('ko'), chosen())"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "LC_ALL": "ko_KR.UTF-8"}
+    )
+    assert run.stdout.split() == ["en", "en", "ko", "ko"], run.stderr

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from minifcn.course import notebooks, sentences
-from minifcn.course.catalogue import translations, update
+from minifcn.course import captions, notebooks, sentences
+from minifcn.io.catalogue import translations, update
 
 pytestmark = pytest.mark.korean
 ORIGINALS = pytest.mark.parametrize("path", notebooks.originals(), ids=lambda path: path.stem)
@@ -92,7 +92,7 @@ def test_a_translated_notebook_has_the_translations_in_place_and_a_changed_text_
 
     def sources():
         cells = json.loads(notebooks.translated(path, "ko"))["cells"]
-        assert cells[1]["cell_type"] == "code" and "글꼴" in "".join(cells.pop(1)["source"])
+        assert cells[1]["cell_type"] == "code" and "use_language" in "".join(cells.pop(1)["source"])
         return ["".join(cell["source"]) for cell in cells]
 
     expected = [TEXT.replace("A title", "제목").replace("First", "첫째"), CODE.replace('"zero"', '"영"')]
@@ -133,6 +133,7 @@ RUN = "run `python -m minifcn.course translate`, and translate the texts that la
 CATALOGUES = {
     **{notebooks.catalogue_of(path, "ko"): notebooks.english(path) for path in notebooks.originals()},
     **{path: sentences.english(path) for path in sentences.catalogues("ko")},
+    captions.catalogue("ko"): captions.english(),
 }
 
 
@@ -155,7 +156,7 @@ def test_the_committed_notebook_is_what_its_catalogue_gives(path):
 def test_the_code_is_the_originals_but_for_comments_and_labels(path):
     before = json.loads(path.read_text(encoding="utf-8"))["cells"]
     after = json.loads(notebooks.translated(path, "ko"))["cells"]
-    del after[1]  # the font
+    del after[1]  # the language
     assert len(before) == len(after)
     for a, b in zip(before, after):
         assert {k: v for k, v in a.items() if k != "source"} == {k: v for k, v in b.items() if k != "source"}

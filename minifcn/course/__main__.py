@@ -18,8 +18,8 @@ def parser():
         "course folder for nbgrader, WITH solutions, into OUT; gradescope: write the zip of an autograder, WITH "
         "solutions, to OUT; trial: grade every known mistake, cheat and alternative solution, and compare the points "
         "with those expected; mutate: change the solutions systematically, and print the changes that lose no points; "
-        "translate: bring the catalogues of translations up to date with the notebooks and the feedback, and write the "
-        "translated notebooks",
+        "translate: bring the catalogues of translations up to date with the notebooks, the feedback and the figures, "
+        "and write the translated notebooks",
     )  # fmt: skip
     p.add_argument("out", nargs="?", metavar="OUT", help="a new or empty folder, or for gradescope a new zip file")
     p.add_argument("--task", type=numbers, metavar="N.M", help="trial, mutate: only these tasks, such as 2.1,2.3")
@@ -43,7 +43,7 @@ def main(argv=None):
     """Build the release or the nbgrader course, or run the trial, from the command line."""
     args = parser().parse(argv)
     try:
-        from . import build, gradescope, mutate, notebooks, sentences, tasks, trial
+        from . import build, captions, gradescope, mutate, notebooks, sentences, tasks, trial
     except ImportError as error:
         raise UserError(f"the course needs its extra: pip install 'minifcn[course]' ({error})") from None
     known, writes = tasks.assignments(), args.action in ("build", "nbgrader", "gradescope")
@@ -53,7 +53,8 @@ def main(argv=None):
         print(f"{build.build(known, args.out)}: {', '.join(a.name for a in known)}, as notebooks and modules")
         return 0
     if args.action == "translate":
-        for catalogue, missing in (notebooks.translate("ko") | sentences.update_all("ko")).items():
+        catalogues = notebooks.translate("ko") | sentences.update_all("ko") | captions.update_all("ko")
+        for catalogue, missing in catalogues.items():
             state = f"{len(missing)} texts to translate" if missing else "complete"
             print(f"{catalogue.parent.name}/{catalogue.name}: {state}")
         return 0

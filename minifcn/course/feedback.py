@@ -10,12 +10,13 @@ from html import escape
 
 import numpy as np
 
-from ..viz.fonts import use_fonts
+from ..io.language import chosen
+from ..viz.language import drawn
 from ..viz.report import PAGE
 from ..viz.style import styled
 from .examples import as_text
 from .sections import link
-from .sentences import translator
+from .sentences import say
 from .texts import printable
 
 STYLE = """<style>
@@ -40,11 +41,12 @@ h2 b { float: right; font-weight: 500; }
 
 
 LARGEST = 1 << 20  # elements; a larger result is not drawn
+EXPECTED, YOURS, DIFFERENCE = "expected", "yours", "difference"
 FARTHEST = 1e300  # in a picture; a scale that ends at the largest float64 has an infinite length
 
 
-def page(student, title, results, notes=(), site=None, language="en"):
-    """The feedback on one submission, as a self-contained HTML page.
+def page(student, title, results, notes=(), site=None):
+    """The feedback on one submission in the chosen language, as a self-contained HTML page.
 
     Parameters
     ----------
@@ -55,22 +57,19 @@ def page(student, title, results, notes=(), site=None, language="en"):
         Remarks on the submission as a whole.
     site : str, optional
         The address of the documentation, whose notebooks the page links to; default: notebooks beside its folder.
-    language : str
-        One of ``catalogue.LANGUAGES``.
     """
-    say = translator(language)
     points, out_of = sum(t.points for t in results), sum(t.out_of for t in results)
     body = "".join(f"<p>{text(say(note))}</p>" for note in notes) + "".join(
-        _task(t, link(t.number, site, language), say) for t in results
+        _task(t, link(t.number, site)) for t in results
     )
     setting = say("{points} of {out_of} points".format(points=points, out_of=out_of))
     fields = dict(title=_plain(f"{student}: {say(title)}"), setting=setting, header="", body=STYLE + body)
-    return PAGE.substitute(fields, again="").replace('lang="en"', f'lang="{language}"', 1)
+    return PAGE.substitute(fields, again="").replace('lang="en"', f'lang="{chosen()}"', 1)
 
 
-def _task(result, section, say):
+def _task(result, section):
     notes = "".join(f'<p class="found">{text(_begun(say(says)))}</p>' for says in result.says)
-    checks = "".join(_check(check, say) for check in result.checks)
+    checks = "".join(_check(check) for check in result.checks)
     points = say("{points} of {out_of}".format(points=result.points, out_of=result.out_of))
     title = say("Task {number}: {title}".format(number=result.number, title=result.title))
     read = ""
@@ -86,7 +85,7 @@ def _begun(sentence):
     return sentence[:1].upper() + sentence[1:]
 
 
-def _check(check, say):
+def _check(check):
     lost = check.points < check.out_of
     says = "".join(f"<p>{text(say(sentence))}</p>" for sentence in check.says)
     property_ = "This property is violated: {property}" if lost and check.says else "{property}"
@@ -94,11 +93,11 @@ def _check(check, say):
     return (
         f'<div class="check {"lost" if lost else "kept"}"><b>{points}</b>'
         f"{'✗' if lost else '✓'} {_plain(say(property_.format(property=check.title)))}{says}"
-        f"{_call(check, say)}{_numbers(check.picture, say)}{_picture(check.picture, say)}</div>\n"
+        f"{_call(check)}{_numbers(check.picture)}{_picture(check.picture)}</div>\n"
     )
 
 
-def _call(check, say):
+def _call(check):
     """The call that fails, for the student's notebook."""
     if not check.code:
         return ""
@@ -106,11 +105,11 @@ def _call(check, say):
     return f"<p>{asks}</p><pre><code>{_plain(check.code)}</code></pre>"
 
 
-def _numbers(picture, say):
+def _numbers(picture):
     """The expected result and the student's as numbers, unless they are too many."""
     if picture is None or not all(texts := [as_text(picture[2]), as_text(picture[1])]):
         return ""
-    names = say("expected"), say("yours")
+    names = say(EXPECTED), say(YOURS)
     columns = (f"<div>{name}<pre>{_plain(text)}</pre></div>" for name, text in zip(names, texts))
     return f'<div class="results">{"".join(columns)}</div>'
 
@@ -126,7 +125,7 @@ def text(sentence):
     return "".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts))
 
 
-def _picture(picture, say):
+def _picture(picture):
     """The HTML of a figure of `picture`, which is (label, got, right); "" for None, or if it cannot be drawn."""
     if picture is None or picture[1].size > LARGEST or max(picture[1].ndim, picture[2].ndim) == 0:
         return ""
@@ -135,7 +134,7 @@ def _picture(picture, say):
         return ""
     buffer = io.BytesIO()
     try:
-        compare(got, right, say).savefig(buffer, format="png", dpi=110)
+        compare(got, right).savefig(buffer, format="png", dpi=110)
     except Exception as error:  # a submission's values that Matplotlib refuses must not cost the page
         print(f"note: a page has no picture, please report it ({type(error).__name__}: {error})", file=sys.stderr)
         return ""
@@ -148,18 +147,16 @@ def _picture(picture, say):
 
 
 @styled()
-def compare(got, right, say=str):
+def compare(got, right):
     """A figure of the 2-d map with the largest error: expected, the student's result, and the difference.
 
     The first two share one scale.  The difference, yours minus expected, has its own: it can be much smaller.
     Values beyond ``FARTHEST`` are drawn as that value.
-    `say` translates the titles, if a font has the letters.
+    The titles are in the chosen language, if a font has its letters.
     """
     from matplotlib.figure import Figure
 
-    expected, yours, difference = say("expected"), say("yours"), say("difference")
-    if use_fonts([expected, yours, difference]):
-        expected, yours, difference = "expected", "yours", "difference"
+    expected, yours, difference = drawn([EXPECTED, YOURS, DIFFERENCE], say)
     got, right = _drawn(got), _drawn(right)
     panels = {expected: right, yours: got}
     if got.shape == right.shape:

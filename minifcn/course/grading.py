@@ -31,15 +31,12 @@ class Options:
         Number of submissions graded at the same time.
     variants : bool
         Whether each student gets random inputs of their own.
-    language : str
-        Of the pages, one of ``catalogue.LANGUAGES``.
     """
 
     seed: int | None = None
     timeout: float = judge.TIMEOUT
     workers: int = 2
     variants: bool = False
-    language: str = "en"
 
 
 def grade(handed_in, known, chosen, folder, classroom, options, skipped=()):
@@ -93,7 +90,7 @@ def grade(handed_in, known, chosen, folder, classroom, options, skipped=()):
                 one.results, one.page = [], None
                 one.notes.append(f"the grader failed, please report it ({type(error).__name__}: {error})")
             if one.page:
-                _write_page(one, seed, classroom.site, options.language)
+                _write_page(one, seed, classroom.site)
             table.enter(one, seed)
             done += 1
     except KeyboardInterrupt:
@@ -113,11 +110,11 @@ def grade(handed_in, known, chosen, folder, classroom, options, skipped=()):
     return table
 
 
-def _write_page(one, seed, site, language):
+def _write_page(one, seed, site):
     """Write a submission's page of feedback; if that fails, its results still count, and a note says why."""
     notes = [*one.notes, *_late(one), "Graded with seed {seed}.".format(seed=seed)]
     try:
-        html = feedback.page(one.student, one.assignment.title, one.results, notes, site, language)
+        html = feedback.page(one.student, one.assignment.title, one.results, notes, site)
         one.page.write_text(html, encoding="utf-8", errors="replace")
     except Exception as error:
         one.page = None

@@ -7,21 +7,22 @@ import re
 import tokenize
 from pathlib import Path
 
-from .catalogue import TWO_WORDS, translations, update
+from ..io.catalogue import TWO_WORDS, translations, update
 
 FOLDER = Path(__file__).parent.parent.parent / "notebooks"
 TRANSLATED = ("00", "02", "04", "05", "06", "07", "09", "10")  # the numbers of the notebooks that are translated
-# The first code cell of a translated notebook: the figures' labels need letters that matplotlib's own font lacks.
-FONT = {
-    "ko": """from minifcn.viz.fonts import use_fonts
+# The first code cell of a translated notebook
+LANGUAGE = {
+    "ko": """from minifcn.viz import use_language
 
-if use_fonts("한글"):
-    print("한글 글꼴이 없어서 그림 속의 한글이 네모로 보입니다. 글꼴 설치: pip install 'minifcn[korean]'")"""
+if not use_language("ko"):
+    print("한글 글꼴이 없어서 그림 속의 한글이 네모로 보일 수 있습니다. 설치: pip install 'minifcn[korean]'")"""
 }
 # On the site: the words beside a folded cell.
 PROMPTS = {"ko": {"code_prompt_show": "코드 보기", "code_prompt_hide": "코드 숨기기"}}
 KEPT = re.compile(r"# (fmt|noqa|type):")  # comments that programs read
 DRAWS = {"print", "set_title", "set_xlabel", "set_ylabel", "suptitle", "text", "annotate"}  # calls that show a text
+NAMED = {"arrays", "feature_maps"}  # functions whose first argument is a dictionary with titles as keys
 LABELS = {"title", "xlabel", "ylabel", "label"}  # parameters that are shown
 SETTINGS = {"loc", "textcoords"}  # parameters whose values have blanks and are not shown
 
@@ -77,8 +78,8 @@ def translated(path, language):
     for cell, pieces in _cells(notebook):
         source = "".join(known.get(text, text) if is_text else text for text, is_text in pieces)
         cell["source"] = source.splitlines(keepends=True)
-    font = {"cell_type": "code", "execution_count": None, "id": "font", "metadata": {}, "outputs": []}
-    notebook["cells"].insert(1, font | {"source": FONT[language].splitlines(keepends=True)})
+    cell = {"cell_type": "code", "execution_count": None, "id": "language", "metadata": {}, "outputs": []}
+    notebook["cells"].insert(1, cell | {"source": LANGUAGE[language].splitlines(keepends=True)})
     notebook["metadata"]["mystnb"] = PROMPTS[language]
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
@@ -156,6 +157,11 @@ class _Texts(ast.NodeVisitor):
         if getattr(node.func, "attr", getattr(node.func, "id", "")) in DRAWS:
             for argument in node.args:
                 self._find(argument, r"[A-Za-z]{2}")
+        if getattr(node.func, "attr", "") == "join":
+            self._find(node.func.value, "[a-z]{2}")  # " or ".join(...)
+        if getattr(node.func, "attr", "") in NAMED:
+            for key in node.args[0].keys if isinstance(node.args[0], ast.Dict) else ():
+                self._find(key, r"[A-Za-z]{3}")
         self.generic_visit(node)
 
     def visit_keyword(self, node):

@@ -3,6 +3,7 @@
 import re
 from urllib.parse import quote
 
+from ..io.language import chosen
 from .notebooks import translated_heading
 
 SECTIONS = {  # task: notebook, heading
@@ -45,10 +46,10 @@ SECTIONS = {  # task: notebook, heading
 }
 
 
-def link(number, site=None, language="en"):
+def link(number, site=None):
     """The address of the section for a task, its notebook and its heading; None for a task without a section.
 
-    If the notebook has a translation, it is the translated one.
+    If the notebook has a translation into the chosen language, it is the translated one.
 
     Parameters
     ----------
@@ -56,14 +57,12 @@ def link(number, site=None, language="en"):
     site : str, optional
         The address of the built documentation, ``"https://…"``; without it the address is that of the notebook's
         file, in a folder ``notebooks`` beside the page's folder.
-    language : str
-        One of ``catalogue.LANGUAGES``.
     """
     if number not in SECTIONS:
         return None
     notebook, heading = SECTIONS[number]
-    if language != "en" and (translated := translated_heading(notebook, heading, language)):
-        notebook, heading = f"{language}/{notebook}", translated
+    if chosen() != "en" and (translated := translated_heading(notebook, heading, chosen())):
+        notebook, heading = f"{chosen()}/{notebook}", translated
     if site:
         anchor = re.sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-") if heading.isascii() else ""
         address = f"{site.rstrip('/')}/notebooks/{notebook}.html#{anchor}".rstrip("#")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from .cells import read_cells
-from .sentences import translator
+from .sentences import say
 from .texts import printable
 
 SUFFIXES = (".ipynb", ".py")
@@ -158,9 +158,8 @@ def collected(paths, known):
     return handed_in, ungraded
 
 
-def lines_of(one, detailed, language="en"):
+def lines_of(one, detailed):
     """A submission's points in one line; if `detailed`, also each task and check with what is wrong."""
-    say = translator(language)
     if not one.results:
         return printable(f"{one.student:<20} {say('not graded')}: {' '.join(map(say, one.notes))}")
     tasks = "  ".join(f"{t.number}: {t.points}/{t.out_of}" for t in one.results)
@@ -168,15 +167,15 @@ def lines_of(one, detailed, language="en"):
     lines = [f"{one.student:<20} {points}   {tasks}", *(map(say, one.notes) if detailed else ())]
     for t in one.results if detailed else ():
         title = say("Task {number}: {title}".format(number=t.number, title=t.title))
-        lines += ["", f"{title} ({_points(t, say)})", *(f"      {say(says)}" for says in t.says)]
+        lines += ["", f"{title} ({_points(t)})", *(f"      {say(says)}" for says in t.says)]
         for c in t.checks:
-            lines += [f"  {'✓' if c.points == c.out_of else '✗'}  {say(c.title)} ({_points(c, say)})"]
+            lines += [f"  {'✓' if c.points == c.out_of else '✗'}  {say(c.title)} ({_points(c)})"]
             lines += [f"      {say(says)}" for says in c.says]
             lines += [f"          {line}" for line in c.code.split("\n") if c.code]
     return printable("\n".join(lines))
 
 
-def _points(part, say):
+def _points(part):
     return say("{points} of {out_of}".format(points=part.points, out_of=part.out_of))
 
 

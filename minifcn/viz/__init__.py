@@ -14,6 +14,7 @@ from .explorers import CropExplorer, ReceptiveFieldExplorer
 from .fields import receptive_fields
 from .figures import colour, confusion, curves, errors, overlay, samples
 from .graph_stepper import GraphStepper
+from .language import use_language
 from .live import LiveTraining
 from .loss_explorer import LossExplorer
 from .maps import feature_maps, filters, mosaic
@@ -27,7 +28,7 @@ __all__ = [
     "CoarseOutputExplorer", "ConvStepper", "CropExplorer", "Explorer", "FullyConnectedExplorer", "GraphStepper",
     "LiveTraining", "LossExplorer", "PatchExplorer", "ReceptiveFieldExplorer", "ReceptiveFieldPlayground",
     "Stepper", "arrays", "colour", "confusion", "curves", "errors", "feature_maps", "filters", "mosaic", "overlay",
-    "receptive_fields", "samples", "styled",
+    "receptive_fields", "samples", "styled", "use_language",
 ]  # fmt: skip
 
 Tensor._repr_html_ = summary_html  # what a notebook displays for a Tensor

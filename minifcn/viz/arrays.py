@@ -9,6 +9,8 @@ import numpy as np
 
 from ..arrays import backend
 from ..arrays.types import Array
+from ..engine.tables import letters
+from .language import translated
 from .style import CYCLE, GREY, styled
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def arrays(
     # All lengths are inches, from the left.  A map is as wide as its cells or its title, whichever is wider.
     gap, head, foot = 0.3, 0.32, 0.08
     titles = {name: heading(name, values.shape) for name, values in maps.items()}
-    wides = [max(cell * v.shape[1], 0.085 * len(titles[n])) for n, v in maps.items()]
+    wides = [max(cell * v.shape[1], 0.085 * letters(titles[n])) for n, v in maps.items()]
     tall = cell * max(v.shape[0] for v in maps.values())
     width, height = sum(wides) + gap * (len(maps) + 1), head + tall + foot
     figure = Figure(figsize=(width, height))
@@ -55,7 +57,7 @@ def arrays(
         box = (left / width, (foot + tall - cell * h) / height, cell * w / width, cell * h / height)
         draw_map(figure.add_axes(box), titles[name], values, (marked or {}).get(name, ()), CYCLE[1])
         left += wide + gap
-    return figure
+    return translated(figure)
 
 
 def as_map(array, name):
@@ -67,9 +69,9 @@ def as_map(array, name):
 
 
 def heading(name, shape, padding=(0, 0)):
-    """The title of a map: its name, its size and its padding."""
+    """The title of a map: its name, and after three blanks its size and its padding."""
     (ph, pw), (h, w) = padding, shape
-    return f"{name}   {h}×{w}" + (f", padding {ph}" if ph == pw and ph else "")
+    return f"{name}   " + (f"{h}×{w}, padding {ph}" if ph == pw and ph else f"{h}×{w}")
 
 
 def draw_map(axes, title, values, marked=(), colour=CYCLE[1], padding=(0, 0), numbers=True):

@@ -90,15 +90,13 @@ class CoarseOutputExplorer(Explorer):
         field = receptive_field(y, self.maps[0])
         times = {1: "once", 2: "twice"} | {n: f"{n} times" for n in range(3, step + 1)}
         did = "the labels" if step == 0 else f"halved {times[min(step, self.halvings)]}"
-        did += f", doubled {times[step - self.halvings]}" if step > self.halvings else ""
+        if step > self.halvings:
+            did = f"halved {times[self.halvings]}, doubled {times[step - self.halvings]}"
         apart = f"every {field.jump[0]} pixels" if field.jump[0] > 1 else "for each pixel"
         shares = sorted(zip(y.numpy()[0, :, *cell], self.classes), reverse=True)
         parts = ", ".join(f"{share:.0%} {name}" for share, name in shares[:3] if share > 0.005)
-        return (
-            f"{did}: {y.shape[2]}×{y.shape[3]} cells, one {apart}; "
-            f"{self.accuracy(step):.1%} correct\n"
-            f"cell {cell}: {parts or 'void'}"
-        )
+        says = f"{did}: {y.shape[2]}×{y.shape[3]} cells, one {apart}; {self.accuracy(step):.1%} correct"
+        return "\n".join([says, f"cell {cell}: {parts or 'void'}"])
 
     def draw(self, figure: Any, step: int, row: int, column: int) -> None:
         from matplotlib.patches import Rectangle

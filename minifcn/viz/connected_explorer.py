@@ -83,11 +83,9 @@ class FullyConnectedExplorer(Explorer):
         image, x, y = self.maps(choice["image"])
         (i, j), o, (c, kh, kw) = self.cell(**choice), choice["output"], self.weight.shape[1:]
         sizes = " → ".join(f"{m.shape[2]}×{m.shape[3]}" for m in (image, x, y))
-        return (
-            f"image → map → output: {sizes}; channel {choice['channel']}\n"
-            f"y[{o}, {i}, {j}] = {y.numpy()[0, o, i, j]:.3f}; as a vector of {c * kh * kw} numbers: "
-            f"{self.connected(**choice):.3f}"
-        )
+        value, same = y.numpy()[0, o, i, j], self.connected(**choice)
+        says = f"y[{o}, {i}, {j}] = {value:.3f}; as a vector of {c * kh * kw} numbers: {same:.3f}"
+        return "\n".join([f"image → map → output: {sizes}; channel {choice['channel']}", says])
 
     def draw(self, figure: Any, **choice: Any) -> None:
         from matplotlib.patches import Rectangle

@@ -11,11 +11,13 @@ import numpy as np
 from .. import models
 from ..arrays.types import Array
 from ..engine.core import Tensor, no_grad, watch
+from ..engine.tables import letters
 from ..errors import GeometryError
 from ..geometry import effective_receptive_field, receptive_field, region
 from ..kernels.registry import shapes_only
 from ..kernels.shapes import stand_in
 from ..nn.module import Module, evaluating
+from .language import drawn
 from .stepper import Explorer
 from .style import CYCLE, GREY
 
@@ -175,15 +177,18 @@ class CropExplorer(Explorer):
             left, width = start - jump / 2 + 0.5, cells * jump
             colour = CYCLE[2] if offset is not None else CYCLE[1] if jump < 1 or "upscore" in name else CYCLE[0]
             axes.barh(k, width, left=left, height=0.62, color=colour, alpha=0.8)
-            cut = f", crop at {offset}" if offset is not None else ""
-            text, place = f"{cells} cells, stride {jump:g}{cut}", dict(xycoords=("axes fraction", "data"), va="center")
-            axes.annotate(text, (1.01, k), fontsize=7, color=GREY, **place)
+            text = f"{cells} cells, stride {jump:g}"
+            if offset is not None:
+                text = f"{cells} cells, stride {jump:g}, crop at {offset}"
+            axes.annotate(text, (1.01, k), xycoords=("axes fraction", "data"), va="center", fontsize=7, color=GREY)
         axes.set_yticks(range(len(rows)), [row[0] for row in rows], fontsize=7)
         axes.set(ylim=(len(rows) - 0.4, -0.6))
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("pixels; the image is shaded", fontsize=8)
         if reason:
-            figure.text(0.02, 0.02, textwrap.fill(reason, 130), fontsize=7.5, color=CYCLE[1], va="bottom")
+            (text,) = drawn([reason])  # before it is cut into lines
+            lines = textwrap.fill(text, 130 * len(text) // letters(text))
+            figure.text(0.02, 0.02, lines, fontsize=7.5, color=CYCLE[1], va="bottom")
 
 
 @lru_cache(maxsize=256)

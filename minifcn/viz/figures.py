@@ -16,6 +16,7 @@ from ..arrays.types import Array
 from ..data.images import VOID
 from ..engine.tables import letters
 from .fonts import use_fonts
+from .language import translated
 from .style import CYCLE, GREY, styled
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def samples(
 
     key(margin, names, colours, ncols=across)
     key(margin + 3 * (side + gap), ["correct", "wrong", "void"][: 2 + any_void], [CORRECT, WRONG, UNJUDGED])
-    return figure
+    return translated(figure)
 
 
 def swatches(names, colours):
@@ -233,7 +234,7 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
             axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=4)
         else:
             axes.text(0.5, 0.5, "nothing logged", transform=axes.transAxes, ha="center", color=GREY)
-    return figure
+    return translated(figure)
 
 
 def _column(rows, name):
@@ -294,7 +295,7 @@ def confusion(matrix: Array, classes: Sequence[str]) -> Figure:
     for axes in (cells, bars):
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-    return figure
+    return translated(figure)
 
 
 def _number(value, digits):

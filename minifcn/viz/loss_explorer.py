@@ -102,8 +102,8 @@ class LossExplorer(Explorer):
         else:
             share = f"{losses[row, column] / total:.2%} of the sum" if total else "the sum is 0"
             says = f"pixel ({row}, {column}), {self.classes[label]}: loss {losses[row, column]:.3f}, {share}"
-        before = f"; {self.losses(frozenset()).sum():.1f} before painting" if void else ""
-        return f"{says}\nsum over {judged} pixels: {total:.1f}{before}; brush: {brush}"
+        total = f"{total:.1f}; {self.losses(frozenset()).sum():.1f} before painting" if void else f"{total:.1f}"
+        return "\n".join([says, f"sum over {judged} pixels: {total}; brush: {brush}"])
 
     def draw(self, figure: Any, row: int, column: int, void: frozenset, brush: str) -> None:
         from matplotlib.patches import Rectangle
@@ -137,7 +137,7 @@ class LossExplorer(Explorer):
         names = [f"▸ {name}" if k == label else name for k, name in enumerate(self.classes)]
         bars.set_yticks(range(len(gradient)), names, fontsize=8)
         bars.set(xlim=(-1.05, 1.05), xticks=(-1, 0, 1), ylim=(len(gradient) - 0.4, -0.6))
-        bars.set_title("gradient p − [c = t]")
+        bars.set_title("gradient: p − [c = t]")
         bars.axvline(0, color="black", lw=0.8)
 
     def touched(self, place: str, points: list[tuple[float, float]], **choice: Any) -> dict[str, Any]:

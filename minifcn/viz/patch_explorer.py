@@ -77,7 +77,7 @@ class PatchExplorer(Explorer):
         seen, total = self.patch(patch), self.grid[0] * self.grid[1]
         says = f"patch {patch} of {total}: rows {seen.top} … {seen.bottom - 1}, columns {seen.left} … {seen.right - 1}"
         times = [f"{patch * one / whole:.2f}" for one, whole in zip(self.one, self.whole)]
-        return f"{says}\nthe work of the whole image: forward {times[0]} times, backward {times[1]} times"
+        return "\n".join([says, f"the work of the whole image: forward {times[0]} times, backward {times[1]} times"])
 
     def draw(self, figure: Any, patch: int) -> None:
         from matplotlib.patches import Rectangle
@@ -116,7 +116,8 @@ class PatchExplorer(Explorer):
             bars.barh((0, 1), wide, left=left, color=ink, height=0.6, label=name)
         for k, work in enumerate((patch * sum(self.one), sum(self.whole))):
             bars.text(work / scale, k, f" {work / scale:.3g}", va="center", fontsize=8)
-        bars.set_yticks((0, 1), [f"{patch} patch{'es' * (patch > 1)}", "whole image"], fontsize=9)
+        patches = f"{patch} patch" if patch == 1 else f"{patch} patches"
+        bars.set_yticks((0, 1), [patches, "whole image"], fontsize=9)
         bars.set(xlim=(0, 1.12 * max(total * sum(self.one), sum(self.whole)) / scale), ylim=(1.5, -0.5))
         bars.set_title("million multiply-adds")
         bars.legend(loc="lower right", fontsize=8)

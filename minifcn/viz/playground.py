@@ -16,7 +16,7 @@ from .stepper import Explorer
 from .style import CYCLE
 
 COLOURS = ("#56B4E9", "#009E73", "#E69F00", "#CC79A7")  # of the image and of the three maps
-FIELD, LINE, NAMES = CYCLE[1], "#8a8f94", ("image", "layer 1", "layer 2", "layer 3")
+FIELD, LINE, NAMES = CYCLE[1], "#8a8f94", ("image", *(f"layer {n}" for n in (1, 2, 3)))
 VALUES = dict(k=range(1, 6), s=range(1, 4), p=range(5), d=range(1, 4))
 
 
@@ -94,9 +94,11 @@ class ReceptiveFieldPlayground(Explorer):
         number, row, column = self.unit(**choice)
         field = receptive_field(maps[number], maps[0])
         sizes = " → ".join(f"{m.shape[2]}×{m.shape[3]}" for m in maps)
-        says = f"{NAMES[number]}, unit ({row}, {column}): field {field.size[0]}×{field.size[1]}"
-        says += f", jump {field.jump[0]}, start {float(field.start[0]):g}, padding {field.padding[0]}"
-        return f"{sizes}\n{says}" + (f"\n{NAMES[len(maps)]}: {reason}" if reason else "")
+        says = (
+            f"{NAMES[number]}, unit ({row}, {column}): field {field.size[0]}×{field.size[1]}, "
+            f"jump {field.jump[0]}, start {float(field.start[0]):g}, padding {field.padding[0]}"
+        )
+        return "\n".join([sizes, says, *([f"{NAMES[len(maps)]}: {reason}"] if reason else [])])
 
     def draw(self, figure: Any, **choice: Any) -> None:
         maps, _ = self.maps(**choice)
@@ -115,7 +117,7 @@ class ReceptiveFieldPlayground(Explorer):
                 axes.spines[:].set_visible(False)
             settings = "\n" + "  ".join(f"{n} {v}" for n, v in zip(VALUES, self.layer(k, choice))) if k else "\n"
             if k >= len(maps):
-                grid.set_title(f"{name}: impossible{settings}", fontsize=8)
+                grid.set_title("".join([name, ": impossible", settings]), fontsize=8)
                 continue
             size = maps[k].shape[2]
             grid.set_label(f"grid {k}")

@@ -13,7 +13,9 @@ import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from ..engine.tables import letters
 from . import touch
+from .language import say, translated
 from .style import styled
 
 if TYPE_CHECKING:
@@ -102,7 +104,7 @@ class Explorer:
 
         figure = Figure(figsize=self.size, dpi=DPI)
         self.draw(figure, **{**self.start(), **choice})
-        return figure
+        return translated(figure)
 
     def png(self, **choice: Any) -> bytes:
         """The picture for a choice, as the bytes of a PNG; controls that are not given keep their first value."""
@@ -117,7 +119,8 @@ class Explorer:
         style = dict(layout=w.Layout(width=self.slider), continuous_update=False)
         controls = {
             name: w.SelectionSlider(
-                options=[(str(v), v) for v in values], value=choice[name], description=name, style=narrow, **style
+                options=[(say(str(v)), v) for v in values], value=choice[name], description=say(name), style=narrow,
+                **style,
             )
             for name, values in self.controls().items()
         }  # fmt: skip
@@ -128,9 +131,9 @@ class Explorer:
             choice.update(new)
             for name, control in controls.items():
                 control.value = choice[name]
-            figure, title = self.figure(**choice), self.title(**choice)
+            figure, title = self.figure(**choice), say(self.title(**choice))
             if self.hint:
-                picture.label = f"{title}. {self.hint}"
+                picture.label = f"{title}. {say(self.hint)}"
             text.value = f'<code style="white-space: pre-wrap">{html.escape(title)}</code>'
             picture.value = _png(figure)
 
@@ -148,7 +151,7 @@ class Explorer:
         show({})
         rows = [*controls.values()]
         if self.hint:
-            rows = [w.Box(rows, layout=w.Layout(flex_flow="row wrap")), w.HTML(html.escape(self.hint))]
+            rows = [w.Box(rows, layout=w.Layout(flex_flow="row wrap")), w.HTML(html.escape(say(self.hint)))]
         return w.VBox([*rows, text, picture])
 
     def to_jshtml(self, most: int = 40) -> str:
@@ -157,10 +160,10 @@ class Explorer:
 
         def draw(figure, choice):
             self.draw(figure, **choice)
-            title = self.title(**choice)
+            title = figure.suptitle(self.title(**choice), x=0.01, ha="left", family="monospace")
+            translated(figure)
             # smaller type for a long formula, so that it fits on the line
-            size = min(8, 104 * self.size[0] / max(map(len, title.split("\n"))))
-            figure.suptitle(title, x=0.01, ha="left", fontsize=size, family="monospace")
+            title.set_fontsize(min(8, 104 * self.size[0] / max(map(letters, title.get_text().split("\n")))))
 
         return animation(self.size, scenes[:: -(-len(scenes) // most)], draw)
 

@@ -1,10 +1,9 @@
 """Catalogues of translations: gettext's ``.po`` files, read and brought up to date with polib."""
 
 from ..errors import UserError
+from .language import EXTRA, LANGUAGES
 
-LANGUAGES = ("en", "ko")
 TWO_WORDS = r"[A-Za-z]{2}[,;:]? +(\S+ +){0,3}\W?[A-Za-z]{2}"  # of a literal that is a text, and not a key or a name
-EXTRA = "other languages than English need their extra: pip install 'minifcn[korean]'"
 
 
 def translations(path):
