@@ -150,13 +150,14 @@ def test_winograds_tiles_in_loops_equal_the_definition_in_bands_of_any_size(x_sh
         np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
 
 
-def test_winograd_in_loops_is_chosen_for_wide_maps_of_eight_channels_or_more_in_float32_only():
+def test_winograd_in_loops_is_chosen_for_eight_channels_or_more_in_float32_only():
     window, f4 = Window((3, 3), (1, 1), (1, 1), (1, 1), 1), np.dtype("f4")
     assert compiled_tiles.pays(window, (64, 64), f4, (1, 224, 224))
     assert compiled_tiles.pays(window, (16, 8), f4, (8, 64, 64))
     assert not compiled_tiles.pays(window, (64, 64), np.dtype("f8"), (1, 224, 224))
     assert not compiled_tiles.pays(window, (64, 3), f4, (1, 224, 224))  # the transforms cost more than they save
-    assert not compiled_tiles.pays(window, (96, 96), f4, (8, 16, 16))  # the tile too many of each row costs a quarter
+    assert compiled_tiles.pays(window, (96, 96), f4, (8, 16, 16))
+    assert not compiled_tiles.pays(window, (96, 96), f4, (8, 8, 8))  # too few tiles for products of two threads
 
 
 @pytest.mark.parametrize("mean", [0.0, 1e4, -3e5])
@@ -188,6 +189,15 @@ def test_a_window_of_more_than_256_cells_has_indices_of_two_bytes():
     assert (y.item(), index.item(), index.dtype) == (1, 353, np.uint16)
     gx = K.max_pool2d_grad(np.float32([[[[2]]]]), index, x.shape, (20, 20), (20, 20), (0, 0), (1, 1), False)
     assert gx[0, 0, 17, 13] == 2 and gx.sum() == 2
+
+
+@pytest.mark.parametrize("width", [64, 71, 130])
+def test_the_gradient_of_wide_pooling_rows_is_that_of_the_definition(width):
+    x, window = normal((2, 3, 7, width), 1, np.float32), ((2, 2), (2, 2), (0, 0), (1, 1), False)
+    y, index = K.max_pool2d(x, *window)
+    gy = normal(y.shape, 2, np.float32)
+    gx = compiled.pooling.max_pool2d_grad(gy, index, x.shape, *window)
+    np.testing.assert_array_equal(gx, reference.max_pool2d_grad(gy, index, x.shape, *window))
 
 
 def test_nan_and_infinity_keep_their_meaning():

@@ -1,10 +1,10 @@
 """The transforms of Winograd's tiles in loops; ``cpu/conv/winograd.py`` has the algorithm.
 
-A plane is dealt into 16 phases: phase (a, b) holds the cells (4r + a, 4t + b), for all rows r and columns t of tiles.
-All cells at one place of a tile are then one long row of numbers, and a transform is a sum of such rows: the loops run
-over many tiles, whatever their place in the plane.  A tile's cells 4 and 5 are the cells 0 and 1 of the next tile: the
-same rows, read one tile (or one row of tiles) further on.  So that a row of tiles has a next tile at its end, it gets
-one more, whose results are not used.
+The planes of a channel, one for each sample of a band, are dealt into 4×6 phases: phase (a, b) holds the cells
+(4r + a, 4t + b) for all rows r and columns t of tiles.  All cells at one place of a tile are then one long row of
+numbers, and a transform is a sum of such rows: the loops run over many tiles, whatever their place in the plane.  The
+order is: rows of tiles, samples, columns.  A tile's cells in rows 4 and 5 are the cells in rows 0 and 1 of the tile
+below: the same phases, read one row of tiles of all samples further on.
 """
 
 from math import prod
@@ -14,60 +14,66 @@ import numpy as np
 from ..cpu.conv import choice, tiles, winograd
 from .compiler import Read, Write, helper, loops
 
+A = np.pad(tiles.AT.T, ((0, 0), (0, 2)))  # as a matrix of six columns
 TRANSFORM = 50  # multiply-adds of a fast matrix product that transforming a cell takes as long as; see choice.py
-BT, A = tiles.BT, np.pad(tiles.AT.T, ((0, 0), (0, 2)))  # as matrices of six columns
-NARROWEST = 7  # tiles of a row of outputs: in narrower ones, the tile that is not used costs more than is saved
 
 
 @loops
 def transform(
-    x: Read[4], matrix: Read[2], v: Write[3],
+    x: Read[4], matrix: Read[2], v: Write[2], overlap: int,
     n0: int, n1: int, top: int, bottom: int, columns: int, pad_h: int, pad_w: int,
 ):  # fmt: skip
-    """v[6i + j, c] = (M d Mᵀ)[i, j] for the tiles d of a band of x; M is `matrix`, 6×6 (zeros beyond its columns)."""
-    T = (bottom - top) * columns
-    n, below = T + 1, columns
-    phases = np.zeros((4, 4, T + columns + 1), x.dtype)
-    half, rows = np.empty((6, 4, n), x.dtype), np.zeros((4, 4 * (T + columns)), x.dtype)
-    for s in range(n1 - n0):
-        for c in range(x.shape[1]):
-            deal(x[n0 + s, c], rows, phases, 4 * top - pad_h, pad_w, columns)
-            for b in range(4):
-                for i in range(6):
-                    combine(
-                        matrix[i], phases[0, b, :n], phases[1, b, :n], phases[2, b, :n], phases[3, b, :n],
-                        phases[0, b, below : below + n], phases[1, b, below : below + n], half[i, b],
-                    )  # fmt: skip
-            for i in range(6):
-                for j in range(6):
-                    combine(
-                        matrix[j], half[i, 0, :T], half[i, 1, :T], half[i, 2, :T], half[i, 3, :T],
-                        half[i, 0, 1:], half[i, 1, 1:], v[6 * i + j, c, s * T : (s + 1) * T],
-                    )  # fmt: skip
+    """v[6i + j] = (M d Mᵀ)[i, j] for the T tiles d of a band of x, in the order (C, T).
+
+    M is `matrix`.  If it has four columns, the tiles are 4×4 and do not overlap: `overlap` is 0 and not 1, and zeros
+    stand in for the columns 4 and 5.
+    """
+    S, below = n1 - n0, overlap * (n1 - n0) * columns  # from a tile to the one below it
+    T = (bottom - top) * S * columns
+    lines = np.zeros((bottom - top + overlap, S, 4 * columns), x.dtype)
+    phases, half = np.empty((4, 6, T + below), x.dtype), np.empty((4, 6, T + below), x.dtype)
+    last = 4 * overlap  # the phases that the fifth and the sixth factor belong to are `last` and `last` + 1
+    for c in range(x.shape[1]):
+        deal(x[n0:n1, c], lines, phases, overlap, 4 * top - pad_h, pad_w)
+        for a in range(4):
+            k = T + below if a < 2 else T  # a tile reads two rows of cells of the tile below it
+            for j in range(6):
+                combine(
+                    matrix[j], phases[a, 0, :k], phases[a, 1, :k], phases[a, 2, :k], phases[a, 3, :k],
+                    phases[a, last, :k], phases[a, last + 1, :k], half[a, j, :k],
+                )  # fmt: skip
+        for i in range(6):
+            for j in range(6):
+                combine(
+                    matrix[i], half[0, j, :T], half[1, j, :T], half[2, j, :T], half[3, j, :T],
+                    half[0, j, below:], half[1, j, below:], v[6 * i + j, c * T : (c + 1) * T],
+                )  # fmt: skip
 
 
 @loops
-def transform_back(m: Read[3], matrix: Read[2], y: Write[4], n0: int, n1: int, top: int, bottom: int, columns: int):
+def transform_back(m: Read[2], matrix: Read[2], y: Write[4], n0: int, n1: int, top: int, bottom: int, columns: int):
     """y = M m Mᵀ for the tiles of a band, written to their places in y; M is `matrix`, 4×6."""
-    T, OH, OW = (bottom - top) * columns, y.shape[2], y.shape[3]
+    S, OH, OW = n1 - n0, y.shape[2], y.shape[3]
+    T = (bottom - top) * S * columns
     half, phases = np.empty((4, 6, T), y.dtype), np.empty((4, 4, T), y.dtype)
-    for s in range(n1 - n0):
-        first, last = s * T, (s + 1) * T
-        for o in range(y.shape[1]):
-            for i in range(4):
-                for j in range(6):
-                    combine(
-                        matrix[i], m[j, o, first:last], m[6 + j, o, first:last], m[12 + j, o, first:last],
-                        m[18 + j, o, first:last], m[24 + j, o, first:last], m[30 + j, o, first:last], half[i, j],
-                    )  # fmt: skip
-                for j in range(4):
-                    combine(
-                        matrix[j], half[i, 0], half[i, 1], half[i, 2], half[i, 3], half[i, 4], half[i, 5],
-                        phases[i, j],
-                    )  # fmt: skip
-            for r in range(bottom - top):
+    for o in range(y.shape[1]):
+        first, last = o * T, (o + 1) * T
+        for i in range(4):
+            for j in range(6):
+                combine(
+                    matrix[i], m[j, first:last], m[6 + j, first:last], m[12 + j, first:last], m[18 + j, first:last],
+                    m[24 + j, first:last], m[30 + j, first:last], half[i, j],
+                )  # fmt: skip
+            for j in range(4):
+                combine(
+                    matrix[j], half[i, 0], half[i, 1], half[i, 2], half[i, 3], half[i, 4], half[i, 5],
+                    phases[i, j],
+                )  # fmt: skip
+        for r in range(bottom - top):
+            for s in range(S):
+                at = (r * S + s) * columns
                 for i in range(min(4, OH - 4 * (top + r))):
-                    row, at = y[n0 + s, o, 4 * (top + r) + i], r * columns
+                    row = y[n0 + s, o, 4 * (top + r) + i]
                     p0, p1, p2, p3 = phases[i, 0, at:], phases[i, 1, at:], phases[i, 2, at:], phases[i, 3, at:]
                     for t in range(OW // 4):
                         row[4 * t], row[4 * t + 1], row[4 * t + 2], row[4 * t + 3] = p0[t], p1[t], p2[t], p3[t]
@@ -76,26 +82,40 @@ def transform_back(m: Read[3], matrix: Read[2], y: Write[4], n0: int, n1: int, t
 
 
 @helper
-def deal(plane, rows, phases, above, left, columns):
-    """phases[a, b, r·columns + t] = plane[above + 4r + a, 4t + b − left], 0 outside, for as many r as there is room.
+def deal(planes, lines, phases, overlap, above, left):
+    """phases[a, b, (r·S + s)·columns + t] = planes[s, above + 4r + a, 4t + b − left], 0 outside, for all r; b = 4 and 5
+    only if the tiles overlap.
 
-    ``rows[a]`` gets the rows a, a + 4, a + 8, … one after the other: each phase is every fourth cell of them.
+    ``lines[r, s]`` has room for a row of a plane with `left` zeros before it and perhaps zeros after it.
     """
-    H, W, width = plane.shape[0], plane.shape[1], 4 * columns
+    H, W = planes.shape[1:]
+    rows, S, width = lines.shape
+    columns, flat, beyond = width // 4, lines.reshape(-1), width - left  # the first column that no line holds
     for a in range(4):
-        for r in range(rows.shape[1] // width):
-            h, out = above + 4 * r + a, rows[a, r * width + left : r * width + left + W]
-            if h < 0 or h >= H:
-                for k in range(len(out)):
-                    out[k] = 0
-            else:
-                row = plane[h]
-                for k in range(len(out)):
-                    out[k] = row[k]
-        for b in range(4):
-            cells, out = rows[a, b:], phases[a, b, : rows.shape[1] // 4]
-            for k in range(len(out)):
-                out[k] = cells[4 * k]
+        for r in range(rows):
+            h = above + 4 * r + a
+            for s in range(S):
+                line = lines[r, s, left : left + min(W, beyond)]
+                if 0 <= h < H:
+                    row = planes[s, h]
+                    for i in range(len(line)):
+                        line[i] = row[i]
+                else:
+                    for i in range(len(line)):
+                        line[i] = 0
+        for b in range(0, 4, 2):
+            cells, even, odd = flat[b:], phases[a, b], phases[a, b + 1]
+            for i in range(len(even)):
+                even[i], odd[i] = cells[4 * i], cells[4 * i + 1]
+        for b in range(2 * overlap):  # cells 4 and 5 of a tile are cells 0 and 1 of the next, which the last one lacks
+            out, following = phases[a, 4 + b], phases[a, b, 1:]
+            for i in range(len(following)):
+                out[i] = following[i]
+            for r in range(rows):
+                h = above + 4 * r + a
+                for s in range(S):
+                    inside = 0 <= h < H and beyond + b < W
+                    out[(r * S + s + 1) * columns - 1] = planes[s, h, beyond + b] if inside else 0
 
 
 @helper
@@ -106,36 +126,45 @@ def combine(c, r0, r1, r2, r3, r4, r5, out):
         out[i] = c0 * r0[i] + c1 * r1[i] + c2 * r2[i] + c3 * r3[i] + c4 * r4[i] + c5 * r5[i]
 
 
-def columns(width):
-    """The tiles of a row of `width` outputs, and one more."""
-    return tiles.columns(width) + 1
+def matrices(buffer, channels, T):
+    """36 matrices (channels, T) in the memory of `buffer`, (36, channels, T).
+
+    Between two of them is a line of the cache that is not used.  Without it, 36 numbers that a loop needs together can
+    have addresses a multiple of 4096 apart, for which the cache has only a few places.
+    """
+    return _padded(buffer, channels * T)[:, : channels * T].reshape(36, channels, T)
+
+
+def _padded(buffer, size):
+    return tiles.view(buffer, 36, size + tiles.LINE)
 
 
 def inputs(x, band, columns, padding, out, spare):
     """Bᵀ d B for the tiles of a band of x: (36, C, T), in the memory of `out`."""
-    return _transformed(np.ascontiguousarray(x), BT, band, columns, padding, out)
+    return _transformed(np.ascontiguousarray(x), tiles.BT, 1, band, columns, padding, out)
 
 
 def gradients(gy, band, columns, out, spare):
     """A gy Aᵀ for the tiles of a band of gy: (36, O, T), in the memory of `out`."""
-    return _transformed(np.ascontiguousarray(gy), A, band, columns, (0, 0), out)
+    return _transformed(np.ascontiguousarray(gy), A, 0, band, columns, (0, 0), out)
 
 
-def _transformed(x, matrix, band, columns, padding, out):
-    (n0, n1), (top, bottom) = band
-    v = tiles.view(out, 36, x.shape[1], (n1 - n0) * (bottom - top) * columns)
-    transform(x, np.ascontiguousarray(matrix, x.dtype), v, *band[0], *band[1], columns, *padding)
-    return v
+def _transformed(x, matrix, overlap, band, columns, padding, out):
+    (samples, rows), C, T = band, x.shape[1], tiles.number(band, columns)
+    matrix = np.ascontiguousarray(matrix, x.dtype)
+    transform(x, matrix, _padded(out, C * T), overlap, *samples, *rows, columns, *padding)
+    return matrices(out, C, T)
 
 
 def outputs(m, y, band, columns, spare):
-    """Write Aᵀ m A for the tiles of a band, m of (36, O, T), into y."""
+    """Write Aᵀ m A for the tiles of a band into y; `m` is the buffer of the :func:`matrices`."""
+    m = _padded(m, y.shape[1] * tiles.number(band, columns))
     transform_back(m, np.ascontiguousarray(tiles.AT, y.dtype), y, *band[0], *band[1], columns)
 
 
 def pays(window, w_shape, dtype, cells):
     """Whether the algorithm applies and is the cheapest for an output of (N, OH, OW) cells."""
-    if not (winograd.applies(window, w_shape) and dtype == np.float32 and tiles.columns(cells[2]) >= NARROWEST):
+    if not (winograd.applies(window, w_shape) and dtype == np.float32) or winograd.tiles(*cells) < winograd.FEWEST:
         return False
     (O, C), n = w_shape[:2], prod(cells)
     cost = C * O * (2.25 * n + choice.KERNEL) + TRANSFORM * (C + O) * n

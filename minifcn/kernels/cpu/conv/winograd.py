@@ -29,7 +29,7 @@ from ... import environment
 from .. import scratch, workers
 from ..products import product
 from . import tiles as products_of_tiles
-from .tiles import TILE, both_sides, view
+from .tiles import LINE, TILE, both_sides, number, view
 
 BAND_BYTES = 4 << 20  # the transformed tiles of one band
 FEWEST, MOST = 96, 1024  # tiles in a band: with fewer the products are too small to be fast, more exceed the cache
@@ -65,14 +65,13 @@ def conv2d_grad_input(gy, w, x_shape, window, transforms=products_of_tiles):
 
 def conv2d_grad_weight(gy, x, w_shape, window, transforms=products_of_tiles):
     (N, C), (O, OH, OW) = x.shape[:2], gy.shape[1:]
-    rows, columns = -(-OH // TILE), transforms.columns(OW)
+    rows, columns = -(-OH // TILE), -(-OW // TILE)
     bands = _bands(N, rows, columns, C + O, x.itemsize)
 
     def share_of_sum(share):
         total = None
         for band in bands[slice(*share)]:
-            T = _tiles(band, columns)
-            p, q, spare = scratch.arrays(*[(x.dtype, (36 * max(C, O) * T,))] * 3)
+            p, q, spare = _buffers(3, x.dtype, max(C, O) * number(band, columns))
             v = transforms.inputs(x, band, columns, window.padding, p, spare).swapaxes(1, 2)  # (36, T, C)
             u = transforms.gradients(gy, band, columns, q, spare)  # (36, O, T)
             if total is None:
@@ -103,16 +102,16 @@ def _convolve(x, w, padding, transforms):
     """y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A, band by band."""
     (N, C, H, W), O = x.shape, len(w)
     OH, OW = H + 2 * padding[0] - 2, W + 2 * padding[1] - 2
-    rows, columns = -(-OH // TILE), transforms.columns(OW)
+    rows, columns = -(-OH // TILE), -(-OW // TILE)
     kernel = _transformed(w)  # (36, O, C)
     y = buffers.empty((N, O, OH, OW), x.dtype)
 
     def band_of_tiles(band):
-        T = _tiles(band, columns)
-        A, B = scratch.arrays(*[(x.dtype, (36 * max(C, O) * T,))] * 2)
+        T = number(band, columns)
+        A, B = _buffers(2, x.dtype, max(C, O) * T)
         v = transforms.inputs(x, band, columns, padding, A, B)  # (36, C, T)
-        m = product(kernel, v, view(B, 36, O, T))
-        transforms.outputs(m, y, band, columns, A)
+        product(kernel, v, transforms.matrices(B, O, T))
+        transforms.outputs(B, y, band, columns, A)
 
     bands = _bands(N, rows, columns, C + O, x.itemsize)
     workers.run(band_of_tiles, bands, moved=N * rows * columns * 36 * (C + O))
@@ -134,8 +133,9 @@ def _ranges(n, count, threads):
     return workers.ranges(n, min(n, max(1, round(count / threads)) * threads))
 
 
-def _tiles(band, columns):
-    return len(range(*band[0])) * len(range(*band[1])) * columns
+def _buffers(count, dtype, cells):
+    """Scratch memory for `count` times 36 matrices of so many cells, each with a line of the cache after it."""
+    return scratch.arrays(*[(dtype, (36 * (cells + LINE),))] * count)
 
 
 def _transformed(w):
@@ -156,5 +156,5 @@ def _transformed(w):
 
 
 def _pieces(O, C):
-    """Ranges of output channels whose kernels fit the cache."""
-    return workers.ranges(O, min(O, -(-O * C // 16384)))
+    """Ranges of output channels whose kernels fit the cache, at least one for each worker."""
+    return workers.ranges(O, min(O, max(workers.threads(), -(-O * C // 16384))))
