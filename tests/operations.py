@@ -183,6 +183,12 @@ OPERATIONS = {
         (X, normal(4, 2), normal(4, 3)),
         lambda x, g, b: normalised(x, g, b, np.arange(4.0), np.arange(4.0) + 1),
     ),
+    "batch norm and relu": Operation(
+        lambda x, g, b: ops.norm.BatchNormReLU2d.apply(x, g, b, most=0.8),
+        (X, normal(4, 2), normal(4, 3)),
+        lambda x, g, b: np.clip(normalised(x, g, b), 0, 0.8),
+        wrong(ops.norm.BatchNormReLU2d, backward=lambda self, gy: K.batch_norm_grad(gy, self.saved[1:])),
+    ),
     "batch norm of all ranks": Operation(ops.norm.SyncBatchNorm2d.apply, (X, normal(4, 2), normal(4, 3)), normalised),
     "conv2d": Operation(
         lambda *t: ops.conv2d(*t, padding=1, groups=2),

@@ -1,5 +1,6 @@
 """The kernels in compiled loops: chosen by default, equal to the definition, and never required."""
 
+import contextlib
 import multiprocessing
 import os
 import subprocess
@@ -15,6 +16,7 @@ from strategies import normal
 
 import minifcn as mf
 from minifcn import kernels as K
+from minifcn.engine.core import newest_first, watch
 from minifcn.errors import UserError
 from minifcn.kernels import compiled, environment, reference
 from minifcn.kernels.compiled import compiler, depthwise
@@ -158,6 +160,51 @@ def test_winograd_in_loops_is_chosen_for_eight_channels_or_more_in_float32_only(
     assert not compiled_tiles.pays(window, (64, 3), f4, (1, 224, 224))  # the transforms cost more than they save
     assert compiled_tiles.pays(window, (96, 96), f4, (8, 16, 16))
     assert not compiled_tiles.pays(window, (96, 96), f4, (8, 8, 8))  # too few tiles for products of two threads
+
+
+def one_step(dtype, context):
+    """The names of the operations of a small net in training, its output, all gradients and its running statistics."""
+    mf.manual_seed(0)
+    row = dict(c=mf.nn.Conv2d(3, 8, 3, padding=1), b=mf.nn.BatchNorm2d(8), r=mf.nn.ReLU(), d=mf.nn.Conv2d(8, 4, 1))
+    model = mf.nn.Sequential(**row, b2=mf.nn.BatchNorm2d(4), r2=mf.nn.ReLU6())
+    for p in model.parameters():
+        p.data = p.data.astype(dtype)
+    model.b2.weight.data *= 5  # some values exceed 6
+    with context:
+        x = mf.Tensor(normal((2, 3, 9, 7), 1, dtype), requires_grad=True)
+        y = model(x)
+        names = [type(node).__name__ for node in newest_first(y.creator)]
+        y.backward(normal(y.shape, 2, dtype))
+    return names, [y.data, x.grad, *(p.grad for p in model.parameters()), *(b.data for _, b in model.named_buffers())]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_batch_norm_and_relu_run_as_one_unless_somebody_looks_and_give_the_same_bits(dtype):
+    names, fused = one_step(dtype, contextlib.nullcontext())
+    assert names == ["BatchNormReLU2d", "Conv2d", "BatchNormReLU2d", "Conv2d"]
+    for context in (mf.trace(), watch(lambda *_: None), mf.override(max_pool2d="numpy")):
+        names, plain = one_step(dtype, context)
+        assert names == ["ReLU6", "BatchNorm2d", "Conv2d", "ReLU", "BatchNorm2d", "Conv2d"]
+        for a, b in zip(fused, plain, strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert (fused[0] == 6).any() and (fused[0] == 0).any()
+
+
+def test_a_layer_with_a_forward_of_its_own_is_not_passed_over():
+    class Doubled(mf.nn.ReLU):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    x, seen = normal((2, 3, 4, 4), 1, np.float32), []
+    plain = mf.nn.Sequential(mf.nn.BatchNorm2d(3), mf.nn.ReLU())
+    expected = plain(x).numpy()
+    np.testing.assert_array_equal(mf.nn.Sequential(mf.nn.BatchNorm2d(3), Doubled())(x).numpy(), 2 * expected)
+    relu = getattr(plain, "1")
+    relu.forward = lambda x: seen.append(x.shape) or mf.ops.relu(x)
+    np.testing.assert_array_equal(plain(x).numpy(), expected)
+    assert seen == [x.shape]
+    frozen = mf.nn.Sequential(mf.nn.BatchNorm2d(3, frozen=True), mf.nn.ReLU())
+    np.testing.assert_allclose(frozen(x).numpy(), np.maximum(x, 0), rtol=1e-4)
 
 
 @pytest.mark.parametrize("mean", [0.0, 1e4, -3e5])

@@ -166,6 +166,14 @@ def test_batch_norm_equals_the_loops(n, channels, size):
     conform_grad("batch_norm", normal(y.shape, 4), x, gamma, beta, 1e-3)
 
 
+@given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 3), st.sampled_from([np.inf, 6.0, 0.5]))
+def test_batch_norm_with_the_relu_after_it_equals_the_loops(n, channels, size, most):
+    x, gamma, beta = normal((n, channels, size, size + 1), 1), normal(channels, 2), normal(channels, 3)
+    y, saved = conform_first("batch_norm_relu", x, gamma, beta, 1e-3, most)
+    agree(y, np.minimum(np.maximum(K.batch_norm(x, gamma, beta, 1e-3)[0], 0), most), np.float64)
+    conform("batch_norm_relu_grad", normal(y.shape, 4), y, saved, most)
+
+
 @given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 3))
 def test_scaled_channels_equal_the_loops(n, channels, size):
     conform("scale_channels", normal((n, channels, size, size + 1), 1), normal(channels, 2), normal(channels, 3))

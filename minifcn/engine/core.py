@@ -27,7 +27,7 @@ from .operators import Attached, Operand
 
 _grad_enabled = ContextVar("grad_enabled", default=True)
 _scope = ContextVar("scope", default="")
-_watchers: ContextVar[tuple] = ContextVar("watchers", default=())
+watchers: ContextVar[tuple] = ContextVar("watchers", default=())  # of the current thread or task; see watch()
 _birth = count()  # numbers the nodes in the order of creation: the nodes that made a node's inputs have smaller numbers
 
 
@@ -58,7 +58,7 @@ def scope(name: str) -> AbstractContextManager[None]:
 def watch(forward: Callable | None = None, backward: Callable | None = None) -> AbstractContextManager[None]:
     """Inside the ``with`` block, call ``forward(node, inputs, output)`` after each operation, and
     ``backward(node, gy, gradients)`` after its gradients are computed and before its saved arrays are freed."""
-    return _setting(_watchers, (*_watchers.get(), (forward, backward)))
+    return _setting(watchers, (*watchers.get(), (forward, backward)))
 
 
 def newest_first(last: "Function") -> "list[Function]":
@@ -217,7 +217,7 @@ def _propagate(tensor, gy, order):
                 arrived[x.creator] = arrived[x.creator] + gx
             else:
                 arrived[x.creator] = gx
-        for _, watcher in _watchers.get():
+        for _, watcher in watchers.get():
             if watcher:
                 watcher(node, gy, gradients)
         node.free()
@@ -336,7 +336,7 @@ class Function(Described):
         self.in_shapes, self.out_shape = [a.shape for a in arrays], out.shape
         out.name, out._where = self.name, places.of_output(self, inputs, out)
         self.seconds = perf_counter() - start
-        for watcher, _ in _watchers.get():
+        for watcher, _ in watchers.get():
             if watcher:
                 watcher(self, inputs, out)
         if self.recording:

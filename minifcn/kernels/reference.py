@@ -308,6 +308,17 @@ def batch_norm_grad(gy, saved):
     return gx, ggamma.astype(gy.dtype), gbeta.astype(gy.dtype)
 
 
+def batch_norm_relu(x, gamma, beta, eps, most):
+    """y = min(max(batch_norm(x), 0), most): batch norm and the ReLU (`most` is ∞) or ReLU6 (6) after it."""
+    y, saved = batch_norm(x, gamma, beta, eps)
+    return np.minimum(np.maximum(y, 0), most, dtype=y.dtype), saved
+
+
+def batch_norm_relu_grad(gy, y, saved, most):
+    """batch_norm_grad of gy where y is neither 0 nor `most`, and of 0 elsewhere."""
+    return batch_norm_grad(np.where((y == 0) | (y == most), 0, gy), saved)
+
+
 def sync_batch_norm(x, gamma, beta, eps, total):
     """batch_norm of a batch that is spread over several ranks; x is this rank's part.
 

@@ -65,6 +65,11 @@ class Kernel:
         """The implementations for arrays of `owner` as {name: function}, the default first."""
         return {**self.special.get(owner, {}), **self.everywhere}
 
+    def is_compiled(self, array: Array) -> bool:
+        """Whether a call with `array` runs compiled loops, and nothing is overridden, neither kernel nor operation."""
+        compiled = self.special["numpy"].get("compiled")
+        return compiled is not None and not _overrides.get() and self.choose(array) is compiled
+
     def choose(self, array: Array) -> Implementation:
         """The implementation that a call with `array` runs."""
         if _shapes_only.get():

@@ -299,6 +299,15 @@ def batch_norm_grad(gy, saved):
     return tuple(narrowed(g, dtype) for g in (gx, ggamma, gbeta))
 
 
+def batch_norm_relu(x, gamma, beta, eps, most):
+    y, saved = batch_norm(x, gamma, beta, eps)
+    return y.clip(0, most).astype(y.dtype, copy=False), saved
+
+
+def batch_norm_relu_grad(gy, y, saved, most):
+    return batch_norm_grad(backend.of(gy).where((y == 0) | (y == most), gy.dtype.type(0), gy), saved)
+
+
 def sync_batch_norm(x, gamma, beta, eps, total):
     xp = backend.of(x)
     values = wide(x)

@@ -11,7 +11,7 @@ from .. import nn
 from ..engine.core import Tensor, no_grad
 from ..kernels import shapes_only
 from ..kernels.shapes import stand_in
-from ..nn.module import evaluating, in_mode
+from ..nn.module import evaluating, in_mode, outputs
 from ..nn.surgery import convolutionalize
 
 
@@ -84,12 +84,7 @@ class Trunk(nn.Sequential):
 
     def features(self, x: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         """{name: map} of the layers called `names`, for a batch of images (N, C, H, W)."""
-        maps = {}
-        for name, layer in self.children():
-            x = layer(x)
-            if name in names:
-                maps[name] = x
-        return maps
+        return {name: y for name, y in outputs(self.children(), x, names) if name in names}
 
     def probe(self, names: Sequence[str]) -> tuple[dict[str, Tensor], Tensor]:
         """({name: map}, image), with shapes and positions but no values, for an image of twice `input_size`."""

@@ -8,11 +8,11 @@ import numpy as np
 from .. import ops
 from ..arrays import parallel
 from ..arrays.types import Array, Pair
-from ..engine.core import Tensor
+from ..engine.core import Tensor, scope
 from ..kernels import is_shapes_only
 from ..kernels.shapes import pair
 from ..ops.norm import BatchNorm2d as BatchNormFunction
-from ..ops.norm import SyncBatchNorm2d
+from ..ops.norm import BatchNormReLU2d, SyncBatchNorm2d, fuses
 from . import init
 from .module import Buffer, Module, Parameter
 
@@ -139,6 +139,10 @@ class ReLU6(Module):
         return ops.relu6(x)
 
 
+MOST = {ReLU: np.inf, ReLU6: 6.0}
+"""The upper limits of the layers that run with a batch norm before them."""
+
+
 class Pad(Module):
     """Zeros around the maps, ``ops.pad``: (top, bottom, left, right), or one number for all sides.
 
@@ -202,6 +206,22 @@ class BatchNorm2d(Module):
             node = SyncBatchNorm2d.make(eps=self.eps, all_reduce=part.ranks.all_reduce)
         else:
             node = BatchNormFunction.make(eps=self.eps)
+        return self._normalised(node, x)
+
+    def joined(self, following: Module, x: Tensor) -> Callable[[Tensor], Tensor] | None:
+        most = MOST.get(type(following))
+        if most is None or type(self) is not BatchNorm2d or "forward" in {**vars(self), **vars(following)}:
+            return None  # a class or an instance with a forward of its own computes something else
+        if self.frozen or not self.training or parallel.part() or not fuses(x):
+            return None
+
+        def both(x):
+            with scope(self.name):
+                return self._normalised(BatchNormReLU2d(self.eps, most), x)
+
+        return both
+
+    def _normalised(self, node, x):
         y = node(x, self.weight, self.bias)
         if not is_shapes_only():
             if node.pixels > 0:  # an empty batch has no mean

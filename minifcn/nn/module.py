@@ -1,6 +1,7 @@
 """Module, a function with parameters that can contain other modules; Parameter, a tensor that an optimiser updates."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from itertools import chain
@@ -93,6 +94,10 @@ class Module:
     def forward(self, *inputs: Any) -> Tensor:
         """Compute the output tensor from input tensors."""
         raise TypeError(f"{type(self).__name__} must define forward(*inputs)")
+
+    def joined(self, following: "Module", x: Tensor) -> Callable[[Tensor], Tensor] | None:
+        """A function that does the work of this module and of the `following` one on `x` at once, if there is one."""
+        return None
 
     def __call__(self, *inputs: Tensor | Values | dict[str, Tensor]) -> Tensor:
         tensors = (x if isinstance(x, Tensor | dict) else Tensor(x) for x in inputs)  # a head takes a dict of maps
@@ -279,9 +284,27 @@ class Sequential(Module):
             setattr(self, key, module)
 
     def forward(self, x: Tensor) -> Tensor:
-        for _, module in self.children():
-            x = module(x)
+        for _, y in outputs(self.children(), x):
+            x = y
         return x
+
+
+def outputs(
+    layers: Iterable[tuple[str, Module]], x: Tensor, names: Container[str] = ()
+) -> Iterator[tuple[str, Tensor]]:
+    """Run named `layers` one after the other on `x`, and yield (name, output) of each.
+
+    Two neighbours that can be :meth:`~Module.joined` run at once and yield the output of the second alone, unless the
+    name of the first is among `names`.
+    """
+    waiting = deque(layers)
+    while waiting:
+        name, layer = waiting.popleft()
+        if waiting and name not in names and (both := layer.joined(waiting[0][1], x)):
+            name, x = waiting.popleft()[0], both(x)
+        else:
+            x = layer(x)
+        yield name, x
 
 
 def is_row(module: object) -> bool:

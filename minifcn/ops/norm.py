@@ -1,11 +1,11 @@
 """Normalisations: across channels (AlexNet's local response normalisation) and across the batch."""
 
-from math import prod
+from math import inf, prod
 
 from .. import kernels as K
 from ..arrays import backend
 from ..arrays.parallel import ALONE
-from ..engine.core import Function, Operand, Tensor
+from ..engine.core import Function, Operand, Tensor, watchers
 from ..kernels.shapes import require_maps
 from ..kernels.textbook import wide
 
@@ -63,6 +63,46 @@ class BatchNorm2d(Function):
 
     def count(self, out_shape, *in_shapes):
         return 8 * prod(out_shape)
+
+
+class BatchNormReLU2d(BatchNorm2d):
+    """:class:`BatchNorm2d` and the ReLU after it in one pass over memory each way; the numbers are those of the two.
+
+    Layers run it instead of the two while nothing can look between them: see :func:`fuses`.
+
+    Parameters
+    ----------
+    most : float
+        The upper limit: ∞ for ReLU, 6 for ReLU6.
+    """
+
+    formula = "y = min(max(γ (x − μ) / √(σ² + ε) + β, 0), most),   μ, σ² over (N, H, W) of this batch"
+
+    def __init__(self, eps=1e-5, most=inf):
+        self.eps, self.most = eps, most
+
+    def forward(self, x, gamma, beta):
+        require_maps("batch_norm", x)
+        y, saved = K.batch_norm_relu(x, gamma, beta, self.eps, self.most)
+        (self.batch_mean, self.batch_var), self.pixels = saved[:2], x.size // max(x.shape[1], 1)
+        self.save(y, *saved)  # the next layer saves y, too, so it needs no additional memory
+        return y
+
+    def backward(self, gy):
+        y, *saved = self.saved
+        return K.batch_norm_relu_grad(gy, y, saved, self.most)
+
+    def count(self, out_shape, *in_shapes):
+        return 9 * prod(out_shape)
+
+
+def fuses(x: Tensor) -> bool:
+    """Whether a batch norm of `x` and the ReLU after it may run as one :class:`BatchNormReLU2d`.
+
+    They do if both kernels are compiled loops, no kernel or operation is overridden, and nothing watches the
+    operations (``mf.trace()`` and others).
+    """
+    return K.batch_norm_relu.is_compiled(x.data) and not watchers.get()
 
 
 class SyncBatchNorm2d(Function):

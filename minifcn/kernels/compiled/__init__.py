@@ -18,7 +18,7 @@ KERNELS = {
         elementwise: (
             "relu", "relu_grad", "relu6", "relu6_grad", "add_bias", "channel_sums", "sgd", "adam",
         ),
-        norm: ("batch_norm", "batch_norm_grad", "scale_channels"),
+        norm: ("batch_norm", "batch_norm_grad", "batch_norm_relu", "batch_norm_relu_grad", "scale_channels"),
         pooling: ("max_pool2d", "max_pool2d_grad"),
     }.items()
     for name in names

@@ -11,11 +11,12 @@ from .compiler import Read, Write, loops
 
 @loops
 def normalise(
-    x: Read[3], gamma: Read[1], beta: Read[1], eps: float, y: Write[3], mean: Write[1], var: Write[1],
-    first: int, last: int,
+    x: Read[3], gamma: Read[1], beta: Read[1], eps: float, least: float, most: float,
+    y: Write[3], mean: Write[1], var: Write[1], first: int, last: int,
 ):  # fmt: skip
-    """y = γ (x − μ)/√(σ² + ε) + β for the channels first … last − 1 of x, (N, C, H·W)."""
+    """y = γ (x − μ)/√(σ² + ε) + β, between `least` and `most`, for the channels first … last − 1 of x, (N, C, H·W)."""
     N, M, kind = x.shape[0], x.shape[2], x.dtype.type
+    low, high = kind(least), kind(most)
     for c in range(first, last):
         # One of the m values is the origin, so (origin − μ)² ≤ m·σ²: the difference below loses few digits in float64.
         origin, total, squares = np.float64(x[0, c, 0]), 0.0, 0.0
@@ -34,7 +35,8 @@ def normalise(
         for n in range(N):
             row, out = x[n, c], y[n, c]
             for i in range(M):
-                out[i] = (row[i] - near) * scale + shift
+                value = (row[i] - near) * scale + shift
+                out[i] = low if value <= low else (high if value > high else value)
 
 
 @loops
@@ -49,32 +51,46 @@ def scale(x: Read[3], factor: Read[1], shift: Read[1], y: Write[3], first: int, 
 
 @loops
 def gradients(
-    gy: Read[3], x: Read[3], mean: Read[1], var: Read[1], gamma: Read[1], eps: float,
-    gx: Write[3], ggamma: Write[1], gbeta: Write[1], first: int, last: int,
+    gy: Read[3], y: Read[3], x: Read[3], mean: Read[1], var: Read[1], gamma: Read[1], eps: float,
+    least: float, most: float, gx: Write[3], ggamma: Write[1], gbeta: Write[1], first: int, last: int,
 ):  # fmt: skip
-    """gβ = Σ gy,  gγ = Σ gy·x̂,  gx = γ/√(σ² + ε) · (gy − gβ/m − x̂·gγ/m), with x̂ = (x − μ)/√(σ² + ε)."""
+    """gβ = Σ g,  gγ = Σ g·x̂,  gx = γ/√(σ² + ε) · (g − gβ/m − x̂·gγ/m), with x̂ = (x − μ)/√(σ² + ε).
+
+    g is gy, but 0 where y is `least` or `most`; NaN, which equals nothing, stands for no limit.
+    """
     N, M, kind = x.shape[0], x.shape[2], x.dtype.type
+    low, high, zero = kind(least), kind(most), kind(0)
     for c in range(first, last):
         centre, rstd = np.float64(mean[c]), 1 / np.sqrt(np.float64(var[c]) + eps)
         of_beta = of_gamma = 0.0
         for n in range(N):
-            row, g = x[n, c], gy[n, c]
+            row, given, out = x[n, c], gy[n, c], y[n, c]
             for i in range(M):
-                of_beta += g[i]
-                of_gamma += g[i] * (row[i] - centre)
+                g = zero if out[i] == low or out[i] == high else given[i]
+                of_beta += g
+                of_gamma += g * (row[i] - centre)
         gbeta[c], ggamma[c] = of_beta, of_gamma * rstd
         near, scale, by_one = mean[c], kind(gamma[c] * rstd), kind(of_beta / (N * M))
         by_x = kind(of_gamma * rstd * rstd / (N * M))
         for n in range(N):
-            row, g, out = x[n, c], gy[n, c], gx[n, c]
+            row, given, out, result = x[n, c], gy[n, c], y[n, c], gx[n, c]
             for i in range(M):
-                out[i] = scale * (g[i] - by_one - (row[i] - near) * by_x)
+                g = zero if out[i] == low or out[i] == high else given[i]
+                result[i] = scale * (g - by_one - (row[i] - near) * by_x)
 
 
 def batch_norm(x, gamma, beta, eps):
+    return _normalised(x, gamma, beta, eps, -np.inf, np.inf)
+
+
+def batch_norm_relu(x, gamma, beta, eps, most):
+    return _normalised(x, gamma, beta, eps, 0.0, most)
+
+
+def _normalised(x, gamma, beta, eps, least, most):
     y = buffers.empty(x.shape, x.dtype)
     mean, var = np.empty((2, x.shape[1]), x.dtype)
-    _by_channel(normalise, _rows(x), gamma, beta, eps, _rows(y), mean, var)
+    _by_channel(normalise, _rows(x), gamma, beta, eps, least, most, _rows(y), mean, var)
     return y, (mean, var, x, gamma, eps)
 
 
@@ -85,10 +101,21 @@ def scale_channels(x, factor, shift):
 
 
 def batch_norm_grad(gy, saved):
+    return _gradients(gy, gy, saved, np.nan, np.nan)
+
+
+def batch_norm_relu_grad(gy, y, saved, most):
+    return _gradients(gy, y, saved, 0.0, most)
+
+
+def _gradients(gy, y, saved, least, most):
     mean, var, x, gamma, eps = saved
     gx = buffers.empty(x.shape, gy.dtype)
     ggamma, gbeta = np.empty((2, x.shape[1]), gy.dtype)
-    _by_channel(gradients, _rows(gy), _rows(np.ascontiguousarray(x)), mean, var, gamma, eps, _rows(gx), ggamma, gbeta)
+    _by_channel(
+        gradients, _rows(gy), _rows(y), _rows(np.ascontiguousarray(x)), mean, var, gamma, eps, least, most,
+        _rows(gx), ggamma, gbeta,
+    )  # fmt: skip
     return gx, ggamma, gbeta
 
 
