@@ -162,6 +162,24 @@ def test_winograd_in_loops_is_chosen_for_eight_channels_or_more_in_float32_only(
     assert not compiled_tiles.pays(window, (96, 96), f4, (8, 8, 8))  # too few tiles for products of two threads
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 9), st.integers(1, 9)), st.sampled_from([9, 500]))
+def test_the_loss_in_pieces_of_any_size_is_the_definitions(shape, piece):
+    random = np.random.default_rng(0)
+    labels = random.integers(0, shape[1], (shape[0], *shape[2:]))
+    scores, weights = normal(shape, 1), random.integers(0, 3, labels.shape) * 0.5
+    scores[0, :, 0, 0], weights[0, 0, 0] = np.inf, 0  # a void pixel may have any scores
+    with pytest.MonkeyPatch.context() as patch, np.errstate(invalid="ignore"):
+        patch.setattr(compiled.loss, "PIECE", piece)
+        loss, prob = compiled.loss.softmax_loss(scores, labels, weights)
+        gs = compiled.loss.softmax_loss_grad(prob, labels, weights)
+        expected, probabilities = reference.softmax_loss(scores, labels, weights)
+    np.testing.assert_allclose(loss, expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(prob, probabilities, rtol=1e-12)
+    np.testing.assert_allclose(gs, reference.softmax_loss_grad(prob, labels, weights), rtol=1e-12, atol=1e-15)
+    assert loss[0, 0, 0] == 0 and (gs[0, :, 0, 0] == 0).all()
+
+
 def one_step(dtype, context):
     """The names of the operations of a small net in training, its output, all gradients and its running statistics."""
     mf.manual_seed(0)

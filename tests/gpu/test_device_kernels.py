@@ -143,6 +143,8 @@ def test_batch_norm(conform, conform_grad, equal, n, channels, size, dtype):
     conform("batch_norm", *arrays, 1e-3, first=1)
     conform("scale_channels", *arrays)
     conform_grad("batch_norm", normal(shape, 4, dtype), *arrays, 1e-3)
+    y, saved = conform("batch_norm_relu", *arrays, 1e-3, 0.5, first=1)
+    conform("batch_norm_relu_grad", normal(shape, 5, dtype), y, saved, 0.5)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from functools import wraps
 
 import numpy as np
 
-from . import conv, elementwise, norm, pooling
+from . import conv, elementwise, loss, norm, pooling
 from .compiler import available, works
 
 KERNELS = {
@@ -18,6 +18,7 @@ KERNELS = {
         elementwise: (
             "relu", "relu_grad", "relu6", "relu6_grad", "add_bias", "channel_sums", "sgd", "adam",
         ),
+        loss: ("softmax_loss", "softmax_loss_grad"),
         norm: ("batch_norm", "batch_norm_grad", "batch_norm_relu", "batch_norm_relu_grad", "scale_channels"),
         pooling: ("max_pool2d", "max_pool2d_grad"),
     }.items()
@@ -28,7 +29,10 @@ KERNELS = {
 IN_PLACE = {"add_bias", "sgd", "adam"}
 """The kernels that write into their arguments, which must then be C-contiguous; others copy an array that is not."""
 
-FLOATS, BYTES = {np.dtype(np.float32), np.dtype(np.float64)}, {np.dtype(np.uint8)}  # bytes: the indices of a pooling
+FLOATS = {np.dtype(np.float32), np.dtype(np.float64)}
+BYTES, LABELS = {np.dtype(np.uint8)}, {np.dtype(np.int64)}
+INTEGERS = dict(max_pool2d_grad=BYTES, softmax_loss=LABELS, softmax_loss_grad=LABELS)
+"""The type of a kernel's integers, which are indices of pooling or labels."""
 
 
 def implementations(kernel, plain):
@@ -42,7 +46,7 @@ def implementations(kernel, plain):
 
     @wraps(version)
     def call(*args):
-        if not (_suit(args) and works()):
+        if not (_suit(args, INTEGERS.get(kernel, set())) and works()):
             return plain(*args)
         if kernel in IN_PLACE:
             return version(*args) if all(a.flags.c_contiguous for a in _arrays(args)) else plain(*args)
@@ -55,7 +59,8 @@ def _arrays(args):
     return [a for a in args if isinstance(a, np.ndarray)]
 
 
-def _suit(args):
-    """Whether all arrays among the arguments are of one type, float32 or float64, or bytes, and none is empty."""
-    kinds = {a.dtype if a.size else None for a in _arrays(args)} - BYTES
-    return len(kinds) == 1 and kinds <= FLOATS
+def _suit(args, integers):
+    """Whether all arrays among the arguments are of one type, float32 or float64, or `integers`, and none is empty."""
+    arrays = _arrays(args)
+    kinds = {a.dtype for a in arrays} - integers
+    return len(kinds) == 1 and kinds <= FLOATS and all(a.size for a in arrays)
