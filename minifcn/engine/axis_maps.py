@@ -173,6 +173,7 @@ class AxisMap:
         sees = (_hull((self.interval(i), other.interval(i))) for i in range(period))
         return _reduced(self.jump, self.start, tuple(sees), None, everything)
 
+    @lru_cache(maxsize=4096)  # noqa: B019
     def seeing_everything(self, why):
         """A copy that records that each cell depends on the whole root, so that no interval says what it sees."""
         return replace(self, sees=(), everything=self.everything or why)

@@ -108,7 +108,7 @@ class Crop(Rearrangement):
     def backward(self, gy):
         (shape,) = self.saved
         (top, left), (h, w) = self.offset, self.size
-        gx = backend.of(gy).zeros(shape, gy.dtype)
+        gx = backend.zeros(gy, shape)
         gx[:, :, top : top + h, left : left + w] = gy
         return gx
 

@@ -29,6 +29,9 @@ KERNELS = {
 IN_PLACE = {"add_bias", "sgd", "adam"}
 """The kernels that write into their arguments, which must then be C-contiguous; others copy an array that is not."""
 
+STRIDED = {"softmax_loss"}
+"""The kernels that copy such an array themselves, in pieces: the scores are often a crop."""
+
 FLOATS = {np.dtype(np.float32), np.dtype(np.float64)}
 BYTES, LABELS = {np.dtype(np.uint8)}, {np.dtype(np.int64)}
 INTEGERS = dict(max_pool2d_grad=BYTES, softmax_loss=LABELS, softmax_loss_grad=LABELS)
@@ -50,7 +53,9 @@ def implementations(kernel, plain):
             return plain(*args)
         if kernel in IN_PLACE:
             return version(*args) if all(a.flags.c_contiguous for a in _arrays(args)) else plain(*args)
-        return version(*(np.asarray(a, order="C") if isinstance(a, np.ndarray) else a for a in args))
+        if kernel not in STRIDED:
+            args = tuple(np.asarray(a, order="C") if isinstance(a, np.ndarray) else a for a in args)
+        return version(*args)
 
     return {"compiled": call}
 
