@@ -64,7 +64,7 @@ def gradient(prob: Read[2], labels: Read[1, np.int64], weights: Read[1], gs: Wri
 
 
 def softmax_loss(scores, labels, weights):
-    (N, C, H, W), dtype = scores.shape, scores.dtype
+    C, W, dtype = scores.shape[1], scores.shape[3], scores.dtype
     loss, prob = np.empty(labels.shape, dtype), buffers.empty(scores.shape, dtype)
     p, label, weight, out = _maps(prob), _pixels(labels), _pixels(weights), _pixels(loss)
 
