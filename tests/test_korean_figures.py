@@ -140,7 +140,8 @@ def test_an_animation_is_korean(korean):
     drawn = []
     draw = explorer.draw
     explorer.draw = lambda figure, **choice: (drawn.append(figure), draw(figure, **choice))
-    explorer.to_jshtml(most=2)
+    page = explorer.to_jshtml(most=2)
+    assert all(f">{word}</label>" in page for word in ("한 번", "반복", "왕복"))
     del explorer.draw
     assert not [text.get_text() for text in texts(drawn[-1]) if english_in(text.get_text())]
     assert any("두 배로 늘림" in text.get_text() for text in texts(drawn[-1]))
@@ -157,6 +158,7 @@ def test_a_translation_has_the_places_of_the_english():
 
 
 def test_each_single_word_stands_in_a_source():
-    sources = "".join((captions.PACKAGE / f"{source}.py").read_text(encoding="utf-8") for source in captions.SOURCES)
+    files = [captions.PACKAGE / f"{source}.py" for source in (*captions.SOURCES, "viz/stepper")]
+    sources = "".join(path.read_text(encoding="utf-8") for path in files)
     assert not [word for word in viz.language.WORDS if not re.search(rf"\b{re.escape(word)}(?=\W)", sources)]
     assert list(viz.language.WORDS) == sorted(viz.language.WORDS)

@@ -19,9 +19,10 @@ LETTERS = {"en": "", "ko": "한글"}  # of the language; a font that has these h
 # What figures and widgets show of single words.  The catalogue finds longer texts in the source, but cannot tell a
 # word from a key.
 WORDS = (
-    "backward", "brush", "channel", "column", "correct", "epoch", "error", "f.w. IU", "forward", "gradient", "image",
-    "impossible", "layer", "look", "loss", "once", "output", "padding", "patch", "pixels", "prediction", "restore",
-    "row", "scores, %", "size", "step", "training", "truth", "twice", "validation", "void", "window", "wrong",
+    "Loop", "Once", "Reflect", "backward", "brush", "channel", "column", "correct", "epoch", "error", "f.w. IU",
+    "forward", "gradient", "image", "impossible", "layer", "look", "loss", "once", "output", "padding", "patch",
+    "pixels", "prediction", "restore", "row", "scores, %", "size", "step", "training", "truth", "twice", "validation",
+    "void", "window", "wrong",
 )  # fmt: skip
 _say = teller(Path(__file__).parent)
 

@@ -47,6 +47,7 @@ def animation(size, frames, draw):
         animated = FuncAnimation(figure, show, frames=frames, init_func=lambda: None, save_count=len(frames))
         page = animated.to_jshtml(default_mode="once")
     # Matplotlib's page loads the buttons' icons from the network; replace them with characters.
+    page = re.sub(r">(Once|Loop|Reflect)</label>", lambda label: f">{say(label[1])}</label>", page)
     page = re.sub(r'<link rel="stylesheet"\s+href="https?://[^"]*">', "", page)
     return re.sub(r'<i class="fa (fa-[^"]*)"></i>', lambda icon: SIGNS.get(icon[1], icon[1]), page)
 
