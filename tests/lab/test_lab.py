@@ -35,7 +35,15 @@ def code_of(path):
     return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
 
 
-WITH_WIDGETS = [path for path in sorted(NOTEBOOKS.glob("*.ipynb")) if WIDGETS.search(code_of(path))]
+WITH_WIDGETS = [
+    pytest.param(path, marks=pytest.mark.korean if path.parent.name == "ko" else ())
+    for path in (*sorted(NOTEBOOKS.glob("*.ipynb")), *sorted(NOTEBOOKS.glob("ko/*.ipynb")))
+    if WIDGETS.search(code_of(path))
+]
+
+
+def name_of(path):
+    return path.relative_to(NOTEBOOKS).with_suffix("").as_posix().replace("/", "-")
 
 
 @pytest.fixture(scope="module")
@@ -140,9 +148,9 @@ def changes(box, before):
     raise AssertionError(f"the widget still shows {now}")
 
 
-@pytest.mark.parametrize("path", WITH_WIDGETS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", WITH_WIDGETS, ids=name_of)
 def test_every_slider_moves_its_picture_and_its_words(path, lab, page, screenshots):
-    open_and_run(page, lab.format(path.stem, path.name))
+    open_and_run(page, lab.format(name_of(path), path.relative_to(NOTEBOOKS).as_posix()))
     page.wait_for_selector(".noUi-handle, .jupyter-button", timeout=60_000)
     boxes = page.locator(".jp-OutputArea-output .widget-vbox:has(.noUi-handle)")
     for k in range(boxes.count()):
@@ -183,8 +191,8 @@ def test_every_slider_moves_its_picture_and_its_words(path, lab, page, screensho
                     break
             changes(box, before)
         box.scroll_into_view_if_needed()
-        page.screenshot(path=screenshots / f"{path.stem}-{k}.png")
-    page.screenshot(path=screenshots / f"{path.stem}.png", full_page=True)
+        page.screenshot(path=screenshots / f"{name_of(path)}-{k}.png")
+    page.screenshot(path=screenshots / f"{name_of(path)}.png", full_page=True)
     print(f"screenshots are in {screenshots}")
     assert boxes.count() or "LiveTraining(" in code_of(path)
     assert not page.asked, f"the page asked {page.asked[:5]}"
