@@ -121,9 +121,12 @@ def open_and_run(page, address):
     page.wait_for_timeout(4000)  # the kernel is idle before the widget manager is ready
     page.get_by_text("Run", exact=True).first.click()
     page.get_by_text("Run All Cells", exact=True).click()
-    last = page.locator(".jp-CodeCell .jp-InputPrompt").last
+    idle = page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")
+    quiet = 0  # half seconds; a folded cell shows no number, so the last number alone does not say that all is done
     for _ in range(240):
-        if re.search(r"\[\d+\]", last.inner_text()):
+        numbers = "".join(page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts())
+        quiet = quiet + 1 if re.search(r"\[\d+\]", numbers) and "*" not in numbers and idle.count() else 0
+        if quiet == 4:
             return
         failed = page.locator("[data-mime-type$='jupyter.stderr'], [data-mime-type$='jupyter.error']")
         assert not failed.count(), failed.first.inner_text()
