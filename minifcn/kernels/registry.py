@@ -67,7 +67,7 @@ class Kernel:
 
     def is_compiled(self, array: Array) -> bool:
         """Whether a call with `array` runs compiled loops, and nothing is overridden, neither kernel nor operation."""
-        compiled = self.special["numpy"].get("compiled")
+        compiled = self.implementations("numpy").get("compiled")
         return compiled is not None and not _overrides.get() and self.choose(array) is compiled
 
     def choose(self, array: Array) -> Implementation:
