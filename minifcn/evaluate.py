@@ -5,9 +5,10 @@ import sys
 from .data import DATASETS
 from .errors import UserError
 from .io.cli import Parser, command, device, json_file, write_csv, write_json
-from .training.details import all_lines, comparison_lines, count_of, details, table
+from .training.details import details, run_lines, tables
 from .training.measured import measure_runs
 from .training.resampling import compare
+from .training.results import joined
 from .viz.evaluation_page import prepare, write_page
 
 
@@ -34,7 +35,7 @@ def parser():
         help="test-time augmentation: average over three sizes of each image and their mirror images (6 x the time)",
     )  # fmt: skip
     p.add_argument("--device", type=device, default="cpu", help="cpu, cuda or cuda:1")
-    p.add_argument("--out", metavar="DIR", help="write a report with figures into this folder, new or empty")
+    p.add_argument("--out", metavar="DIR", help="write a report into this folder, new or empty (DIR/HEAD of each head)")
     p.add_argument(
         "--json", type=json_file, metavar="OUT", help='write the measures to this file ("-": standard output)'
     )
@@ -55,22 +56,24 @@ def main(argv=None):
         raise UserError("--csv and --json cannot both be written to standard output: give one of them a file")
     if args.out:
         prepare(args.out)
-    runs = measure_runs(paths, args.weights, args.dataset, args.root, args.split, args.device, args.tta)
-    metrics = [details(run.found, run.data) for run in runs]
-    out = sys.stderr if "-" in (args.json, args.csv) else sys.stdout
-    for run, values in zip(runs, metrics):
-        print(f"{run.checkpoint} on {run.where}: {count_of(len(run.data))}", file=out)
-        print(*all_lines(values), sep="\n", file=out)
+    found = measure_runs(paths, args.weights, args.dataset, args.root, args.split, args.device, args.tta)
+    results = {head: report(runs, args) for head, runs in found.items()}
+    if args.json:
+        write_json(args.json, joined(results))
+    if args.csv:
+        write_csv(args.csv, tables([run for runs in found.values() for run in runs], compared=bool(args.compare)))
+
+
+def report(runs, args):
+    """Print what was measured of one head of some runs, write the page, and return it as a JSON value."""
+    metrics = [details(run.found, run.data, run.head) for run in runs]
     pairs = compare({run.path: run.found.counts for run in runs}) if args.compare else []
-    if pairs:
-        print(*comparison_lines(pairs, len(runs[0].data)), sep="\n", file=out)
+    out = sys.stderr if "-" in (args.json, args.csv) else sys.stdout
+    print(*run_lines(runs, metrics, pairs), sep="\n", file=out)
     if args.out:
         print(f"report      {write_page(args.out, runs, metrics, pairs)}", file=out)
-    if args.json:
-        several = dict(runs=[dict(run=run.path) | values for run, values in zip(runs, metrics)], comparisons=pairs)
-        write_json(args.json, several if args.compare else metrics[0])
-    if args.csv:
-        write_csv(args.csv, [row for r in runs for row in table(r.found, r.data.classes, args.compare and r.path)])
+    several = dict(runs=[dict(run=run.path) | values for run, values in zip(runs, metrics)], comparisons=pairs)
+    return several if args.compare else metrics[0]
 
 
 if __name__ == "__main__":

@@ -50,6 +50,11 @@ def main(argv=None):
             f"note: the model was trained on images whose shorter side has {model.preprocessing.size} pixels; resize "
             "images to that before the graph, because it does not"
         )
+    if model.kinds[1:]:
+        print(
+            f"note: the graph has the head {model.first} alone; in Python, to_onnx(model.only({model.kinds[1]!r})) of "
+            "minifcn.models.onnx_graph gives that of another"
+        )
     if importlib.util.find_spec("onnxruntime") is None:
         print("note: onnxruntime is not installed, so the graph was not compared with the model")
         return 0

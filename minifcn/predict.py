@@ -13,10 +13,11 @@ from .errors import GeometryError, UserError
 from .io.cli import command, write_csv, write_json
 from .models import fcn8s_mini, load
 from .training.pictures import run_and_pictures, targets_for
-from .training.prediction import names_and_colours, record_of, row_of, shares
+from .training.prediction import names_and_colours, record_of, row_of, titled
 from .training.prediction_flags import parser, require_suitable
 from .training.run_folder import find_checkpoint
-from .viz.predictions import RESULTS, label_picture
+from .training.state import columns
+from .viz.predictions import RESULTS, end_of, label_picture
 
 
 @command
@@ -29,12 +30,15 @@ def main(argv=None):
     kinds = ["labels", "overlay", *(kind for kind in list(RESULTS)[2:] if getattr(args, kind))]
     require_suitable(args, pictures)
     tables = [table for table in (args.csv, args.json) if table not in (None, "-")]
-    targets = targets_for(pictures, Path(args.out), [RESULTS[kind] for kind in kinds], tables, args.overwrite)
     if run is None:
         print("note: no RUN given, using the Earth model that comes with minifcn", file=sys.stderr)
     model = fcn8s_mini(pretrained="earth") if run is None else load(find_checkpoint(run, args.weights)[0])
     if args.size:
         model.preprocessing = replace(model.preprocessing, size=args.size)
+    heads = columns(model.to(args.device))
+    nets = {head if begin else "": model.only(head) if head else model for head, begin in heads.items()}
+    ends = {(head, kind): end_of(head, kind) for head in nets for kind in kinds}
+    targets = targets_for(pictures, Path(args.out), list(ends.values()), tables, args.overwrite)
     try:
         Path(args.out).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -43,34 +47,32 @@ def main(argv=None):
     rows, records = [], []
     try:
         with decoding_within(allowed(args.memory)):
-            failed = label(model.to(args.device), pictures, targets, kinds, args, rows, records)
+            failed = label(nets, pictures, targets, ends, args, rows, records)
     finally:  # an interruption leaves a table of what is done
         if args.csv:
             write_csv(args.csv, rows)
         if args.json:
-            write_json(
-                args.json, dict(model=str(run or "earth"), classes=list(names_and_colours(model)[0]), images=records)
-            )
+            classes = [titled(head, name) for head, net in nets.items() for name in names_and_colours(net)[0]]
+            write_json(args.json, dict(model=str(run or "earth"), classes=classes, images=records))
     return 2 if failed else 0
 
 
-def label(model, pictures, targets, kinds, args, rows, records):
-    """Label the pictures one after the other, and return how many could not be labelled."""
+def label(nets, pictures, targets, ends, args, rows, records):
+    """Label the pictures one after the other; how many could not be.  `ends` has (head, kind) of each target."""
     note, failed = partial(tqdm.write, file=sys.stderr), 0
     out = sys.stderr if "-" in (args.csv, args.json) else sys.stdout
     alone = True if len(pictures) == 1 else None
     for picture in tqdm(pictures, "predicting", disable=alone, leave=False, file=sys.stderr):
-        files = dict(zip(kinds, targets[picture]))
+        files = dict(zip(ends, targets[picture]))
         try:
-            size, found = label_picture(model, picture, files, args, note)
+            size, found, lines = label_picture(nets, picture, files, args, note)
         except (UserError, GeometryError, MemoryError) as error:  # continue with the other images
             note(f"error: {error or f'{picture} is too large for the memory'}")
             failed += 1
             continue
         rows.append(row_of(picture, size, found))
         records.append(record_of(picture, size, found, files.values()))
-        others = ", ".join(path.name.removeprefix(Path(picture.name).name) for path in list(files.values())[1:])
-        tqdm.write(f"{picture}: {shares(found)} -> {files['labels']}, {others}", file=out)
+        tqdm.write("\n".join(lines), file=out)
     return failed
 
 

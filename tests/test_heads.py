@@ -190,7 +190,7 @@ def by_hand(model, data, kind):
         for (y, x), truth in np.ndenumerate(label[..., k]):
             if truth != 255:
                 count[truth, p[:, y, x].argmax()] += 1
-                losses.append(-np.log(p[truth, y, x]))
+                losses.append(-np.log(max(p[truth, y, x], 1e-30)))
     return count, np.mean(losses)
 
 

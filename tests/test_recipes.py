@@ -31,6 +31,8 @@ from minifcn.training.recipes import RECIPES, recipe
         ("heavy", "fcn16s_vgg16", dict(lr=1e-12)),
         ("heavy", "fcn8s_vgg16", dict(lr=1e-14)),
         ("heavy", "fcn8s_atonce_vgg16", dict(lr=1e-10)),
+        ("heavy", "fcn16s_siftflow", dict(lr=1e-12, momentum=0.99, batch_size=1)),
+        ("heavy", "fcn8s_siftflow", dict(lr=1e-12)),
         ("heavy", "fcn32s_alexnet", dict(lr=1e-4, momentum=0.9, batch_size=1, accumulate=20, reduction="valid")),
     ],
 )

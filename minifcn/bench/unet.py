@@ -139,6 +139,8 @@ def trained(parts, seconds, lr):
     seconds : float
     lr : float
     """
+    if parts.model.kinds:
+        raise UserError("the U-Net has one head: give a run with one kind of labels (no --heads)")
     torch.manual_seed(parts.settings.seed)
     net = unet(parts.model.num_classes, parts.model.in_channels).to(memory_format=torch.channels_last).train()
     weight = None if parts.weight is None else torch.tensor(parts.weight)

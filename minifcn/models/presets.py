@@ -19,6 +19,9 @@ MODELS: dict[str, Callable[..., FCN]] = {}
 """The functions that build the named segmentation nets."""
 
 AT_ONCE = dict(pool4=0.01, pool3=0.0001)  # from the PAMI paper: they make the norms of the maps about equal
+SIFT_FLOW = dict(sem=33, geo=3)
+HEADS = {"fcn16s_siftflow": SIFT_FLOW, "fcn8s_siftflow": SIFT_FLOW}
+"""{net with several heads: the number of classes of each}."""
 TWO_STREAMS: dict[str, Any] = dict(num_classes=40, streams=("color", "hha"))
 
 
@@ -182,7 +185,7 @@ def fcn8s_siftflow(**options: Any) -> FCN:
 
 
 def _two_heads(stride, num_classes=None, **options):
-    num_classes = dict(sem=33, geo=3) if num_classes is None else num_classes
+    num_classes = SIFT_FLOW if num_classes is None else num_classes
     if not isinstance(num_classes, dict):
         raise ValueError(
             f"num_classes must have a number for each head, such as dict(sem=33, geo=3), got {num_classes!r}; for "

@@ -61,7 +61,9 @@ def load_model(path, build):
         model.load_state_dict(weights)
         model.classes = _classes(record["classes"], model.num_classes)
         model.palette = _palette(record["palette"])
-        for kind, names in (record.get("heads") or {}).items():
+        heads = record.get("heads") or {}  # none in a checkpoint of an earlier version
+        for kind in model.kinds:
+            names = heads.get(kind, names_of(model.only(kind)))
             model.heads[kind].classes = _classes(names, model.heads[kind].num_classes)
         model.preprocessing = Preprocessing.from_dict(record["preprocessing"])
         model.bands = _bands(record.get("bands"), model.in_channels)

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from ..arrays import parallel
-from .state import Callback, Training
+from .state import Callback, Training, columns, of_head
 
 STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
 """Ctrl-C; the request of a cluster or container to end; a closed terminal; Ctrl-Break on Windows."""
@@ -41,7 +41,7 @@ class Progress(Callback):
         names = ("epoch", "loss", "val loss", "pixel acc", "mean acc", "mean IU", "f.w. IU", "s")
         self.say("  ".join(f"{n:>9}" for n in names))
         for row in t.rows:
-            self.say(self.line(row))
+            self.say_row(t, row)
 
     def say(self, text: str) -> None:
         """Print `text` as a line above the bar."""
@@ -50,12 +50,17 @@ class Progress(Callback):
             print(text, file=self.out, flush=True)
             self.bar.refresh()
 
+    def say_row(self, t: Training, row: dict[str, Any]) -> None:
+        """Print a row of the log, and below it a line for each further head."""
+        for head, begin in columns(t.model).items():
+            self.say(self.line(of_head(row, begin), head if begin else ""))
+
     @staticmethod
-    def line(row: dict[str, Any]) -> str:
-        """A row of the log, formatted in columns."""
+    def line(row: dict[str, Any], head: str = "") -> str:
+        """A row of the log, formatted in columns; with a head's name instead of the epoch."""
         keys = ("loss", "val_loss", "pixel_accuracy", "mean_accuracy", "mean_iu", "fw_iu")
         numbers = "  ".join(f"{row[k]:9.4f}" if k in row else " " * 9 for k in keys)
-        return f"{row['epoch']:>9}  {numbers}  {row['seconds']:9.1f}"
+        return f"{head:>9}  {numbers}" if head else f"{row['epoch']:>9}  {numbers}  {row['seconds']:9.1f}"
 
     def stepped(self, t: Training) -> None:
         with _best_effort():
@@ -68,7 +73,7 @@ class Progress(Callback):
                 self.bar.set_postfix_str(f"validating epoch {t.epoch + 1}")
 
     def epoch_ended(self, t: Training) -> None:
-        self.say(self.line(t.rows[-1]))
+        self.say_row(t, t.rows[-1])
 
     def closed(self, t: Training) -> None:
         if hasattr(self, "bar"):

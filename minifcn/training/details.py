@@ -16,13 +16,15 @@ WORST = 4  # images that are named and drawn
 FEW = 10  # below so many images, the interval of the bootstrap holds the truth less often than it says
 
 
-def details(found, data):
+def details(found, data, head=""):
     """The measures, with intervals, boundary bands, calibration, mistakes and images, as a JSON value.
 
     Parameters
     ----------
     found : Assessment
     data : data set
+    head : str
+        The name of the head, of a net with several kinds of labels.
 
     Returns
     -------
@@ -45,7 +47,7 @@ def details(found, data):
     metrics["calibration"] = _calibration(found.calibration)
     metrics["mistakes"] = mistakes(found.confusion.matrix, classes)
     metrics["images"] = images(found)
-    return metrics
+    return metrics | (dict(head=head) if head else {})
 
 
 def _calibration(counts):
@@ -113,6 +115,24 @@ def table(found, classes, run=None):
     return rows
 
 
+def tables(runs, compared=False):
+    """The rows of :func:`table` of several runs or heads, all with the same columns.
+
+    Parameters
+    ----------
+    runs : list of Measured
+    compared : bool
+        Whether the first column says of which run a row is.
+    """
+    rows = [
+        (dict(head=run.head) if run.head else {}) | row
+        for run in runs
+        for row in table(run.found, run.data.classes, compared and run.path)
+    ]
+    columns = dict.fromkeys(name for row in rows for name in row)  # heads have other classes
+    return [{name: row.get(name, "") for name in columns} for row in rows]
+
+
 def interval_table(metrics):
     """The measures with their intervals, as rows of three texts; the first row has the titles.
 
@@ -126,6 +146,24 @@ def interval_table(metrics):
         low, high = metrics["intervals"][key] or (None, None)
         between = "unknown: it takes several images" if low is None else f"{low:.3f} to {high:.3f}"
         yield name, text(metrics[key], ".3f"), between
+
+
+def run_lines(runs, metrics, pairs):
+    """All lines of text about one head of some runs: the :func:`all_lines` of each, and their comparison.
+
+    Parameters
+    ----------
+    runs : list of Measured
+    metrics : list of dict
+        From :func:`details`.
+    pairs : list of dict
+        From :func:`minifcn.training.resampling.compare`; empty for a single run.
+    """
+    for run, values in zip(runs, metrics):
+        yield f"{run.checkpoint} on {run.where}: {count_of(len(run.data))}{run.head and f', head {run.head}'}"
+        yield from all_lines(values)
+    if pairs:
+        yield from comparison_lines(pairs, len(runs[0].data))
 
 
 def all_lines(metrics):

@@ -71,8 +71,8 @@ def require_same_classes(model: Module, data: Any) -> None:
         require_same_names(names, data.classes, "the model was trained", f"{called(data)} has", remedy)
 
 
-def by_kind(model: Any, data: Loader | DataSet) -> dict[str, tuple[Any, Any]]:
-    """{kind of label: (the net with its head alone, the data set with its labels)}; a net with one kind has ``""``.
+def by_kind(model: Any, data: Loader | DataSet) -> dict[str, tuple[Any, Loader]]:
+    """{kind of label: (the net with its head alone, a loader of its labels)}; a net with one kind has ``""``.
 
     Parameters
     ----------
@@ -80,10 +80,9 @@ def by_kind(model: Any, data: Loader | DataSet) -> dict[str, tuple[Any, Any]]:
     data : Loader or data set
         With the heads of the model.
     """
-    dataset: Any = getattr(data, "dataset", data)
-    return {kind: (model.only(kind), OneHead(dataset, kind)) for kind in getattr(model, "kinds", ())} or {
-        "": (model, data)
-    }
+    data = as_loader(data)
+    parts = {kind: as_loader(OneHead(data.dataset, kind)) for kind in getattr(model, "kinds", ())}
+    return {kind: (model.only(kind), part) for kind, part in parts.items()} or {"": (model, data)}
 
 
 def estimate_norms(model: Module, train: Loader) -> None:

@@ -19,8 +19,8 @@ DESCRIPTION = """Train a fully convolutional network.  Without arguments: a smal
 five climate zones apart on NASA's Blue Marble, in a few minutes on two cores."""
 
 OF_THE_NET = (
-    "model", "bands", "fusion", "width", "pad", "dropout", "batch_norm", "learn_upsampling", "init", "freeze", "recipe",
-    "optimizer",
+    "model", "bands", "heads", "fusion", "width", "pad", "dropout", "batch_norm", "learn_upsampling", "init", "freeze",
+    "recipe", "optimizer",
 )  # fmt: skip
 """The flags without which a run gets the default net."""
 
@@ -41,6 +41,11 @@ def parser():
     data.add_argument(
         "--bands", metavar="NAMES",
         help="bands to use, with commas: of earth red,green,blue,height (default: without height), or of bands.txt",
+    )  # fmt: skip
+    data.add_argument(
+        "--heads", metavar="NAMES",
+        help="kinds of labels to learn, with commas, each with a head of its own: of siftflow sem,geo (default: both "
+        "for fcn16s_siftflow and fcn8s_siftflow, else one kind)",
     )  # fmt: skip
     data.add_argument("--train-split", default="train", help="the split to train on")
     data.add_argument("--val-split", default="val", help="the split to validate on after every epoch")

@@ -18,7 +18,11 @@ def header(s, model, optimizer, train, val, weight, pixels):
     """The description of the run, {topic: one line}; `pixels` is the number of pixels that count in a typical batch."""
     xp = backend.of(model.parameters()[0].data)
     seen = _field(model, train.dataset[0][0].shape[:2])
-    weights = "" if weight is None else f"; class weights {' '.join(f'{w:.2g}' for w in weight)}"
+    weights = "".join(
+        f"; class weights{f' of {head}' * bool(head)} {' '.join(f'{w:.2g}' for w in values)}"
+        for head, values in (weight if isinstance(weight, dict) else {"": weight}).items()
+        if values is not None
+    )
     sampled = "" if s.sampling == 1 else f"; each pixel counts with probability {s.sampling:g}"
     drawn = "" if s.val is None else f" (drawn with seed {s.seed})"
     ranks = parallel.world().size
@@ -32,7 +36,7 @@ def header(s, model, optimizer, train, val, weight, pixels):
     return dict(
         arrays=f"{xp.__name__} {xp.__version__}, BLAS {_blas()}, {workers.threads()} worker threads{_loops(xp)}",
         data=f"{s.dataset}{_layout(train.dataset)}: {len(train.dataset) // s.repeat} images to train on, "
-        f"{len(val.dataset)} to validate on{drawn}, {model.num_classes} classes{_bands(model)}"
+        f"{len(val.dataset)} to validate on{drawn}, {_classes(model)}{_bands(model)}"
         + (f"; shorter side {s.size} pixels" if s.size else ""),
         augmenting=_augmentation(s),
         model=f"{s.model}{', late fusion' * (s.fusion == 'late')}: {model.num_parameters():,} parameters; a pixel sees "
@@ -47,6 +51,14 @@ def header(s, model, optimizer, train, val, weight, pixels):
         + (f", until {s.stop_after} bring no better mean IU" if s.stop_after else "")
         + f"; seed {s.seed}{shared}",
     )
+
+
+def _classes(model):
+    """The numbers of classes in the header, of every head."""
+    if not model.kinds:
+        return f"{model.num_classes} classes"
+    each = " and ".join(f"{model.heads[kind].num_classes} classes ({kind})" for kind in model.kinds)
+    return f"{each}, whose losses are added; the mean IU of {model.first} says which epoch is best"
 
 
 def _loops(xp):

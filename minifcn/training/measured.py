@@ -10,6 +10,7 @@ from ..data import DATASETS, open_dataset, recognise
 from ..data.by_name import in_classes
 from ..data.manifest import require_same_names
 from ..data.samples import called
+from ..data.views import OneHead
 from ..errors import UserError
 from ..models import load
 from ..nn.losses import LOSSES, CrossEntropy
@@ -19,7 +20,7 @@ from .run_folder import Run, find_checkpoint
 ALL = "all"
 
 
-def data_to_measure(checkpoint, config, model, dataset=None, root=None, split=None):
+def data_to_measure(checkpoint, config, model, dataset=None, root=None, split=None, head=""):
     """The data set to measure, in the model's classes, and a sentence if they had to be mapped by name.
 
     Without `root`, it is the validation split that the run recorded.  With a `root` that is not the run's, it is all
@@ -34,6 +35,8 @@ def data_to_measure(checkpoint, config, model, dataset=None, root=None, split=No
     model : FCN
     dataset, root, split : str, optional
         The flags of the command; the split "all" means all images.
+    head : str
+        The head of a net with several, of which `model` has this one.
 
     Raises
     ------
@@ -48,19 +51,19 @@ def data_to_measure(checkpoint, config, model, dataset=None, root=None, split=No
     root = config.get("root") if root is None else root
     in_folder = name in DATASETS and "root" in signature(DATASETS[name]).parameters
     kept = Run(checkpoint.parent, config).splits if config and in_folder else None
-    whole = _open(name, ALL, root, config, model) if in_folder and (split == ALL or not home) else None
+    whole = _open(name, ALL, root, config, model, head) if in_folder and (split == ALL or not home) else None
     own = bool(kept) and (home or _holds(whole, kept))
     if split is None:
         split = config.get("val_split", "val") if own or home or not in_folder else ALL
     if split == ALL and not in_folder:
         raise UserError(f"data set {name!r} has no split 'all'; give one of its own (--split)")
     if own and split != ALL:
-        data = _open(name, split, root, config, model, kept)
+        data = _open(name, split, root, config, model, head, kept)
         # The masks are unchanged, so other names are a mistake.
         has = f"{called(data)} has"
         require_same_names(model.classes, data.classes, "the model was trained", has, "restore the old names")
         return data, ""
-    data = whole if split == ALL else _open(name, split, root, config, model)
+    data = whole if split == ALL else _open(name, split, root, config, model, head)
     return in_classes(data, model.classes or data.classes, model.palette)
 
 
@@ -80,6 +83,8 @@ class Measured:
         The same.
     tta : bool
         Whether test-time augmentation was used.
+    head : str
+        The head of a net with several; `model`, `data` and `found` are for this one alone.
     """
 
     path: str
@@ -88,6 +93,7 @@ class Measured:
     data: Any
     found: Assessment
     tta: bool
+    head: str = ""
 
     @property
     def where(self) -> str:
@@ -96,7 +102,7 @@ class Measured:
 
 
 def measure_runs(paths, weights="last", dataset=None, root=None, split=None, device="cpu", tta=False):
-    """Measure runs on the same images: those of the first run, as :func:`data_to_measure` finds them.
+    """Measure each head of runs on the same images: those of the first run, as :func:`data_to_measure` finds them.
 
     Parameters
     ----------
@@ -109,32 +115,54 @@ def measure_runs(paths, weights="last", dataset=None, root=None, split=None, dev
 
     Returns
     -------
-    list of Measured
+    dict of {str: list of Measured}
+        By the name of the head; ``""`` if the nets have one kind of labels.
 
     Raises
     ------
     UserError
-        If a run cannot be loaded, or has other classes than the first one.
+        If a run cannot be loaded, or has other heads or classes than the first one.
     """
-    measured = []
     checkpoints = [find_checkpoint(path, weights) for path in paths]
     models = [load(checkpoint) for checkpoint, _ in checkpoints]  # all, so that an error comes before the work
-    first, (home, settings) = models[0], checkpoints[0]
+    first = models[0].kinds
+    for path, model in zip(paths, models):
+        if set(model.kinds) != set(first):
+            ours, theirs = (", ".join(kinds) or "one kind of labels" for kinds in (model.kinds, first))
+            raise UserError(f"{path} has {ours}, but {paths[0]} has {theirs}; compare runs with the same heads")
+    by_head = {head: [model.only(head) for model in models] for head in first} or {"": models}
+    for nets in by_head.values():
+        _require_same_classes(paths, nets)
+    where = dict(dataset=dataset, root=root, split=split)
+    return {
+        head: _measured(paths, checkpoints, [net.to(device) for net in nets], tta, head, where)
+        for head, nets in by_head.items()
+    }
+
+
+def _require_same_classes(paths, models):
+    first = models[0]
     for path, model in zip(paths, models):
         if sorted(model.classes) != sorted(first.classes):
             raise UserError(
                 f"{path} has the classes {', '.join(model.classes)}, but {paths[0]} has {', '.join(first.classes)}; "
                 "compare runs with the same classes"
             )
+
+
+def _measured(paths, checkpoints, models, tta, head, where):
+    """Measure runs whose `models` have one head; `where` has the flags of :func:`data_to_measure`."""
+    measured = []
+    first, (home, settings) = models[0], checkpoints[0]
     for path, model, (checkpoint, config) in zip(paths, models, checkpoints):
         settings = settings | {"bands": config.get("bands")}
-        data, said = data_to_measure(home, settings, first, dataset, root, split)
+        data, said = data_to_measure(home, settings, first, **where, head=head)
         for note in filter(None, (said * (model is first), _seen(path, checkpoint, config, data))):
             print(f"note        {note}", file=sys.stderr)
         loss = LOSSES.get(config.get("loss"), CrossEntropy)()
-        found = assess(model.to(device), in_classes(data, model.classes)[0], loss, progress=True, tta=tta)
+        found = assess(model, in_classes(data, model.classes)[0], loss, progress=True, tta=tta)
         order = [model.classes.index(name) for name in first.classes]
-        measured.append(Measured(str(path), checkpoint, model, data, found.reordered(order), tta))
+        measured.append(Measured(str(path), checkpoint, model, data, found.reordered(order), tta, head))
     return measured
 
 
@@ -142,16 +170,19 @@ def _same(a, b):
     return Path(a).resolve() == Path(b).resolve()
 
 
-def _open(name, split, root, config, model, kept=None):
-    """Open a data set; a split of which `kept` is the record has the images of the record."""
+def _open(name, split, root, config, model, head, kept=None):
+    """Open a data set, for one of its heads; a split of which `kept` is the record has the images of the record."""
     accepted = signature(DATASETS[name]).parameters if name in DATASETS else {}
-    options = {"bands": config["bands"]} if config.get("bands") else {}
+    options = {flag: config[flag] for flag in ("bands", "heads") if config.get(flag)}
+    if head:
+        options.setdefault("heads", head)
     if "classes" in accepted and model.classes:
         options["classes"] = model.classes  # of a folder that does not name its classes
     recorded = {config.get("train_split"): "train", config.get("val_split"): "val"}
     if kept and "samples" in accepted and (samples := kept.get(recorded.get(split, ""))):
         options["samples"] = samples
-    return open_dataset(name, None if split == ALL else split, root, **options)
+    data = open_dataset(name, None if split == ALL else split, root, **options)
+    return OneHead(data, head) if head else data
 
 
 def _holds(data, kept):

@@ -21,18 +21,20 @@ from ..data.bands import RGB, bands_of
 from ..data.check import before_training
 from ..data.divide import divide
 from ..data.earth import MissingExtra
+from ..data.heads import heads_of
 from ..data.images import VOID
 from ..data.manifest import require_same_names
 from ..data.samples import sample
 from ..data.statistics import balanced, label_counts, pixels_per_batch, sizes, typical_side
 from ..data.transforms import CAFFE, Preprocessing
-from ..data.views import Repeated, Resized
+from ..data.views import OneHead, Repeated, Resized
 from ..errors import UserError
 from ..geometry import minimal_padding
 from ..io import load_record
 from ..models.donors import PREPROCESSINGS
 from ..models.efficientnet import imagenet_file
-from ..models.store import load_start
+from ..models.presets import HEADS
+from ..models.store import describe, load_start
 from ..nn import optim
 from ..nn.losses import LOSSES, Loss
 from ..nn.surgery import transplant
@@ -62,7 +64,7 @@ class Parts:
     val: Loader
     optimizer: object
     loss: Loss
-    weight: object  # (C,) class weights, or None
+    weight: object  # (C,) class weights, {head: such weights}, or None
     header: dict  # the description of the run: {topic: one line}
     start: str = ""  # what became of each tensor of --init
 
@@ -112,13 +114,19 @@ def assemble(settings, run=None):
     train, val = loaders(s, model.preprocessing.fill, train_data, val_data)
     if lone := lonely_batch_norm(model, train):
         print(f"note        {lone}", file=sys.stderr)
-    counts = labels(s, train_data)
-    for finding in before_training(train_data, val_data, counts):
-        print(f"note        {finding.sentence(getattr(train_data, 'root', ''))}", file=sys.stderr)
+    kinds = {kind: OneHead(train_data, kind) for kind in model.kinds} or {"": train_data}
+    counted = {kind: labels(s, data) for kind, data in kinds.items()}
+    for kind, data in kinds.items():
+        for finding in before_training(data, val_data, counted[kind]):
+            print(f"note        {finding.sentence(getattr(train_data, 'root', ''))}", file=sys.stderr)
+    counts = counted[next(iter(kinds))]
     pixels = max(round(pixels_per_batch(train, None if counts is None else counts.sum(axis=1)) * s.sampling), 1)
     s.lr, s.weight_decay = rates(s, pixels, min(s.batch_size, len(train_data)))
     optimizer = make_optimizer(s, model.parameters())
-    weight = None if counts is None else balanced(counts, s.balance)
+    weight = None
+    if counts is not None:
+        weights = {kind: balanced(pixels, s.balance) for kind, pixels in counted.items()}
+        weight = weights if model.kinds else weights[""]
     lines = header(s, model, optimizer, train, val, weight, pixels)
     if start:
         lines["start"] = f"{s.init}: {start}"
@@ -141,7 +149,10 @@ def splits(s):
 
 
 def _splits(name, s):
-    options = {"bands": s.bands} if s.bands else {}
+    takes_heads = "heads" in signature(DATASETS.get(name, Folder)).parameters
+    if s.heads is None and takes_heads and s.model in HEADS:
+        s.heads = ",".join(HEADS[s.model])
+    options = {flag: value for flag in ("bands", "heads") if (value := getattr(s, flag))}
     if s.val is None:
         train, val = (open_dataset(name, split, s.root, **options) for split in (s.train_split, s.val_split))
     else:
@@ -177,7 +188,8 @@ def network(s, data, val):
     """Return the padding and the model; "minimal" padding is made large enough for all images of `data` and `val`."""
     names = ("width", "batch_norm", "dropout", "learn_upsampling", "auxiliary")
     given = {name: value for name in names if (value := getattr(s, name)) is not None}
-    given["num_classes"] = data.num_classes
+    heads = heads_of(data)
+    given["num_classes"] = {head: len(names) for head, names in heads.items()} or data.num_classes
     given |= channels(s, bands_of(data))
     pad = s.pad
     if pad == "minimal":
@@ -193,6 +205,8 @@ def network(s, data, val):
             "--model"
         )
     model.classes, model.palette, model.bands = data.classes, data.palette, bands_of(data)
+    for head, names in heads.items():
+        model.heads[head].classes = names
     model.preprocessing = Preprocessing.of(data)
     if s.preprocessing:
         model.preprocessing = PREPROCESSINGS[s.preprocessing]
@@ -243,7 +257,8 @@ def initialise(s, model):
     if donor and "batch norm" in donor.net and not any("running" in name for name in model.trunk.state_dict()):
         raise UserError(f"--init {s.init} is {donor}, but {s.model} has no batch norm: give --batch-norm, too")
     classes = list(record.get("classes") or model.classes)
-    known = classes == list(model.classes)
+    ours = describe(model)["heads"]
+    known = classes == list(model.classes) and (record.get("heads") or ours) == ours
     if not known and sorted(classes) == sorted(model.classes):
         require_same_names(classes, model.classes, f"--init {s.init} was trained", "the data have")
     excluded = {name for name, p in model.named_parameters() if not p.requires_grad}

@@ -89,6 +89,11 @@ def names_and_colours(model):
     return names, voc_colour_map(model.num_classes) if model.palette is None else model.palette
 
 
+def titled(head, name):
+    """The name of a class, after that of its head if it is not the first."""
+    return f"{head} {name}" if head else name
+
+
 def areas(label, classes):
     """{class: (its number of pixels, its share of the image)} of a label map."""
     counts = sum((counted(part, len(classes)) for part in np.array_split(label, label.size // BAND + 1)), 0)

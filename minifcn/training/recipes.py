@@ -46,6 +46,8 @@ RECIPES = {
         "fcn16s_vgg16": HEAVY | dict(lr=1e-12),
         "fcn8s_vgg16": HEAVY | dict(lr=1e-14),
         "fcn8s_atonce_vgg16": HEAVY | dict(lr=1e-10),
+        "fcn16s_siftflow": HEAVY | dict(lr=1e-12),
+        "fcn8s_siftflow": HEAVY | dict(lr=1e-12),
     },
 }
 """{recipe: {net: settings}}."""

@@ -22,12 +22,25 @@ def data_facts(data, loss):
 
 def result_lines(metrics):
     """The final measures as lines of text, followed by the figures to beat."""
-    rows = [dict(metrics, name="this run"), *metrics["floors"]]
+    rows = [dict(metrics, name=", ".join(["this run", *filter(None, [metrics.get("head")])])), *metrics["floors"]]
     width = max(24, *(len(row["name"]) for row in rows))
     yield f"{'on split ' + str(metrics['split']):<{width}}  pixel acc  mean IU"
     for row in rows:
         yield f"{row['name']:<{width}}  {text(row['pixel_accuracy'], '9.3f')}  {text(row['mean_iu'], '7.3f')}"
     yield "IU by class: " + ", ".join(f"{c['name']} {text(c['iu'], '.2f')}" for c in metrics["per_class"])
+    for further in metrics.get("heads", {}).values():
+        yield from result_lines(further)
+
+
+def joined(found):
+    """The measures of all heads, {name: measures}, as one JSON value: those of the first, with the others as ``heads``.
+
+    The measures of each of several heads have its name as ``head``; a net with one kind of labels has neither.
+    """
+    if len(found) == 1 and "" in found:
+        return found[""]
+    first, *others = [dict(metrics, head=head) for head, metrics in found.items()]
+    return first | dict(heads={metrics["head"]: metrics for metrics in others})
 
 
 def text(value, form):

@@ -4,7 +4,8 @@
 samples.png, confusion.png, report.html}``.  ``last`` holds the complete state for an exact continuation: weights,
 optimiser, position in the data, random state, log.  ``best`` holds the weights of the epoch with the best mean IU on
 the validation split.  ``splits`` lists the samples of both splits (`minifcn.data.manifest`).  A run that began with
-``--init`` has ``init.txt``, too: what became of each tensor.
+``--init`` has ``init.txt``, too: what became of each tensor.  A net with several kinds of labels has figures for each
+further head: ``curves-geo.png``.
 """
 
 import csv
@@ -34,9 +35,11 @@ FILES = (
     "config.json", "splits.json", "log.csv", "last.safetensors", "best.safetensors", "metrics.json", "curves.png",
     "samples.png", "confusion.png", "report.html", "init.txt",
 )  # fmt: skip
-LEFTOVERS = re.compile(rf"lock|({'|'.join(map(re.escape, FILES))})\.partial|\.tmp\w{{6}}")
+_NAMES = "|".join(map(re.escape, FILES)).replace(r"\.png", r"(-\w+)?\.png")  # also curves-geo.png
+LEFTOVERS = re.compile(rf"lock|({_NAMES})\.partial|\.tmp\w{{6}}")
 """The names of files that a killed process leaves in the folder; ``.tmp`` files are safetensors' while it writes."""
-TEXTS = ("dataset", "root", "train_split", "val_split", "bands")  # settings, read by other commands, that must be text
+TEXTS = ("dataset", "root", "train_split", "val_split", "bands", "heads")
+"""Settings, read by other commands, that must be text."""
 STATE = ("epoch", "step", "trained", "running", "rows")  # attributes of a Training in a checkpoint
 
 

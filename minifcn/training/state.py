@@ -82,6 +82,12 @@ def columns(model: Any) -> dict[str, str]:
     return {kind: f"{kind}_" * (k > 0) for k, kind in enumerate(getattr(model, "kinds", ()) or ("",))}
 
 
+def of_head(row: dict[str, Any], begin: str) -> dict[str, Any]:
+    """A row of the log whose usual columns are those of the head whose columns begin with `begin`."""
+    own = {name.removeprefix(begin): value for name, value in row.items() if name.startswith(begin)}
+    return row | own if begin else row
+
+
 EMPTY: dict[str, float] = dict(loss=0.0, pixels=0, seconds=0.0)
 
 

@@ -58,7 +58,7 @@ def prepare(folder):
 
 
 def write_page(folder, runs, metrics, pairs):
-    """Write the report of an evaluation into a folder; under ``mpiexec``, only rank 0 does.
+    """Write the report of an evaluation into a folder, or a head's into one in it; only rank 0 of several does.
 
     Parameters
     ----------
@@ -76,10 +76,12 @@ def write_page(folder, runs, metrics, pairs):
     pathlib.Path
         The page.
     """
-    folder, first, values = Path(folder), runs[0], metrics[0]
+    first, values = runs[0], metrics[0]
+    folder = Path(folder) / first.head
     page = folder / "report.html"
     if parallel.world().rank:
         return page
+    folder.mkdir(exist_ok=True)  # that of a head
     write_json(folder / "measures.json", dict(runs=metrics, comparisons=pairs) if pairs else values)
     names = [run.path if pairs else None for run in runs]
     write_csv(
@@ -108,6 +110,7 @@ def write_page(folder, runs, metrics, pairs):
         _images(values),
     ]
     header = dict(run=first.checkpoint, data=f"{first.where}, split {values['split']}, {len(first.data)} images")
+    header |= dict(head=first.head) if first.head else {}
     return write_html(page, f"Evaluation of {first.path}", header, sections)
 
 

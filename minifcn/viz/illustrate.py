@@ -9,9 +9,9 @@ import numpy as np
 from ..arrays import parallel
 from ..data.bands import bands_of, false_colour
 from ..io import atomic
-from ..training.evaluation import evaluate
-from ..training.results import data_facts, measures
-from ..training.state import Callback
+from ..training.evaluation import by_kind, evaluate
+from ..training.results import data_facts, joined, measures
+from ..training.state import Callback, columns, of_head
 from .figures import confusion as confusion_figure
 from .figures import curves, samples
 from .report import write_report
@@ -41,8 +41,21 @@ def illustrate(run, model, val, rows, header=None, loss=None):
     Returns
     -------
     dict
-        The content of metrics.json: see :func:`measures`.
+        The content of metrics.json: see :func:`measures` and :func:`joined`.
     """
+    begins, found = columns(model), {}
+    for head, (net, data) in by_kind(model, val).items():
+        own = [of_head(row, begins[head]) for row in rows]
+        found[head] = _head(run, net, data, own, f"-{head}" if begins[head] else "", loss)
+    metrics = joined(found)
+    if parallel.world().rank == 0:
+        run.write_json("metrics.json", metrics | dict(header=header or {}))
+        write_report(run.folder)
+    return metrics
+
+
+def _head(run, model, val, rows, end, loss):
+    """The measures of a net with one head; its figures are written, with `end` in their names."""
     confusion, loss = evaluate(model, val, progress=True, loss=loss)
     data = val.dataset
     metrics = measures(confusion, data.classes) | data_facts(data, loss)
@@ -54,14 +67,12 @@ def illustrate(run, model, val, rows, header=None, loss=None):
         shown = false_colour(image, bands_of(data)), label, model.predict(image)
         rows_shown.append([array[:: _step(label), :: _step(label)] for array in shown])
     figures = {
-        "curves.png": curves(rows),
-        "samples.png": samples(*zip(*rows_shown), data.classes, data.palette),
-        "confusion.png": confusion_figure(confusion.matrix, data.classes),
+        f"curves{end}.png": curves(rows),
+        f"samples{end}.png": samples(*zip(*rows_shown), data.classes, data.palette),
+        f"confusion{end}.png": confusion_figure(confusion.matrix, data.classes),
     }
-    run.write_json("metrics.json", metrics | dict(header=header or {}))
     for name, figure in figures.items():
         _save(figure, run.folder / name)
-    write_report(run.folder)
     return metrics
 
 
@@ -102,7 +113,9 @@ class LiveReport(Callback):
             return
         with suppress(OSError):  # a full disk must not stop the training
             if time.monotonic() - self.drawn >= SECONDS:
-                _save(curves(t.rows), self.run.folder / "curves.png")
+                for head, begin in columns(t.model).items():
+                    end = f"-{head}" if begin else ""
+                    _save(curves([of_head(row, begin) for row in t.rows]), self.run.folder / f"curves{end}.png")
                 self.drawn = time.monotonic()
             write_report(self.run.folder, self.header, again=REFRESH)
 

@@ -1,12 +1,14 @@
 """Writes the results of ``python -m minifcn.predict`` for one image: pictures, and probabilities."""
 
+from pathlib import Path
+
 import numpy as np
 from PIL import Image
 
 from ..data.palette import save_mask
 from ..data.rasters import polygons, write_geojson
 from ..io import atomic
-from ..training.prediction import areas, names_and_colours, predicted
+from ..training.prediction import areas, names_and_colours, predicted, shares, titled
 from .figures import overlay
 from .geotiffs import label_map
 from .legend import with_legend
@@ -18,20 +20,47 @@ RESULTS = {
 """The kinds of results, and the ends of the names of their files."""
 
 
-def label_picture(model, picture, files, args, note):
-    """Label an image or a map and write its results: its size, and the areas of its classes.
+def end_of(head, kind):
+    """The end of the names of a kind of results of a head; of a further head: ``-labels-geo.png``."""
+    end = Path(RESULTS[kind])
+    return f"{end.stem}{head and f'-{head}'}{end.suffix}"
+
+
+def label_picture(nets, picture, files, args, note):
+    """Label an image or a map with each head, and write the results.
 
     Parameters
     ----------
-    model : FCN
+    nets : dict of {str: FCN}
+        The nets with one head by its name, which is "" for the first.
     picture : Picture
-    files : dict of {str: Path}
-        The file of each kind of `RESULTS` that is wanted.
+    files : dict of {(str, str): Path}
+        The file of each head and kind of `RESULTS` that is wanted.
     args : argparse.Namespace
         The flags of ``predict``.
     note : callable
         ``note(text)`` says what is left out.
+
+    Returns
+    -------
+    size : (int, int)
+    found : dict of {str: (int, float)}
+        The area of each class; see :func:`minifcn.training.prediction.titled`.
+    lines : list of str
+        What was found and written, a line for each head.
     """
+    found, lines = {}, []
+    for head, net in nets.items():
+        own = {kind: path for (of, kind), path in files.items() if of == head}
+        size, area = _label(net, picture, own, args, (lambda text: None) if head else note)
+        found |= {titled(head, name): value for name, value in area.items()}
+        others = ", ".join(path.name.removeprefix(Path(picture.name).name) for path in list(own.values())[1:])
+        lines.append(f"{picture}: {titled(head, shares(area))} -> {own['labels']}, {others}")
+    return size, found, lines
+
+
+def _label(model, picture, files, args, note):
+    """The size of a picture, and the areas of its classes; the results of a net with one head are written."""
     classes, palette = names_and_colours(model)
     if picture.is_map:
         return label_map(model, picture.path, files, classes, palette, args.alpha, args.memory, args.tta)

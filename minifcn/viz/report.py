@@ -65,6 +65,7 @@ body { max-width: 60rem; margin: 0 auto; padding: 2.5rem 1.5rem; background: var
   font: 16px/1.5 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
 h1 { margin: 0; color: var(--ink); font-size: 2rem; line-height: 1.2; overflow-wrap: anywhere; }
 h2 { margin: 2.5rem 0 .75rem; font-size: 1.15rem; }
+h2.head { margin-top: 3.5rem; font-size: 1.6rem; }
 header, figcaption, small { color: var(--quiet); }
 header p { margin: .3rem 0 0; overflow-wrap: anywhere; }
 header dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; margin: .75rem 0 0;
@@ -127,8 +128,10 @@ def write_report(run_dir, header=None, again=None):
     run_dir : str or path
         A run folder. The function reads these files if they exist: `config.json` (settings by name),
         `metrics.json` (pixel_accuracy, mean_accuracy, mean_iu, fw_iu, pixels, per_class: a list of
-        {name, accuracy, iu}, floors: a list of {name, pixel_accuracy, mean_iu}, header: {topic: line}), `log.csv`,
-        `samples.png`, `curves.png`, `confusion.png`. Every score is a fraction.
+        {name, accuracy, iu}, floors: a list of {name, pixel_accuracy, mean_iu}, header: {topic: line}; of a net with
+        several heads also head: the name of the first, heads: {name: the same of a further one}), `log.csv`,
+        `samples.png`, `curves.png`, `confusion.png`, and for a further head `curves-geo.png` and so on. Every score is
+        a fraction.
     header : dict of {str: str}, optional
         The description of a run in progress, which has no `metrics.json` yet.
     again : int, optional
@@ -149,15 +152,18 @@ def write_report(run_dir, header=None, again=None):
         raise NotADirectoryError(f"there is no run folder at {run_dir}; give the folder of a training run")
     config, log = _json(run_dir / "config.json"), _log(run_dir)
     metrics = dict(header=header) if header is not None else _json(run_dir / "metrics.json")
-    scores = metrics if header is None and metrics else log[-1] if log else {}
+    last = log[-1] if log else {}
+    scores = metrics if header is None and metrics else last
     floors = metrics.get("floors", [])
     setting = [str(config[key]) for key in ("model", "dataset") if key in config]
     epochs = f"{len(log)} epoch{'s' * (len(log) != 1)}"
+    further = [name.removesuffix("_mean_iu") for name in last if name.endswith("_mean_iu")]
     sections = [
+        _title(metrics.get("head")),
         score_list(scores),
         _floors(floors, scores),
-        classes_table(metrics.get("per_class")),
-        *(embedded(run_dir / file, *words) for file, *words in FIGURES),
+        *_measured(run_dir, metrics),
+        *(section for head in further for section in _of_head(run_dir, head, metrics, last)),
         _details("Settings", ["setting", "value"], config.items()),
         _details("Log", list(log[0]) if log else [], [row.values() for row in log]),
     ]
@@ -165,6 +171,26 @@ def write_report(run_dir, header=None, again=None):
     return write_html(
         run_dir / "report.html", run_dir.resolve().name, metrics.get("header", {}), sections, setting, again
     )
+
+
+def _title(head):
+    return f'<h2 class="head">Head {escape(head)}</h2>' if head else ""
+
+
+def _measured(run_dir, metrics, end=""):
+    """The table of the classes, and the figures whose names end with `end`."""
+    yield classes_table(metrics.get("per_class"))
+    for file, *words in FIGURES:
+        yield embedded(run_dir / file.replace(".png", f"{end}.png"), *words)
+
+
+def _of_head(run_dir, head, metrics, last):
+    """The sections of a further head: scores, classes and figures; `last` is the last row of the log."""
+    own = metrics.get("heads", {}).get(head, {})
+    logged = {name.removeprefix(f"{head}_"): text for name, text in last.items() if name.startswith(f"{head}_")}
+    yield _title(head)
+    yield score_list(own or logged | {"epoch": last.get("epoch")})
+    yield from _measured(run_dir, own, f"-{head}")
 
 
 def write_html(path, title, header, sections, setting="", again=None):

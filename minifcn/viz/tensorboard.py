@@ -4,6 +4,7 @@ import numpy as np
 
 from ..arrays import backend
 from ..data.bands import bands_of, false_colour
+from ..training.evaluation import by_kind
 from ..training.state import Callback
 from .figures import colour, overlay
 
@@ -38,9 +39,10 @@ class TensorBoard(Callback):
         for name, p in t.model.named_parameters():
             if p.requires_grad:
                 self.writer.add_histogram(name, backend.asnumpy(p.data), t.epoch)
-        data = t.val and t.val.dataset
-        for i in np.unique(np.linspace(0, len(data) - 1, EXAMPLES).astype(int)).tolist() if data else ():
-            self.writer.add_image(f"example/{i}", example(t.model, data, i), t.epoch, dataformats="HWC")
+        for head, (model, val) in by_kind(t.model, t.val).items() if t.val else ():
+            for i in np.unique(np.linspace(0, len(val.dataset) - 1, EXAMPLES).astype(int)).tolist():
+                name = "/".join(filter(None, ["example", head, str(i)]))
+                self.writer.add_image(name, example(model, val.dataset, i), t.epoch, dataformats="HWC")
         self.writer.flush()
 
     def closed(self, t):

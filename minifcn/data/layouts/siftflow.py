@@ -65,6 +65,8 @@ class SIFTFlow(Layout):
     def read(self, folder: Path) -> Contents:
         images = {path.stem: path for path in images_below(folder / "Images")}
         found = [_files(folder / place) for place, _ in self.kinds]
+        if empty := [place for (place, _), files in zip(self.kinds, found) if not files]:
+            raise UserError(f"{folder} has no MATLAB files in {empty[0]}/: put them there, or leave out their head")
         used = sorted(images.keys() & set.intersection(*map(set, found)))
         notes = []
         if left := sorted({*images, *(stem for files in found for stem in files)}.difference(used)):
