@@ -48,6 +48,11 @@ def english():
             "모양이 (3, 4)이지만 (4, 3)이어야 합니다: 축의 순서가 (1, 0)입니다",
         "it took more than 10 seconds and was stopped (in the case: two groups)":
             "10초가 넘게 걸려서 중단했습니다 (경우: 그룹 두 개)",
+        "2×5 cells, windows of 1×2, stride (1, 3), padding (0, 2), dilation (2, 1), float64, not contiguous":
+            "2×5칸, 창 1×2, 스트라이드 (1, 3), 패딩 (0, 2), 팽창 (2, 1), float64, 연속이 아님",
+        "(3, 2) + (2,), float32, not contiguous": "(3, 2) + (2,), float32, 연속이 아님",
+        "x³, with the gradient of x² (a wrong gradient)": "x³에 x²의 기울기를 준 것 (틀린 기울기)",
+        "the worst, at [0, 1], is 2.0, but should be 3.0": "가장 크게 틀린 곳은 [0, 1]이고, 2.0이지만 3.0이어야 합니다",
         # a student's own words stay
         "it raises ValueError: two groups of what?": "오류가 났습니다. ValueError: two groups of what?",
         "something that nobody wrote here": "something that nobody wrote here",
@@ -76,6 +81,23 @@ def test_what_a_known_mistake_is_called_is_translated(say):
     known = translations(sentences.catalogues("ko")[1])
     assert not [text for text in dict.fromkeys(said) if text not in known]
     assert sum(bool(HANGUL.search(say(text))) for text in said) > 0.98 * len(said)  # "FCN-8s" is a name
+
+
+@korean
+@pytest.mark.course
+def test_every_name_of_a_case_is_translated(say):
+    from minifcn.course import tasks
+
+    labels = {
+        case.label
+        for assignment in tasks.assignments()
+        for task in assignment.tasks
+        for check in task.checks
+        for case in check.cases(np.random.default_rng(0))
+    }
+    assert len(labels) > 500
+    english = re.compile(r"[a-z]{3,},? [a-z]{2,}")  # two words
+    assert not [label for label in labels if english.search(re.sub(r"`.*?`|float\d+", "", say(label)))]
 
 
 @korean

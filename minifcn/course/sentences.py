@@ -18,7 +18,7 @@ FOLDERS = (HERE, ASSIGNMENTS / "hidden")  # of the catalogues; the hidden tests 
 say = teller(*FOLDERS)
 # the files whose sentences a student reads
 SOURCES = (
-    "cells", "confine", "cuda", "differences", "feedback", "grading", "guard", "judge", "probes", "process",
+    "cells", "confine", "cuda", "differences", "draws", "feedback", "grading", "guard", "judge", "probes", "process",
     "submissions",
 )  # fmt: skip
 

@@ -64,9 +64,12 @@ def translator(language, folders):
         start = len(text) - len(text.lstrip(ENDS))
         head, text = text[:start], text[start:]
         ways = [(0, text)]
-        for end in [*(found.start() for found in re.finditer(r"[:;.] |[:.]$", text)), len(text)]:
+        for end in [*(found.start() for found in re.finditer(r"[:;.] |[:.]$|, ", text)), len(text)]:
             first, mark, rest = text[:end], text[end : end + 2], text[end + 2 :]
-            if found := sentence(first):
+            if mark == ", " and not _is_whole(first):
+                continue
+            # Only in a list, as in the name of a case, an unknown part stands before known ones.
+            if found := sentence(first) or (mark == ", " and (0, first)):
                 others, translated = parsed(rest) if rest else (0, "")
                 ways.append((found[0] + others, found[1] + mark + translated))
         letters, translated = max(ways, key=lambda way: way[0])
@@ -90,12 +93,17 @@ def translator(language, folders):
     return lambda text: parsed(text)[1] if len(text) <= LONGEST else text
 
 
+def _is_whole(text):
+    """Whether a text does not end inside parentheses or brackets."""
+    return all(text.count(a) == text.count(b) for a, b in ("()", "[]"))
+
+
 def _pattern(text):
     """The pattern of the sentences that an f-string makes."""
     first, *parts = re.split(f"({PLACE})", text)
     places = [_place(p) if re.fullmatch(PLACE, p) else re.escape(p) for p in parts]
     if not first:
-        places[0] = places[0].replace(".+?", "[^:;]+?")  # not several sentences
+        places[0] = places[0].replace("|.)", "|[^:;])")  # not several sentences
     return re.compile(re.escape(first) + "".join(places), re.DOTALL)
 
 
@@ -103,7 +111,9 @@ def _place(place):
     """The pattern of what can stand in a place."""
     if place in NUMBERS:
         return r"([\d. ]+)"
-    return r"(\([^()]*\))" if place.endswith("shape}") else r"(\w+)" if "__name__" in place else "(.+?)"
+    if place.endswith("shape}"):
+        return r"(\([^()]*\))"
+    return r"(\w+)" if "__name__" in place else r"((?>\([^()]*\)|.)+?)"  # a pair of parentheses is not divided
 
 
 def _filled(text, places, values):

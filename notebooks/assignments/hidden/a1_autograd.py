@@ -699,7 +699,8 @@ def says(right):
 
 
 def pair(label, rng, right, forward, backward, x):
-    return Case(f"{label} ({'right' if right else 'wrong'})", int(rng.integers(1000)), forward, backward, x,
+    label = f"{label} (a right gradient)" if right else f"{label} (a wrong gradient)"
+    return Case(label, int(rng.integers(1000)), forward, backward, x,
                 probe="seeded", judge=says(right))  # fmt: skip
 
 

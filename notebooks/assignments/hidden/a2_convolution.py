@@ -247,7 +247,7 @@ def grouped_anywhere(rng):
     for label, _, (size, kernel, *rest) in windows(rng):
         groups, inputs, outputs = map(int, rng.integers((2, 1, 1), (4, 3, 4)))
         shapes = (2, groups * inputs, *size), (groups * outputs, inputs, *kernel)
-        yield f"{groups} groups, {label}", *shapes, *rest, groups
+        yield f"in {groups} groups, {label}", *shapes, *rest, groups
 
 
 def convolution_checks(kernel, answer):

@@ -680,9 +680,10 @@ def transposed(rows, back=False, plain=False):
                 extra = tuple(int(rng.integers(0, s)) for s in stride)  # less than the stride, or the size is ambiguous
                 parameters |= dict(groups=groups, output_padding=extra)
                 shapes += [(groups * outputs,)] * int(rng.integers(2))
-            said = ", ".join(f"{name} {value}" for name, value in parameters.items())
-            said += ", with a bias" * (len(shapes) > 2)
-            yield f"{size[0]}×{size[1]} cells, a {kernel[0]}×{kernel[1]} filter, {said}, {kind}", parameters, *shapes
+            said = [f"stride {stride}, padding {padding}, dilation {dilation}"]
+            said += [] if plain else [f"in {groups} groups, output_padding {extra}"]
+            said = ", ".join([*said, *(["with a bias"] if len(shapes) > 2 else []), kind])
+            yield f"{size[0]}×{size[1]} cells, a {kernel[0]}×{kernel[1]} filter, {said}", parameters, *shapes
 
     def draw(rng):
         for label, parameters, *shapes in (*rows, *more(rng)):

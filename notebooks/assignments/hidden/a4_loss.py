@@ -56,7 +56,7 @@ def random_scores(rng):
     """Random sizes for arrays of every kind: rows (label, shape)."""
     for kind in draws.KINDS:
         n, c, h, w = map(int, rng.integers((1, 2, 1, 1), (4, 6, 5, 5)))
-        yield f"{n} × {c} classes × {h}×{w}, {kind}", (n, c, h, w)
+        yield f"{n} images of {h}×{w} pixels, {c} classes, {kind}", (n, c, h, w)
 
 
 ALL_VOID = [("all locations are void", (2, 3, 2, 4)), ("all locations are void, float32", (1, 4, 3, 3))]
