@@ -19,8 +19,7 @@ from minifcn import kernels as K
 from minifcn.engine.core import newest_first, watch
 from minifcn.errors import UserError
 from minifcn.kernels import compiled, environment, reference
-from minifcn.kernels.compiled import compiler, depthwise
-from minifcn.kernels.compiled import winograd as compiled_tiles
+from minifcn.kernels.compiled import compiler, depthwise, few_tiles
 from minifcn.kernels.cpu.conv import winograd
 from minifcn.kernels.cpu.conv.window import Window
 from minifcn.training import header
@@ -138,28 +137,32 @@ def test_winograds_tiles_in_loops_equal_the_definition_in_bands_of_any_size(x_sh
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(winograd, "BAND_BYTES", band)
         patch.setattr(winograd, "FEWEST", 3)
-        got = [
-            winograd.conv2d(x, w, window, compiled_tiles),
-            winograd.conv2d_grad_input(gy, w, x.shape, window, compiled_tiles),
-            winograd.conv2d_grad_weight(gy, x, w.shape, window, compiled_tiles),
-        ]
+        patch.setattr(few_tiles, "PART", 36 * 3)
+        forms = [
+            (form.conv2d(x, w, window), form.conv2d_grad_input(gy, w, x_shape, window),
+             form.conv2d_grad_weight(gy, x, w.shape, window))
+            for form in (compiled.conv.MANY_TILES, few_tiles)
+        ]  # fmt: skip
     rest = (*window[1:4], 1)
     expected = [
         reference.conv2d(x, w, *rest), reference.conv2d_grad_input(gy, w, x.shape, *rest),
         reference.conv2d_grad_weight(gy, x, w.shape, *rest),
     ]  # fmt: skip
-    for a, b in zip(got, expected, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
+    for got in forms:
+        for a, b in zip(got, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
 
 
 def test_winograd_in_loops_is_chosen_for_eight_channels_or_more_in_float32_only():
-    window, f4 = Window((3, 3), (1, 1), (1, 1), (1, 1), 1), np.dtype("f4")
-    assert compiled_tiles.pays(window, (64, 64), f4, (1, 224, 224))
-    assert compiled_tiles.pays(window, (16, 8), f4, (8, 64, 64))
-    assert not compiled_tiles.pays(window, (64, 64), np.dtype("f8"), (1, 224, 224))
-    assert not compiled_tiles.pays(window, (64, 3), f4, (1, 224, 224))  # the transforms cost more than they save
-    assert compiled_tiles.pays(window, (96, 96), f4, (8, 16, 16))
-    assert not compiled_tiles.pays(window, (96, 96), f4, (8, 8, 8))  # too few tiles for products of two threads
+    window, f4, chosen = Window((3, 3), (1, 1), (1, 1), (1, 1), 1), np.dtype("f4"), compiled.conv._compiled
+    assert chosen(window, (64, 64), f4, (1, 224, 224)) is compiled.conv.MANY_TILES
+    assert chosen(window, (16, 8), f4, (8, 64, 64)) is compiled.conv.MANY_TILES
+    assert chosen(window, (64, 64), np.dtype("f8"), (1, 224, 224)) is None
+    assert chosen(window, (64, 3), f4, (1, 224, 224)) is None  # the transforms cost more than they save
+    for shape, cells in (((512, 512), (1, 28, 28)), ((96, 96), (8, 16, 16)), ((96, 96), (8, 8, 8))):
+        assert chosen(window, shape, f4, cells) is few_tiles
+    for shape, cells in (((512, 512), (1, 14, 14)), ((128, 96), (8, 4, 4)), ((32, 32), (1, 16, 16))):
+        assert chosen(window, shape, f4, cells) is None  # too few tiles
 
 
 @settings(max_examples=40, deadline=None)

@@ -21,9 +21,9 @@ TRANSFORM = 50  # multiply-adds of a fast matrix product that transforming a cel
 @loops
 def transform(
     x: Read[4], matrix: Read[2], v: Write[2], overlap: int,
-    n0: int, n1: int, top: int, bottom: int, columns: int, pad_h: int, pad_w: int,
+    n0: int, n1: int, top: int, bottom: int, columns: int, pad_h: int, pad_w: int, first: int, last: int,
 ):  # fmt: skip
-    """v[6i + j] = (M d Mᵀ)[i, j] for the T tiles d of a band of x, in the order (C, T).
+    """v[6i + j] = (M d Mᵀ)[i, j] for the T tiles d of a band of x, in the order (C, T); channels first … last − 1.
 
     M is `matrix`.  If it has four columns, the tiles are 4×4 and do not overlap: `overlap` is 0 and not 1, and zeros
     stand in for the columns 4 and 5.
@@ -32,15 +32,15 @@ def transform(
     T = (bottom - top) * S * columns
     lines = np.zeros((bottom - top + overlap, S, 4 * columns), x.dtype)
     phases, half = np.empty((4, 6, T + below), x.dtype), np.empty((4, 6, T + below), x.dtype)
-    last = 4 * overlap  # the phases that the fifth and the sixth factor belong to are `last` and `last` + 1
-    for c in range(x.shape[1]):
+    b4 = 4 * overlap  # the phases that the fifth and the sixth factor belong to are b4 and b4 + 1
+    for c in range(first, last):
         deal(x[n0:n1, c], lines, phases, overlap, 4 * top - pad_h, pad_w)
         for a in range(4):
             k = T + below if a < 2 else T  # a tile reads two rows of cells of the tile below it
             for j in range(6):
                 combine(
                     matrix[j], phases[a, 0, :k], phases[a, 1, :k], phases[a, 2, :k], phases[a, 3, :k],
-                    phases[a, last, :k], phases[a, last + 1, :k], half[a, j, :k],
+                    phases[a, b4, :k], phases[a, b4 + 1, :k], half[a, j, :k],
                 )  # fmt: skip
         for i in range(6):
             for j in range(6):
@@ -51,12 +51,18 @@ def transform(
 
 
 @loops
-def transform_back(m: Read[2], matrix: Read[2], y: Write[4], n0: int, n1: int, top: int, bottom: int, columns: int):
-    """y = M m Mᵀ for the tiles of a band, written to their places in y; M is `matrix`, 4×6."""
+def transform_back(
+    m: Read[2], matrix: Read[2], y: Write[4],
+    n0: int, n1: int, top: int, bottom: int, columns: int, channel: int, channels: int,
+):  # fmt: skip
+    """y = M m Mᵀ for the tiles of a band, written to their places in y; M is `matrix`, 4×6.
+
+    m has the tiles of the `channels` channels of y from `channel` on.
+    """
     S, OH, OW = n1 - n0, y.shape[2], y.shape[3]
     T = (bottom - top) * S * columns
     half, phases = np.empty((4, 6, T), y.dtype), np.empty((4, 4, T), y.dtype)
-    for o in range(y.shape[1]):
+    for o in range(channels):
         first, last = o * T, (o + 1) * T
         for i in range(4):
             for j in range(6):
@@ -73,7 +79,7 @@ def transform_back(m: Read[2], matrix: Read[2], y: Write[4], n0: int, n1: int, t
             for s in range(S):
                 at = (r * S + s) * columns
                 for i in range(min(4, OH - 4 * (top + r))):
-                    row = y[n0 + s, o, 4 * (top + r) + i]
+                    row = y[n0 + s, channel + o, 4 * (top + r) + i]
                     p0, p1, p2, p3 = phases[i, 0, at:], phases[i, 1, at:], phases[i, 2, at:], phases[i, 3, at:]
                     for t in range(OW // 4):
                         row[4 * t], row[4 * t + 1], row[4 * t + 2], row[4 * t + 3] = p0[t], p1[t], p2[t], p3[t]
@@ -152,19 +158,19 @@ def gradients(gy, band, columns, out, spare):
 def _transformed(x, matrix, overlap, band, columns, padding, out):
     (samples, rows), C, T = band, x.shape[1], tiles.number(band, columns)
     matrix = np.ascontiguousarray(matrix, x.dtype)
-    transform(x, matrix, _padded(out, C * T), overlap, *samples, *rows, columns, *padding)
+    transform(x, matrix, _padded(out, C * T), overlap, *samples, *rows, columns, *padding, 0, C)
     return matrices(out, C, T)
 
 
 def outputs(m, y, band, columns, spare):
     """Write Aᵀ m A for the tiles of a band into y; `m` is the buffer of the :func:`matrices`."""
     m = _padded(m, y.shape[1] * tiles.number(band, columns))
-    transform_back(m, np.ascontiguousarray(tiles.AT, y.dtype), y, *band[0], *band[1], columns)
+    transform_back(m, np.ascontiguousarray(tiles.AT, y.dtype), y, *band[0], *band[1], columns, 0, y.shape[1])
 
 
 def pays(window, w_shape, dtype, cells):
     """Whether the algorithm applies and is the cheapest for an output of (N, OH, OW) cells."""
-    if not (winograd.applies(window, w_shape) and dtype == np.float32) or winograd.tiles(*cells) < winograd.FEWEST:
+    if not (winograd.applies(window, w_shape) and dtype == np.float32):
         return False
     (O, C), n = w_shape[:2], prod(cells)
     cost = C * O * (2.25 * n + choice.KERNEL) + TRANSFORM * (C + O) * n

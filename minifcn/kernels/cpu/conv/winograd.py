@@ -81,18 +81,13 @@ def conv2d_grad_weight(gy, x, w_shape, window, transforms=products_of_tiles):
         return total
 
     sums = workers.run(share_of_sum, workers.shares(len(bands)), moved=N * rows * columns * 36 * (C + O))
-    gw, gt = buffers.empty(w_shape, gy.dtype), np.ascontiguousarray(G.T, gy.dtype)
+    gw = buffers.empty(w_shape, gy.dtype)
 
     def back(piece):
         first, last = piece
         A, B, S = scratch.arrays(*[(gy.dtype, (36 * (last - first) * C,))] * 3)
-        total = np.sum(
-            [s.reshape(6, 6, -1)[:, :, first * C : last * C] for s in sums],
-            axis=0,
-            out=view(S, 6, 6, (last - first) * C),
-        )
-        g = both_sides(gt, total, A, B)
-        gw[first:last] = g.reshape(3, 3, last - first, C).transpose(2, 3, 0, 1)
+        total = np.sum([s[:, first:last] for s in sums], axis=0, out=view(S, 36, last - first, C))
+        kernels_back(total, gw[first:last], A, B)
 
     workers.run(back, _pieces(O, C), moved=36 * O * C)
     return gw
@@ -141,18 +136,28 @@ def _buffers(count, dtype, cells):
 def _transformed(w):
     """G g Gᵀ for every kernel: (O, C, 3, 3) -> (36, O, C)."""
     O, C = w.shape[:2]
-    g, kernel = G.astype(w.dtype), buffers.empty((36, O, C), w.dtype)
+    kernel = buffers.empty((36, O, C), w.dtype)
 
     def piece(o):
         first, last = o
         A, B = scratch.arrays(*[(w.dtype, (36 * (last - first) * C,))] * 2)
-        taps = view(A, 3, 3, last - first, C)
-        np.copyto(taps, w[first:last].transpose(2, 3, 0, 1))
-        cells = slice(first * C, last * C)
-        both_sides(g, taps.reshape(3, 3, -1), B, kernel.reshape(6, 6, O * C)[:, :, cells])
+        kernels(w[first:last], kernel.reshape(6, 6, O * C)[:, :, first * C : last * C], A, B)
 
     workers.run(piece, _pieces(O, C), moved=36 * O * C)
     return kernel
+
+
+def kernels(w, out, A, B):
+    """G g Gᵀ for every kernel of w, (O, C, 3, 3), into `out`, (6, 6, O·C); A and B are scratch memory."""
+    taps = view(A, 3, 3, *w.shape[:2])
+    np.copyto(taps, w.transpose(2, 3, 0, 1))
+    both_sides(G.astype(w.dtype), taps.reshape(3, 3, -1), B, out)
+
+
+def kernels_back(total, gw, A, B):
+    """Gᵀ t G for every kernel's sum t, (36, O, C), into gw, (O, C, 3, 3); A and B are scratch memory."""
+    g = both_sides(np.ascontiguousarray(G.T, gw.dtype), total.reshape(6, 6, -1), A, B)
+    gw[:] = g.reshape(3, 3, *gw.shape[:2]).transpose(2, 3, 0, 1)
 
 
 def _pieces(O, C):
