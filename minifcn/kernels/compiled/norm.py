@@ -64,19 +64,19 @@ def gradients(
         centre, rstd = np.float64(mean[c]), 1 / np.sqrt(np.float64(var[c]) + eps)
         of_beta = of_gamma = 0.0
         for n in range(N):
-            row, given, out = x[n, c], gy[n, c], y[n, c]
+            row, given, out, g = x[n, c], gy[n, c], y[n, c], gx[n, c]
             for i in range(M):
-                g = zero if out[i] == low or out[i] == high else given[i]
-                of_beta += g
-                of_gamma += g * (row[i] - centre)
+                g[i] = zero if out[i] == low or out[i] == high else given[i]
+            for i in range(M):
+                of_beta += g[i]
+                of_gamma += g[i] * (row[i] - centre)
         gbeta[c], ggamma[c] = of_beta, of_gamma * rstd
         near, scale, by_one = mean[c], kind(gamma[c] * rstd), kind(of_beta / (N * M))
         by_x = kind(of_gamma * rstd * rstd / (N * M))
         for n in range(N):
-            row, given, out, result = x[n, c], gy[n, c], y[n, c], gx[n, c]
+            row, g = x[n, c], gx[n, c]
             for i in range(M):
-                g = zero if out[i] == low or out[i] == high else given[i]
-                result[i] = scale * (g - by_one - (row[i] - near) * by_x)
+                g[i] = scale * (g[i] - by_one - (row[i] - near) * by_x)
 
 
 def batch_norm(x, gamma, beta, eps):
