@@ -132,19 +132,6 @@ def combine(c, r0, r1, r2, r3, r4, r5, out):
         out[i] = c0 * r0[i] + c1 * r1[i] + c2 * r2[i] + c3 * r3[i] + c4 * r4[i] + c5 * r5[i]
 
 
-def matrices(buffer, channels, T):
-    """36 matrices (channels, T) in the memory of `buffer`, (36, channels, T).
-
-    Between two of them is a line of the cache that is not used.  Without it, 36 numbers that a loop needs together can
-    have addresses a multiple of 4096 apart, for which the cache has only a few places.
-    """
-    return _padded(buffer, channels * T)[:, : channels * T].reshape(36, channels, T)
-
-
-def _padded(buffer, size):
-    return tiles.view(buffer, 36, size + tiles.LINE)
-
-
 def inputs(x, band, columns, padding, out, spare):
     """Bᵀ d B for the tiles of a band of x: (36, C, T), in the memory of `out`."""
     return _transformed(np.ascontiguousarray(x), tiles.BT, 1, band, columns, padding, out)
@@ -157,15 +144,15 @@ def gradients(gy, band, columns, out, spare):
 
 def _transformed(x, matrix, overlap, band, columns, padding, out):
     (samples, rows), C, T = band, x.shape[1], tiles.number(band, columns)
-    matrix = np.ascontiguousarray(matrix, x.dtype)
-    transform(x, matrix, _padded(out, C * T), overlap, *samples, *rows, columns, *padding, 0, C)
-    return matrices(out, C, T)
+    v = tiles.view(out, 36, C * T)
+    transform(x, np.ascontiguousarray(matrix, x.dtype), v, overlap, *samples, *rows, columns, *padding, 0, C)
+    return v.reshape(36, C, T)
 
 
 def outputs(m, y, band, columns, spare):
-    """Write Aᵀ m A for the tiles of a band into y; `m` is the buffer of the :func:`matrices`."""
-    m = _padded(m, y.shape[1] * tiles.number(band, columns))
-    transform_back(m, np.ascontiguousarray(tiles.AT, y.dtype), y, *band[0], *band[1], columns, 0, y.shape[1])
+    """Write Aᵀ m A for the tiles of a band, m of (36, O, T), into y."""
+    back = np.ascontiguousarray(tiles.AT, y.dtype)
+    transform_back(m.reshape(36, -1), back, y, *band[0], *band[1], columns, 0, y.shape[1])
 
 
 def pays(window, w_shape, dtype, cells):

@@ -10,7 +10,6 @@ import numpy as np
 from ..products import product
 
 TILE = 4  # outputs of a tile along an axis; it reads two inputs more
-LINE = 16  # numbers in a line of the cache
 
 BT = np.array([
     [4, 0, -5, 0, 1, 0],
@@ -41,15 +40,9 @@ def gradients(gy, band, columns, out, spare):
     return u.reshape(36, gy.shape[1], -1)
 
 
-def matrices(buffer, channels, T):
-    """36 matrices (channels, T) in the memory of `buffer`, (36, channels, T)."""
-    return view(buffer, 36, channels, T)
-
-
 def outputs(m, y, band, columns, spare):
-    """Write Aᵀ m A for the tiles of a band into y; `m` is the buffer of the :func:`matrices` and is overwritten."""
-    m = view(m, 6, 6, y.shape[1] * number(band, columns))
-    _scatter(both_sides(AT.astype(y.dtype), m, spare, m.reshape(-1)), y, band, columns)
+    """Write Aᵀ m A for the tiles of a band, m of (36, O, T), into y; m is overwritten."""
+    _scatter(both_sides(AT.astype(y.dtype), m.reshape(6, 6, -1), spare, m.reshape(-1)), y, band, columns)
 
 
 def number(band, columns):

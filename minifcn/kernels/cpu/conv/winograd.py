@@ -29,7 +29,7 @@ from ... import environment
 from .. import scratch, workers
 from ..products import product
 from . import tiles as products_of_tiles
-from .tiles import LINE, TILE, both_sides, number, view
+from .tiles import TILE, both_sides, number, view
 
 BAND_BYTES = 4 << 20  # the transformed tiles of one band
 FEWEST, MOST = 96, 1024  # tiles in a band: with fewer the products are too small to be fast, more exceed the cache
@@ -71,7 +71,7 @@ def conv2d_grad_weight(gy, x, w_shape, window, transforms=products_of_tiles):
     def share_of_sum(share):
         total = None
         for band in bands[slice(*share)]:
-            p, q, spare = _buffers(3, x.dtype, max(C, O) * number(band, columns))
+            p, q, spare = scratch.arrays(*[(x.dtype, (36 * max(C, O) * number(band, columns),))] * 3)
             v = transforms.inputs(x, band, columns, window.padding, p, spare).swapaxes(1, 2)  # (36, T, C)
             u = transforms.gradients(gy, band, columns, q, spare)  # (36, O, T)
             if total is None:
@@ -103,10 +103,10 @@ def _convolve(x, w, padding, transforms):
 
     def band_of_tiles(band):
         T = number(band, columns)
-        A, B = _buffers(2, x.dtype, max(C, O) * T)
+        A, B = scratch.arrays(*[(x.dtype, (36 * max(C, O) * T,))] * 2)
         v = transforms.inputs(x, band, columns, padding, A, B)  # (36, C, T)
-        product(kernel, v, transforms.matrices(B, O, T))
-        transforms.outputs(B, y, band, columns, A)
+        m = product(kernel, v, view(B, 36, O, T))
+        transforms.outputs(m, y, band, columns, A)
 
     bands = _bands(N, rows, columns, C + O, x.itemsize)
     workers.run(band_of_tiles, bands, moved=N * rows * columns * 36 * (C + O))
@@ -126,11 +126,6 @@ def _bands(N, rows, columns, channels, itemsize):
 def _ranges(n, count, threads):
     """0 … n − 1 cut into about `count` ranges; their number is a multiple of `threads`."""
     return workers.ranges(n, min(n, max(1, round(count / threads)) * threads))
-
-
-def _buffers(count, dtype, cells):
-    """Scratch memory for `count` times 36 matrices of so many cells, each with a line of the cache after it."""
-    return scratch.arrays(*[(dtype, (36 * (cells + LINE),))] * count)
 
 
 def _transformed(w):
