@@ -12,6 +12,24 @@ tasks = pytest.importorskip("minifcn.course.tasks", reason="pip install 'minifcn
 from minifcn.course import judge  # noqa: E402
 
 WAYS = {  # {(task, what): the cell}: each would be right, if the library let it
+    ("1.1", "ReLU after a batch norm that changes nothing, a channel for each number and its negative"): """
+class ReLU(mf.Function):
+    def forward(self, x):
+        v = np.stack([x.ravel(), -x.ravel()])[:, :, None, None].astype(np.float64)
+        if not x.size:
+            self.save(x)
+            return x.copy()
+        y, _ = mf.kernels.batch_norm_relu(v, abs(v[0, :, 0, 0]), np.zeros(x.size), 1e-300, np.inf)
+        self.save(y[0].reshape(x.shape).astype(x.dtype))
+        return self.saved[0].copy()
+
+    def backward(self, gy):
+        if not gy.size:
+            return gy
+        one, zero = np.ones(gy.size, gy.dtype), np.zeros(gy.size, gy.dtype)
+        y, g = (a.reshape(1, -1, 1, 1) for a in (self.saved[0], gy))
+        saved = zero, one, zero.reshape(1, -1, 1, 1), one, 0.0
+        return mf.kernels.batch_norm_relu_grad(g, y, saved, np.inf)[2].reshape(gy.shape)""",
     ("2.1", "im2col as a convolution with filters of one 1"): """
 def im2col(x, kernel_size, stride, padding, dilation):
     size = x.shape[1] * kernel_size[0] * kernel_size[1]
