@@ -102,7 +102,7 @@ def fuses(x: Tensor) -> bool:
     They do if both kernels are compiled loops, no kernel or operation is overridden, and nothing watches the
     operations (``mf.trace()`` and others).
     """
-    return K.batch_norm_relu.is_compiled(x.data) and not watchers.get()
+    return K.batch_norm_relu.is_compiled(x.data) and K.compiled.takes([x.data]) and not watchers.get()
 
 
 class SyncBatchNorm2d(Function):

@@ -49,7 +49,7 @@ def implementations(kernel, plain):
 
     @wraps(version)
     def call(*args):
-        if not (_suit(args, INTEGERS.get(kernel, set())) and works()):
+        if not takes(args, INTEGERS.get(kernel, set())):
             return plain(*args)
         if kernel in IN_PLACE:
             return version(*args) if all(a.flags.c_contiguous for a in _arrays(args)) else plain(*args)
@@ -64,8 +64,9 @@ def _arrays(args):
     return [a for a in args if isinstance(a, np.ndarray)]
 
 
-def _suit(args, integers):
-    """Whether all arrays among the arguments are of one type, float32 or float64, or `integers`, and none is empty."""
+def takes(args, integers=frozenset()):
+    """Whether compiled kernels run on the arrays among the arguments: Numba works, all are of one type, float32 or
+    float64, or of `integers`, and none is empty."""
     arrays = _arrays(args)
     kinds = {a.dtype for a in arrays} - integers
-    return len(kinds) == 1 and kinds <= FLOATS and all(a.size for a in arrays)
+    return len(kinds) == 1 and kinds <= FLOATS and all(a.size for a in arrays) and works()
