@@ -366,9 +366,12 @@ SCHEMA = {  # https://gradescope-autograders.readthedocs.io/en/latest/specs/, "O
 def test_gradescopes_zip_grades_a_submission_where_it_was_unpacked(tmp_path, a2):
     import jsonschema
 
-    archive = gradescope.autograder(tmp_path / "autograder.zip")
+    archive = gradescope.autograder(tmp_path / "autograder.zip", "a2")
     with pytest.raises(UserError, match="exists already"):
-        gradescope.autograder(archive)
+        gradescope.autograder(archive, "a2_convolution")
+    for unknown in (None, "a", "a2_", "a9"):
+        with pytest.raises(UserError, match=r"needs --assignment, one of a1_autograd, .* \(or a2\); got"):
+            gradescope.autograder(tmp_path / "other.zip", unknown)
     source, handed_in = tmp_path / "autograder" / "source", tmp_path / "autograder" / "submission"
     with zipfile.ZipFile(archive) as file:
         modes = {info.filename: info.external_attr >> 16 for info in file.infolist()}
@@ -379,7 +382,8 @@ def test_gradescopes_zip_grades_a_submission_where_it_was_unpacked(tmp_path, a2)
     wrong = a2.solution("2.1", a2.task("2.1").mistakes[1].change)
     (handed_in / "a2_convolution.ipynb").write_text(notebook(wrong), encoding="utf-8")
     (handed_in / "a2_convolution copy.ipynb").write_text(notebook([BLANK]), encoding="utf-8")
-    (handed_in / "a1_autograd.py").write_text("# %%\n# Task 1.1\n", encoding="utf-8")
+    solved = tasks.Assignment(tasks.folder() / "a1_autograd.py").solution()
+    (handed_in / "a1_autograd.ipynb").write_text(notebook(solved), encoding="utf-8")
     (handed_in / "notes.zip").write_bytes(b"PK")
     (source.parent / "results").mkdir()
     arguments = re.search(r"python (-m minifcn\.course\.gradescope .*)", run)[1].split()
@@ -392,8 +396,9 @@ def test_gradescopes_zip_grades_a_submission_where_it_was_unpacked(tmp_path, a2)
     assert sum(t["max_score"] for t in found["tests"]) == 20
     assert [t["name"].partition(": ")[2] for t in found["tests"] if t["status"] == "failed"] == list(lost)
     assert "notes.zip is not graded: it is an archive" in found["output"]
-    for other in ("a2_convolution copy.ipynb", "a1_autograd.py"):
-        assert f"{other} does not count: a2_convolution.ipynb has at least as many points" in found["output"]
+    copy = "a2_convolution copy.ipynb does not count: a2_convolution.ipynb has at least as many points"
+    assert copy in found["output"]
+    assert "a1_autograd.ipynb is not graded: it answers a1_autograd, and this is a2_convolution" in found["output"]
     assert any("im2col(x, " in t["output"] for t in found["tests"])
 
 

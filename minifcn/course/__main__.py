@@ -22,6 +22,7 @@ def parser():
         "and write the translated notebooks",
     )  # fmt: skip
     p.add_argument("out", nargs="?", metavar="OUT", help="a new or empty folder, or for gradescope a new zip file")
+    p.add_argument("--assignment", metavar="NAME", help="gradescope: the assignment that it grades, such as a2")
     p.add_argument("--task", type=numbers, metavar="N.M", help="trial, mutate: only these tasks, such as 2.1,2.3")
     p.add_argument("--seed", type=at_least(0, below=2**32), default=0, help="trial, mutate: seed of the random inputs")
     p.add_argument(
@@ -63,7 +64,8 @@ def main(argv=None):
         print(f"{made} is written: go there and run nbgrader generate_assignment {known[0].name}")
         return 0
     if args.action == "gradescope":
-        print(f"{gradescope.autograder(args.out)} is written: upload it as the autograder of a programming assignment")
+        written = gradescope.autograder(args.out, args.assignment)
+        print(f"{written} is written: upload it as the autograder of a programming assignment")
         return 0
     tasks.require(args.task, known)
     rows = {"seed": args.seed, "tasks": args.task, "workers": args.workers, "progress": _progress}

@@ -25,29 +25,41 @@ python3 -m venv /autograder/venv
 RUN = """#!/usr/bin/env bash
 # Gradescope runs this for each submission.
 cd /autograder/source
-exec /autograder/venv/bin/python -m minifcn.course.gradescope ../submission ../results/results.json {seed}
+exec /autograder/venv/bin/python -m minifcn.course.gradescope ../submission ../results/results.json {name} {seed}
 """
 PARTS = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "minifcn", "notebooks/assignments")
 LEFT_OUT = {"__pycache__", ".ipynb_checkpoints"}
 
 
-def autograder(out):
-    """Write the zip to upload as an autograder: this checkout, with the hidden tests, and the two scripts.
+def autograder(out, assignment):
+    """Write the zip to upload as the autograder of an assignment: this checkout, its hidden tests, and two scripts.
 
-    The inputs of all submissions are drawn with one seed, which is in the zip.
+    The inputs of all submissions are drawn with one seed, which is in the zip.  Files for other assignments are not
+    graded: otherwise, the points of an old assignment could be had again.
+
+    Parameters
+    ----------
+    out : path
+        A new zip file.
+    assignment : str or None
+        Its name, or the beginning: ``"a2"``.
 
     Raises
     ------
     UserError
-        If `out` exists, or is not the name of a zip file.
+        If `out` exists, or is not the name of a zip file; if there is no such assignment.
     """
-    out, root = Path(out), tasks.folder().parents[1]
+    out, root, names = Path(out), tasks.folder().parents[1], [a.name for a in tasks.assignments()]
+    name = next((name for name in names if assignment in (name, name.partition("_")[0])), None)
+    if name is None:
+        raise UserError(f"gradescope needs --assignment, one of {', '.join(names)} (or a2); got {assignment or 'none'}")
     if out.suffix.lower() != ".zip" or out.exists():
         raise UserError(f"{out} exists already, or its name does not end in .zip: give the name of a new zip file")
     out.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as file:
-        for name, text in (("setup.sh", SETUP), ("run_autograder", RUN.format(seed=secrets.randbelow(grading.SEEDS)))):
-            script = zipfile.ZipInfo(name)
+        run = RUN.format(name=name, seed=secrets.randbelow(grading.SEEDS))
+        for script_name, text in (("setup.sh", SETUP), ("run_autograder", run)):
+            script = zipfile.ZipInfo(script_name)
             script.external_attr = 0o755 << 16  # may be executed
             file.writestr(script, text)
         for part in PARTS:
@@ -60,7 +72,7 @@ def autograder(out):
 def results(records, skipped):
     """The content of ``results.json`` for one submission: the checks of the file with the most points.
 
-    A submission may have copies, and files for other assignments; their points must not be added.
+    A submission may have copies; their points must not be added.
 
     Parameters
     ----------
@@ -89,10 +101,13 @@ def results(records, skipped):
     return {"score": sum(test["score"] for test in tests), "output": "\n".join(dict.fromkeys(notes)), "tests": tests}
 
 
-def main(folder, out, seed):
-    """Grade the submission in `folder` and write its ``results.json``."""
+def main(folder, out, name, seed):
+    """Grade the submission in `folder` to the assignment called `name`, and write its ``results.json``."""
     known = tasks.assignments()
     handed_in, ungraded = collected([Path(folder)], known)
+    others = [one for one in handed_in if one.assignment and one.assignment.name != name]
+    handed_in = [one for one in handed_in if one not in others]
+    ungraded += [(one.path, f"it answers {one.assignment.name}, and this is {name}") for one in others]
     with tempfile.TemporaryDirectory() as pages:
         table = grading.grade(handed_in, known, None, Path(pages), Classroom(), grading.Options(int(seed)))
     written = json.dumps(results(list(table.records.values()), ungraded), indent=1)  # ASCII: safe in every locale
