@@ -73,9 +73,9 @@ def test_the_command_trains_both_heads_of_the_papers_net(trained):
     row = log(run)[-1]
     for kind, count in counted(run, root).items():
         own = metrics if kind == "sem" else metrics["heads"]["geo"]
-        pixel, mean, _ = measured(count)
+        pixel, mean, present = measured(count)
         assert own["head"] == kind and own["pixels"] == count.sum()
-        assert (own["pixel_accuracy"], own["mean_iu"]) == pytest.approx((pixel, mean))
+        assert (own["pixel_accuracy"], own["mean_iu"], own["mean_iu_present"]) == pytest.approx((pixel, mean, present))
         assert float(row["mean_iu" if kind == "sem" else "geo_mean_iu"]) == pytest.approx(mean)
     page = (run / "report.html").read_text(encoding="utf-8")
     assert 0 < page.index("Head sem") < page.index(">awning<") < page.index("Head geo") < page.index(">horizontal<")
@@ -196,6 +196,7 @@ def test_what_does_not_suit_several_heads_is_one_sentence(trained, tmp_path, ref
     refused(train.main, *both, "--auxiliary", "0.4", match="auxiliary adds a head to a net with one: leave it out")
     refused(train.main, *both, "--model", "fcn_resnet50", match="num_classes must be one number")
     refused(train.main, "--dataset", "shapes", "--heads", "sem", match="'shapes' has no option 'heads'")
+    refused(evaluate.main, run, "--dataset", "shapes", match="net has several heads .*'shapes' has one kind of labels")
     refused(train.main, "--resume", run, "--heads", "sem", match="leave out --heads")
     alone = tmp_path / "alone"
     shutil.copytree(root, alone)

@@ -29,16 +29,15 @@ def details(found, data, head=""):
     Returns
     -------
     dict
-        The keys of :func:`minifcn.training.results.measures`, and: ``mean_iu_present``; ``intervals``: {measure:
-        [low, high]}, None for a single image, and ``iu``, the same for each class; ``boundary``: {width in pixels:
-        mean IU}; ``calibration``: ``ece``, ``mean_confidence`` and ``bins``; ``mistakes``: the most frequent pairs of
-        a true and a predicted class; ``images``: the measures of each.
+        The keys of :func:`minifcn.training.results.measures`, and: ``intervals``: {measure: [low, high]}, None for a
+        single image, and ``iu``, the same for each class; ``boundary``: {width in pixels: mean IU}; ``calibration``:
+        ``ece``, ``mean_confidence`` and ``bins``; ``mistakes``: the most frequent pairs of a true and a predicted
+        class; ``images``: the measures of each; ``head``, if it is given.
     """
     classes, counts = list(data.classes), found.counts
     metrics = measures(found.confusion, classes) | data_facts(data, found.loss)
     metrics["split"] = metrics["split"] or "all"
     ranges = intervals(counts) if len(counts) > 1 else {}
-    metrics["mean_iu_present"] = number(scores_from(counts.sum(0))["mean_iu_present"])
     metrics["intervals"] = {name: [number(bound) for bound in ranges[name]] if ranges else None for name in MEASURES}
     metrics["intervals"]["iu"] = {
         name: [number(bound[k]) for bound in ranges["iu"]] if ranges else None for k, name in enumerate(classes)

@@ -175,6 +175,11 @@ def _open(name, split, root, config, model, head, kept=None):
     accepted = signature(DATASETS[name]).parameters if name in DATASETS else {}
     options = {flag: config[flag] for flag in ("bands", "heads") if config.get(flag)}
     if head:
+        if accepted and "heads" not in accepted:
+            raise UserError(
+                f"the net has several heads ({head} is one), but data set {name!r} has one kind of labels: give data "
+                "with the labels of each head, such as siftflow"
+            )
         options.setdefault("heads", head)
     if "classes" in accepted and model.classes:
         options["classes"] = model.classes  # of a folder that does not name its classes

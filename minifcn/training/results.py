@@ -3,16 +3,21 @@
 import numpy as np
 
 from .evaluation import scores_of
+from .metrics import ConfusionMatrix
 
 
 def measures(confusion, classes):
-    """The four measures, and accuracy and IU of each class, as a JSON value; None if a class does not occur."""
+    """The four measures, and accuracy and IU of each class, as a JSON value; None if a class does not occur.
+
+    ``mean_iu_present`` is the mean IU of the classes in the labels alone, the rule for SIFT Flow.
+    """
     per_class = [
         dict(name=name, accuracy=number(accuracy), iu=number(iu))
         for name, accuracy, iu in zip(classes, *confusion.per_class())
     ]
     scores = {name: number(value) for name, value in scores_of(confusion).items()}
-    return scores | dict(per_class=per_class, pixels=int(confusion.matrix.sum()))
+    present = number((ConfusionMatrix(len(classes), present_only=True) + confusion).mean_iu)
+    return scores | dict(mean_iu_present=present, per_class=per_class, pixels=int(confusion.matrix.sum()))
 
 
 def data_facts(data, loss):
