@@ -10,6 +10,7 @@ phase, moved.  The gradient for x has the phases on the other side: each tap add
 """
 
 from functools import lru_cache, partial
+from math import prod
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from ...arrays import buffers
 from ..cpu import workers
 from .compiler import Read, Write, helper, loops
 
-CELLS = 1 << 13  # of a buffer: two buffers fit the first or the second cache
+CELLS = 1 << 14  # of all phases of the source and the target: they fit the first or the second cache
 MOST_TAPS = 49
 MOST_STRIDE = 4  # along h times along w
 
@@ -139,7 +140,7 @@ def conv2d_grad_input(gy, w, x_shape, window):
 def conv2d_grad_weight(gy, x, w_shape, window):
     x, gy, gw = np.ascontiguousarray(x), np.ascontiguousarray(gy), np.empty(w_shape, x.dtype)
     taps, start, span = _taps(window, gy.shape[3], _forward)
-    block = _block(len(gy), *gy.shape[2:], *span)
+    block = _block(len(gy), *gy.shape[2:], *span, prod(window.stride))
     work = partial(summed_products, x, gy, gw, taps, *window.stride, *start, *span, *block)
     workers.divide(len(gw), work, moved=gy.size * window.taps)
     return gw
@@ -149,7 +150,7 @@ def _correlate(source, w, target, window, step_in, step_out, shifts):
     source, w = np.ascontiguousarray(source), np.ascontiguousarray(w)
     rows, columns = (-(-n // s) for n, s in zip(target.shape[2:], step_out))
     taps, start, span = _taps(window, columns, shifts)
-    block = _block(len(target), rows, columns, *span)
+    block = _block(len(target), rows, columns, *span, prod(window.stride))
     work = partial(correlate, source, w, target, taps, *step_in, *step_out, *start, *span, *block)
     workers.divide(len(w), work, moved=target.size * window.taps)
     return target
@@ -179,11 +180,11 @@ def _taps(window, columns, shifts):
     return np.array(table, np.int64), start, span
 
 
-def _block(N, rows, columns, span_h, span_w):
-    """How many samples and how many rows of their phases are computed at a time."""
-    width = columns + span_w
-    high = _even(rows, max(CELLS // width - span_h, 1))
-    deep = CELLS // ((high + span_h) * width) if high == rows else 1
+def _block(N, rows, columns, span_h, span_w, phases):
+    """How many samples and how many rows of their phases are computed at a time; one side has so many phases."""
+    width, cells = columns + span_w, CELLS // (1 + phases)
+    high = _even(rows, max(cells // width - span_h, 1))
+    deep = cells // ((high + span_h) * width) if high == rows else 1
     return _even(N, max(deep, 1)), high
 
 
