@@ -212,7 +212,7 @@ class BatchNorm2d(Module):
         most = MOST.get(type(following))
         if most is None or type(self) is not BatchNorm2d or "forward" in {**vars(self), **vars(following)}:
             return None  # a class or an instance with a forward of its own computes something else
-        if self.frozen or not self.training or parallel.part() or not fuses(x):
+        if self.frozen or not self.training or parallel.part() or not fuses(x, self.weight, self.bias):
             return None
 
         def both(x):

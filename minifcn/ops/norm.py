@@ -96,13 +96,14 @@ class BatchNormReLU2d(BatchNorm2d):
         return 9 * prod(out_shape)
 
 
-def fuses(x: Tensor) -> bool:
+def fuses(x: Tensor, gamma: Tensor, beta: Tensor) -> bool:
     """Whether a batch norm of `x` and the ReLU after it may run as one :class:`BatchNormReLU2d`.
 
     They do if both kernels are compiled loops, no kernel or operation is overridden, and nothing watches the
     operations (``mf.trace()`` and others).
     """
-    return K.batch_norm_relu.is_compiled(x.data) and K.compiled.takes([x.data]) and not watchers.get()
+    arrays = x.data, gamma.data, beta.data
+    return K.batch_norm_relu.is_compiled(x.data) and K.compiled.takes(arrays) and not watchers.get()
 
 
 class SyncBatchNorm2d(Function):
