@@ -20,6 +20,7 @@ from minifcn.engine.core import newest_first, watch
 from minifcn.errors import UserError
 from minifcn.kernels import compiled, environment, reference
 from minifcn.kernels.compiled import compiler, depthwise, few_tiles
+from minifcn.kernels.cpu import scratch
 from minifcn.kernels.cpu.conv import winograd
 from minifcn.kernels.cpu.conv.window import Window
 from minifcn.training import header
@@ -180,6 +181,12 @@ def test_the_loss_in_pieces_of_any_size_is_the_definitions(shape, piece):
     np.testing.assert_allclose(loss, expected, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(prob, probabilities, rtol=1e-12)
     np.testing.assert_allclose(gs, reference.softmax_loss_grad(prob, labels, weights), rtol=1e-12, atol=1e-15)
+    wide = np.zeros((*shape[:2], shape[2] + 3, shape[3] + 5), np.float32)
+    wide[:, :, 1 : 1 + shape[2], 2 : 2 + shape[3]] = scores
+    crop = wide[:, :, 1 : 1 + shape[2], 2 : 2 + shape[3]]  # which is not contiguous
+    with np.errstate(invalid="ignore"):
+        of_crop = K.softmax_loss(crop, labels, weights.astype(np.float32))[0]
+    np.testing.assert_allclose(of_crop, expected, rtol=1e-4, atol=1e-5)
     assert loss[0, 0, 0] == 0 and (gs[0, :, 0, 0] == 0).all()
 
 
@@ -229,6 +236,83 @@ def test_a_layer_with_a_forward_of_its_own_is_not_passed_over():
         assert type(y.creator).__name__ == "ReLU"
     frozen = mf.nn.Sequential(mf.nn.BatchNorm2d(3, frozen=True), mf.nn.ReLU())
     np.testing.assert_allclose(frozen(x).numpy(), np.maximum(x, 0), rtol=1e-4)
+
+
+def test_what_a_user_replaced_for_all_layers_is_used(monkeypatch):
+    x, model = normal((2, 3, 4, 4), 1, np.float32), mf.nn.Sequential(n=mf.nn.BatchNorm2d(3), r=mf.nn.ReLU())
+    expected = mf.nn.Sequential(mf.nn.BatchNorm2d(3))(x).numpy()
+    assert model(x).name == "r" and (model(x).numpy() >= 0).all()
+    assert isinstance(model.forward(x), mf.Tensor)  # a raw array, without __call__
+    called, original = [], mf.nn.Module.__call__
+    with monkeypatch.context() as patch:
+        patch.setattr(mf.nn.ReLU, "forward", lambda self, x: x)
+        np.testing.assert_array_equal(model(x).numpy(), expected)
+    with monkeypatch.context() as patch:
+        patch.setattr(mf.ops, "relu", lambda x: x)
+        np.testing.assert_array_equal(model(x).numpy(), expected)
+    with monkeypatch.context() as patch:
+        patch.setattr(mf.nn.Module, "__call__", lambda self, x: called.append(self.name) or original(self, x))
+        model(x)
+    assert called == ["", "n", "r"]
+
+
+def test_an_output_that_overflows_has_the_gradient_of_the_two_operations():
+    grads = []
+    for context in (contextlib.nullcontext(), mf.trace()):
+        model = mf.nn.Sequential(n=mf.nn.BatchNorm2d(1), r=mf.nn.ReLU())
+        model.n.weight.data[:] = 3e38
+        with context:
+            y = model(mf.Tensor(np.float32([0, 1, 2, 30]).reshape(1, 1, 2, 2), requires_grad=True))
+            y.backward(np.ones(y.shape, np.float32))
+        grads.append((model.n.bias.grad, model.n.weight.grad))
+    assert np.isinf(y.data).any() and grads[0] == grads[1] and grads[0][0] == 1
+
+
+@pytest.mark.parametrize("kinds", [("f8", "f4"), ("f4", "f8")])
+def test_batch_norm_of_two_types_has_a_gradient(kinds):
+    x, weights = normal((2, 3, 4, 5), 1, kinds[0]), [normal(3, i, kinds[1]) for i in (2, 3)]
+    y, saved = K.batch_norm(x, *weights, 1e-5)
+    gy = normal(y.shape, 4, y.dtype)
+    expected = reference.batch_norm_grad(gy, reference.batch_norm(x, *weights, 1e-5)[1])
+    for a, b in zip(K.batch_norm_grad(gy, saved), expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    tensor, gamma, beta = (mf.Tensor(a, requires_grad=True) for a in (x, *weights))
+    mf.ops.relu(mf.ops.batch_norm(tensor, gamma, beta)).backward(gy)
+    assert tensor.grad.dtype == x.dtype and gamma.grad.shape == beta.grad.shape == (3,)
+
+
+def test_arrays_of_the_wrong_shape_are_refused_and_not_read_beyond_their_end():
+    x, three = normal((1, 8, 4, 4), 1, np.float32), np.ones(3, np.float32)
+    for norm in (lambda: mf.ops.batch_norm(x, three, three), lambda: mf.nn.BatchNorm2d(3).eval()(x)):
+        with pytest.raises(ValueError, match=r"8 channels takes one number for each channel, \(8,\), got \(3,\)"):
+            norm()
+    for kernel in (lambda: K.batch_norm(x, three, three, 1e-5), lambda: K.scale_channels(x, three, three)):
+        with pytest.raises(ValueError, match=r"must be of shape \(8,\)"):
+            kernel()
+    with pytest.raises(ValueError, match=r"must be of shape \(1, 4, 4\)"):
+        K.softmax_loss(x, np.zeros((1, 4, 3), int), np.ones((1, 4, 4), np.float32))
+
+
+@pytest.mark.parametrize("cells", [(1, 28, 28), (8, 16, 16), (8, 32, 32), (1, 112, 112)])
+@pytest.mark.parametrize("shape", [(512, 512), (128, 128), (96, 96), (1024, 256)])
+def test_the_scratch_memory_of_few_tiles_is_bounded(shape, cells, monkeypatch):
+    if not few_tiles.pays(shape, cells):
+        return
+    C, wanted, arrays = shape[1], [], scratch.arrays
+    monkeypatch.setattr(
+        scratch, "arrays", lambda *a: wanted.append(sum(4 * np.prod(shape) for _, shape in a)) or arrays(*a)
+    )
+    x, w = np.zeros((cells[0], C, *cells[1:]), np.float32), np.zeros((*shape, 3, 3), np.float32)
+    window = Window((3, 3), (1, 1), (1, 1), (1, 1), 1)
+    gy = few_tiles.conv2d(x, w, window)
+    few_tiles.conv2d_grad_weight(gy, x, w.shape, window)
+    assert 0 < max(wanted) <= 12e6
+
+
+def test_few_tiles_are_not_chosen_where_they_are_more_memory_than_the_kernels():
+    window, f4 = Window((3, 3), (1, 1), (1, 1), (1, 1), 1), np.dtype("f4")
+    for shape in ((512, 16), (256, 32), (1024, 8)):
+        assert compiled.conv._compiled(window, shape, f4, (1, 128, 128)) is compiled.conv.MANY_TILES
 
 
 @pytest.mark.parametrize("mean", [0.0, 1e4, -3e5])

@@ -371,6 +371,7 @@ def test_blas_threads_are_put_back_after_parallel_work():
         return [library.get() for library in blas.libraries()]
 
     before = threads()
+    assert before
     seen = workers.run(lambda _: threads(), range(4))
     assert threads() == before
     if workers.threads() > 1:

@@ -150,7 +150,8 @@ class OneHead(View):
         heads = heads_of(dataset)
         self.channel, self.classes = list(heads).index(head), heads[head]
         self.num_classes = len(self.classes)
-        self.palette = voc_colour_map(self.num_classes) if self.channel else dataset.palette
+        palette = None if self.channel else getattr(dataset, "palette", None)
+        self.palette = voc_colour_map(self.num_classes) if palette is None else palette
 
     def __getitem__(self, i: int) -> tuple[Array, Array]:
         image, label = sample(self.dataset, i)

@@ -29,8 +29,10 @@ def use_language(asked=None, environment=os.environ):
     Raises
     ------
     UserError
-        If the translation that was asked for cannot be read, because polib is not installed.
+        If there is no translation into the language that was asked for, or it cannot be read, because polib is not
+        installed.
     """
+    require_language(asked)
     language = asked or language_of(environment)
     if language != "en" and find_spec("polib") is None:
         if asked:
@@ -39,6 +41,12 @@ def use_language(asked=None, environment=os.environ):
         language = "en"
     _chosen[0] = language
     return language
+
+
+def require_language(asked):
+    """Raise UserError if `asked` is neither None nor one of `LANGUAGES`."""
+    if asked not in (None, *LANGUAGES):
+        raise UserError(f"there is no translation into {asked!r}: choose one of {', '.join(LANGUAGES)}")
 
 
 def chosen():

@@ -315,8 +315,8 @@ def batch_norm_relu(x, gamma, beta, eps, most):
 
 
 def batch_norm_relu_grad(gy, y, saved, most):
-    """batch_norm_grad of gy where y is neither 0 nor `most`, and of 0 elsewhere."""
-    return batch_norm_grad(np.where((y == 0) | (y == most), 0, gy), saved)
+    """batch_norm_grad of gy where y is neither 0 nor a finite `most`, and of 0 elsewhere."""
+    return batch_norm_grad(np.where((y == 0) | ((y == most) & np.isfinite(y)), 0, gy), saved)
 
 
 def sync_batch_norm(x, gamma, beta, eps, total):

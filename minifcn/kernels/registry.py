@@ -66,7 +66,7 @@ class Kernel:
         return {**self.special.get(owner, {}), **self.everywhere}
 
     def is_compiled(self, array: Array) -> bool:
-        """Whether a call with `array` runs compiled loops, and nothing is overridden, neither kernel nor operation."""
+        """Whether the compiled version is chosen for `array`, and no kernel and no operation is overridden."""
         compiled = self.implementations("numpy").get("compiled")
         return compiled is not None and not _overrides.get() and self.choose(array) is compiled
 
@@ -96,7 +96,7 @@ def override(**implementations: str | Implementation) -> Iterator[None]:
     **implementations
         ``kernel=callable``: your function, with the signature of the kernel.  ``kernel="name"``: one of
         ``mf.kernels.implementations(kernel)``, for the kernel and for those of its gradients that have it; "numpy" is
-        the default without Numba.
+        the default without Numba.  Inside any override, a batch norm and the ReLU after it are two operations.
         ``Operation=Class``: your ``Function`` subclass in place of the operation of that name.
 
     Examples

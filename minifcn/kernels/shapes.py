@@ -30,6 +30,17 @@ def require_maps(operation, *arrays):
             )
 
 
+def require_channels(operation, x, *arrays):
+    """:func:`require_maps` of x, (N, C, H, W), and ValueError unless all other `arrays` have the shape (C,)."""
+    require_maps(operation, x)
+    for array in arrays:
+        if array.shape != x.shape[1:2]:
+            raise ValueError(
+                f"{operation} of maps with {x.shape[1]} channels takes one number for each channel, ({x.shape[1]},), "
+                f"got {array.shape}"
+            )
+
+
 def broadcast_shape(shapes):
     """The shape that `shapes` broadcast to, by NumPy's rule.  Raises ValueError if they do not."""
     length = max(map(len, shapes))

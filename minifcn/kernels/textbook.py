@@ -305,7 +305,8 @@ def batch_norm_relu(x, gamma, beta, eps, most):
 
 
 def batch_norm_relu_grad(gy, y, saved, most):
-    return batch_norm_grad(backend.of(gy).where((y == 0) | (y == most), gy.dtype.type(0), gy), saved)
+    xp = backend.of(gy)
+    return batch_norm_grad(xp.where((y == 0) | ((y == most) & xp.isfinite(y)), gy.dtype.type(0), gy), saved)
 
 
 def sync_batch_norm(x, gamma, beta, eps, total):

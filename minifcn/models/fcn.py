@@ -125,6 +125,7 @@ class FCN(nn.Module):
             raise ValueError(f"there is no head {kind!r}: the net has {has}")
         one = FCN(self.trunk, {kind: self.heads[kind]})
         one.preprocessing, one.bands, one.side = self.preprocessing, self.bands, self.side
+        one.training = self.training
         one.classes, one.palette = self.heads[kind].classes, None
         if kind == self.first:
             one.classes, one.palette = self.classes, self.palette
@@ -269,9 +270,11 @@ def fcn(
 def _kinds(num_classes):
     """{name of a head: its number of classes}."""
     kinds = num_classes if isinstance(num_classes, dict) else {"": num_classes}
-    if isinstance(num_classes, dict) and not all(isinstance(kind, str) and kind.isidentifier() for kind in kinds):
-        raise ValueError(  # the names are parts of names of files and of columns
-            f"num_classes is a dict with the keys {list(kinds)!r}; a head's name must have letters, digits and _ only"
+    proper = all(isinstance(kind, str) and kind.isidentifier() and f"_{kind}"[-4:] != "_val" for kind in kinds)
+    if isinstance(num_classes, dict) and not proper:
+        raise ValueError(  # the names are parts of names of files and of columns such as val_loss
+            f"num_classes is a dict with the keys {list(kinds)!r}; a head's name must have letters, digits and _ only, "
+            "and not be val or end in _val"
         )
     if not kinds or min(kinds.values()) < 1:
         raise ValueError(

@@ -208,16 +208,20 @@ class BatchNorm2d(Module):
             node = BatchNormFunction.make(eps=self.eps)
         return self._normalised(node, x)
 
-    def joined(self, following: Module, x: Tensor) -> Callable[[Tensor], Tensor] | None:
+    def _joined(self, following: Module, x: Tensor) -> Callable[[Tensor], Tensor] | None:
         most = MOST.get(type(following))
         if most is None or type(self) is not BatchNorm2d or "forward" in {**vars(self), **vars(following)}:
             return None  # a class or an instance with a forward of its own computes something else
-        if self.frozen or not self.training or parallel.part() or not fuses(x, self.weight, self.bias):
+        if self.frozen or not self.training or parallel.part() or not isinstance(x, Tensor) or _in_use() != AS_DEFINED:
+            return None
+        if not fuses(x, self.weight, self.bias):
             return None
 
         def both(x):
             with scope(self.name):
-                return self._normalised(BatchNormReLU2d(self.eps, most), x)
+                y = self._normalised(BatchNormReLU2d(self.eps, most), x)
+            y.name = following.name or type(following).__name__
+            return y
 
         return both
 
@@ -235,6 +239,14 @@ class BatchNorm2d(Module):
 
     def describe(self) -> str:
         return f"{self.weight.size}"
+
+
+def _in_use():
+    """The functions that a batch norm and the ReLU after it run as two layers; a user may have replaced one."""
+    return Module.__call__, BatchNorm2d.forward, ReLU.forward, ReLU6.forward, ops.relu, ops.relu6
+
+
+AS_DEFINED = _in_use()
 
 
 class Linear(Module):

@@ -95,7 +95,7 @@ class Module:
         """Compute the output tensor from input tensors."""
         raise TypeError(f"{type(self).__name__} must define forward(*inputs)")
 
-    def joined(self, following: "Module", x: Tensor) -> Callable[[Tensor], Tensor] | None:
+    def _joined(self, following: "Module", x: Tensor) -> Callable[[Tensor], Tensor] | None:
         """A function that does the work of this module and of the `following` one on `x` at once, if there is one."""
         return None
 
@@ -294,13 +294,13 @@ def outputs(
 ) -> Iterator[tuple[str, Tensor]]:
     """Run named `layers` one after the other on `x`, and yield (name, output) of each.
 
-    Two neighbours that can be :meth:`~Module.joined` run at once and yield the output of the second alone, unless the
+    Two neighbours whose work one function can do at once (``_joined``) yield the output of the second alone, unless the
     name of the first is among `names`.
     """
     waiting = deque(layers)
     while waiting:
         name, layer = waiting.popleft()
-        if waiting and name not in names and (both := layer.joined(waiting[0][1], x)):
+        if waiting and name not in names and (both := layer._joined(waiting[0][1], x)):
             name, x = waiting.popleft()[0], both(x)
         else:
             x = layer(x)

@@ -6,7 +6,7 @@ from .. import kernels as K
 from ..arrays import backend
 from ..arrays.parallel import ALONE
 from ..engine.core import Function, Operand, Tensor, watchers
-from ..kernels.shapes import require_maps
+from ..kernels.shapes import require_channels, require_maps
 from ..kernels.textbook import wide
 
 
@@ -46,7 +46,7 @@ class BatchNorm2d(Function):
         self.eps = eps
 
     def forward(self, x, gamma, beta):
-        require_maps("batch_norm", x)
+        require_channels("batch_norm", x, gamma, beta)
         y, saved = K.batch_norm(x, gamma, beta, self.eps)
         (self.batch_mean, self.batch_var), self.pixels = saved[:2], x.size // max(x.shape[1], 1)
         self.save(*saved)
@@ -66,9 +66,9 @@ class BatchNorm2d(Function):
 
 
 class BatchNormReLU2d(BatchNorm2d):
-    """:class:`BatchNorm2d` and the ReLU after it in one pass over memory each way; the numbers are those of the two.
+    """:class:`BatchNorm2d` and the ReLU after it, with a pass over memory less each way, and the numbers of the two.
 
-    Layers run it instead of the two while nothing can look between them: see :func:`fuses`.
+    Layers run it instead of the two if nothing watches the forward pass: see :func:`fuses`.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class BatchNormReLU2d(BatchNorm2d):
         self.eps, self.most = eps, most
 
     def forward(self, x, gamma, beta):
-        require_maps("batch_norm", x)
+        require_channels("batch_norm", x, gamma, beta)
         y, saved = K.batch_norm_relu(x, gamma, beta, self.eps, self.most)
         (self.batch_mean, self.batch_var), self.pixels = saved[:2], x.size // max(x.shape[1], 1)
         self.save(y, *saved)  # the next layer saves y, too, so it needs no additional memory
@@ -124,7 +124,7 @@ class SyncBatchNorm2d(Function):
         self.eps, self.all_reduce = eps, all_reduce
 
     def forward(self, x, gamma, beta):
-        require_maps("batch_norm", x)
+        require_channels("batch_norm", x, gamma, beta)
         y, saved = K.sync_batch_norm(x, gamma, beta, self.eps, self.all_reduce)
         (self.batch_mean, self.batch_var), self.pixels = saved[:2], saved[-1]
         self.save(*saved)
@@ -152,6 +152,7 @@ class FrozenBatchNorm2d(Function):
         return x_shape
 
     def forward(self, x, gamma, beta, mean, var):
+        require_channels("batch_norm", x, gamma, beta, mean, var)
         rstd = 1 / backend.of(x).sqrt(var + self.eps)
         self.save(x, gamma, mean, rstd)
         scale = gamma * rstd

@@ -39,7 +39,13 @@ def use_language(asked: str | None = None) -> bool:
     -------
     bool
         Whether the translation can be read and a font has its letters.  Figures stay English if not.
+
+    Raises
+    ------
+    UserError
+        If there is no translation into that language.
     """
+    language.require_language(asked)
     try:
         chosen = language.use_language(asked)
     except UserError:

@@ -178,13 +178,14 @@ class Layout(ABC):
         sample = self.samples[i]
         image = sample.pixels() if sample.pixels else read_image(sample.image)
         label = sample.draw(image.shape[:2])
-        most = [len(names) for names in self.heads.values()] if hasattr(self, "heads") else self.num_classes
-        unknown = label[(label >= most) & (label != VOID)]
-        if unknown.size:
-            raise UserError(
-                f"mask {sample.mask or sample.name} holds class {unknown.max()}; with {self.num_classes} classes, ids "
-                f"must lie in 0..{self.num_classes - 1}, or be {VOID} (void)"
-            )
+        kinds = [len(names) for names in self.heads.values()] if hasattr(self, "heads") else [self.num_classes]
+        for ids, count in zip(np.moveaxis(label, -1, 0) if label.ndim == 3 else [label], kinds, strict=True):
+            unknown = ids[(ids >= count) & (ids != VOID)]
+            if unknown.size:
+                raise UserError(
+                    f"mask {sample.mask or sample.name} holds class {unknown.max()}; with {count} classes, ids must "
+                    f"lie in 0..{count - 1}, or be {VOID} (void)"
+                )
         return image, label
 
     def __repr__(self) -> str:

@@ -61,7 +61,9 @@ def implementations(kernel, plain):
 
 
 def _arrays(args):
-    return [a for a in args if isinstance(a, np.ndarray)]
+    """The arrays among the arguments, and in tuples of arrays that a forward pass saved."""
+    flat = [a for arg in args for a in (arg if isinstance(arg, tuple | list) else (arg,))]
+    return [a for a in flat if isinstance(a, np.ndarray)]
 
 
 def takes(args, integers=frozenset()):

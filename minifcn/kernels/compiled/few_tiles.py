@@ -1,8 +1,8 @@
 """Winograd's algorithm for few tiles, such as those of a deep layer: the workers share the channels, not the tiles.
 
 With few tiles, the transformed kernels are most of the memory that is moved.  So all tiles are transformed at first,
-and then each worker does the rest for some output channels at a time: it transforms their kernels, multiplies, and
-transforms the products back, while all of this is in its cache.
+into 2¼ times as many numbers as the image has.  Then each worker does the rest for some output channels at a time: it
+transforms their kernels, multiplies, and transforms the products back, in a few megabytes of scratch memory.
 """
 
 import numpy as np
@@ -13,13 +13,15 @@ from ..cpu.conv import tiles, winograd
 from .winograd import A, transform, transform_back
 
 FEWEST, MOST = 32, 1024  # tiles; fewer do not repay the transforms of the kernels, more are shared by the workers
+EACH = 8  # tiles for each channel; with more, they are more memory than the kernels
 KERNELS = 1 << 13  # kernels from which on moving them matters
-PART = 1 << 21  # numbers of transformed kernels that a worker has at a time
+PART = 1 << 20  # numbers in 36 matrices that a worker has at a time
 
 
 def pays(w_shape, cells):
     """Whether this form is the better one for an output of (N, OH, OW) cells."""
-    return FEWEST <= winograd.tiles(*cells) <= MOST and w_shape[0] * w_shape[1] >= KERNELS
+    (O, C), T = w_shape[:2], winograd.tiles(*cells)
+    return FEWEST <= T <= min(MOST, EACH * min(O, C)) and O * C >= KERNELS
 
 
 def conv2d(x, w, window):
@@ -43,7 +45,7 @@ def conv2d_grad_weight(gy, x, w_shape, window):
 
     def channels(part):
         first, last = part
-        total, P, Q = scratch.arrays(*[(gy.dtype, (36, last - first, C))] * 3)
+        total, P, Q = scratch.arrays(*((gy.dtype, (size, last - first, C)) for size in (36, 18, 9)))
         np.matmul(u.matrices[:, first:last], by_tile, out=total)
         winograd.kernels_back(total, gw[first:last], P.reshape(-1), Q.reshape(-1))
 
@@ -61,13 +63,15 @@ def _convolve(x, w, padding):
     def channels(part):
         first, last = part
         each = last - first
-        kernel, P, Q = scratch.arrays((w.dtype, (6, 6, each * C)), *[(w.dtype, (36 * each * max(C, v.T),))] * 2)
+        sizes = 36 * each * C, 36 * each * max(C, v.T), 18 * each * C
+        kernel, P, Q = scratch.arrays(*((w.dtype, (size,)) for size in sizes))
+        kernel = kernel.reshape(6, 6, -1)
         winograd.kernels(w[first:last], kernel, P, Q)
         m = tiles.view(P, 36, each, v.T)
         np.matmul(kernel.reshape(36, each, C), v.matrices, out=m)
         transform_back(m.reshape(36, -1), back, y, *v.band[0], *v.band[1], v.columns, first, each)
 
-    workers.run(channels, _parts(O, C), moved=36 * O * (C + v.T))
+    workers.run(channels, _parts(O, max(C, v.T)), moved=36 * O * (C + v.T))
     return y
 
 
@@ -88,7 +92,8 @@ class _Tiles:
         transform(self.x, self.matrix, self.memory, self.overlap, *samples, *rows, columns, *self.padding, *channels)
 
 
-def _parts(O, C):
-    """Ranges of output channels, as many as the workers or a multiple, whose transformed kernels fit the cache."""
+def _parts(O, numbers):
+    """Ranges of the O output channels, of which each has `numbers` in each matrix: as many ranges as the workers, or a
+    multiple of them."""
     threads = workers.threads()
-    return workers.ranges(O, min(O, -(-36 * O * C // (PART * threads)) * threads))
+    return workers.ranges(O, min(O, -(-36 * O * numbers // (PART * threads)) * threads))

@@ -65,6 +65,7 @@ def gradient(prob: Read[2], labels: Read[1, np.int64], weights: Read[1], gs: Wri
 
 def softmax_loss(scores, labels, weights):
     C, W, dtype = scores.shape[1], scores.shape[3], scores.dtype
+    _require_pixels(scores, labels, weights)
     loss, prob = np.empty(labels.shape, dtype), buffers.empty(scores.shape, dtype)
     p, label, weight, out = _maps(prob), _pixels(labels), _pixels(weights), _pixels(loss)
 
@@ -85,6 +86,7 @@ def softmax_loss(scores, labels, weights):
 
 def softmax_loss_grad(prob, labels, weights):
     W, gs = prob.shape[3], buffers.empty(prob.shape, prob.dtype)
+    _require_pixels(prob, labels, weights)
     p, label, weight, out = _maps(prob), _pixels(labels), _pixels(weights), _maps(gs)
 
     def piece(part):
@@ -94,6 +96,13 @@ def softmax_loss_grad(prob, labels, weights):
 
     workers.run(piece, _pieces(prob.shape), moved=2 * prob.size)
     return gs
+
+
+def _require_pixels(scores, labels, weights):
+    """Raise ValueError unless there is a label and a weight for each pixel: the loops would read foreign memory."""
+    N, _, H, W = scores.shape
+    if not labels.shape == weights.shape == (N, H, W):
+        raise ValueError(f"labels {labels.shape} and weights {weights.shape} must be of shape {(N, H, W)}")
 
 
 def _maps(x):

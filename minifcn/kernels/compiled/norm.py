@@ -105,7 +105,7 @@ def batch_norm_grad(gy, saved):
 
 
 def batch_norm_relu_grad(gy, y, saved, most):
-    return _gradients(gy, y, saved, 0.0, most)
+    return _gradients(gy, y, saved, 0.0, most if most < np.inf else np.nan)  # an output may overflow to ∞
 
 
 def _gradients(gy, y, saved, least, most):
@@ -120,6 +120,10 @@ def _gradients(gy, y, saved, least, most):
 
 
 def _by_channel(function, x, *rest):
+    if any(a.shape != x.shape[1:2] for a in rest if isinstance(a, np.ndarray) and a.ndim == 1):
+        raise ValueError(
+            f"the numbers for each channel must be of shape ({x.shape[1]},), as x has {x.shape[1]} channels"
+        )
     workers.divide(x.shape[1], partial(function, x, *rest), moved=2 * x.size)
 
 
