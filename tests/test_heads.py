@@ -311,6 +311,44 @@ def test_the_best_epoch_is_that_of_the_first_heads_mean_iu(tmp_path, monkeypatch
     assert record["epoch"] == 1
 
 
+def test_a_run_continues_whatever_the_order_of_the_heads_is(tmp_path):
+    for resume in (False, True):
+        model = net(("geo", "sem"))  # and the data have sem, geo
+        model.classes = CLASSES["geo"]
+        for kind, head in model.heads.items():
+            head.classes = CLASSES[kind]
+        t = mf.fit(
+            model, Scenes(4), Scenes(2), optimizer=rate(model), epochs=1 + resume, out=tmp_path / "run", resume=resume
+        )
+    assert len(t.rows) == 2
+
+
+def test_a_data_set_with_heads_needs_no_palette():
+    class Plain:
+        num_classes, classes, heads = 3, CLASSES["sem"], CLASSES
+
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, i):
+            return Scenes()[i]
+
+    model = net()
+    assert len(mf.fit(model, Plain(), Plain(), optimizer=rate(model), epochs=1).rows) == 1
+
+
+def test_the_names_of_heads_do_not_collide_with_columns_of_the_log():
+    for name in ("val", "x_val"):
+        with pytest.raises(ValueError, match="not be val or end in _val"):
+            mf.models.fcn8s_mini(num_classes={"sem": 3, name: 2})
+    assert mf.models.fcn8s_mini(num_classes={"interval": 2}, width=0.2).kinds == ("interval",)
+
+
+def test_a_net_with_one_of_the_heads_is_in_the_mode_of_the_net():
+    model = net()
+    assert model.only("geo").training and not model.eval().only("geo").training
+
+
 def test_what_does_not_go_together_is_one_sentence():
     one = mf.models.fcn8s_mini(num_classes=3, width=0.2)
     with pytest.raises(UserError, match=r"the model has sem, geo, but the labels of .* have no names of heads: build"):

@@ -9,6 +9,7 @@ import pytest
 import minifcn as mf
 from minifcn import nn, viz
 from minifcn.course import captions
+from minifcn.errors import UserError
 from minifcn.io import language
 from minifcn.io.catalogue import translations
 from minifcn.io.translation import PLACE
@@ -150,6 +151,9 @@ def test_an_animation_is_korean(korean):
 def test_a_language_that_cannot_be_read_leaves_figures_english(monkeypatch):
     monkeypatch.setattr("minifcn.io.language.find_spec", lambda name: None)
     assert not viz.use_language("ko") and language.chosen() == "en"
+    with pytest.raises(UserError, match="no translation into 'fr': choose one of en, ko"):
+        viz.use_language("fr")
+    assert language.chosen() == "en"
 
 
 def test_a_translation_has_the_places_of_the_english():
