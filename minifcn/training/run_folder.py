@@ -198,7 +198,7 @@ class Run:
         arrays, record = load_checkpoint(self.last)
         kept, heads = (record.get(what) if isinstance(record, dict) else None for what in ("classes", "heads"))
         now = {"": t.train.dataset.classes} | heads_of(t.train.dataset)
-        for head, names in (heads if isinstance(heads, dict) else {"": kept}).items():
+        for head, names in (heads if isinstance(heads, dict) and heads else {"": kept}).items():
             if isinstance(names, list):  # also if there is no splits.json
                 names = map(str, names)
                 manifest.require_same_names(names, now.get(head, ()), f"{self.last} was trained", "its data now have")
