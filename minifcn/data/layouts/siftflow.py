@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 
@@ -24,6 +24,7 @@ SEMANTIC = (
 GEOMETRIC = ("sky", "horizontal", "vertical")
 HEADS = {"sem": ("SemanticLabels", SEMANTIC), "geo": ("GeoLabels", GEOMETRIC)}
 """{name of a head: (folder of its labels, its classes)}."""
+Kinds: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
 LISTS = {"train": "trainval.txt", "val": "test.txt"}
 
 
@@ -45,16 +46,16 @@ class SIFTFlow(Layout):
 
     looks_for = "Images/ and SemanticLabels/ with MATLAB files"
     labels: ClassVar[str] = "SemanticLabels"
-    names_of_classes: ClassVar[tuple[str, ...]] = SEMANTIC
+    kinds: Kinds = (HEADS["sem"],)
 
     def __init__(
         self, root: str | Path, split: str | None = None, samples: Mapping[str, str] | None = None,
         heads: Sequence[str] | str | None = None,
     ) -> None:  # fmt: skip
-        self.kinds = [(self.labels, self.names_of_classes)]
         if heads is not None:
             chosen = choose(heads, tuple(HEADS), "heads")
-            self.kinds, self.heads = [HEADS[name] for name in chosen], {name: HEADS[name][1] for name in chosen}
+            self.kinds = tuple(HEADS[name] for name in chosen)
+            self.heads = {name: HEADS[name][1] for name in chosen}
         super().__init__(root, split, samples)
 
     @classmethod
@@ -93,7 +94,7 @@ class SIFTFlowGeo(SIFTFlow):
     """The three geometric classes of SIFT Flow: sky, horizontal and vertical; -1 is void.  See `SIFTFlow`."""
 
     labels = "GeoLabels"
-    names_of_classes = GEOMETRIC
+    kinds = (HEADS["geo"],)
 
 
 def _files(folder):
