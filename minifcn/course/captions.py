@@ -8,6 +8,7 @@ from pathlib import Path
 from ..io.catalogue import TWO_WORDS, update
 from ..io.translation import ENDS, PLACE
 from ..viz.language import WORDS
+from .sentences import Literals
 
 PACKAGE = Path(__file__).parent.parent
 # the files whose texts the translated notebooks show; the last two have the reasons why maps are impossible
@@ -36,16 +37,8 @@ def english():
     return list(dict.fromkeys([*chain(*(_Texts(PACKAGE / f"{source}.py").found for source in SOURCES)), *WORDS]))
 
 
-class _Texts(ast.NodeVisitor):
+class _Texts(Literals):
     """Finds the literals of a source that a figure or a widget shows: texts of several words, and f-strings."""
-
-    def __init__(self, path):
-        self.found = []
-        self.visit(ast.parse(path.read_text(encoding="utf-8")))
-
-    def visit_Expr(self, node):
-        if not isinstance(node.value, ast.Constant):  # a docstring
-            self.generic_visit(node)
 
     def visit_Raise(self, node):
         if getattr(getattr(node.exc, "func", None), "id", "") == "GeometryError":

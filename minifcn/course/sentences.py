@@ -51,8 +51,8 @@ def _assignments():
     return sorted(ASSIGNMENTS.glob("a*.py"))
 
 
-class _Sentences(ast.NodeVisitor):
-    """Finds the literals of a source that a student may read: those of several words, and names of checks and cases."""
+class Literals(ast.NodeVisitor):
+    """Visits the code of a source, without docstrings, and keeps in ``found`` what a subclass finds."""
 
     def __init__(self, path):
         self.found = []
@@ -61,6 +61,10 @@ class _Sentences(ast.NodeVisitor):
     def visit_Expr(self, node):
         if not isinstance(node.value, ast.Constant):  # a docstring
             self.generic_visit(node)
+
+
+class _Sentences(Literals):
+    """Finds the literals of a source that a student may read: those of several words, and names of checks and cases."""
 
     def visit_Assign(self, node):
         """``VALUES, ZERO = "values and gradients", "at zero"`` names checks, ``ORDINALS`` counts values."""
