@@ -19,7 +19,7 @@ from minifcn import kernels as K
 from minifcn.engine.core import newest_first, watch
 from minifcn.errors import UserError
 from minifcn.kernels import compiled, environment, reference
-from minifcn.kernels.compiled import compiler, depthwise, few_tiles
+from minifcn.kernels.compiled import compiler, depthwise, few_tiles, many_tiles
 from minifcn.kernels.cpu import scratch
 from minifcn.kernels.cpu.conv import winograd
 from minifcn.kernels.cpu.conv.window import Window
@@ -142,7 +142,7 @@ def test_winograds_tiles_in_loops_equal_the_definition_in_bands_of_any_size(x_sh
         forms = [
             (form.conv2d(x, w, window), form.conv2d_grad_input(gy, w, x_shape, window),
              form.conv2d_grad_weight(gy, x, w.shape, window))
-            for form in (compiled.conv.MANY_TILES, few_tiles)
+            for form in (many_tiles, few_tiles)
         ]  # fmt: skip
     rest = (*window[1:4], 1)
     expected = [
@@ -156,8 +156,8 @@ def test_winograds_tiles_in_loops_equal_the_definition_in_bands_of_any_size(x_sh
 
 def test_winograd_in_loops_is_chosen_for_eight_channels_or_more_in_float32_only():
     window, f4, chosen = Window((3, 3), (1, 1), (1, 1), (1, 1), 1), np.dtype("f4"), compiled.conv._compiled
-    assert chosen(window, (64, 64), f4, (1, 224, 224)) is compiled.conv.MANY_TILES
-    assert chosen(window, (16, 8), f4, (8, 64, 64)) is compiled.conv.MANY_TILES
+    assert chosen(window, (64, 64), f4, (1, 224, 224)) is many_tiles
+    assert chosen(window, (16, 8), f4, (8, 64, 64)) is many_tiles
     assert chosen(window, (64, 64), np.dtype("f8"), (1, 224, 224)) is None
     assert chosen(window, (64, 3), f4, (1, 224, 224)) is None  # the transforms cost more than they save
     for shape, cells in (((512, 512), (1, 28, 28)), ((96, 96), (8, 16, 16)), ((96, 96), (8, 8, 8))):
@@ -313,7 +313,7 @@ def test_the_scratch_memory_of_few_tiles_is_bounded(shape, cells, monkeypatch):
 def test_few_tiles_are_not_chosen_where_they_are_more_memory_than_the_kernels():
     window, f4 = Window((3, 3), (1, 1), (1, 1), (1, 1), 1), np.dtype("f4")
     for shape in ((512, 16), (256, 32), (1024, 8)):
-        assert compiled.conv._compiled(window, shape, f4, (1, 128, 128)) is compiled.conv.MANY_TILES
+        assert compiled.conv._compiled(window, shape, f4, (1, 128, 128)) is many_tiles
 
 
 @pytest.mark.parametrize("mean", [0.0, 1e4, -3e5])

@@ -1,15 +1,9 @@
 """Convolution: depthwise ones and Winograd's transforms are compiled; the rest spends its time in BLAS."""
 
-from functools import partial
-from types import SimpleNamespace
-
 from ..cpu.conv import choice
 from ..cpu.conv import winograd as algorithm
 from ..cpu.conv.window import Window
-from . import depthwise, few_tiles, winograd
-
-KERNELS = ("conv2d", "conv2d_grad_input", "conv2d_grad_weight")
-MANY_TILES = SimpleNamespace(**{name: partial(getattr(algorithm, name), transforms=winograd) for name in KERNELS})
+from . import depthwise, few_tiles, many_tiles, winograd
 
 
 def conv2d(x, w, stride, padding, dilation, groups):
@@ -41,4 +35,4 @@ def _compiled(window, w_shape, dtype, cells):
         return None
     if few_tiles.pays(w_shape, cells):
         return few_tiles
-    return MANY_TILES if algorithm.tiles(*cells) >= algorithm.FEWEST else None
+    return many_tiles if algorithm.tiles(*cells) >= algorithm.FEWEST else None

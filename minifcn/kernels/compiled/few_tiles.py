@@ -10,7 +10,7 @@ import numpy as np
 from ...arrays import buffers
 from ..cpu import scratch, workers
 from ..cpu.conv import tiles, winograd
-from .winograd import A, transform, transform_back
+from .winograd import Kernels, Matrices, transform, transform_back
 
 FEWEST, MOST = 32, 1024  # tiles; fewer do not repay the transforms of the kernels, more are shared by the workers
 EACH = 8  # tiles for each channel; with more, they are more memory than the kernels
@@ -25,51 +25,51 @@ def pays(w_shape, cells):
 
 
 def conv2d(x, w, window):
-    return _convolve(x, w, window.padding)
+    return _convolve(x, w, False, window.padding)
 
 
 def conv2d_grad_input(gy, w, x_shape, window):
-    return _convolve(gy, w[:, :, ::-1, ::-1].swapaxes(0, 1), window.adjoint().padding)
+    return _convolve(gy, w, True, window.adjoint().padding)
 
 
 def conv2d_grad_weight(gy, x, w_shape, window):
     (O, C), gw = w_shape[:2], buffers.empty(w_shape, gy.dtype)
-    v = _Tiles(x, tiles.BT, 1, gy.shape[2:], window.padding)
-    u = _Tiles(gy, A, 0, gy.shape[2:], (0, 0))
+    v = _Tiles(x, 1, gy.shape[2:], window.padding)
+    u = _Tiles(gy, 0, gy.shape[2:], (0, 0))
     workers.run(
         lambda task: task[0].transform(task[1]),
         [*((v, share) for share in workers.shares(C)), *((u, share) for share in workers.shares(O))],
         moved=36 * v.T * (C + O),
     )
-    by_tile = v.matrices.swapaxes(1, 2)  # (36, T, C)
+    by_tile, by_channel = v.matrices.swapaxes(1, 2), u.matrices  # (36, T, C), (36, O, T)
 
     def channels(part):
         first, last = part
-        total, P, Q = scratch.arrays(*((gy.dtype, (size, last - first, C)) for size in (36, 18, 9)))
-        np.matmul(u.matrices[:, first:last], by_tile, out=total)
-        winograd.kernels_back(total, gw[first:last], P.reshape(-1), Q.reshape(-1))
+        (memory,) = scratch.arrays((gy.dtype, (Kernels.size(last - first, C),)))
+        total = Kernels(memory, last - first, C)
+        np.matmul(by_channel[:, first:last], by_tile, out=total.matrices)
+        total.transform_back(gw[first:last])
 
     workers.run(channels, _parts(O, C), moved=36 * O * C)
     return gw
 
 
-def _convolve(x, w, padding):
-    (N, C, H, W), O = x.shape, len(w)
+def _convolve(x, w, adjoint, padding):
+    (N, C, H, W), O = x.shape, w.shape[1 if adjoint else 0]
     y = buffers.empty((N, O, H + 2 * padding[0] - 2, W + 2 * padding[1] - 2), x.dtype)
-    v = _Tiles(x, tiles.BT, 1, y.shape[2:], padding)
+    v = _Tiles(x, 1, y.shape[2:], padding)
     workers.run(v.transform, workers.shares(C), moved=36 * v.T * C)
-    back = np.ascontiguousarray(tiles.AT, y.dtype)
+    matrices = v.matrices
 
     def channels(part):
         first, last = part
         each = last - first
-        sizes = 36 * each * C, 36 * each * max(C, v.T), 18 * each * C
-        kernel, P, Q = scratch.arrays(*((w.dtype, (size,)) for size in sizes))
-        kernel = kernel.reshape(6, 6, -1)
-        winograd.kernels(w[first:last], kernel, P, Q)
-        m = tiles.view(P, 36, each, v.T)
-        np.matmul(kernel.reshape(36, each, C), v.matrices, out=m)
-        transform_back(m.reshape(36, -1), back, y, *v.band[0], *v.band[1], v.columns, first, each)
+        K, M = scratch.arrays((w.dtype, (Kernels.size(each, C),)), (w.dtype, (Matrices.size(each, v.T),)))
+        some = np.ascontiguousarray(w[:, first:last]) if adjoint else w[first:last]
+        kernels, m = Kernels(K, *some.shape[:2]), Matrices(M, each, v.T)
+        kernels.transform(some, adjoint)
+        np.matmul(kernels.adjoint if adjoint else kernels.matrices, matrices, out=m.matrices)
+        transform_back(m.blocks, y, *v.band[0], *v.band[1], v.columns, first, each)
 
     workers.run(channels, _parts(O, max(C, v.T)), moved=36 * O * (C + v.T))
     return y
@@ -78,18 +78,17 @@ def _convolve(x, w, padding):
 class _Tiles:
     """All tiles of a map, and what they become: ``matrices`` of (36, C, T), filled by :meth:`transform`."""
 
-    def __init__(self, x, matrix, overlap, cells, padding):
-        self.x, self.matrix = np.ascontiguousarray(x), np.ascontiguousarray(matrix, x.dtype)
-        self.overlap, self.padding = overlap, padding
-        rows, self.columns = (-(-n // tiles.TILE) for n in cells)
+    def __init__(self, x, overlap, cells, padding):
+        self.x, self.overlap, self.padding = x, overlap, padding
+        rows, self.columns = tiles.grid(*cells)
         self.band = (0, len(x)), (0, rows)
         self.T = tiles.number(self.band, self.columns)
-        self.memory = buffers.empty((36, x.shape[1] * self.T), x.dtype)
-        self.matrices = self.memory.reshape(36, x.shape[1], self.T)
+        all_tiles = Matrices(buffers.empty((Matrices.size(x.shape[1], self.T),), x.dtype), x.shape[1], self.T)
+        self.blocks, self.matrices = all_tiles.blocks, all_tiles.matrices
 
     def transform(self, channels):
         (samples, rows), columns = self.band, self.columns
-        transform(self.x, self.matrix, self.memory, self.overlap, *samples, *rows, columns, *self.padding, *channels)
+        transform(self.x, self.blocks, self.overlap, *samples, *rows, columns, *self.padding, *channels)
 
 
 def _parts(O, numbers):

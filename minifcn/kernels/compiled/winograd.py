@@ -1,158 +1,353 @@
-"""The transforms of Winograd's tiles in loops; ``cpu/conv/winograd.py`` has the algorithm.
+"""Winograd's transforms in loops; ``cpu/conv/winograd.py`` has the algorithm.
 
-The planes of a channel, one for each sample of a band, are dealt into 4×6 phases: phase (a, b) holds the cells
-(4r + a, 4t + b) for all rows r and columns t of tiles.  All cells at one place of a tile are then one long row of
-numbers, and a transform is a sum of such rows: the loops run over many tiles, whatever their place in the plane.  The
-order is: rows of tiles, samples, columns.  A tile's cells in rows 4 and 5 are the cells in rows 0 and 1 of the tile
-below: the same phases, read one row of tiles of all samples further on.
+A loop runs over 32 tiles, one beside the other, so that it becomes instructions on vectors.  The intermediate results
+lie in small arrays whose rows have a fixed distance: then the compiler knows that no row overlaps another, and they
+stay in the fastest cache.  The order of tiles is: rows of tiles, samples, columns.
+
+The results are 36 matrices, one for each place of a tile, in memory of (36, blocks, 32) numbers; see :class:`Matrices`.
 """
 
 from math import prod
 
 import numpy as np
 
-from ..cpu.conv import choice, tiles, winograd
-from .compiler import Read, Write, helper, loops
+from ..cpu import workers
+from ..cpu.conv import choice, winograd
+from ..cpu.conv.tiles import TILE, view
+from .compiler import Read, Write, helper, inline, loops
 
-A = np.pad(tiles.AT.T, ((0, 0), (0, 2)))  # as a matrix of six columns
+LANES = 32  # tiles, or kernels, of a block
+ROW = TILE * LANES + 16  # cells of a row of tiles, and room for two cells of the tile after it
+DEALT = ROW // TILE  # the first, second, … cells of all tiles in a row
+PLANE = 6 * DEALT  # six such rows
+TWO, FOUR, FIVE, EIGHT = np.float32([2, 4, 5, 8])
 TRANSFORM = 50  # multiply-adds of a fast matrix product that transforming a cell takes as long as; see choice.py
+
+
+@helper
+def input_values(d0, d1, d2, d3, d4, d5):
+    """Bᵀ d"""
+    p, q, r, s = d4 - FOUR * d2, d3 - FOUR * d1, d4 - d2, TWO * (d3 - d1)
+    return FOUR * d0 - FIVE * d2 + d4, p + q, p - q, r + s, r - s, FOUR * d1 - FIVE * d3 + d5
+
+
+@helper
+def gradient_values(g0, g1, g2, g3):
+    """A g"""
+    p, q, r, s = g0 + g2, g1 + g3, g0 + FOUR * g2, TWO * g1 + EIGHT * g3
+    return g0, p + q, p - q, r + s, r - s, g3
+
+
+@helper
+def output_cells(m0, m1, m2, m3, m4, m5):
+    """Aᵀ m"""
+    p, q, r, s = m1 + m2, m1 - m2, m3 + m4, m3 - m4
+    return m0 + p + r, q + TWO * s, p + FOUR * r, q + EIGHT * s + m5
+
+
+@helper
+def kernel_values(k0, k1, k2, G):
+    """G k, with the numbers 1/4, 1/6, 1/12 and 1/24 of G."""
+    p, q, r, s = G[1] * (k0 + k2), G[1] * k1, G[3] * k0 + G[1] * k2, G[2] * k1
+    return G[0] * k0, -p - q, q - p, r + s, r - s, k2
+
+
+@helper
+def kernel_gradient(t0, t1, t2, t3, t4, t5, G):
+    """Gᵀ t"""
+    p, q, r, s = G[1] * (t1 + t2), G[1] * (t2 - t1), t3 + t4, t3 - t4
+    return G[0] * t0 - p + G[3] * r, q + G[2] * s, G[1] * r - p + t5
 
 
 @loops
 def transform(
-    x: Read[4], matrix: Read[2], v: Write[2], overlap: int,
+    x: Read[4], v: Write[3], overlap: int,
     n0: int, n1: int, top: int, bottom: int, columns: int, pad_h: int, pad_w: int, first: int, last: int,
 ):  # fmt: skip
-    """v[6i + j] = (M d Mᵀ)[i, j] for the T tiles d of a band of x, in the order (C, T); channels first … last − 1.
+    """v[6i + j] = (Bᵀ d B)[i, j] for the tiles d of a band of x, of its channels `first` … `last` − 1.
 
-    M is `matrix`.  If it has four columns, the tiles are 4×4 and do not overlap: `overlap` is 0 and not 1, and zeros
-    stand in for the columns 4 and 5.
+    If `overlap` is 0, the tiles are of 4×4 cells and do not overlap, and v[6i + j] = (A d Aᵀ)[i, j].
     """
-    S, below = n1 - n0, overlap * (n1 - n0) * columns  # from a tile to the one below it
+    C, H, W = x.shape[1:]
+    S, size, flat = n1 - n0, TILE + 2 * overlap, x.reshape(-1)
     T = (bottom - top) * S * columns
-    lines = np.zeros((bottom - top + overlap, S, 4 * columns), x.dtype)
-    phases, half = np.empty((4, 6, T + below), x.dtype), np.empty((4, 6, T + below), x.dtype)
-    b4 = 4 * overlap  # the phases that the fifth and the sixth factor belong to are b4 and b4 + 1
-    for c in range(first, last):
-        deal(x[n0:n1, c], lines, phases, overlap, 4 * top - pad_h, pad_w)
-        for a in range(4):
-            k = T + below if a < 2 else T  # a tile reads two rows of cells of the tile below it
-            for j in range(6):
-                combine(
-                    matrix[j], phases[a, 0, :k], phases[a, 1, :k], phases[a, 2, :k], phases[a, 3, :k],
-                    phases[a, b4, :k], phases[a, b4 + 1, :k], half[a, j, :k],
+    blocks = -(-T // LANES)
+    rows = np.zeros(size * W, x.dtype)
+    half, cells, values = np.zeros(6 * ROW, x.dtype), np.zeros(6 * PLANE, x.dtype), np.zeros(6 * PLANE, x.dtype)
+    ends, beyond = np.zeros(LANES, np.int64), np.zeros((LANES, 6, 2), x.dtype)  # the last tiles of rows; cells 4 and 5
+    for block in range(last * blocks):
+        if block >= first * blocks:
+            c, tile = block // blocks, block % blocks * LANES
+            line, t = tile // columns, tile % columns
+            r, s = line // S, line % S
+            done, count, pieces = 0, min(LANES, T - tile), 0
+            while done < count:  # the tiles of a block that lie in one row
+                n = min(count - done, columns - t)
+                h, left = TILE * (top + r) - pad_h, TILE * t - pad_w
+                low, high = max(-left, 0), min(TILE * n + 2 * overlap, W - left)  # the cells on the image
+                at, plane = TILE * done, ((n0 + s) * C + c) * H * W
+                if 0 <= h and h + size <= H:
+                    down(flat, plane + h * W + left + low, W, half, at + low, high - low, overlap)
+                else:
+                    with_zeros(flat, plane, H, W, h, size, rows)
+                    down(rows, left + low, W, half, at + low, high - low, overlap)
+                for i in range(6):
+                    for k in range(low):
+                        half[i * ROW + at + k] = 0
+                    for k in range(high, TILE * n + 2 * overlap):
+                        half[i * ROW + at + k] = 0
+                    beyond[pieces, i, 0] = half[i * ROW + at + TILE * n]
+                    beyond[pieces, i, 1] = half[i * ROW + at + TILE * n + 1]
+                done, t = done + n, t + n
+                ends[pieces] = done - 1
+                pieces += 1
+                if t == columns:
+                    t, s = 0, s + 1
+                if s == S:
+                    s, r = 0, r + 1
+            for i in range(6):
+                for k in range(TILE * count, TILE * LANES):
+                    half[i * ROW + k] = 0
+            for k in range(PLANE):
+                cells[k], cells[PLANE + k], cells[2 * PLANE + k], cells[3 * PLANE + k] = (
+                    half[4 * k], half[4 * k + 1], half[4 * k + 2], half[4 * k + 3],
                 )  # fmt: skip
-        for i in range(6):
-            for j in range(6):
-                combine(
-                    matrix[i], half[0, j, :T], half[1, j, :T], half[2, j, :T], half[3, j, :T],
-                    half[0, j, below:], half[1, j, below:], v[6 * i + j, c * T : (c + 1) * T],
-                )  # fmt: skip
+            if overlap:  # cells 4 and 5 of a tile are cells 0 and 1 of the next, which the last one of a row lacks
+                for k in range(PLANE - 1):
+                    cells[4 * PLANE + k] = cells[k + 1]
+                for k in range(PLANE - 1):
+                    cells[5 * PLANE + k] = cells[PLANE + k + 1]
+                for e in range(pieces):
+                    for i in range(6):
+                        cells[4 * PLANE + i * DEALT + ends[e]] = beyond[e, i, 0]
+                        cells[5 * PLANE + i * DEALT + ends[e]] = beyond[e, i, 1]
+            across(cells, values, overlap)
+            spread(values, v, block)
+
+
+@helper
+def with_zeros(flat, plane, H, W, h, size, rows):
+    """rows = the rows h … h + size − 1 of a plane, of which some lie outside and are zeros."""
+    first, last = max(h, 0), min(h + size, H)
+    start, above, end = np.uint64(plane + first * W), np.uint64((first - h) * W), np.uint64((last - h) * W)
+    for k in range(above):
+        rows[k] = 0
+    for k in range(end - above):
+        rows[above + k] = flat[start + k]
+    for k in range(np.uint64(len(rows)) - end):
+        rows[end + k] = 0
+
+
+@helper
+def down(x, start, width, half, at, count, overlap):
+    """half[i, at + k] = Σ_a M[i, a] x[start + a·width + k], where M is Bᵀ or A."""
+    # unsigned numbers: an index that could be negative counts from the end, and such a loop is not turned into vectors
+    x0, at, width = np.uint64(start), np.uint64(at), np.uint64(width)
+    x1, x2, x3 = x0 + width, x0 + np.uint64(2) * width, x0 + np.uint64(3) * width
+    x4, x5 = x0 + np.uint64(4) * width, x0 + np.uint64(5) * width
+    h0, h1, h2 = at, at + np.uint64(ROW), at + np.uint64(2 * ROW)
+    h3, h4, h5 = at + np.uint64(3 * ROW), at + np.uint64(4 * ROW), at + np.uint64(5 * ROW)
+    if overlap:
+        for k in range(np.uint64(count)):
+            half[h0 + k], half[h1 + k], half[h2 + k], half[h3 + k], half[h4 + k], half[h5 + k] = input_values(
+                x[x0 + k], x[x1 + k], x[x2 + k], x[x3 + k], x[x4 + k], x[x5 + k]
+            )
+    else:
+        for k in range(np.uint64(count)):
+            half[h0 + k], half[h1 + k], half[h2 + k], half[h3 + k], half[h4 + k], half[h5 + k] = gradient_values(
+                x[x0 + k], x[x1 + k], x[x2 + k], x[x3 + k]
+            )
+
+
+@helper
+def across(cells, values, overlap):
+    """values[j, i] = Σ_b M[j, b] cells[b, i] for six rows i of tiles, where M is Bᵀ or A."""
+    if overlap:
+        for k in range(PLANE):
+            (
+                values[k], values[PLANE + k], values[2 * PLANE + k],
+                values[3 * PLANE + k], values[4 * PLANE + k], values[5 * PLANE + k],
+            ) = input_values(
+                cells[k], cells[PLANE + k], cells[2 * PLANE + k],
+                cells[3 * PLANE + k], cells[4 * PLANE + k], cells[5 * PLANE + k],
+            )  # fmt: skip
+    else:
+        for k in range(PLANE):
+            (
+                values[k], values[PLANE + k], values[2 * PLANE + k],
+                values[3 * PLANE + k], values[4 * PLANE + k], values[5 * PLANE + k],
+            ) = gradient_values(cells[k], cells[PLANE + k], cells[2 * PLANE + k], cells[3 * PLANE + k])  # fmt: skip
+
+
+@inline
+def spread(values, v, block):
+    """v[6i + j, block] = values[j, i]"""
+    for i in range(6):
+        for k in range(LANES):
+            v[6 * i, block, k] = values[i * DEALT + k]
+            v[6 * i + 1, block, k] = values[PLANE + i * DEALT + k]
+            v[6 * i + 2, block, k] = values[2 * PLANE + i * DEALT + k]
+            v[6 * i + 3, block, k] = values[3 * PLANE + i * DEALT + k]
+            v[6 * i + 4, block, k] = values[4 * PLANE + i * DEALT + k]
+            v[6 * i + 5, block, k] = values[5 * PLANE + i * DEALT + k]
 
 
 @loops
 def transform_back(
-    m: Read[2], matrix: Read[2], y: Write[4],
-    n0: int, n1: int, top: int, bottom: int, columns: int, channel: int, channels: int,
-):  # fmt: skip
-    """y = M m Mᵀ for the tiles of a band, written to their places in y; M is `matrix`, 4×6.
-
-    m has the tiles of the `channels` channels of y from `channel` on.
-    """
-    S, OH, OW = n1 - n0, y.shape[2], y.shape[3]
+    m: Read[3], y: Write[4], n0: int, n1: int, top: int, bottom: int, columns: int, channel: int, channels: int
+):
+    """y = Aᵀ m A for the tiles of a band, written to their places in y, from its channel `channel` on."""
+    C, OH, OW = y.shape[1:]
+    S, flat, row = n1 - n0, y.reshape(-1), TILE * LANES
     T = (bottom - top) * S * columns
-    half, phases = np.empty((4, 6, T), y.dtype), np.empty((4, 4, T), y.dtype)
-    for o in range(channels):
-        first, last = o * T, (o + 1) * T
+    blocks = -(-T // LANES)
+    half, cells = np.zeros(4 * 6 * LANES, y.dtype), np.zeros(4 * row, y.dtype)
+    for block in range(channels * blocks):
+        c, tile = channel + block // blocks, block % blocks * LANES
+        count = min(LANES, T - tile)
+        for j in range(6):
+            for k in range(count):
+                at = j * LANES + k
+                half[at], half[6 * LANES + at], half[12 * LANES + at], half[18 * LANES + at] = output_cells(
+                    m[j, block, k], m[6 + j, block, k], m[12 + j, block, k],
+                    m[18 + j, block, k], m[24 + j, block, k], m[30 + j, block, k],
+                )  # fmt: skip
         for i in range(4):
-            for j in range(6):
-                combine(
-                    matrix[i], m[j, first:last], m[6 + j, first:last], m[12 + j, first:last], m[18 + j, first:last],
-                    m[24 + j, first:last], m[30 + j, first:last], half[i, j],
+            for k in range(LANES):
+                at, to = 6 * i * LANES + k, i * row + TILE * k
+                cells[to], cells[to + 1], cells[to + 2], cells[to + 3] = output_cells(
+                    half[at], half[LANES + at], half[2 * LANES + at],
+                    half[3 * LANES + at], half[4 * LANES + at], half[5 * LANES + at],
                 )  # fmt: skip
-            for j in range(4):
-                combine(
-                    matrix[j], half[i, 0], half[i, 1], half[i, 2], half[i, 3], half[i, 4], half[i, 5],
-                    phases[i, j],
+        line, t = tile // columns, tile % columns
+        r, s = line // S, line % S
+        done = 0
+        while done < count:
+            n = min(count - done, columns - t)
+            for i in range(min(TILE, OH - TILE * (top + r))):
+                to = np.uint64((((n0 + s) * C + c) * OH + TILE * (top + r) + i) * OW + TILE * t)
+                at = np.uint64(i * row + TILE * done)
+                for k in range(np.uint64(min(TILE * n, OW - TILE * t))):
+                    flat[to + k] = cells[at + k]
+            done, t = done + n, t + n
+            if t == columns:
+                t, s = 0, s + 1
+            if s == S:
+                s, r = 0, r + 1
+
+
+@loops
+def transform_kernels(w: Read[2], G: Read[1], v: Write[3], turned: int, first: int, last: int):
+    """v[6i + j] = (G g Gᵀ)[i, j] for all kernels g, (O·C, 9), of the blocks `first` … `last` − 1, turned by 180°."""
+    taps, half = np.zeros(9 * LANES, w.dtype), np.zeros(18 * LANES, w.dtype)
+    values = np.zeros(6 * PLANE, w.dtype)
+    for block in range(last):
+        if block >= first:
+            for k in range(min(LANES, len(w) - block * LANES)):
+                for a in range(9):
+                    taps[a * LANES + k] = w[block * LANES + k, 8 - a if turned else a]
+            step = 3 * LANES
+            for k in range(step):
+                (
+                    half[k], half[step + k], half[2 * step + k], half[3 * step + k], half[4 * step + k],
+                    half[5 * step + k],
+                ) = kernel_values(taps[k], taps[step + k], taps[2 * step + k], G)  # fmt: skip
+            for i in range(6):
+                for k in range(LANES):
+                    at, to = i * step + k, i * DEALT + k
+                    (
+                        values[to], values[PLANE + to], values[2 * PLANE + to],
+                        values[3 * PLANE + to], values[4 * PLANE + to], values[5 * PLANE + to],
+                    ) = kernel_values(half[at], half[LANES + at], half[2 * LANES + at], G)  # fmt: skip
+            spread(values, v, block)
+
+
+@loops
+def transform_kernels_back(t: Read[3], G: Read[1], gw: Write[2], first: int, last: int):
+    """gw = Gᵀ t G for the kernels, (O·C, 9), of the blocks `first` … `last` − 1."""
+    half, taps, step = np.zeros(18 * LANES, gw.dtype), np.zeros(9 * LANES, gw.dtype), 6 * LANES
+    for block in range(first, last):
+        for j in range(6):
+            for k in range(LANES):
+                at = j * LANES + k
+                half[at], half[step + at], half[2 * step + at] = kernel_gradient(
+                    t[j, block, k], t[6 + j, block, k], t[12 + j, block, k],
+                    t[18 + j, block, k], t[24 + j, block, k], t[30 + j, block, k], G,
                 )  # fmt: skip
-        for r in range(bottom - top):
-            for s in range(S):
-                at = (r * S + s) * columns
-                for i in range(min(4, OH - 4 * (top + r))):
-                    row = y[n0 + s, channel + o, 4 * (top + r) + i]
-                    p0, p1, p2, p3 = phases[i, 0, at:], phases[i, 1, at:], phases[i, 2, at:], phases[i, 3, at:]
-                    for t in range(OW // 4):
-                        row[4 * t], row[4 * t + 1], row[4 * t + 2], row[4 * t + 3] = p0[t], p1[t], p2[t], p3[t]
-                    for k in range(OW // 4 * 4, OW):
-                        row[k] = phases[i, k % 4, at + k // 4]
+        for i in range(3):
+            for k in range(LANES):
+                at, to = i * step + k, 3 * i * LANES + k
+                taps[to], taps[LANES + to], taps[2 * LANES + to] = kernel_gradient(
+                    half[at], half[LANES + at], half[2 * LANES + at],
+                    half[3 * LANES + at], half[4 * LANES + at], half[5 * LANES + at], G,
+                )  # fmt: skip
+        for k in range(min(LANES, len(gw) - block * LANES)):
+            for a in range(9):
+                gw[block * LANES + k, a] = taps[a * LANES + k]
 
 
-@helper
-def deal(planes, lines, phases, overlap, above, left):
-    """phases[a, b, (r·S + s)·columns + t] = planes[s, above + 4r + a, 4t + b − left], 0 outside, for all r; b = 4 and 5
-    only if the tiles overlap.
+class Matrices:
+    """36 matrices of (rows, columns) numbers, in the flat array `memory`.
 
-    ``lines[r, s]`` has room for a row of a plane with `left` zeros before it and perhaps zeros after it.
+    A row takes whole blocks of 32 numbers.  The distance of two matrices is an odd number of blocks: if it were a power
+    of two, the 36 numbers of a tile would compete for the same place in the cache.
+
+    Attributes
+    ----------
+    blocks : (36, blocks, 32)
+    matrices : (36, rows, columns)
     """
-    H, W = planes.shape[1:]
-    rows, S, width = lines.shape
-    columns, flat, beyond = width // 4, lines.reshape(-1), width - left  # the first column that no line holds
-    for a in range(4):
-        for r in range(rows):
-            h = above + 4 * r + a
-            for s in range(S):
-                line = lines[r, s, left : left + min(W, beyond)]
-                if 0 <= h < H:
-                    row = planes[s, h]
-                    for i in range(len(line)):
-                        line[i] = row[i]
-                else:
-                    for i in range(len(line)):
-                        line[i] = 0
-        for b in range(0, 4, 2):
-            cells, even, odd = flat[b:], phases[a, b], phases[a, b + 1]
-            for i in range(len(even)):
-                even[i], odd[i] = cells[4 * i], cells[4 * i + 1]
-        for b in range(2 * overlap):  # cells 4 and 5 of a tile are cells 0 and 1 of the next, which the last one lacks
-            out, following = phases[a, 4 + b], phases[a, b, 1:]
-            for i in range(len(following)):
-                out[i] = following[i]
-            for r in range(rows):
-                h = above + 4 * r + a
-                for s in range(S):
-                    inside = 0 <= h < H and beyond + b < W
-                    out[(r * S + s + 1) * columns - 1] = planes[s, h, beyond + b] if inside else 0
+
+    def __init__(self, memory, rows, columns):
+        each = -(-columns // LANES)
+        self.blocks = view(memory, 36, rows * each | 1, LANES)
+        places = self.blocks.reshape(36, -1)[:, : rows * each * LANES]
+        self.matrices = places.reshape(36, rows, each * LANES)[..., :columns]
+
+    @staticmethod
+    def size(rows, columns):
+        """How many numbers the memory has."""
+        return 36 * LANES * (rows * -(-columns // LANES) | 1)
 
 
-@helper
-def combine(c, r0, r1, r2, r3, r4, r5, out):
-    """out = c₀·r₀ + … + c₅·r₅"""
-    c0, c1, c2, c3, c4, c5 = c[0], c[1], c[2], c[3], c[4], c[5]
-    for i in range(len(out)):
-        out[i] = c0 * r0[i] + c1 * r1[i] + c2 * r2[i] + c3 * r3[i] + c4 * r4[i] + c5 * r5[i]
+class Kernels:
+    """What O·C kernels become, or the sums that become their gradient, in the flat array `memory`.
 
+    Attributes
+    ----------
+    matrices : (36, O, C)
+    adjoint : (36, C, O)
+    """
 
-def inputs(x, band, columns, padding, out, spare):
-    """Bᵀ d B for the tiles of a band of x: (36, C, T), in the memory of `out`."""
-    return _transformed(np.ascontiguousarray(x), tiles.BT, 1, band, columns, padding, out)
+    def __init__(self, memory, O, C):
+        row = Matrices(memory, 1, O * C)
+        self.blocks, self.matrices = row.blocks, row.matrices.reshape(36, O, C)
+        self.adjoint, self.shape, self.used = self.matrices.swapaxes(1, 2), (O, C, 3, 3), -(-O * C // LANES)
+        self.G = np.array([1 / 4, 1 / 6, 1 / 12, 1 / 24], memory.dtype)
 
+    @staticmethod
+    def size(O, C):
+        """How many numbers the memory has."""
+        return Matrices.size(1, O * C)
 
-def gradients(gy, band, columns, out, spare):
-    """A gy Aᵀ for the tiles of a band of gy: (36, O, T), in the memory of `out`."""
-    return _transformed(np.ascontiguousarray(gy), A, 0, band, columns, (0, 0), out)
+    def transform(self, w, turned):
+        """G g Gᵀ for the kernels of w, or for the same turned by 180°; the workers share them."""
+        w = w.reshape(-1, 9)
+        workers.divide(
+            self.used, lambda first, last: transform_kernels(w, self.G, self.blocks, turned, first, last),
+            moved=self.blocks.size,
+        )  # fmt: skip
 
+    def transform_back(self, gw, others=()):
+        """gw = Gᵀ t G for the sums t, each added to the sums of `others` first; the workers share them."""
+        gw = gw.reshape(-1, 9)
 
-def _transformed(x, matrix, overlap, band, columns, padding, out):
-    (samples, rows), C, T = band, x.shape[1], tiles.number(band, columns)
-    v = tiles.view(out, 36, C * T)
-    transform(x, np.ascontiguousarray(matrix, x.dtype), v, overlap, *samples, *rows, columns, *padding, 0, C)
-    return v.reshape(36, C, T)
+        def some(first, last):
+            for other in others:
+                self.blocks[:, first:last] += other.blocks[:, first:last]
+            transform_kernels_back(self.blocks, self.G, gw, first, last)
 
-
-def outputs(m, y, band, columns, spare):
-    """Write Aᵀ m A for the tiles of a band, m of (36, O, T), into y."""
-    back = np.ascontiguousarray(tiles.AT, y.dtype)
-    transform_back(m.reshape(36, -1), back, y, *band[0], *band[1], columns, 0, y.shape[1])
+        workers.divide(self.used, some, moved=self.blocks.size)
 
 
 def pays(window, w_shape, dtype, cells):

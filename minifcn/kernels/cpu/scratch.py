@@ -33,6 +33,7 @@ def arrays(*wanted):
     memory = getattr(_thread, "memory", None)
     if memory is None or memory.size < sum(sizes):
         _thread.memory = None  # free the old block before the new one is allocated
-        _thread.memory = memory = np.empty(sum(sizes), np.uint8)
+        memory = np.empty(sum(sizes) + CACHE_LINE, np.uint8)
+        _thread.memory = memory = memory[-memory.ctypes.data % CACHE_LINE :]
     offsets = accumulate(sizes, initial=0)
     return [np.ndarray(shape, dtype, memory, offset) for (dtype, shape), offset in zip(wanted, offsets)]

@@ -45,6 +45,11 @@ def outputs(m, y, band, columns, spare):
     _scatter(both_sides(AT.astype(y.dtype), m.reshape(6, 6, -1), spare, m.reshape(-1)), y, band, columns)
 
 
+def grid(OH, OW):
+    """The rows and columns of tiles of an output map."""
+    return -(-OH // TILE), -(-OW // TILE)
+
+
 def number(band, columns):
     """The tiles of a band, T."""
     return len(range(*band[0])) * len(range(*band[1])) * columns

@@ -19,8 +19,10 @@ over a tile: an output depends a little on inputs outside its 3×3 cells, and on
 NaN.  To see exact receptive fields, compute in float64, for which this algorithm is never chosen by default.
 
 The tiles are computed band by band, in scratch memory that stays in the cache.  The transforms of tiles are in
-``tiles.py``, as matrix products, and in ``compiled/winograd.py``, as loops.
+``tiles.py``, as matrix products; ``compiled/winograd.py`` has them as loops.
 """
+
+from math import prod
 
 import numpy as np
 
@@ -28,8 +30,7 @@ from ....arrays import buffers
 from ... import environment
 from .. import scratch, workers
 from ..products import product
-from . import tiles as products_of_tiles
-from .tiles import TILE, both_sides, number, view
+from .tiles import both_sides, gradients, grid, inputs, number, outputs, view
 
 BAND_BYTES = 4 << 20  # the transformed tiles of one band
 FEWEST, MOST = 96, 1024  # tiles in a band: with fewer the products are too small to be fast, more exceed the cache
@@ -52,35 +53,35 @@ def applies(window, w_shape):
 
 def tiles(N, OH, OW):
     """The number of tiles of N output maps."""
-    return N * -(-OH // TILE) * -(-OW // TILE)
+    return N * prod(grid(OH, OW))
 
 
-def conv2d(x, w, window, transforms=products_of_tiles):
-    return _convolve(x, w, window.padding, transforms)
+def conv2d(x, w, window):
+    return _convolve(x, w, window.padding)
 
 
-def conv2d_grad_input(gy, w, x_shape, window, transforms=products_of_tiles):
-    return _convolve(gy, w[:, :, ::-1, ::-1].swapaxes(0, 1), window.adjoint().padding, transforms)
+def conv2d_grad_input(gy, w, x_shape, window):
+    return _convolve(gy, w[:, :, ::-1, ::-1].swapaxes(0, 1), window.adjoint().padding)
 
 
-def conv2d_grad_weight(gy, x, w_shape, window, transforms=products_of_tiles):
+def conv2d_grad_weight(gy, x, w_shape, window):
     (N, C), (O, OH, OW) = x.shape[:2], gy.shape[1:]
-    rows, columns = -(-OH // TILE), -(-OW // TILE)
-    bands = _bands(N, rows, columns, C + O, x.itemsize)
+    rows, columns = grid(OH, OW)
+    all_bands = bands(N, rows, columns, C + O, x.itemsize)
 
     def share_of_sum(share):
         total = None
-        for band in bands[slice(*share)]:
+        for band in all_bands[slice(*share)]:
             p, q, spare = scratch.arrays(*[(x.dtype, (36 * max(C, O) * number(band, columns),))] * 3)
-            v = transforms.inputs(x, band, columns, window.padding, p, spare).swapaxes(1, 2)  # (36, T, C)
-            u = transforms.gradients(gy, band, columns, q, spare)  # (36, O, T)
+            v = inputs(x, band, columns, window.padding, p, spare).swapaxes(1, 2)  # (36, T, C)
+            u = gradients(gy, band, columns, q, spare)  # (36, O, T)
             if total is None:
                 total = np.matmul(u, v, out=buffers.empty((36, O, C), x.dtype))
             else:
                 total += u @ v
         return total
 
-    sums = workers.run(share_of_sum, workers.shares(len(bands)), moved=N * rows * columns * 36 * (C + O))
+    sums = workers.run(share_of_sum, workers.shares(len(all_bands)), moved=N * rows * columns * 36 * (C + O))
     gw = buffers.empty(w_shape, gy.dtype)
 
     def back(piece):
@@ -93,27 +94,27 @@ def conv2d_grad_weight(gy, x, w_shape, window, transforms=products_of_tiles):
     return gw
 
 
-def _convolve(x, w, padding, transforms):
+def _convolve(x, w, padding):
     """y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A, band by band."""
     (N, C, H, W), O = x.shape, len(w)
     OH, OW = H + 2 * padding[0] - 2, W + 2 * padding[1] - 2
-    rows, columns = -(-OH // TILE), -(-OW // TILE)
+    rows, columns = grid(OH, OW)
     kernel = _transformed(w)  # (36, O, C)
     y = buffers.empty((N, O, OH, OW), x.dtype)
 
     def band_of_tiles(band):
         T = number(band, columns)
         A, B = scratch.arrays(*[(x.dtype, (36 * max(C, O) * T,))] * 2)
-        v = transforms.inputs(x, band, columns, padding, A, B)  # (36, C, T)
+        v = inputs(x, band, columns, padding, A, B)  # (36, C, T)
         m = product(kernel, v, view(B, 36, O, T))
-        transforms.outputs(m, y, band, columns, A)
+        outputs(m, y, band, columns, A)
 
-    bands = _bands(N, rows, columns, C + O, x.itemsize)
-    workers.run(band_of_tiles, bands, moved=N * rows * columns * 36 * (C + O))
+    all_bands = bands(N, rows, columns, C + O, x.itemsize)
+    workers.run(band_of_tiles, all_bands, moved=N * rows * columns * 36 * (C + O))
     return y
 
 
-def _bands(N, rows, columns, channels, itemsize):
+def bands(N, rows, columns, channels, itemsize):
     """The bands of tiles: ((first sample, last + 1), (first row of tiles, last + 1))."""
     threads = workers.threads()
     tiles = min(max(environment.band_bytes(BAND_BYTES) // (36 * channels * itemsize), FEWEST), MOST)
