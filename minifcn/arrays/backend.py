@@ -27,7 +27,10 @@ def of(*arrays: Any) -> ModuleType:
     ValueError
         If they belong to different libraries; the message names both.
     """
-    if all(type(a) is np.ndarray for a in arrays):  # the usual case, a hundred times in a step
+    for a in arrays:
+        if type(a) is not np.ndarray:
+            break
+    else:  # the usual case, a hundred times in a step
         return np
     modules = {_owner(a) for a in arrays}
     if len(modules) > 1:

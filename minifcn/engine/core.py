@@ -391,6 +391,8 @@ class Function(Described):
 
 def _as_tensors(inputs):
     """Make tensors of `inputs`; numbers, lists and integer arrays take the library and dtype of the first tensor."""
+    if all(isinstance(x, Tensor) for x in inputs):
+        return inputs
     tensors = [x.data for x in inputs if isinstance(x, Tensor)]
     like = next((a for a in (*tensors, *inputs) if backend.is_array(a)), None)
     return tuple(x if isinstance(x, Tensor) else _constant(_like(x, like), bool(tensors)) for x in inputs)

@@ -21,6 +21,8 @@ def of_output(node, inputs, out):
     leading = [x for x in leading if x.ndim == 4]
     # `_where`, not the property `where`, which would make every weight a root
     others = [x for x in inputs if x._where and not any(x is p for p in leading)]
+    if not (leading or others):
+        return {}
     roots = [root for x in leading for root in x.where]
     roots += [root for x in others for root in x._where if root is not x._root]
     placed = leading if out.ndim == 4 else []

@@ -32,7 +32,7 @@ IN_PLACE = {"add_bias", "sgd", "adam"}
 STRIDED = {"softmax_loss"}
 """The kernels that copy such an array themselves, in pieces: the scores are often a crop."""
 
-FLOATS = {np.dtype(np.float32), np.dtype(np.float64)}
+FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 BYTES, LABELS = {np.dtype(np.uint8)}, {np.dtype(np.int64)}
 INTEGERS = dict(max_pool2d_grad=BYTES, softmax_loss=LABELS, softmax_loss_grad=LABELS)
 """The type of a kernel's integers, which are indices of pooling or labels."""
@@ -54,7 +54,7 @@ def implementations(kernel, plain):
         if kernel in IN_PLACE:
             return version(*args) if all(a.flags.c_contiguous for a in _arrays(args)) else plain(*args)
         if kernel not in STRIDED:
-            args = tuple(np.asarray(a, order="C") if isinstance(a, np.ndarray) else a for a in args)
+            args = [np.asarray(a, order="C") if isinstance(a, np.ndarray) else a for a in args]
         return version(*args)
 
     return {"compiled": call}
@@ -62,13 +62,25 @@ def implementations(kernel, plain):
 
 def _arrays(args):
     """The arrays among the arguments, and in tuples of arrays that a forward pass saved."""
-    flat = [a for arg in args for a in (arg if isinstance(arg, tuple | list) else (arg,))]
-    return [a for a in flat if isinstance(a, np.ndarray)]
+    found = []
+    for arg in args:
+        if isinstance(arg, np.ndarray):
+            found.append(arg)
+        elif isinstance(arg, tuple):
+            found += [a for a in arg if isinstance(a, np.ndarray)]
+    return found
 
 
 def takes(args, integers=frozenset()):
     """Whether compiled kernels run on the arrays among the arguments: Numba works, all are of one type, float32 or
     float64, or of `integers`, and none is empty."""
-    arrays = _arrays(args)
-    kinds = {a.dtype for a in arrays} - integers
-    return len(kinds) == 1 and kinds <= FLOATS and all(a.size for a in arrays) and works()
+    kind = None
+    for a in _arrays(args):
+        dtype = a.dtype
+        if dtype not in integers:
+            kind = kind or dtype
+            if dtype != kind or dtype not in FLOATS:
+                return False
+        if not a.size:
+            return False
+    return kind is not None and works()

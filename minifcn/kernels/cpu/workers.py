@@ -32,7 +32,7 @@ def threads():
 @contextmanager
 def alone():
     """Use one worker thread, and one thread in BLAS, inside a ``with`` block, to measure what more threads gain."""
-    token, job = _limit.set(1), _Job(None, ())
+    token, job = _limit.set(1), _Caller()
     blas.single_thread.begin(job)
     try:
         yield
@@ -54,11 +54,11 @@ def run(task, items, moved=WORTH):
     items = list(items)
     if getattr(_thread, "working", False):  # inside a job: waiting here for other workers could deadlock
         return [task(item) for item in items]
+    if len(items) < 2 or moved < WORTH:
+        return _alone(task, items)
     job = _Job(task, items)
     try:
         blas.single_thread.begin(job)
-        if len(items) < 2 or moved < WORTH:
-            return [task(item) for item in items]
         for _ in range(min(threads(), len(items)) - 1):
             _helpers().put(partial(copy_context().run, job.work))  # so np.errstate, no_grad ... apply in helpers too
         job.work()
@@ -92,6 +92,19 @@ def ranges(n, count):
     """0 … n − 1 cut into `count` even ranges (first, last + 1)."""
     count = max(count, 1)
     return list(pairwise(n * i // count for i in range(count + 1)))
+
+
+def _alone(task, items):
+    caller = _Caller()
+    try:
+        blas.single_thread.begin(caller)
+        return [task(item) for item in items]
+    finally:
+        blas.single_thread.end(caller)
+
+
+class _Caller:
+    """Stands for a caller that computes alone, so that BLAS stays on one thread until it is done."""
 
 
 class _Job:

@@ -95,8 +95,10 @@ def padded(x, before, size, value=0):
 
 
 def tasks(N, rows, row_bytes):
-    """The tasks (sample, band of rows): a band's columns fit, and each worker has a task if there are enough rows."""
-    count, least = -(-rows * row_bytes // environment.band_bytes(BAND_BYTES)), -(-workers.threads() // max(N, 1))
+    """The tasks (sample, band of rows): a band's columns fit, and each worker has a task if it is worth its while."""
+    count, least = -(-rows * row_bytes // environment.band_bytes(BAND_BYTES)), 1
+    if N * rows * row_bytes >= 4 * workers.WORTH:
+        least = -(-workers.threads() // max(N, 1))
     parts = workers.ranges(rows, min(rows, -(-count // least) * least))  # a multiple: the workers end together
     return [(n, part) for n in range(N) for part in parts]
 
