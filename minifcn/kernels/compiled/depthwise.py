@@ -25,99 +25,150 @@ MOST_STRIDE = 4  # along h times along w
 
 @loops
 def correlate(
-    source: Read[4], w: Read[4], target: Write[4], taps: Read[2, np.int64],
+    source: Read[4], w: Read[2], target: Write[4], offsets: Read[1, np.int64], ends: Read[1, np.int64],
     in_h: int, in_w: int, out_h: int, out_w: int, top: int, left: int, span_h: int, span_w: int,
     deep: int, high: int, first: int, last: int,
 ):  # fmt: skip
-    """Add each of the `taps`, the rows (u, v, phase of the source, phase of the target, offset), for all its outputs.
+    """Sum the taps of w, (C, taps), for all outputs; tap number t reads the cells from ``offsets[t]`` on.
 
-    The source has in_h·in_w phases, the target out_h·out_w.  For the channels first … last − 1, `deep` samples and
-    `high` rows of the target's phases at a time.
+    The source has in_h·in_w phases, the target out_h·out_w; the taps up to ``ends[e]`` belong to its phases up to e.
+    For the channels first … last − 1, `deep` samples and `high` rows of the target's phases at a time.
     """
-    N, H, W = target.shape[0], target.shape[2], target.shape[3]
+    (N, C, H, W), (SH, SW) = target.shape, source.shape[2:]
     rows, columns = (H + out_h - 1) // out_h, (W + out_w - 1) // out_w  # of a phase of the target
     R, P = high + span_h, columns + span_w
-    phases = np.zeros((in_h * in_w, deep, R, P), source.dtype)
-    sums = np.zeros((out_h * out_w, deep, R, P), source.dtype)
-    cells, totals, phase = phases.reshape(-1), sums.reshape(-1), deep * R * P
-    size = ((deep - 1) * R + high - 1) * P + columns
+    phase, size = deep * R * P, ((deep - 1) * R + high - 1) * P + columns
+    given, wanted = source.reshape(-1), target.reshape(-1)
+    cells, sums = np.zeros(in_h * in_w * phase, source.dtype), np.zeros(out_h * out_w * phase, source.dtype)
     for c in range(first, last):
         for n in range(0, N, deep):
             for j in range(0, rows, high):
                 here = min(deep, N - n)
                 cells[:] = 0
                 for k in range(here):
-                    deal(source[n + k, c], phases, k, in_h, in_w, j + top, left)
-                totals[:] = 0
-                for tap in range(len(taps)):
-                    weight = w[c, 0, taps[tap, 0], taps[tap, 1]]
-                    moved, total = cells[taps[tap, 2] * phase + taps[tap, 4] :], totals[taps[tap, 3] * phase :]
-                    for q in range(size):
-                        total[q] += weight * moved[q]
+                    plane = ((n + k) * C + c) * SH * SW
+                    deal(given, plane, SH, SW, j + top, left, cells, k * R * P, phase, R, P, in_h, in_w)
+                begin = 0
+                for e in range(out_h * out_w):
+                    sum_taps(cells, w, c, offsets, begin, ends[e], sums, e * phase, size)
+                    begin = ends[e]
                 for k in range(here):
-                    collect(sums, k, target[n + k, c], out_h, out_w, j, min(high, rows - j))
+                    plane = ((n + k) * C + c) * H * W
+                    collect(sums, k * R * P, phase, P, wanted, plane, H, W, j, min(high, rows - j), out_h, out_w)
+
+
+@helper
+def sum_taps(cells, w, c, offsets, first, last, sums, to, size):
+    """sums[to + q] = Σ_t w[c, t] · cells[offsets[t] + q] over the taps t from first to last − 1, for q < size."""
+    out = sums[to:]
+    if first == last:
+        out[:size] = 0
+        return
+    # several taps in a loop read and write the sums once: at first one to four taps, then four at a time
+    t = first + (last - first - 1) % 4 + 1
+    w0, x0 = w[c, first], cells[offsets[first] :]
+    if t == first + 1:
+        for q in range(size):
+            out[q] = w0 * x0[q]
+    else:
+        w1, x1, w2, x2 = w[c, first + 1], cells[offsets[first + 1] :], w[c, t - 1], cells[offsets[t - 1] :]
+        if t == first + 2:
+            for q in range(size):
+                out[q] = w0 * x0[q] + w1 * x1[q]
+        elif t == first + 3:
+            for q in range(size):
+                out[q] = w0 * x0[q] + w1 * x1[q] + w2 * x2[q]
+        else:
+            w3, x3 = w[c, first + 2], cells[offsets[first + 2] :]
+            for q in range(size):
+                out[q] = w0 * x0[q] + w1 * x1[q] + w3 * x3[q] + w2 * x2[q]
+    while t < last:
+        w0, w1, w2, w3 = w[c, t], w[c, t + 1], w[c, t + 2], w[c, t + 3]
+        x0, x1 = cells[offsets[t] :], cells[offsets[t + 1] :]
+        x2, x3 = cells[offsets[t + 2] :], cells[offsets[t + 3] :]
+        for q in range(size):
+            out[q] += w0 * x0[q] + w1 * x1[q] + w2 * x2[q] + w3 * x3[q]
+        t += 4
 
 
 @loops
 def summed_products(
-    source: Read[4], outer: Read[4], result: Write[4], taps: Read[2, np.int64],
+    source: Read[4], outer: Read[4], result: Write[2], offsets: Read[1, np.int64],
     in_h: int, in_w: int, top: int, left: int, span_h: int, span_w: int, deep: int, high: int, first: int, last: int,
 ):  # fmt: skip
-    """result[u, v] = Σ outer · phase, moved by the tap's offset: the gradient of the filters."""
-    N, OH, OW = outer.shape[0], outer.shape[2], outer.shape[3]
+    """result[c, t] = Σ outer · cells, from ``offsets[t]`` on: the gradient of the filters."""
+    (N, C, OH, OW), (H, W) = outer.shape, source.shape[2:]
     R, P = high + span_h, OW + span_w
-    phases, factors = np.zeros((in_h * in_w, deep, R, P), source.dtype), np.zeros((1, deep, R, P), source.dtype)
-    cells, factor, phase = phases.reshape(-1), factors.reshape(-1), deep * R * P
-    size = ((deep - 1) * R + high - 1) * P + OW
+    phase, given, outputs, zero = deep * R * P, source.reshape(-1), outer.reshape(-1), source.dtype.type(0)
+    cells, factor = np.zeros(in_h * in_w * phase, source.dtype), np.zeros(phase, source.dtype)
+    size, taps = ((deep - 1) * R + high - 1) * P + OW, len(offsets)
     for c in range(first, last):
-        result[c] = 0
+        for t in range(taps):
+            result[c, t] = 0
         for n in range(0, N, deep):
             for j in range(0, OH, high):
                 cells[:] = 0
-                factors[:] = 0
+                factor[:] = 0
                 for k in range(min(deep, N - n)):
-                    deal(source[n + k, c], phases, k, in_h, in_w, j + top, left)
-                    deal(outer[n + k, c, j : min(j + high, OH)], factors, k, 1, 1, 0, 0)
-                for tap in range(len(taps)):
-                    total, moved = source.dtype.type(0), cells[taps[tap, 2] * phase + taps[tap, 4] :]
+                    plane = (n + k) * C + c
+                    deal(given, plane * H * W, H, W, j + top, left, cells, k * R * P, phase, R, P, in_h, in_w)
+                    deal(outputs, plane * OH * OW, OH, OW, j, 0, factor, k * R * P, phase, high, P, 1, 1)
+                for t in range(taps):
+                    total, moved = zero, cells[offsets[t] :]
                     for q in range(size):
                         total += factor[q] * moved[q]
-                    result[c, 0, taps[tap, 0], taps[tap, 1]] += total
+                    result[c, t] += total
 
 
 @helper
-def deal(plane, phases, k, step_h, step_w, top, left):
-    """phases[a·step_w + b, k, i, q] = plane[step_h·(i + top) + a, step_w·(q + left) + b], where such a cell exists."""
-    (H, W), (_, _, R, P) = plane.shape, phases.shape
+def deal(flat, plane, H, W, top, left, cells, at, phase, R, P, step_h, step_w):
+    """cells[(a·step_w + b)·phase + at + i·P + q] = x[step_h·(i + top) + a, step_w·(q + left) + b], where such a cell
+    exists, for R rows i of P cells; x is the map that begins at flat[plane]."""
+    # unsigned numbers: an index that could be negative counts from the end, and such a loop is not turned into vectors
+    begin = max(0, -left)
     for a in range(step_h):
-        for b in range(step_w):
-            begin = max(0, -left)
-            cells = min((W - 1 - b) // step_w + 1 - left, P) - begin
-            for i in range(max(0, -top), min((H - 1 - a) // step_h + 1 - top, R)):
-                row = phases[a * step_w + b, k, i, begin:]
-                values = plane[step_h * (i + top) + a, step_w * (begin + left) + b :]
-                if step_w == 1:  # the compiler makes this loop faster than the other
-                    for q in range(cells):
-                        row[q] = values[q]
-                else:
-                    for q in range(cells):
-                        row[q] = values[step_w * q]
+        for i in range(max(0, -top), min((H - 1 - a) // step_h + 1 - top, R)):
+            to = np.uint64(at + a * step_w * phase + i * P + begin)
+            of = np.uint64(plane + (step_h * (i + top) + a) * W + step_w * (begin + left))
+            if step_w == 1:
+                for q in range(np.uint64(min(W - left, P) - begin)):
+                    cells[to + q] = flat[of + q]
+            elif step_w == 2:  # one loop for both phases reads the row once
+                pairs = np.uint64(min(W // 2 - left, P) - begin)
+                odd, two, one = to + np.uint64(phase), np.uint64(2), np.uint64(1)
+                for q in range(pairs):
+                    cells[to + q], cells[odd + q] = flat[of + two * q], flat[of + two * q + one]
+                if W % 2 and W // 2 - left < P:
+                    cells[to + pairs] = flat[of + two * pairs]
+            else:
+                for b in range(step_w):
+                    here, step = to + np.uint64(b * phase), np.uint64(step_w)
+                    for q in range(np.uint64(max(min((W - 1 - b) // step_w + 1 - left, P) - begin, 0))):
+                        cells[here + q] = flat[of + step * q + np.uint64(b)]
 
 
 @helper
-def collect(sums, k, plane, step_h, step_w, top, rows):
-    """plane[step_h·(i + top) + a, step_w·q + b] = sums[a·step_w + b, k, i, q] for the first `rows` rows of a phase."""
-    H, W = plane.shape
+def collect(sums, at, phase, P, flat, plane, H, W, top, rows, step_h, step_w):
+    """y[step_h·(i + top) + a, step_w·q + b] = sums[(a·step_w + b)·phase + at + i·P + q] for `rows` rows i; y is the
+    map that begins at flat[plane]."""
     for a in range(step_h):
         for i in range(min(rows, (H - 1 - a) // step_h + 1 - top)):
-            for b in range(min(step_w, W)):
-                row, found = plane[step_h * (i + top) + a, b:], sums[a * step_w + b, k, i]
-                if step_w == 1:
-                    for q in range(W):
-                        row[q] = found[q]
-                else:
-                    for q in range((W - 1 - b) // step_w + 1):
-                        row[step_w * q] = found[q]
+            to, of = np.uint64(plane + (step_h * (i + top) + a) * W), np.uint64(at + a * step_w * phase + i * P)
+            if step_w == 1:
+                for q in range(np.uint64(W)):
+                    flat[to + q] = sums[of + q]
+            elif step_w == 2:
+                pairs = np.uint64(W // 2)
+                odd, two, one = of + np.uint64(phase), np.uint64(2), np.uint64(1)
+                for q in range(pairs):
+                    flat[to + two * q], flat[to + two * q + one] = sums[of + q], sums[odd + q]
+                if W % 2:
+                    flat[to + two * pairs] = sums[of + pairs]
+            else:
+                for b in range(min(step_w, W)):
+                    here, step = of + np.uint64(b * phase), np.uint64(step_w)
+                    for q in range(np.uint64((W - 1 - b) // step_w + 1)):
+                        flat[to + step * q + np.uint64(b)] = sums[here + q]
 
 
 def pays(window, w_shape):
@@ -138,20 +189,25 @@ def conv2d_grad_input(gy, w, x_shape, window):
 
 
 def conv2d_grad_weight(gy, x, w_shape, window):
-    x, gy, gw = np.ascontiguousarray(x), np.ascontiguousarray(gy), np.empty(w_shape, x.dtype)
-    taps, start, span = _taps(window, gy.shape[3], _forward)
-    block = _block(len(gy), *gy.shape[2:], *span, prod(window.stride))
-    work = partial(summed_products, x, gy, gw, taps, *window.stride, *start, *span, *block)
-    workers.divide(len(gw), work, moved=gy.size * window.taps)
+    x, gy = np.ascontiguousarray(x), np.ascontiguousarray(gy)
+    taps = _taps(window, gy.shape[3], _forward)
+    block = _block(len(gy), *gy.shape[2:], *taps.span, prod(window.stride))
+    result = np.empty((w_shape[0], len(taps.order)), x.dtype)
+    work = partial(summed_products, x, gy, result, taps.offsets(block), *window.stride, *taps.start, *taps.span, *block)
+    workers.divide(len(result), work, moved=gy.size * window.taps)
+    gw = np.empty(w_shape, x.dtype)
+    gw.reshape(result.shape)[:, taps.order] = result
     return gw
 
 
 def _correlate(source, w, target, window, step_in, step_out, shifts):
-    source, w = np.ascontiguousarray(source), np.ascontiguousarray(w)
+    source = np.ascontiguousarray(source)
     rows, columns = (-(-n // s) for n, s in zip(target.shape[2:], step_out))
-    taps, start, span = _taps(window, columns, shifts)
-    block = _block(len(target), rows, columns, *span, prod(window.stride))
-    work = partial(correlate, source, w, target, taps, *step_in, *step_out, *start, *span, *block)
+    taps = _taps(window, columns, shifts)
+    block = _block(len(target), rows, columns, *taps.span, prod(window.stride))
+    w = np.ascontiguousarray(w.reshape(len(w), -1)[:, taps.order])
+    places = *step_in, *step_out, *taps.start, *taps.span, *block
+    work = partial(correlate, source, w, target, taps.offsets(block), taps.ends, *places)
     workers.divide(len(w), work, moved=target.size * window.taps)
     return target
 
@@ -165,19 +221,40 @@ def _backward(k, s, p, d):
     return [(u, 0, a, (a + p - d * u) // s) for a in range(s) for u in range(k) if (a + p - d * u) % s == 0]
 
 
+class _Taps:
+    """The taps of a window, those that add to one phase of the target one after the other.
+
+    Attributes
+    ----------
+    order : the index u·kw + v of each tap in its filter
+    ends : for each phase of the target, the number of taps up to its last
+    start, span : the least shifts along h and w, and how much larger the greatest are
+    """
+
+    def __init__(self, window, columns, shifts):
+        along = [shifts(*axis) for axis in zip(window.kernel_size, window.stride, window.padding, window.dilation)]
+        self.start = tuple(min(t for *_, t in taps) for taps in along)
+        self.span = tuple(max(t for *_, t in taps) - least for taps, least in zip(along, self.start))
+        self.row = columns + self.span[1]
+        in_w, out_w = (window.stride[1], 1) if shifts is _forward else (1, window.stride[1])
+        table = [
+            (e * out_w + f, a * in_w + b, t - self.start[0], r - self.start[1], u * window.kernel_size[1] + v)
+            for u, a, e, t in along[0]
+            for v, b, f, r in along[1]
+        ]
+        table.sort(key=lambda tap: tap[0])
+        target, self.phase, self.down, self.right, self.order = np.array(table).T
+        self.ends = np.searchsorted(target, np.arange(prod(window.stride)), side="right")
+
+    def offsets(self, block):
+        """Where the first cell of each tap is, if a phase has so many samples and rows."""
+        deep, high = block
+        return (self.phase * deep * (high + self.span[0]) + self.down) * self.row + self.right
+
+
 @lru_cache(maxsize=1024)
 def _taps(window, columns, shifts):
-    """The table of taps for :func:`correlate`, the least shifts along h and w, and how much larger the greatest are."""
-    along = [shifts(*axis) for axis in zip(window.kernel_size, window.stride, window.padding, window.dilation)]
-    start = tuple(min(t for *_, t in taps) for taps in along)
-    span = tuple(max(t for *_, t in taps) - least for taps, least in zip(along, start))
-    in_w, out_w = (window.stride[1], 1) if shifts is _forward else (1, window.stride[1])
-    table = [
-        (u, v, a * in_w + b, e * out_w + f, (t - start[0]) * (columns + span[1]) + r - start[1])
-        for u, a, e, t in along[0]
-        for v, b, f, r in along[1]
-    ]
-    return np.array(table, np.int64), start, span
+    return _Taps(window, columns, shifts)
 
 
 def _block(N, rows, columns, span_h, span_w, phases):

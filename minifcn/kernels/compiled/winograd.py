@@ -86,7 +86,7 @@ def transform(
                 h, left = TILE * (top + r) - pad_h, TILE * t - pad_w
                 low, high = max(-left, 0), min(TILE * n + 2 * overlap, W - left)  # the cells on the image
                 at, plane = TILE * done, ((n0 + s) * C + c) * H * W
-                if 0 <= h and h + size <= H:
+                if h >= 0 and h + size <= H:
                     down(flat, plane + h * W + left + low, W, half, at + low, high - low, overlap)
                 else:
                     with_zeros(flat, plane, H, W, h, size, rows)
