@@ -69,13 +69,13 @@ def transform(
     If `overlap` is 0, the tiles are of 4×4 cells and do not overlap, and v[6i + j] = (A d Aᵀ)[i, j].
     """
     C, H, W = x.shape[1:]
-    S, size, flat = n1 - n0, TILE + 2 * overlap, x.reshape(-1)
+    S, flat = n1 - n0, x.reshape(-1)
     T = (bottom - top) * S * columns
     blocks = -(-T // LANES)
-    rows = np.zeros(size * W, x.dtype)
+    rows = np.zeros((TILE + 2 * overlap) * W, x.dtype)
     half, cells, values = np.zeros(6 * ROW, x.dtype), np.zeros(6 * PLANE, x.dtype), np.zeros(6 * PLANE, x.dtype)
     ends, beyond = np.zeros(LANES, np.int64), np.zeros((LANES, 6, 2), x.dtype)  # the last tiles of rows; cells 4 and 5
-    for block in range(last * blocks):
+    for block in range(last * blocks):  # from 0, so that the compiler sees that no index is negative; see down()
         if block >= first * blocks:
             c, tile = block // blocks, block % blocks * LANES
             line, t = tile // columns, tile % columns
@@ -83,23 +83,13 @@ def transform(
             done, count, pieces = 0, min(LANES, T - tile), 0
             while done < count:  # the tiles of a block that lie in one row
                 n = min(count - done, columns - t)
-                h, left = TILE * (top + r) - pad_h, TILE * t - pad_w
-                low, high = max(-left, 0), min(TILE * n + 2 * overlap, W - left)  # the cells on the image
-                at, plane = TILE * done, ((n0 + s) * C + c) * H * W
-                if h >= 0 and h + size <= H:
-                    down(flat, plane + h * W + left + low, W, half, at + low, high - low, overlap)
-                else:
-                    with_zeros(flat, plane, H, W, h, size, rows)
-                    down(rows, left + low, W, half, at + low, high - low, overlap)
-                for i in range(6):
-                    for k in range(low):
-                        half[i * ROW + at + k] = 0
-                    for k in range(high, TILE * n + 2 * overlap):
-                        half[i * ROW + at + k] = 0
-                    beyond[pieces, i, 0] = half[i * ROW + at + TILE * n]
-                    beyond[pieces, i, 1] = half[i * ROW + at + TILE * n + 1]
+                h, left, plane = TILE * (top + r) - pad_h, TILE * t - pad_w, ((n0 + s) * C + c) * H * W
+                rows_of_tiles(flat, plane, H, W, h, left, TILE * n, overlap, rows, half, TILE * done)
                 done, t = done + n, t + n
                 ends[pieces] = done - 1
+                for i in range(6):
+                    beyond[pieces, i, 0] = half[i * ROW + TILE * done]
+                    beyond[pieces, i, 1] = half[i * ROW + TILE * done + 1]
                 pieces += 1
                 if t == columns:
                     t, s = 0, s + 1
@@ -123,6 +113,24 @@ def transform(
                         cells[5 * PLANE + i * DEALT + ends[e]] = beyond[e, i, 1]
             across(cells, values, overlap)
             spread(values, v, block)
+
+
+@helper
+def rows_of_tiles(flat, plane, H, W, h, left, count, overlap, rows, half, at):
+    """half[i, at + k] = Σ_a M[i, a] x[h + a, left + k], where M is Bᵀ or A, for `count` cells, and two cells more if the
+    tiles overlap; x is the map that begins at flat[plane], and zeros around it."""
+    size, more = TILE + 2 * overlap, count + 2 * overlap
+    low, high = max(-left, 0), min(more, W - left)  # the cells inside
+    if h >= 0 and h + size <= H:
+        down(flat, plane + h * W + left + low, W, half, at + low, high - low, overlap)
+    else:
+        with_zeros(flat, plane, H, W, h, size, rows)
+        down(rows, left + low, W, half, at + low, high - low, overlap)
+    for i in range(6):
+        for k in range(low):
+            half[i * ROW + at + k] = 0
+        for k in range(high, more):
+            half[i * ROW + at + k] = 0
 
 
 @helper
