@@ -117,8 +117,8 @@ def transform(
 
 @helper
 def rows_of_tiles(flat, plane, H, W, h, left, count, overlap, rows, half, at):
-    """half[i, at + k] = Σ_a M[i, a] x[h + a, left + k], where M is Bᵀ or A, for `count` cells, and two more if the tiles
-    overlap; x is the map that begins at flat[plane], and zeros around it."""
+    """half[i, at + k] = Σ_a M[i, a] x[h + a, left + k], where M is Bᵀ or A, for `count` cells, and two more if the
+    tiles overlap; x is the map that begins at flat[plane], and zeros around it."""
     size, more = TILE + 2 * overlap, count + 2 * overlap
     low, high = max(-left, 0), min(more, W - left)  # the cells inside
     if h >= 0 and h + size <= H:
