@@ -18,10 +18,10 @@ import minifcn as mf
 from minifcn import kernels as K
 from minifcn.engine.core import newest_first, watch
 from minifcn.errors import UserError
-from minifcn.kernels import compiled, environment, reference
+from minifcn.kernels import compiled, environment, reference, textbook
 from minifcn.kernels.compiled import compiler, depthwise, few_tiles, many_tiles
 from minifcn.kernels.cpu import scratch
-from minifcn.kernels.cpu.conv import winograd
+from minifcn.kernels.cpu.conv import tiles, winograd
 from minifcn.kernels.cpu.conv.window import Window
 from minifcn.training import header
 
@@ -152,6 +152,45 @@ def test_winograds_tiles_in_loops_equal_the_definition_in_bands_of_any_size(x_sh
     for got in forms:
         for a, b in zip(got, expected, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
+
+
+def test_the_formulas_of_winograds_transforms_are_his_matrices():
+    loops, numbers = compiled.winograd, np.array([1 / 4, 1 / 6, 1 / 12, 1 / 24])
+
+    def matrix(function, size, *constants):
+        return np.transpose([function(*unit, *constants) for unit in np.eye(size)])
+
+    np.testing.assert_array_equal(matrix(loops.input_values, 6), tiles.BT)
+    np.testing.assert_array_equal(matrix(loops.gradient_values, 4), tiles.AT.T)
+    np.testing.assert_array_equal(matrix(loops.output_cells, 6), tiles.AT)
+    np.testing.assert_allclose(matrix(loops.kernel_values, 3, numbers), winograd.G, rtol=1e-15)
+    np.testing.assert_allclose(matrix(loops.kernel_gradient, 6, numbers), winograd.G.T, rtol=1e-15)
+
+
+@pytest.mark.parametrize("form", [many_tiles, few_tiles])
+def test_winograd_in_loops_in_float32_is_within_1e5_of_exact_numbers(form):
+    window, rest = Window((3, 3), (1, 1), (1, 1), (1, 1), 1), ((1, 1), (1, 1), (1, 1), 1)
+    x, w, gy = normal((2, 16, 21, 19), 1), normal((8, 16, 3, 3), 2), normal((2, 8, 21, 19), 3)
+    single = [a.astype(np.float32) for a in (x, w, gy)]
+    for kernel, (first, second, *shape) in dict(
+        conv2d=(0, 1), conv2d_grad_input=(2, 1, x.shape), conv2d_grad_weight=(2, 0, w.shape)
+    ).items():
+        exact = getattr(textbook, kernel)((x, w, gy)[first], (x, w, gy)[second], *shape, *rest)
+        got = getattr(form, kernel)(single[first], single[second], *shape, window)
+        assert abs(got - exact).max() <= 1e-5 * abs(exact).max()
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (8, 32), (16, 512), (64, 33)])
+def test_the_36_matrices_of_tiles_do_not_compete_for_one_place_in_the_cache(sizes):
+    memory = np.zeros(compiled.winograd.Matrices.size(*sizes), np.float32)
+    made = compiled.winograd.Matrices(memory, *sizes)
+    assert made.matrices.shape == (36, *sizes) and np.shares_memory(made.matrices, memory)
+    assert made.blocks.strides[0] % 256 == 128  # an odd number of blocks of 128 bytes
+
+
+def test_scratch_memory_begins_at_lines_of_the_cache():
+    for size in (3, 5000, 1 << 20):
+        assert all(a.ctypes.data % 64 == 0 for a in scratch.arrays(("f4", (size,)), ("u1", (7,)), ("f8", (size,))))
 
 
 def test_winograd_in_loops_is_chosen_for_eight_channels_or_more_in_float32_only():
