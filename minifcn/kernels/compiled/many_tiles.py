@@ -8,6 +8,8 @@ from ..cpu.conv import tiles, winograd
 from ..cpu.products import product
 from .winograd import Kernels, Matrices, transform, transform_back
 
+LARGER = 4  # bands of the weights' gradient: longer sums are faster, and more of them need not be added
+
 
 def conv2d(x, w, window):
     return _convolve(x, w, False, window.padding)
@@ -20,7 +22,7 @@ def conv2d_grad_input(gy, w, x_shape, window):
 def conv2d_grad_weight(gy, x, w_shape, window):
     (N, C), (O, OH, OW) = x.shape[:2], gy.shape[1:]
     rows, columns = tiles.grid(OH, OW)
-    bands = winograd.bands(N, rows, columns, C + O, x.itemsize)
+    bands = winograd.bands(N, rows, columns, C + O, x.itemsize, LARGER)
 
     def share_of_sum(share):
         total = Kernels(buffers.empty((Kernels.size(O, C),), x.dtype), O, C)
