@@ -46,10 +46,13 @@ def is_frozen(tensor):
 
 
 def checksums(saved, given):
-    """The checksum of each saved array that shares memory with an array `given` by the user; None for the others."""
+    """The checksum of each saved array that shares memory with an array `given` by the user; None for the others.  No
+    checksums at all if the user gave none."""
     given = [a for a in given if isinstance(a, np.ndarray)]
+    if not given:
+        return ()
     return [
-        checksum(s) if isinstance(s, np.ndarray) and any(np.may_share_memory(s, a) for a in given) else None
+        checksum(s) if isinstance(s, np.ndarray) and any(s is a or np.may_share_memory(s, a) for a in given) else None
         for s in saved
     ]
 

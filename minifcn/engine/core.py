@@ -327,7 +327,7 @@ class Function(Described):
         start, inputs = perf_counter(), _as_tensors(operands)
         arrays = [x.data for x in inputs]
         backend.of(*arrays)
-        self.needs = tuple(x.requires_grad for x in inputs)
+        self.needs = tuple([x.requires_grad for x in inputs])
         self.recording = any(self.needs) and _grad_enabled.get()
         self.name = _scope.get() or type(self).__name__
         self.inputs, self._saved = inputs, ()
