@@ -198,14 +198,16 @@ def blamed(place, axis, paths, meeting, root):
         The map of the operation's output.
     axis : int
         0: h, 1: w.
-    paths : list of (str, (AxisMap, AxisMap))
-        The operation's inputs: their names and their maps.
+    paths : list of (Tensor, (AxisMap, AxisMap))
+        The operation's inputs and their maps.
     meeting : str
         The name of the operation.
     root : Root
     """
-    maps = [(name, m[axis]) for name, m in paths]
-    if not place.fault or any(m.fault for _, m in maps):
+    if not place.fault:
+        return place
+    maps = [(called(x), m[axis]) for x, m in paths]
+    if any(m.fault for _, m in maps):
         return place
     one, first = maps[0]
     other, second = next((name, m) for name, m in maps if (m.jump, m.start) != (first.jump, first.start))

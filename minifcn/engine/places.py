@@ -15,14 +15,13 @@ def of_output(node, inputs, out):
     inputs : tuple of Tensor
     out : Tensor
     """
-    leading = inputs[: node.located_by]
-    if node.located_by is None:
-        leading = [x for x in inputs if x.shape[2:] == out.shape[2:]]
-    leading = [x for x in leading if x.ndim == 4]
-    # `_where`, not the property `where`, which would make every weight a root
-    others = [x for x in inputs if x._where and not any(x is p for p in leading)]
-    if not (leading or others):
-        return {}
+    leading, others = [], []
+    for i, x in enumerate(inputs):
+        first = x.shape[2:] == out.shape[2:] if node.located_by is None else i < node.located_by
+        if first and x.ndim == 4:
+            leading.append(x)
+        elif x._where:  # not the property `where`, which would make every weight a root
+            others.append(x)
     roots = [root for x in leading for root in x.where]
     roots += [root for x in others for root in x._where if root is not x._root]
     placed = leading if out.ndim == 4 else []
@@ -31,9 +30,9 @@ def of_output(node, inputs, out):
 
 def _on(root, node, placed, others):
     """The two maps of an output onto one root."""
-    paths = [(called(x), x.where[root]) for x in placed if root in x.where]
-    place = [node.locate(axis, *(m[axis] for _, m in paths)) if paths else None for axis in (0, 1)]
-    if None in place:
+    paths = [(x, where[root]) for x in placed if root in (where := x.where)]
+    place = [node.locate(axis, *[m[axis] for _, m in paths]) for axis in (0, 1)] if paths else [None]
+    if place[0] is None or place[-1] is None:
         why = f"{node.name} ({type(node).__name__}) does not keep rows and columns in place"
         return (nowhere(f"{why}: its output has no position on {root}"),) * 2
     for x in others:
