@@ -84,13 +84,13 @@ def padded(x, before, size, value=0):
     out = buffers.empty((*x.shape[:2], *size), x.dtype)
     H, W = max(0, min(H, size[0] - top)), max(0, min(W, size[1] - left))
 
-    def channels(share):
-        part, source = out[:, slice(*share)], x[:, slice(*share), :H, :W]
+    def channels(first, last):
+        part, source = out[:, first:last], x[:, first:last, :H, :W]
         part[:, :, :top], part[:, :, top + H :] = value, value
         part[:, :, top : top + H, :left], part[:, :, top : top + H, left + W :] = value, value
         part[:, :, top : top + H, left : left + W] = source
 
-    workers.run(channels, workers.shares(x.shape[1]), moved=x.size)
+    workers.divide(x.shape[1], channels, moved=x.size)
     return out
 
 
