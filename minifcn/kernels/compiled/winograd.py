@@ -330,7 +330,7 @@ class Kernels:
     def __init__(self, memory, O, C):
         row = Matrices(memory, 1, O * C)
         self.blocks, self.matrices = row.blocks, row.matrices.reshape(36, O, C)
-        self.adjoint, self.shape, self.used = self.matrices.swapaxes(1, 2), (O, C, 3, 3), -(-O * C // LANES)
+        self.adjoint, self.used = self.matrices.swapaxes(1, 2), -(-O * C // LANES)
         self.G = np.array([1 / 4, 1 / 6, 1 / 12, 1 / 24], memory.dtype)
 
     @staticmethod
