@@ -103,6 +103,15 @@ def tasks(N, rows, row_bytes):
     return [(n, part) for n in range(N) for part in parts]
 
 
+def bands(N, rows, row_bytes):
+    """The bands ((first sample, last + 1), (first row, last + 1)): whole samples, or rows of one if it is large."""
+    band, threads = environment.band_bytes(BAND_BYTES), workers.threads()
+    if rows * row_bytes <= band and threads <= N:
+        count = -(-N * rows * row_bytes // (band * threads)) * threads  # a multiple: the workers end together
+        return [(samples, (0, rows)) for samples in workers.ranges(N, min(N, count))]
+    return [((n, n + 1), part) for n, part in tasks(N, rows, row_bytes)]
+
+
 def _tasks(windows, itemsize):
     N, C, kh, kw, OH, OW = windows.shape
     return tasks(N, OH, C * kh * kw * OW * itemsize)

@@ -14,8 +14,6 @@ from .. import scratch, workers
 from ..products import product
 from . import banded
 
-BAND_BYTES = 1 << 20  # the columns of one band
-
 
 def applies(window, w_shape):
     """Whether the algorithm can compute such a convolution: any without groups."""
@@ -28,7 +26,7 @@ def pays(w_shape, out, window, itemsize):
     A row of a window must be a longer run than a row of the output, and each worker must have a whole sample to do.
     """
     (_, C, kh, kw), (N, OH, OW) = w_shape, out
-    fits = OH * OW * kh * kw * C * itemsize <= environment.band_bytes(BAND_BYTES)
+    fits = OH * OW * kh * kw * C * itemsize <= environment.band_bytes(banded.BAND_BYTES)
     return window.groups == 1 and kw * C > OW and fits and workers.threads() <= N
 
 
@@ -44,7 +42,7 @@ def conv2d(x, w, window):
         product(kernel, cols.T, out.reshape(O, -1))
         y[n0:n1, :, top:bottom] = out.swapaxes(0, 1)
 
-    bands = _bands(N, OH, kh * kw * C * OW * x.itemsize)
+    bands = banded.bands(N, OH, kh * kw * C * OW * x.itemsize)
     workers.run(band_of_output, bands, moved=N * OH * OW * kh * kw * C)
     return y
 
@@ -52,7 +50,7 @@ def conv2d(x, w, window):
 def conv2d_grad_weight(gy, x, w_shape, window):
     O, C, kh, kw = w_shape
     N, _, OH, OW = gy.shape
-    bands = _bands(N, OH, kh * kw * C * OW * x.itemsize)
+    bands = banded.bands(N, OH, kh * kw * C * OW * x.itemsize)
 
     def share_of_sum(share):
         total = np.zeros((O, kh * kw * C), x.dtype)
@@ -74,15 +72,6 @@ def conv2d_grad_input(gy, w, x_shape, window):
     if adjoint is None:
         return banded.conv2d_grad_input(gy, w, x_shape, window)
     return conv2d(gy, w[:, :, ::-1, ::-1].swapaxes(0, 1), adjoint)
-
-
-def _bands(N, rows, row_bytes):
-    """The bands ((first sample, last + 1), (first row, last + 1)): whole samples, or rows of one if it is large."""
-    band, threads = environment.band_bytes(BAND_BYTES), workers.threads()
-    if rows * row_bytes <= band and threads <= N:
-        count = -(-N * rows * row_bytes // (band * threads)) * threads  # a multiple: the workers end together
-        return [(samples, (0, rows)) for samples in workers.ranges(N, min(N, count))]
-    return [((n, n + 1), part) for n, part in banded.tasks(N, rows, row_bytes)]
 
 
 def _columns(x, band, OW, O, window):

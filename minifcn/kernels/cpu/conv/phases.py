@@ -43,22 +43,22 @@ def conv2d(x, w, window):
     phases = x.reshape(N, C, rows, sh, columns, sw).transpose(0, 1, 3, 5, 2, 4)  # (N, C, sh, sw, rows, columns)
     y = buffers.empty((N, groups, O, OH, OW), x.dtype)
 
-    def band_of_output(task):
-        n, (top, bottom) = task
-        height = bottom - top + U - 1
+    def band_of_output(band):
+        (n0, n1), (top, bottom) = band
+        samples, height = n1 - n0, bottom - top + U - 1
         depths = kernel.shape[2], kernel.shape[1]
-        cells, sums = scratch.arrays(*((x.dtype, (groups, depth, height * columns)) for depth in depths))
-        np.copyto(cells.reshape(C, sh, sw, height, columns), phases[n, :, :, :, top : bottom + U - 1])
-        sums = product(kernel, cells, sums).reshape(groups, U, V, O, height, columns)
-        out = y[n, :, :, top:bottom]
-        out[...] = sums[:, 0, 0, :, : bottom - top, :OW]
+        cells, sums = scratch.arrays(*((x.dtype, (samples, groups, depth, height * columns)) for depth in depths))
+        np.copyto(cells.reshape(samples, C, sh, sw, height, columns), phases[n0:n1, :, :, :, top : bottom + U - 1])
+        sums = product(kernel, cells, sums).reshape(samples, groups, U, V, O, height, columns)
+        out = y[n0:n1, :, :, top:bottom]
+        out[...] = sums[:, :, 0, 0, :, : bottom - top, :OW]
         for u in range(U):
             for v in range(V):
                 if u or v:
-                    out += sums[:, u, v, :, u : u + bottom - top, v : v + OW]
+                    out += sums[:, :, u, v, :, u : u + bottom - top, v : v + OW]
 
     row = (C * sh * sw + groups * U * V * O) * columns  # numbers moved for one row
-    workers.run(band_of_output, banded.tasks(N, OH, row * x.itemsize), moved=N * OH * row)
+    workers.run(band_of_output, banded.bands(N, OH, row * x.itemsize), moved=N * OH * row)
     return y.reshape(N, groups * O, OH, OW)
 
 
@@ -73,19 +73,19 @@ def conv2d_grad_input(gy, w, x_shape, window):
     windows = sliding_windows(source, (U, V), (1, 1), (1, 1), (rows, columns))
     gx = buffers.empty((N, groups * Cg, rows, sh, columns, sw), gy.dtype)
 
-    def band_of_phases(task):
-        n, (top, bottom) = task
-        cells = (bottom - top) * columns
+    def band_of_phases(band):
+        (n0, n1), (top, bottom) = band
+        samples, cells = n1 - n0, (bottom - top) * columns
         depths = kernel.shape[2], kernel.shape[1]
-        cols, phases = scratch.arrays(*((gy.dtype, (groups, depth, cells)) for depth in depths))
-        part = windows[n, :, :, :, top:bottom]
+        cols, phases = scratch.arrays(*((gy.dtype, (samples, groups, depth, cells)) for depth in depths))
+        part = windows[n0:n1, :, :, :, top:bottom]
         np.copyto(cols.reshape(part.shape), part)
         product(kernel, cols, phases)
-        phases = phases.reshape(groups * Cg, sh, sw, bottom - top, columns)
-        gx[n, :, top:bottom] = phases.transpose(0, 3, 1, 4, 2)
+        phases = phases.reshape(samples, groups * Cg, sh, sw, bottom - top, columns)
+        gx[n0:n1, :, top:bottom] = phases.transpose(0, 1, 4, 2, 5, 3)
 
     row = groups * (kernel.shape[1] + kernel.shape[2]) * columns  # numbers moved for one row
-    workers.run(band_of_phases, banded.tasks(N, rows, row * gy.itemsize), moved=N * rows * row)
+    workers.run(band_of_phases, banded.bands(N, rows, row * gy.itemsize), moved=N * rows * row)
     gx = gx.reshape(N, groups * Cg, rows * sh, columns * sw)
     return gx[:, :, ph : ph + H, pw : pw + W]
 
