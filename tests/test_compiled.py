@@ -16,11 +16,12 @@ from strategies import normal
 
 import minifcn as mf
 from minifcn import kernels as K
+from minifcn.arrays import buffers
 from minifcn.engine.core import newest_first, watch
 from minifcn.errors import UserError
 from minifcn.kernels import compiled, environment, reference, textbook
 from minifcn.kernels.compiled import compiler, depthwise, few_tiles, many_tiles
-from minifcn.kernels.cpu import scratch
+from minifcn.kernels.cpu import scratch, workers
 from minifcn.kernels.cpu.conv import tiles, winograd
 from minifcn.kernels.cpu.conv.window import Window
 from minifcn.training import header
@@ -178,6 +179,38 @@ def test_winograd_in_loops_in_float32_is_within_1e5_of_exact_numbers(form):
         exact = getattr(textbook, kernel)((x, w, gy)[first], (x, w, gy)[second], *shape, *rest)
         got = getattr(form, kernel)(single[first], single[second], *shape, window)
         assert abs(got - exact).max() <= 1e-5 * abs(exact).max()
+
+
+@pytest.mark.parametrize("form", [many_tiles, few_tiles])
+def test_winograds_results_do_not_depend_on_what_was_in_the_memory_before(form, monkeypatch):
+    shapes, window = ((2, 9, 65, 65), (2, 10, 65, 65), (10, 9, 3, 3)), Window((3, 3), (1, 1), (1, 1), (1, 1), 1)
+    x, gy, w = (normal(shape, 1).astype("f4") for shape in shapes)
+
+    def results():
+        return (
+            form.conv2d(x, w, window),
+            form.conv2d_grad_input(gy, w, x.shape, window),
+            form.conv2d_grad_weight(gy, x, w.shape, window),
+        )
+
+    def filled(empty, value):
+        def made(*args):
+            arrays = empty(*args)
+            for a in arrays if isinstance(arrays, list) else [arrays]:
+                a.fill(value)
+            return arrays
+
+        return made
+
+    monkeypatch.setattr(environment, "threads", lambda: 3)
+    monkeypatch.setattr(workers, "_queue", None)
+    clean, empty, arrays = results(), buffers.empty, scratch.arrays
+    for value in (3e38, np.nan, np.inf):
+        with monkeypatch.context() as patch, np.errstate(all="raise", under="ignore"):
+            patch.setattr(buffers, "empty", filled(empty, value))
+            patch.setattr(scratch, "arrays", filled(arrays, value))
+            for a, b in zip(results(), clean, strict=True):
+                np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("sizes", [(1, 1), (8, 32), (16, 512), (64, 33)])

@@ -606,6 +606,7 @@ def test_an_operation_can_say_in_one_word_that_it_keeps_its_place():
         (lambda x: mf.ops.log_softmax(x, axis=3), "LogSoftmax"),
         (lambda x: mf.ops.transpose(x, 0, 1, 3, 2), "Transpose"),
         (lambda x: mf.ops.conv2d(x, x.mean(axis=(0, 2, 3)).reshape(1, 2, 1, 1)), "Reshape"),
+        (lambda x: mf.ops.conv2d(q := mf.ops.concat([mf.ops.relu(x), x], axis=0), q, padding=4), "Concat"),
         (lambda x: mf.ops.batch_norm(x, np.ones(2), np.zeros(2)), "BatchNorm2d"),
     ],
 )

@@ -66,7 +66,7 @@ def _arrays(args):
     for arg in args:
         if isinstance(arg, np.ndarray):
             found.append(arg)
-        elif isinstance(arg, tuple):
+        elif isinstance(arg, tuple | list):
             found += [a for a in arg if isinstance(a, np.ndarray)]
     return found
 

@@ -71,17 +71,18 @@ def sum_taps(cells, w, c, offsets, first, last, sums, to, size):
         for q in range(size):
             out[q] = w0 * x0[q]
     else:
-        w1, x1, w2, x2 = w[c, first + 1], cells[offsets[first + 1] :], w[c, t - 1], cells[offsets[t - 1] :]
+        w1, x1 = w[c, first + 1], cells[offsets[first + 1] :]
+        wt, xt = w[c, t - 1], cells[offsets[t - 1] :]  # the last of them
         if t == first + 2:
             for q in range(size):
                 out[q] = w0 * x0[q] + w1 * x1[q]
         elif t == first + 3:
             for q in range(size):
-                out[q] = w0 * x0[q] + w1 * x1[q] + w2 * x2[q]
+                out[q] = w0 * x0[q] + w1 * x1[q] + wt * xt[q]
         else:
-            w3, x3 = w[c, first + 2], cells[offsets[first + 2] :]
+            w2, x2 = w[c, first + 2], cells[offsets[first + 2] :]
             for q in range(size):
-                out[q] = w0 * x0[q] + w1 * x1[q] + w3 * x3[q] + w2 * x2[q]
+                out[q] = w0 * x0[q] + w1 * x1[q] + w2 * x2[q] + wt * xt[q]
     while t < last:
         w0, w1, w2, w3 = w[c, t], w[c, t + 1], w[c, t + 2], w[c, t + 3]
         x0, x1 = cells[offsets[t] :], cells[offsets[t + 1] :]

@@ -325,12 +325,15 @@ class Kernels:
     ----------
     matrices : (36, O, C)
     adjoint : (36, C, O)
+    flat : (36, O·C)
+    blocks : (36, blocks, 32), of which `used` have kernels; the last of these may end with memory that nobody wrote
     """
 
     def __init__(self, memory, O, C):
         row = Matrices(memory, 1, O * C)
-        self.blocks, self.matrices = row.blocks, row.matrices.reshape(36, O, C)
-        self.adjoint, self.used = self.matrices.swapaxes(1, 2), -(-O * C // LANES)
+        self.blocks, self.flat, self.used = row.blocks, row.matrices[:, 0], -(-O * C // LANES)
+        self.matrices = self.flat.reshape(36, O, C)
+        self.adjoint = self.matrices.swapaxes(1, 2)
         self.G = np.array([1 / 4, 1 / 6, 1 / 12, 1 / 24], memory.dtype)
 
     @staticmethod
@@ -351,8 +354,9 @@ class Kernels:
         gw = gw.reshape(-1, 9)
 
         def some(first, last):
+            kernels = slice(first * LANES, last * LANES)
             for other in others:
-                self.blocks[:, first:last] += other.blocks[:, first:last]
+                self.flat[:, kernels] += other.flat[:, kernels]
             transform_kernels_back(self.blocks, self.G, gw, first, last)
 
         workers.divide(self.used, some, moved=self.blocks.size)

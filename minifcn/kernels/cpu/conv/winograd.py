@@ -15,8 +15,9 @@ factors), the values are multiplied, and the coefficients of the product are int
 is the transpose of such a product, so Bᵀ is applied to the inputs and Aᵀ to the products.
 
 The cost is rounding: about 1e-5 of the largest value in float32, ten times that of the definition.  The error spreads
-over a tile: an output depends a little on inputs outside its 3×3 cells, and one infinite input makes all 4×4 outputs
-NaN.  To see exact receptive fields, compute in float64, for which this algorithm is never chosen by default.
+over a tile: an output depends a little on inputs outside its 3×3 cells, and one infinite input makes up to all 4×4
+outputs of a tile NaN or infinite.  To see exact receptive fields, compute in float64, for which this algorithm is never
+chosen by default.
 
 The tiles are computed band by band, in scratch memory that stays in the cache.  The transforms of tiles are in
 ``tiles.py``, as matrix products; ``compiled/winograd.py`` has them as loops.
