@@ -8,7 +8,7 @@ from ..cpu.conv import tiles, winograd
 from ..cpu.products import product
 from .winograd import Kernels, Matrices, transform, transform_back
 
-LARGER = 4  # bands of the weights' gradient: longer sums are faster, and more of them need not be added
+LARGER = 4  # how much larger the bands of the weights' gradient are: fewer and longer sums are faster
 
 
 def conv2d(x, w, window):
