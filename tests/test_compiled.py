@@ -137,9 +137,10 @@ def test_winograds_tiles_in_loops_equal_the_definition_in_bands_of_any_size(x_sh
         return
     x, w, gy = normal(x_shape, 1), normal((O, C, 3, 3), 2), normal((N, O, *cells), 3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(winograd, "BAND_BYTES", band)
-        patch.setattr(winograd, "FEWEST", 3)
+        patch.setattr(many_tiles, "BAND_BYTES", band)
+        patch.setattr(many_tiles, "FEWEST", 3)
         patch.setattr(few_tiles, "PART", 36 * 3)
+        patch.setattr(few_tiles, "GROUP", 2)
         forms = [
             (form.conv2d(x, w, window), form.conv2d_grad_input(gy, w, x_shape, window),
              form.conv2d_grad_weight(gy, x, w.shape, window))
@@ -156,7 +157,8 @@ def test_winograds_tiles_in_loops_equal_the_definition_in_bands_of_any_size(x_sh
 
 
 def test_the_formulas_of_winograds_transforms_are_his_matrices():
-    loops, numbers = compiled.winograd, np.array([1 / 4, 1 / 6, 1 / 12, 1 / 24])
+    loops = compiled.winograd
+    numbers = loops.constants(float)
 
     def matrix(function, size, *constants):
         return np.transpose([function(*unit, *constants) for unit in np.eye(size)])
@@ -166,6 +168,21 @@ def test_the_formulas_of_winograds_transforms_are_his_matrices():
     np.testing.assert_array_equal(matrix(loops.output_cells, 6), tiles.AT)
     np.testing.assert_allclose(matrix(loops.kernel_values, 3, numbers), winograd.G, rtol=1e-15)
     np.testing.assert_allclose(matrix(loops.kernel_gradient, 6, numbers), winograd.G.T, rtol=1e-15)
+
+
+@pytest.mark.parametrize("form", [many_tiles, few_tiles])
+@pytest.mark.parametrize(("C", "O", "columns"), [(300, 33, 15), (33, 701, 9)])
+def test_a_line_of_tiles_is_transformed_in_pieces_that_fit_the_cache(form, C, O, columns):
+    assert max(C, O) * columns > compiled.winograd.PIECE
+    window, size = Window((3, 3), (1, 1), (2, 1), (1, 1), 1), (9, 4 * columns - 1)
+    x, w, gy = normal((2, C, *size), 1), normal((O, C, 3, 3), 2), normal((2, O, 11, size[1]), 3)
+    rest = (*window[1:4], 1)
+    for got, expected in (
+        (form.conv2d(x, w, window), textbook.conv2d(x, w, *rest)),
+        (form.conv2d_grad_input(gy, w, x.shape, window), textbook.conv2d_grad_input(gy, w, x.shape, *rest)),
+        (form.conv2d_grad_weight(gy, x, w.shape, window), textbook.conv2d_grad_weight(gy, x, w.shape, *rest)),
+    ):
+        np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("form", [many_tiles, few_tiles])
@@ -218,7 +235,7 @@ def test_the_36_matrices_of_tiles_do_not_compete_for_one_place_in_the_cache(size
     memory = np.zeros(compiled.winograd.Matrices.size(*sizes), np.float32)
     made = compiled.winograd.Matrices(memory, *sizes)
     assert made.matrices.shape == (36, *sizes) and np.shares_memory(made.matrices, memory)
-    assert made.blocks.strides[0] % 256 == 128  # an odd number of blocks of 128 bytes
+    assert made.all.strides[0] % 256 == 128  # an odd number of blocks of 128 bytes
 
 
 def test_scratch_memory_begins_at_lines_of_the_cache():

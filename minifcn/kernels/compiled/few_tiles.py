@@ -10,12 +10,14 @@ import numpy as np
 from ...arrays import buffers
 from ..cpu import scratch, workers
 from ..cpu.conv import tiles, winograd
-from .winograd import Kernels, Matrices, transform, transform_back
+from ..cpu.products import product
+from .winograd import Matrices, kernels, kernels_back, transform, transform_back
 
 FEWEST, MOST = 32, 1024  # tiles; fewer do not repay the transforms of the kernels, more are shared by the workers
 EACH = 8  # tiles for each channel; with more, they are more memory than the kernels
 KERNELS = 1 << 13  # kernels from which on moving them matters
 PART = 1 << 20  # numbers in 36 matrices that a worker has at a time
+GROUP = 16  # channels that are computed together: a vector
 
 
 def pays(w_shape, cells):
@@ -34,65 +36,60 @@ def conv2d_grad_input(gy, w, x_shape, window):
 
 def conv2d_grad_weight(gy, x, w_shape, window):
     (O, C), gw = w_shape[:2], buffers.empty(w_shape, gy.dtype)
-    v = _Tiles(x, 1, gy.shape[2:], window.padding)
-    u = _Tiles(gy, 0, gy.shape[2:], (0, 0))
-    workers.run(
-        lambda task: task[0].transform(task[1]),
-        [*((v, share) for share in workers.shares(C)), *((u, share) for share in workers.shares(O))],
-        moved=36 * v.T * (C + O),
-    )
-    by_tile, by_channel = v.matrices.swapaxes(1, 2), u.matrices  # (36, T, C), (36, O, T)
+    v, u = _Tiles(x, 1, gy.shape[2:], window.padding), _Tiles(gy, 0, gy.shape[2:], (0, 0))
+    lines = workers.shares(v.lines)
+    workers.run(lambda task: task[0].transform(task[1]), [(t, some) for t in (v, u) for some in lines], moved=v.size)
+    by_channel = u.matrices.swapaxes(1, 2)  # (36, O, T)
 
     def channels(part):
         first, last = part
-        (memory,) = scratch.arrays((gy.dtype, (Kernels.size(last - first, C),)))
-        total = Kernels(memory, last - first, C)
-        np.matmul(by_channel[:, first:last], by_tile, out=total.matrices)
-        total.transform_back(gw[first:last])
+        (memory,) = scratch.arrays((gy.dtype, (Matrices.size(last - first, C),)))
+        total = Matrices(memory, last - first, C)
+        np.matmul(by_channel[:, first:last], v.matrices, out=total.matrices)
+        kernels_back(total, gw[first:last])
 
     workers.run(channels, _parts(O, C), moved=36 * O * C)
     return gw
 
 
 def _convolve(x, w, adjoint, padding):
+    """y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A for some output channels at a time."""
     (N, C, H, W), O = x.shape, w.shape[1 if adjoint else 0]
     y = buffers.empty((N, O, H + 2 * padding[0] - 2, W + 2 * padding[1] - 2), x.dtype)
     v = _Tiles(x, 1, y.shape[2:], padding)
-    workers.run(v.transform, workers.shares(C), moved=36 * v.T * C)
-    matrices = v.matrices
+    workers.run(v.transform, workers.shares(v.lines), moved=v.size)
 
     def channels(part):
         first, last = part
         each = last - first
-        K, M = scratch.arrays((w.dtype, (Kernels.size(each, C),)), (w.dtype, (Matrices.size(each, v.T),)))
-        some = np.ascontiguousarray(w[:, first:last]) if adjoint else w[first:last]
-        kernels, m = Kernels(K, *some.shape[:2]), Matrices(M, each, v.T)
-        kernels.transform(some, adjoint)
-        np.matmul(kernels.adjoint if adjoint else kernels.matrices, matrices, out=m.matrices)
-        transform_back(m.blocks, y, *v.band[0], *v.band[1], v.columns, first, each)
+        K, M = scratch.arrays(*((w.dtype, (Matrices.size(rows, each),)) for rows in (C, v.T)))
+        weights, m = Matrices(K, C, each), Matrices(M, v.T, each)
+        kernels(weights, w[:, first:last] if adjoint else w[first:last], not adjoint, adjoint)
+        product(*(some.matrices.swapaxes(1, 2) for some in (weights, v, m)))
+        transform_back(m.all, y, v.rows, v.columns, 0, v.lines, first, each)
 
     workers.run(channels, _parts(O, max(C, v.T)), moved=36 * O * (C + v.T))
     return y
 
 
 class _Tiles:
-    """All tiles of a map, and what they become: ``matrices`` of (36, C, T), filled by :meth:`transform`."""
+    """All T tiles of a map, and what they become: ``matrices`` of (36, T, C), filled by :meth:`transform`."""
 
     def __init__(self, x, overlap, cells, padding):
         self.x, self.overlap, self.padding = x, overlap, padding
-        rows, self.columns = tiles.grid(*cells)
-        self.band = (0, len(x)), (0, rows)
-        self.T = tiles.number(self.band, self.columns)
-        all_tiles = Matrices(buffers.empty((Matrices.size(x.shape[1], self.T),), x.dtype), x.shape[1], self.T)
-        self.blocks, self.matrices = all_tiles.blocks, all_tiles.matrices
+        self.rows, self.columns = tiles.grid(*cells)
+        self.lines = len(x) * self.rows
+        self.T, C = self.lines * self.columns, x.shape[1]
+        all_tiles = Matrices(buffers.empty((Matrices.size(self.T, C),), x.dtype), self.T, C)
+        self.all, self.matrices, self.size = all_tiles.all, all_tiles.matrices, all_tiles.matrices.size
 
-    def transform(self, channels):
-        (samples, rows), columns = self.band, self.columns
-        transform(self.x, self.blocks, self.overlap, *samples, *rows, columns, *self.padding, *channels)
+    def transform(self, lines):
+        transform(self.x, self.all, self.overlap, self.rows, self.columns, *self.padding, 0, *lines)
 
 
 def _parts(O, numbers):
     """Ranges of the O output channels, of which each has `numbers` in each matrix: as many ranges as the workers, or a
-    multiple of them."""
-    threads = workers.threads()
-    return workers.ranges(O, min(O, -(-36 * O * numbers // (PART * threads)) * threads))
+    multiple of them; their lengths are multiples of GROUP, but for the last."""
+    threads, groups = workers.threads(), -(-O // GROUP)
+    count = min(groups, -(-36 * O * numbers // (PART * threads)) * threads)
+    return [(first * GROUP, min(last * GROUP, O)) for first, last in workers.ranges(groups, count)]

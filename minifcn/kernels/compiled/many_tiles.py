@@ -3,12 +3,12 @@
 import numpy as np
 
 from ...arrays import buffers
+from .. import environment
 from ..cpu import scratch, workers
-from ..cpu.conv import tiles, winograd
+from ..cpu.conv import tiles
+from ..cpu.conv.winograd import BAND_BYTES, FEWEST, MOST
 from ..cpu.products import product
-from .winograd import Kernels, Matrices, transform, transform_back
-
-LARGER = 4  # how much larger the bands of the weights' gradient are: fewer and longer sums are faster
+from .winograd import Matrices, kernels, kernels_back, transform, transform_back
 
 
 def conv2d(x, w, window):
@@ -20,25 +20,25 @@ def conv2d_grad_input(gy, w, x_shape, window):
 
 
 def conv2d_grad_weight(gy, x, w_shape, window):
-    (N, C), (O, OH, OW) = x.shape[:2], gy.shape[1:]
-    rows, columns = tiles.grid(OH, OW)
-    bands = winograd.bands(N, rows, columns, C + O, x.itemsize, LARGER)
+    (O, C), (rows, columns) = w_shape[:2], tiles.grid(*gy.shape[2:])
+    bands = _bands(len(x) * rows, columns, (C + O) * x.itemsize)
 
     def share_of_sum(share):
-        total = Kernels(buffers.empty((Kernels.size(O, C),), x.dtype), O, C)
-        for n, (samples, lines) in enumerate(bands[slice(*share)]):
-            v, u = _matrices(x.dtype, (C, O), tiles.number((samples, lines), columns))
-            transform(x, v.blocks, 1, *samples, *lines, columns, *window.padding, 0, C)
-            transform(gy, u.blocks, 0, *samples, *lines, columns, 0, 0, 0, O)
-            if n == 0:
-                np.matmul(u.matrices, v.matrices.swapaxes(1, 2), out=total.matrices)
-            else:
-                total.matrices += u.matrices @ v.matrices.swapaxes(1, 2)
+        total = Matrices(buffers.empty((Matrices.size(O, C),), x.dtype), O, C)
+        for n, band in enumerate(bands[slice(*share)]):
+            T = _number(band, columns)
+            v, u, products = _scratch(x.dtype, (T, C), (T, O), (O, C))
+            transform(x, v.all, 1, rows, columns, *window.padding, band[0], *band)
+            transform(gy, u.all, 0, rows, columns, 0, 0, band[0], *band)
+            out = products if n else total
+            np.matmul(u.matrices.swapaxes(1, 2), v.matrices, out=out.matrices)
+            if n:
+                total.matrices += products.matrices
         return total
 
-    total, *others = workers.run(share_of_sum, workers.shares(len(bands)), moved=N * rows * columns * 36 * (C + O))
+    total, *others = workers.run(share_of_sum, workers.shares(len(bands)), moved=36 * len(x) * rows * columns * (C + O))
     gw = buffers.empty(w_shape, gy.dtype)
-    total.transform_back(gw, others)
+    kernels_back(total, gw, others)
     return gw
 
 
@@ -47,23 +47,37 @@ def _convolve(x, w, adjoint, padding):
     (N, C, H, W), O = x.shape, w.shape[1 if adjoint else 0]
     y = buffers.empty((N, O, H + 2 * padding[0] - 2, W + 2 * padding[1] - 2), x.dtype)
     rows, columns = tiles.grid(*y.shape[2:])
-    kernels = Kernels(buffers.empty((Kernels.size(O, C),), w.dtype), *w.shape[:2])
-    kernels.transform(w, adjoint)
-    matrices = kernels.adjoint if adjoint else kernels.matrices
+    weights = Matrices(buffers.empty((Matrices.size(C, O),), w.dtype), C, O)
+    kernels(weights, w, not adjoint, adjoint)
 
     def band_of_tiles(band):
-        samples, lines = band
-        v, m = _matrices(x.dtype, (C, O), tiles.number(band, columns))
-        transform(x, v.blocks, 1, *samples, *lines, columns, *padding, 0, C)
-        product(matrices, v.matrices, m.matrices)
-        transform_back(m.blocks, y, *samples, *lines, columns, 0, O)
+        T = _number(band, columns)
+        v, m = _scratch(x.dtype, (T, C), (T, O))
+        transform(x, v.all, 1, rows, columns, *padding, band[0], *band)
+        product(*(some.matrices.swapaxes(1, 2) for some in (weights, v, m)))
+        transform_back(m.all, y, rows, columns, *band, 0, O)
 
-    bands = winograd.bands(N, rows, columns, C + O, x.itemsize)
-    workers.run(band_of_tiles, bands, moved=N * rows * columns * 36 * (C + O))
+    bands = _bands(N * rows, columns, (C + O) * x.itemsize)
+    workers.run(band_of_tiles, bands, moved=36 * N * rows * columns * (C + O))
     return y
 
 
-def _matrices(dtype, channels, T):
-    """Matrices of T columns in scratch memory, for each of the numbers of channels."""
-    memory = scratch.arrays(*((dtype, (Matrices.size(n, T),)) for n in channels))
-    return [Matrices(part, n, T) for part, n in zip(memory, channels, strict=True)]
+def _bands(lines, columns, tile_bytes):
+    """The bands (first line, last + 1) of tiles, of which each has `tile_bytes` in each matrix.
+
+    Their number is a multiple of that of the workers, so that these end together.
+    """
+    threads = workers.threads()
+    tiles = min(max(environment.band_bytes(BAND_BYTES) // (36 * tile_bytes), FEWEST), MOST)
+    return workers.ranges(lines, min(lines, max(1, round(lines * columns / tiles / threads)) * threads))
+
+
+def _number(band, columns):
+    """The number of tiles of a band."""
+    return (band[1] - band[0]) * columns
+
+
+def _scratch(dtype, *shapes):
+    """Matrices of these shapes in scratch memory."""
+    memory = scratch.arrays(*((dtype, (Matrices.size(*shape),)) for shape in shapes))
+    return [Matrices(part, *shape) for part, shape in zip(memory, shapes, strict=True)]

@@ -115,10 +115,10 @@ def _convolve(x, w, padding):
     return y
 
 
-def bands(N, rows, columns, channels, itemsize, times=1):
-    """The bands of tiles: ((first sample, last + 1), (first row of tiles, last + 1)); `times` enlarges their memory."""
+def bands(N, rows, columns, channels, itemsize):
+    """The bands of tiles: ((first sample, last + 1), (first row of tiles, last + 1))."""
     threads = workers.threads()
-    tiles = min(max(times * environment.band_bytes(BAND_BYTES) // (36 * channels * itemsize), FEWEST), MOST)
+    tiles = min(max(environment.band_bytes(BAND_BYTES) // (36 * channels * itemsize), FEWEST), MOST)
     if rows * columns <= tiles and threads <= N:
         return [(samples, (0, rows)) for samples in _ranges(N, N * rows * columns / tiles, threads)]
     ranges = _ranges(rows, rows * columns / tiles, 1 if N % threads == 0 else threads)
