@@ -20,7 +20,7 @@ from minifcn.arrays import buffers
 from minifcn.engine.core import newest_first, watch
 from minifcn.errors import UserError
 from minifcn.kernels import compiled, environment, reference, textbook
-from minifcn.kernels.compiled import compiler, depthwise, few_tiles, many_tiles
+from minifcn.kernels.compiled import compiler, depthwise, direct, few_tiles, many_tiles
 from minifcn.kernels.cpu import scratch, workers
 from minifcn.kernels.cpu.conv import tiles, winograd
 from minifcn.kernels.cpu.conv.window import Window
@@ -243,16 +243,77 @@ def test_scratch_memory_begins_at_lines_of_the_cache():
         assert all(a.ctypes.data % 64 == 0 for a in scratch.arrays(("f4", (size,)), ("u1", (7,)), ("f8", (size,))))
 
 
+def chosen(shape, cells, dtype="f4", kernel=3, stride=1, padding=1, column=compiled.conv.COLUMN):
+    """The algorithm for a convolution of (O, C) channels with (N, OH, OW) output cells."""
+    window, (O, C) = Window((kernel, kernel), (stride, stride), (padding, padding), (1, 1), 1), shape
+    return compiled.conv._form(window, (O, C, kernel, kernel), window, C, O, np.dtype(dtype), cells, column)
+
+
 def test_winograd_in_loops_is_chosen_for_eight_channels_or_more_in_float32_only():
-    window, f4, chosen = Window((3, 3), (1, 1), (1, 1), (1, 1), 1), np.dtype("f4"), compiled.conv._compiled
-    assert chosen(window, (64, 64), f4, (1, 224, 224)) is many_tiles
-    assert chosen(window, (16, 8), f4, (8, 64, 64)) is many_tiles
-    assert chosen(window, (64, 64), np.dtype("f8"), (1, 224, 224)) is None
-    assert chosen(window, (64, 3), f4, (1, 224, 224)) is None  # the transforms cost more than they save
-    for shape, cells in (((512, 512), (1, 28, 28)), ((96, 96), (8, 16, 16)), ((96, 96), (8, 8, 8))):
-        assert chosen(window, shape, f4, cells) is few_tiles
-    for shape, cells in (((512, 512), (1, 14, 14)), ((128, 96), (8, 4, 4)), ((32, 32), (1, 16, 16))):
-        assert chosen(window, shape, f4, cells) is None  # too few tiles
+    assert chosen((64, 64), (1, 224, 224)) is many_tiles
+    assert chosen((16, 8), (8, 64, 64)) is many_tiles
+    assert chosen((32, 32), (4, 32, 32)) is many_tiles
+    for dtype, shape in (("f8", (64, 64)), ("f4", (64, 7)), ("f4", (7, 64))):
+        assert chosen(shape, (1, 224, 224), dtype) not in (many_tiles, few_tiles)
+    for shape, cells in (((512, 512), (1, 28, 28)), ((512, 512), (1, 14, 14)), ((96, 96), (8, 8, 8))):
+        assert chosen(shape, cells) is few_tiles
+    for shape, cells in (((512, 512), (1, 7, 7)), ((128, 128), (8, 2, 2))):
+        assert chosen(shape, cells) is None  # too few tiles
+
+
+def test_few_channels_are_convolved_as_the_definition_has_it():
+    for dtype in "f4", "f8":
+        assert chosen((16, 3), (8, 128, 128), dtype) is direct  # the first layer of fcn8s_mini
+        assert chosen((20, 1), (64, 24, 24), dtype, kernel=5, padding=0) is direct  # LeNet's
+    assert chosen((64, 3), (1, 224, 224)) is None  # VGG16's: columns are cheap beside products for 64 outputs ...
+    assert chosen((64, 3), (1, 224, 224), column=compiled.conv.GRADIENT) is direct  # ... but not for the gradient
+    assert chosen((50, 20), (64, 8, 8), kernel=5, padding=0) is None
+    assert chosen((16, 3), (8, 128, 128), kernel=1, padding=0) is None
+
+
+WINDOWS = dict(
+    kh=st.integers(1, 4), kw=st.integers(1, 4), sh=st.integers(1, 3), sw=st.integers(1, 3),
+    ph=st.integers(0, 3), pw=st.integers(0, 3), dh=st.integers(1, 2), dw=st.integers(1, 2),
+)  # fmt: skip
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    x_shape=SHAPES, O=st.integers(1, 9), cells=st.sampled_from([8, 300, 1 << 16]), threads=st.integers(1, 3), **WINDOWS
+)
+def test_direct_convolution_equals_the_definition_in_blocks_of_any_size(
+    x_shape, O, cells, threads, kh, kw, sh, sw, ph, pw, dh, dw
+):
+    (N, C, H, W), window = x_shape, Window((kh, kw), (sh, sw), (ph, pw), (dh, dw), 1)
+    if H + 2 * ph < dh * (kh - 1) + 1 or W + 2 * pw < dw * (kw - 1) + 1:
+        return
+    x, w = normal(x_shape, 1), normal((O, C, kh, kw), 2)
+    gy, rest = normal((N, O, *window.out_size(x_shape)), 3), (*window[1:4], 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(direct, "CELLS", cells)
+        patch.setattr(workers, "threads", lambda: threads)
+        direct._blocks.cache_clear()
+        y, gw = direct.conv2d(x, w, window), direct.conv2d_grad_weight(gy, x, w.shape, window)
+        gx = direct.conv2d_grad_input(gy, w, x.shape, window) if window.adjoint() else None
+        assert direct.cost(window, C, O, (N, *gy.shape[2:])) > 0
+    direct._blocks.cache_clear()
+    np.testing.assert_allclose(y, reference.conv2d(x, w, *rest), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(gw, reference.conv2d_grad_weight(gy, x, w.shape, *rest), rtol=1e-12, atol=1e-11)
+    if gx is not None:
+        np.testing.assert_allclose(gx, reference.conv2d_grad_input(gy, w, x.shape, *rest), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_an_infinite_cell_reaches_only_the_weights_that_meet_it(value, groups):
+    x, gy, w = np.ones((1, 2, 6, 6)), np.ones((1, 2, 6, 6)), np.ones((2, 2 // groups, 3, 3))
+    x[0, 0, 5, 5] = value
+    rest = (1, 1), (1, 1), (1, 1), groups
+    with np.errstate(invalid="ignore"):
+        expected = reference.conv2d_grad_weight(gy, x, w.shape, *rest)
+        np.testing.assert_array_equal(compiled.conv.conv2d_grad_weight(gy, x, w.shape, *rest), expected)
+        np.testing.assert_array_equal(compiled.conv.conv2d(x, w, *rest), reference.conv2d(x, w, *rest))
+    assert np.isfinite(expected).any() and not np.isfinite(expected).all()
 
 
 @settings(max_examples=40, deadline=None)
@@ -387,7 +448,7 @@ def test_arrays_of_the_wrong_shape_are_refused_and_not_read_beyond_their_end():
     [((512, 512), (1, 28, 28)), ((96, 96), (8, 16, 16)), ((128, 128), (1, 112, 112)), ((1024, 256), (1, 112, 112))],
 )
 def test_the_scratch_memory_of_few_tiles_is_bounded(shape, cells, monkeypatch):
-    assert few_tiles.pays(shape, cells)
+    assert chosen(shape, cells) is few_tiles
     C, wanted, arrays = shape[1], [], scratch.arrays
     monkeypatch.setattr(
         scratch, "arrays", lambda *a: wanted.append(sum(4 * np.prod(shape) for _, shape in a)) or arrays(*a)
@@ -400,9 +461,8 @@ def test_the_scratch_memory_of_few_tiles_is_bounded(shape, cells, monkeypatch):
 
 
 def test_few_tiles_are_not_chosen_where_they_are_more_memory_than_the_kernels():
-    window, f4 = Window((3, 3), (1, 1), (1, 1), (1, 1), 1), np.dtype("f4")
     for shape in ((512, 16), (256, 32), (1024, 8)):
-        assert compiled.conv._compiled(window, shape, f4, (1, 128, 128)) is many_tiles
+        assert chosen(shape, (1, 128, 128)) is many_tiles
 
 
 @pytest.mark.parametrize("mean", [0.0, 1e4, -3e5])

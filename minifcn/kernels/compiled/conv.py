@@ -1,38 +1,57 @@
-"""Convolution: depthwise ones and Winograd's transforms are compiled; the rest spends its time in BLAS."""
+"""Convolution: the compiled algorithms, and the rule that chooses one of them, or one of NumPy's."""
 
-from ..cpu.conv import choice
-from ..cpu.conv import winograd as algorithm
+from math import prod
+
+import numpy as np
+
+from ..cpu.conv import channels_last, choice
+from ..cpu.conv import winograd as numpys
 from ..cpu.conv.window import Window
-from . import depthwise, few_tiles, many_tiles, winograd
+from . import depthwise, direct, few_tiles, many_tiles, winograd
+
+# What NumPy's algorithms cost beside the products, in the unit of choice.py: copying a cell to the columns, the same
+# for a gradient of the weights, and on small maps; a row of cells; bringing a weight into another order; and a call.
+COLUMN, GRADIENT, SMALL, RUN, WEIGHT, CALL = 25, 80, 30, 500, 60, 3_000_000
 
 
 def conv2d(x, w, stride, padding, dilation, groups):
-    window = Window(w.shape[2:], stride, padding, dilation, groups)
-    if form := _compiled(window, w.shape, x.dtype, (len(x), *window.out_size(x.shape))):
+    window, (O, C) = Window(w.shape[2:], stride, padding, dilation, groups), w.shape[:2]
+    if form := _form(window, w.shape, window, C, O, x.dtype, (len(x), *window.out_size(x.shape))):
         return form.conv2d(x, w, window)
     return choice.conv2d(x, w, stride, padding, dilation, groups, None)
 
 
 def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
-    window = Window(w.shape[2:], stride, padding, dilation, groups)
-    if form := _compiled(window, w.shape, gy.dtype, (len(gy), *gy.shape[2:])):
+    window, (O, C) = Window(w.shape[2:], stride, padding, dilation, groups), w.shape[:2]
+    if form := _form(window, w.shape, window.adjoint(), O, C, gy.dtype, (len(gy), *x_shape[2:])):
         return form.conv2d_grad_input(gy, w, x_shape, window)
     return choice.conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups, None)
 
 
 def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
-    window = Window(w_shape[2:], stride, padding, dilation, groups)
-    if form := _compiled(window, w_shape, gy.dtype, (len(gy), *gy.shape[2:])):
-        return form.conv2d_grad_weight(gy, x, w_shape, window)
+    window, (O, C) = Window(w_shape[2:], stride, padding, dilation, groups), w_shape[:2]
+    if form := _form(window, w_shape, window, C, O, gy.dtype, (len(gy), *gy.shape[2:]), GRADIENT):
+        gw = form.conv2d_grad_weight(gy, x, w_shape, window)
+        if np.isfinite(gw).all():  # the loops also multiply cells of x by zeros, which would spread ∞ and NaN
+            return gw
     return choice.conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups, None)
 
 
-def _compiled(window, w_shape, dtype, cells):
-    """The compiled algorithm for an output of (N, OH, OW) cells; None if one of NumPy's is as good."""
+def _form(window, w_shape, dense, C, O, dtype, cells, column=COLUMN):
+    """The cheapest compiled algorithm, or None if one of NumPy's is as good.
+
+    `dense` is the window of the same convolution from C to O channels of (N, OH, OW) `cells`, which for the gradient of
+    the input is the adjoint window; None if there is none.
+    """
     if depthwise.pays(window, w_shape):
         return depthwise
-    if not winograd.pays(window, w_shape, dtype, cells):
+    if dense is None or not direct.applies(dense):
         return None
-    if few_tiles.pays(w_shape, cells):
-        return few_tiles
-    return many_tiles if algorithm.tiles(*cells) >= algorithm.FEWEST else None
+    small = channels_last.pays((O, C, *dense.kernel_size), cells, dense, dtype.itemsize)
+    column = SMALL if small else column * dense.stride[1] + RUN / cells[2]
+    numpy = CALL + C * dense.taps * (prod(cells) * (O + column) + small * WEIGHT * O)
+    costs = {None: numpy, direct: direct.cost(dense, C, O, cells)}
+    if winograd.applies(dense, C, O, dtype):
+        T = numpys.tiles(*cells)
+        costs[few_tiles if few_tiles.pays(C, O, T) else many_tiles] = winograd.cost(C, O, T)
+    return min(costs, key=costs.get)

@@ -1,15 +1,6 @@
-"""Depthwise convolution: one filter for each channel.
+"""Depthwise convolution: one filter for each channel, over planes in one long row (``flat.py``)."""
 
-The planes of several samples lie one after the other in a buffer, with their zero padding, each row followed by the
-next.  A tap (u, v) of all windows is then the whole buffer, moved by some rows and cells, so one long loop over the
-buffer adds ``w[u, v] · cells[q + offset]`` for all outputs at once.  The loop also computes sums at the ends of rows,
-which are not copied to the output; leaving them out would cost more, because short loops are slow.
-
-At a stride s, a plane is dealt into s² phases: phase (a, b) holds the cells (s·i + a, s·j + b).  A tap then reads one
-phase, moved.  The gradient for x has the phases on the other side: each tap adds to one phase of gx.
-"""
-
-from functools import lru_cache, partial
+from functools import partial
 from math import prod
 
 import numpy as np
@@ -17,6 +8,7 @@ import numpy as np
 from ...arrays import buffers
 from ..cpu import workers
 from .compiler import Read, Write, helper, loops
+from .flat import backward, block_of, collect, deal, forward, taps_of
 
 CELLS = 1 << 14  # of all phases of the source and the target: they fit the first or the second cache
 MOST_TAPS = 49
@@ -121,57 +113,6 @@ def summed_products(
                     result[c, t] += total
 
 
-@helper
-def deal(flat, plane, H, W, top, left, cells, at, phase, R, P, step_h, step_w):
-    """cells[(a·step_w + b)·phase + at + i·P + q] = x[step_h·(i + top) + a, step_w·(q + left) + b], where such a cell
-    exists, for R rows i of P cells; x is the map that begins at flat[plane]."""
-    # unsigned numbers: an index that could be negative counts from the end, and such a loop is not turned into vectors
-    begin = max(0, -left)
-    for a in range(step_h):
-        for i in range(max(0, -top), min((H - 1 - a) // step_h + 1 - top, R)):
-            to = np.uint64(at + a * step_w * phase + i * P + begin)
-            of = np.uint64(plane + (step_h * (i + top) + a) * W + step_w * (begin + left))
-            if step_w == 1:
-                for q in range(np.uint64(min(W - left, P) - begin)):
-                    cells[to + q] = flat[of + q]
-            elif step_w == 2:  # one loop for both phases reads the row once
-                pairs = np.uint64(min(W // 2 - left, P) - begin)
-                odd, two, one = to + np.uint64(phase), np.uint64(2), np.uint64(1)
-                for q in range(pairs):
-                    cells[to + q], cells[odd + q] = flat[of + two * q], flat[of + two * q + one]
-                if W % 2 and W // 2 - left < P:
-                    cells[to + pairs] = flat[of + two * pairs]
-            else:
-                for b in range(step_w):
-                    here, step = to + np.uint64(b * phase), np.uint64(step_w)
-                    for q in range(np.uint64(max(min((W - 1 - b) // step_w + 1 - left, P) - begin, 0))):
-                        cells[here + q] = flat[of + step * q + np.uint64(b)]
-
-
-@helper
-def collect(sums, at, phase, P, flat, plane, H, W, top, rows, step_h, step_w):
-    """y[step_h·(i + top) + a, step_w·q + b] = sums[(a·step_w + b)·phase + at + i·P + q] for `rows` rows i; y is the
-    map that begins at flat[plane]."""
-    for a in range(step_h):
-        for i in range(min(rows, (H - 1 - a) // step_h + 1 - top)):
-            to, of = np.uint64(plane + (step_h * (i + top) + a) * W), np.uint64(at + a * step_w * phase + i * P)
-            if step_w == 1:
-                for q in range(np.uint64(W)):
-                    flat[to + q] = sums[of + q]
-            elif step_w == 2:
-                pairs = np.uint64(W // 2)
-                odd, two, one = of + np.uint64(phase), np.uint64(2), np.uint64(1)
-                for q in range(pairs):
-                    flat[to + two * q], flat[to + two * q + one] = sums[of + q], sums[odd + q]
-                if W % 2:
-                    flat[to + two * pairs] = sums[of + pairs]
-            else:
-                for b in range(min(step_w, W)):
-                    here, step = of + np.uint64(b * phase), np.uint64(step_w)
-                    for q in range(np.uint64((W - 1 - b) // step_w + 1)):
-                        flat[to + step * q + np.uint64(b)] = sums[here + q]
-
-
 def pays(window, w_shape):
     """Whether a convolution is depthwise, and of few taps and a small stride, where this is faster than NumPy."""
     applies = window.groups == w_shape[0] and w_shape[1] == 1
@@ -181,18 +122,18 @@ def pays(window, w_shape):
 def conv2d(x, w, window):
     """y[j] = Σ_u w[u] · x[s·j + d·u − p], and s·j + d·u − p = s·(j + t) + a: phase a, moved by t."""
     y = buffers.empty((*x.shape[:2], *window.out_size(x.shape)), x.dtype)
-    return _correlate(x, w, y, window, window.stride, (1, 1), _forward)
+    return _correlate(x, w, y, window, window.stride, (1, 1), forward)
 
 
 def conv2d_grad_input(gy, w, x_shape, window):
     """gx[s·i + a] = Σ w[u] · gy[i + t] over the taps u for which t = (a + p − d·u)/s is whole."""
-    return _correlate(gy, w, buffers.empty(x_shape, gy.dtype), window, (1, 1), window.stride, _backward)
+    return _correlate(gy, w, buffers.empty(x_shape, gy.dtype), window, (1, 1), window.stride, backward)
 
 
 def conv2d_grad_weight(gy, x, w_shape, window):
     x, gy = np.ascontiguousarray(x), np.ascontiguousarray(gy)
-    taps = _taps(window, gy.shape[3], _forward)
-    block = _block(len(gy), *gy.shape[2:], *taps.span, prod(window.stride))
+    taps = taps_of(window, gy.shape[3], forward)
+    block = block_of(len(gy), *gy.shape[2:], taps.span, CELLS // (1 + prod(window.stride)))
     result = np.empty((w_shape[0], len(taps.order)), x.dtype)
     work = partial(summed_products, x, gy, result, taps.offsets(block), *window.stride, *taps.start, *taps.span, *block)
     workers.divide(len(result), work, moved=gy.size * window.taps)
@@ -204,68 +145,10 @@ def conv2d_grad_weight(gy, x, w_shape, window):
 def _correlate(source, w, target, window, step_in, step_out, shifts):
     source = np.ascontiguousarray(source)
     rows, columns = (-(-n // s) for n, s in zip(target.shape[2:], step_out))
-    taps = _taps(window, columns, shifts)
-    block = _block(len(target), rows, columns, *taps.span, prod(window.stride))
+    taps = taps_of(window, columns, shifts)
+    block = block_of(len(target), rows, columns, taps.span, CELLS // (1 + prod(window.stride)))
     w = np.ascontiguousarray(w.reshape(len(w), -1)[:, taps.order])
     places = *step_in, *step_out, *taps.start, *taps.span, *block
     work = partial(correlate, source, w, target, taps.offsets(block), taps.ends, *places)
     workers.divide(len(w), work, moved=target.size * window.taps)
     return target
-
-
-def _forward(k, s, p, d):
-    """Along one axis, (u, phase of the source, phase of the target, shift) of each tap."""
-    return [(u, (d * u - p) % s, 0, (d * u - p) // s) for u in range(k)]
-
-
-def _backward(k, s, p, d):
-    return [(u, 0, a, (a + p - d * u) // s) for a in range(s) for u in range(k) if (a + p - d * u) % s == 0]
-
-
-class _Taps:
-    """The taps of a window, those that add to one phase of the target one after the other.
-
-    Attributes
-    ----------
-    order : the index u·kw + v of each tap in its filter
-    ends : for each phase of the target, the number of taps up to its last
-    start, span : the least shifts along h and w, and how much larger the greatest are
-    """
-
-    def __init__(self, window, columns, shifts):
-        along = [shifts(*axis) for axis in zip(window.kernel_size, window.stride, window.padding, window.dilation)]
-        self.start = tuple(min(t for *_, t in taps) for taps in along)
-        self.span = tuple(max(t for *_, t in taps) - least for taps, least in zip(along, self.start))
-        self.row = columns + self.span[1]
-        in_w, out_w = (window.stride[1], 1) if shifts is _forward else (1, window.stride[1])
-        table = [
-            (e * out_w + f, a * in_w + b, t - self.start[0], r - self.start[1], u * window.kernel_size[1] + v)
-            for u, a, e, t in along[0]
-            for v, b, f, r in along[1]
-        ]
-        table.sort(key=lambda tap: tap[0])
-        target, self.phase, self.down, self.right, self.order = np.array(table).T
-        self.ends = np.searchsorted(target, np.arange(prod(window.stride)), side="right")
-
-    def offsets(self, block):
-        """Where the first cell of each tap is, if a phase has so many samples and rows."""
-        deep, high = block
-        return (self.phase * deep * (high + self.span[0]) + self.down) * self.row + self.right
-
-
-@lru_cache(maxsize=1024)
-def _taps(window, columns, shifts):
-    return _Taps(window, columns, shifts)
-
-
-def _block(N, rows, columns, span_h, span_w, phases):
-    """How many samples and how many rows of their phases are computed at a time; one side has so many phases."""
-    width, cells = columns + span_w, CELLS // (1 + phases)
-    high = _even(rows, max(cells // width - span_h, 1))
-    deep = cells // ((high + span_h) * width) if high == rows else 1
-    return _even(N, max(deep, 1)), high
-
-
-def _even(n, most):
-    """The size of the parts, at most `most`, into which n is cut: as few parts as possible, all of about one size."""
-    return -(-n // -(-n // most))

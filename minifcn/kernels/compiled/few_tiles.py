@@ -9,21 +9,20 @@ import numpy as np
 
 from ...arrays import buffers
 from ..cpu import scratch, workers
-from ..cpu.conv import tiles, winograd
+from ..cpu.conv import tiles
 from ..cpu.products import product
 from .winograd import Matrices, kernels, kernels_back, transform, transform_back
 
-FEWEST, MOST = 32, 1024  # tiles; fewer do not repay the transforms of the kernels, more are shared by the workers
+MOST = 1024  # tiles; more are shared by the workers
 EACH = 8  # tiles for each channel; with more, they are more memory than the kernels
-KERNELS = 1 << 13  # kernels from which on moving them matters
+KERNELS = 1 << 12  # kernels from which on moving them matters
 PART = 1 << 20  # numbers in 36 matrices that a worker has at a time
 GROUP = 16  # channels that are computed together: a vector
 
 
-def pays(w_shape, cells):
-    """Whether this form is the better one for an output of (N, OH, OW) cells."""
-    (O, C), T = w_shape[:2], winograd.tiles(*cells)
-    return FEWEST <= T <= min(MOST, EACH * min(O, C)) and O * C >= KERNELS
+def pays(C, O, T):
+    """Whether this form is the better one for C input and O output channels and T tiles."""
+    return O * C >= KERNELS and min(MOST, EACH * min(O, C)) >= T
 
 
 def conv2d(x, w, window):

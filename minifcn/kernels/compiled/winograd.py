@@ -7,19 +7,18 @@ A line is a row of tiles of one sample.  The order of tiles is: samples, rows, c
 The results are 36 matrices, one for each place of a tile; see :class:`Matrices`.
 """
 
-from math import prod
-
 import numpy as np
 
 from ..cpu import workers
-from ..cpu.conv import choice, winograd
+from ..cpu.conv import winograd
 from ..cpu.conv.tiles import TILE, view
 from .compiler import Read, Write, helper, loops
 
 LANES, ROWS = 32, 16  # kernels of a block, and blocks of a part
 PIECE = 2048  # numbers of the tiles that are transformed at once, in each place of a tile: they stay in the cache
 TWO, FOUR, FIVE, EIGHT = np.float32([2, 4, 5, 8])
-TRANSFORM = 50  # multiply-adds of a fast matrix product that transforming a cell takes as long as; see choice.py
+TRANSFORM, KERNEL, START = 600, 900, 4_000_000  # the costs of a tile of a channel, a kernel, a call; see choice.py
+VECTOR, FEWEST = 12, 8  # channels: fewer take as long; with fewer it never pays
 
 
 @helper
@@ -342,10 +341,11 @@ def kernels_back(matrices, gw, others=()):
     workers.divide(-(-len(gw) // LANES), some, moved=36 * len(gw))
 
 
-def pays(window, w_shape, dtype, cells):
-    """Whether the algorithm applies and is the cheapest for an output of (N, OH, OW) cells."""
-    if not (winograd.applies(window, w_shape) and dtype == np.float32):
-        return False
-    (O, C), n = w_shape[:2], prod(cells)
-    cost = C * O * (2.25 * n + choice.KERNEL) + TRANSFORM * (C + O) * n
-    return cost < 9 * C * n * (O + choice.COLUMN)
+def applies(window, C, O, dtype):
+    """Whether the algorithm can compute such a convolution, and has enough channels to pay."""
+    return dtype == np.float32 and min(C, O) >= FEWEST and winograd.applies(window, (O, C))
+
+
+def cost(C, O, T):
+    """The cost for C input and O output channels and T tiles, in the unit of ``cpu/conv/choice.py``."""
+    return START + C * O * (36 * T + KERNEL) + TRANSFORM * (max(C, VECTOR) + max(O, VECTOR)) * T

@@ -1,0 +1,216 @@
+"""Convolution as the definition has it, for few channels: a sum over the taps of all input channels.
+
+The planes lie in one long row (``flat.py``).  A loop over it computes three taps of four outputs: what it reads serves
+four outputs, and what it adds to serves three taps.  No columns are made, which would take as long as the products if
+there are few channels.
+"""
+
+from functools import lru_cache
+from math import prod
+
+import numpy as np
+
+from ...arrays import buffers
+from ..cpu import workers
+from .compiler import Read, Write, helper, loops
+from .flat import block_of, collect, deal, forward, taps_of
+
+OUTPUTS, TAPS = 4, 3  # that a loop computes at once
+CELLS = 1 << 16  # of the planes of all inputs and four outputs: they fit the second cache
+ADD, CELL, LOOP = (
+    1.1,
+    22,
+    1600,
+)  # the cost of a multiply-add, of moving an output, and of a loop; choice.py has the unit
+
+
+@loops
+def correlate(
+    x: Read[4], w: Read[2], y: Write[4], offsets: Read[1, np.int64],
+    in_h: int, in_w: int, top: int, left: int, span_h: int, span_w: int, deep: int, high: int, first: int, last: int,
+):  # fmt: skip
+    """y[o] = Σ_t w[o, t] · cells, from ``offsets[t]`` on, over the taps t of all channels.
+
+    For the blocks first … last − 1, of `deep` samples and `high` rows of y.  w is (outputs, taps), with rows of zeros
+    after the last output, so that the number of rows is a multiple of four.
+    """
+    (N, O, OH, OW), (C, H, W) = y.shape, x.shape[1:]
+    R, P, across = high + span_h, OW + span_w, -(-OH // high)
+    phase, size = deep * R * P, ((deep - 1) * R + high - 1) * P + OW
+    given, wanted, channel = x.reshape(-1), y.reshape(-1), in_h * in_w * phase
+    cells, sums = np.zeros(C * channel, x.dtype), np.zeros((OUTPUTS, size), x.dtype)
+    for block in range(first, last):
+        n, j = block // across * deep, block % across * high
+        here = min(deep, N - n)
+        cells[:] = 0
+        for c in range(C):
+            for k in range(here):
+                plane, at = ((n + k) * C + c) * H * W, c * channel + k * R * P
+                deal(given, plane, H, W, j + top, left, cells, at, phase, R, P, in_h, in_w)
+        for o in range(0, O, OUTPUTS):
+            sum_taps(cells, w[o : o + OUTPUTS], offsets, sums)
+            for e in range(min(OUTPUTS, O - o)):
+                for k in range(here):
+                    plane = ((n + k) * O + o + e) * OH * OW
+                    collect(sums[e], k * R * P, 0, P, wanted, plane, OH, OW, j, min(high, OH - j), 1, 1)
+
+
+@helper
+def sum_taps(cells, w, offsets, sums):
+    """sums[o, q] = Σ_t w[o, t] · cells[offsets[t] + q] for four outputs o."""
+    s0, s1, s2, s3 = sums[0], sums[1], sums[2], sums[3]
+    sums[:] = 0
+    whole = len(offsets) // TAPS * TAPS
+    for t in range(0, whole, TAPS):
+        x0, x1, x2 = cells[offsets[t] :], cells[offsets[t + 1] :], cells[offsets[t + 2] :]
+        a0, a1, a2, b0, b1, b2 = w[0, t], w[0, t + 1], w[0, t + 2], w[1, t], w[1, t + 1], w[1, t + 2]
+        c0, c1, c2, d0, d1, d2 = w[2, t], w[2, t + 1], w[2, t + 2], w[3, t], w[3, t + 1], w[3, t + 2]
+        for q in range(len(s0)):
+            p, r, s = x0[q], x1[q], x2[q]
+            s0[q] += a0 * p + a1 * r + a2 * s
+            s1[q] += b0 * p + b1 * r + b2 * s
+            s2[q] += c0 * p + c1 * r + c2 * s
+            s3[q] += d0 * p + d1 * r + d2 * s
+    for t in range(whole, len(offsets)):
+        x0, a0, b0, c0, d0 = cells[offsets[t] :], w[0, t], w[1, t], w[2, t], w[3, t]
+        for q in range(len(s0)):
+            p = x0[q]
+            s0[q] += a0 * p
+            s1[q] += b0 * p
+            s2[q] += c0 * p
+            s3[q] += d0 * p
+
+
+@loops
+def summed_products(
+    x: Read[4], gy: Read[4], result: Write[2], offsets: Read[1, np.int64],
+    in_h: int, in_w: int, top: int, left: int, span_h: int, span_w: int, deep: int, high: int, first: int, last: int,
+):  # fmt: skip
+    """result[o, t] = Σ gy[o] · cells, from ``offsets[t]`` on, over the blocks first … last − 1.
+
+    The numbers of rows and columns of the result are multiples of four and of three; what is beyond the outputs and
+    taps has no meaning.
+    """
+    (N, O, OH, OW), (C, H, W) = gy.shape, x.shape[1:]
+    R, P, across = high + span_h, OW + span_w, -(-OH // high)
+    phase, size = deep * R * P, ((deep - 1) * R + high - 1) * P + OW
+    given, outputs, channel = x.reshape(-1), gy.reshape(-1), in_h * in_w * phase
+    cells, factors = np.zeros(C * channel, x.dtype), np.zeros((OUTPUTS, phase), x.dtype)
+    result[:] = 0
+    for block in range(first, last):
+        n, j = block // across * deep, block % across * high
+        here = min(deep, N - n)
+        cells[:] = 0
+        for c in range(C):
+            for k in range(here):
+                plane, at = ((n + k) * C + c) * H * W, c * channel + k * R * P
+                deal(given, plane, H, W, j + top, left, cells, at, phase, R, P, in_h, in_w)
+        for o in range(0, O, OUTPUTS):
+            factors[:] = 0
+            for e in range(min(OUTPUTS, O - o)):
+                for k in range(here):
+                    plane = ((n + k) * O + o + e) * OH * OW
+                    deal(outputs, plane, OH, OW, j, 0, factors[e], k * R * P, phase, high, P, 1, 1)
+            for t in range(0, len(offsets), TAPS):
+                add_products(factors, cells, offsets, t, size, result[o : o + OUTPUTS])
+
+
+@helper
+def add_products(factors, cells, offsets, t, size, result):
+    """result[e, t + i] += Σ_q factors[e, q] · cells[offsets[t + i] + q] for four outputs e and three taps i."""
+    f0, f1, f2, f3 = factors[0], factors[1], factors[2], factors[3]
+    x0, x1, x2 = cells[offsets[t] :], cells[offsets[t + 1] :], cells[offsets[t + 2] :]
+    a0 = a1 = a2 = b0 = b1 = b2 = c0 = c1 = c2 = d0 = d1 = d2 = cells.dtype.type(0)
+    for q in range(size):
+        p, r, s = x0[q], x1[q], x2[q]
+        f = f0[q]
+        a0, a1, a2 = a0 + f * p, a1 + f * r, a2 + f * s
+        f = f1[q]
+        b0, b1, b2 = b0 + f * p, b1 + f * r, b2 + f * s
+        f = f2[q]
+        c0, c1, c2 = c0 + f * p, c1 + f * r, c2 + f * s
+        f = f3[q]
+        d0, d1, d2 = d0 + f * p, d1 + f * r, d2 + f * s
+    add(result[0], t, a0, a1, a2)
+    add(result[1], t, b0, b1, b2)
+    add(result[2], t, c0, c1, c2)
+    add(result[3], t, d0, d1, d2)
+
+
+@helper
+def add(row, t, a, b, c):
+    row[t] += a
+    row[t + 1] += b
+    row[t + 2] += c
+
+
+def conv2d(x, w, window):
+    x, O = np.ascontiguousarray(x), len(w)
+    y = buffers.empty((len(x), O, *window.out_size(x.shape)), x.dtype)
+    taps, block, blocks = _blocks(window, x.shape[1], (len(y), *y.shape[2:]), workers.threads())
+    offsets = _offsets(window, x.shape[1], y.shape[3], block)
+    rows = np.zeros((_up(O, OUTPUTS), len(offsets)), x.dtype)
+    rows[:O] = w.reshape(O, x.shape[1], -1)[:, :, taps.order].reshape(O, -1)
+    places = *window.stride, *taps.start, *taps.span, *block
+    workers.divide(blocks, lambda *part: correlate(x, rows, y, offsets, *places, *part), moved=y.size * len(offsets))
+    return y
+
+
+def conv2d_grad_input(gy, w, x_shape, window):
+    return conv2d(gy, w[:, :, ::-1, ::-1].swapaxes(0, 1), window.adjoint())
+
+
+def conv2d_grad_weight(gy, x, w_shape, window):
+    x, gy, (O, C) = np.ascontiguousarray(x), np.ascontiguousarray(gy), w_shape[:2]
+    taps, block, blocks = _blocks(window, C, (len(gy), *gy.shape[2:]), workers.threads())
+    offsets = _offsets(window, C, gy.shape[3], block)
+    places, T = (*window.stride, *taps.start, *taps.span, *block), len(offsets)
+    offsets = np.pad(offsets, (0, _up(T, TAPS) - T), "edge")
+
+    def part(share):
+        result = np.empty((_up(O, OUTPUTS), len(offsets)), x.dtype)
+        summed_products(x, gy, result, offsets, *places, *share)
+        return result
+
+    total, *others = workers.run(part, workers.shares(blocks), moved=gy.size * T)
+    for other in others:
+        total += other
+    gw = np.empty((O, C, window.taps), x.dtype)
+    gw[:, :, taps.order] = total[:O, :T].reshape(O, C, -1)
+    return gw.reshape(w_shape)
+
+
+def applies(window):
+    """Whether the algorithm can compute such a convolution: any without groups; a 1×1 kernel has better ones."""
+    return window.groups == 1 and window.taps > 1
+
+
+def cost(window, C, O, cells):
+    """The cost for C input and O output channels of (N, OH, OW) cells, in the unit of ``cpu/conv/choice.py``."""
+    N, OH, OW = cells
+    taps, (deep, high), blocks = _blocks(window, C, cells, workers.threads())
+    size, idle = deep * (high + taps.span[0]) * taps.row, workers.threads() / min(workers.threads(), blocks)
+    loops = C * window.taps * _up(O, OUTPUTS) * blocks
+    return idle * (loops * (ADD * size + LOOP / (OUTPUTS * TAPS)) + CELL * O * N * OH * OW)
+
+
+@lru_cache(maxsize=1024)
+def _blocks(window, C, cells, threads):
+    """The taps, (samples, rows) of a block, and the number of blocks, for an output of (N, OH, OW) cells."""
+    N, OH, OW = cells
+    taps = taps_of(window, OW, forward)
+    most = CELLS // (C * prod(window.stride) + OUTPUTS)
+    deep, high = block_of(N, OH, OW, taps.span, most, threads)
+    return taps, (deep, high), -(-N // deep) * -(-OH // high)
+
+
+@lru_cache(maxsize=1024)
+def _offsets(window, C, columns, block):
+    """Where the first cells of the taps are, those of the first channel first, then of the second, …"""
+    taps = taps_of(window, columns, forward)
+    channel = prod(window.stride) * block[0] * (block[1] + taps.span[0]) * taps.row
+    return (channel * np.arange(C)[:, None] + taps.offsets(block)).reshape(-1)
+
+
+def _up(n, step):
+    return -(-n // step) * step
