@@ -13,16 +13,13 @@ from ..cpu.conv import tiles
 from ..cpu.products import product
 from .winograd import Matrices, kernels, kernels_back, transform, transform_back
 
-MOST = 1024  # tiles; more are shared by the workers
-EACH = 8  # tiles for each channel; with more, they are more memory than the kernels
-KERNELS = 1 << 12  # kernels from which on moving them matters
 PART = 1 << 20  # numbers in 36 matrices that a worker has at a time
 GROUP = 16  # channels that are computed together: a vector
 
 
 def pays(C, O, T):
-    """Whether this form is the better one for C input and O output channels and T tiles."""
-    return O * C >= KERNELS and min(MOST, EACH * min(O, C)) >= T
+    """Whether this form is the better one: T tiles of C and O channels have fewer numbers than the kernels."""
+    return T * (C + O) <= C * O
 
 
 def conv2d(x, w, window):
