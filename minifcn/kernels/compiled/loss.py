@@ -30,8 +30,8 @@ def below_largest(s: Write[2], labels: Read[1, np.int64], largest: Write[1], pic
 
 
 @loops
-def shares_of_sum(e: Read[2], total: Write[1], rest: Write[1], prob: Write[2], first: int, last: int):
-    """total = Σ_c e, and the pixels first … last − 1 of prob, (C, H·W), are e / total."""
+def shares_of_sum(e: Read[2], total: Write[1], rest: Write[1], prob: Write[3], first: int, last: int):
+    """total = Σ_c e, and the pixels first … last − 1 of each sample of prob, (N, C, H·W), are e / total."""
     total[:] = 0
     for c in range(e.shape[0]):
         row = e[c]
@@ -39,10 +39,13 @@ def shares_of_sum(e: Read[2], total: Write[1], rest: Write[1], prob: Write[2], f
             total[i] += row[i]
     for i in range(len(total)):
         rest[i] = 1 / total[i]
-    for c in range(e.shape[0]):
-        row, out = e[c], prob[c, first:last]
-        for i in range(len(row)):
-            out[i] = row[i] * rest[i]
+    M = last - first
+    for n in range(prob.shape[0]):
+        share = rest[n * M : (n + 1) * M]
+        for c in range(e.shape[0]):
+            row, out = e[c, n * M : (n + 1) * M], prob[n, c, first:last]
+            for i in range(len(row)):
+                out[i] = row[i] * share[i]
 
 
 @loops
@@ -54,13 +57,15 @@ def weighted(log_total: Read[1], picked: Read[1], weights: Read[1], loss: Write[
 
 
 @loops
-def gradient(prob: Read[2], labels: Read[1, np.int64], weights: Read[1], gs: Write[2], first: int, last: int):
-    """gs = weights · (prob − one-hot(label)) at the pixels first … last − 1 of prob, (C, H·W)."""
+def gradient(prob: Read[3], labels: Read[2, np.int64], weights: Read[2], gs: Write[3], first: int, last: int):
+    """gs = weights · (prob − one-hot(label)) at the pixels first … last − 1 of each sample of prob, (N, C, H·W)."""
     one, zero = prob.dtype.type(1), prob.dtype.type(0)
-    for c in range(prob.shape[0]):
-        row, out = prob[c, first:last], gs[c, first:last]
-        for i in range(len(row)):
-            out[i] = weights[i] * (row[i] - (one if labels[i] == c else zero)) if weights[i] != 0 else zero
+    for n in range(prob.shape[0]):
+        label, weight = labels[n, first:last], weights[n, first:last]
+        for c in range(prob.shape[1]):
+            row, out = prob[n, c, first:last], gs[n, c, first:last]
+            for i in range(len(row)):
+                out[i] = weight[i] * (row[i] - (one if label[i] == c else zero)) if weight[i] != 0 else zero
 
 
 def softmax_loss(scores, labels, weights):
@@ -70,15 +75,18 @@ def softmax_loss(scores, labels, weights):
     p, label, weight, out = _maps(prob), _pixels(labels), _pixels(weights), _pixels(loss)
 
     def piece(part):
-        n, (top, bottom) = part
+        samples, (top, bottom) = slice(*part[0]), part[1]
         first, last = top * W, bottom * W
-        e, largest, picked, total = scratch.arrays((dtype, (C, last - first)), *[(dtype, (last - first,))] * 3)
-        np.copyto(e.reshape(C, bottom - top, W), scores[n, :, top:bottom])
-        below_largest(e, label[n, first:last], largest, picked)
+        cells = scores[samples, :, top:bottom].swapaxes(0, 1)  # (C, samples, rows, W)
+        M = cells[0].size
+        e, largest, picked, total = scratch.arrays((dtype, (C, M)), *[(dtype, (M,))] * 3)
+        np.copyto(e.reshape(cells.shape), cells)
+        below_largest(e, label[samples, first:last].reshape(-1), largest, picked)
         np.exp(e, out=e)
-        shares_of_sum(e, total, largest, p[n], first, last)
+        shares_of_sum(e, total, largest, p[samples], first, last)
         np.log(total, out=total)
-        weighted(total, picked, weight[n, first:last], out[n, first:last])
+        weights_here, result = weight[samples, first:last], out[samples, first:last]
+        weighted(total, picked, weights_here.reshape(-1), result.reshape(-1))
 
     workers.run(piece, _pieces(scores.shape), moved=2 * scores.size)
     return loss, prob
@@ -90,9 +98,8 @@ def softmax_loss_grad(prob, labels, weights):
     p, label, weight, out = _maps(prob), _pixels(labels), _pixels(weights), _maps(gs)
 
     def piece(part):
-        n, (top, bottom) = part
-        first, last = top * W, bottom * W
-        gradient(p[n], label[n, first:last], weight[n, first:last], out[n], first, last)
+        samples, (top, bottom) = slice(*part[0]), part[1]
+        gradient(p[samples], label[samples], weight[samples], out[samples], top * W, bottom * W)
 
     workers.run(piece, _pieces(prob.shape), moved=2 * prob.size)
     return gs
@@ -116,7 +123,11 @@ def _pixels(x):
 
 
 def _pieces(shape):
-    """(sample, (first row, last + 1)) of each piece; as many as there are workers, if there are few samples."""
+    """((first sample, last + 1), (first row, last + 1)) of each piece: rows of one sample, or several small samples."""
     N, C, H, W = shape
+    if C * H * W < PIECE and N > 1:
+        threads = workers.threads()
+        count = -(-N * C * H * W // (PIECE * threads)) * threads
+        return [(samples, (0, H)) for samples in workers.ranges(N, min(N, count))]
     count = max(-(-C * H * W // PIECE), -(-workers.threads() // N))
-    return [(n, rows) for n in range(N) for rows in workers.ranges(H, min(H, count))]
+    return [((n, n + 1), rows) for n in range(N) for rows in workers.ranges(H, min(H, count))]
