@@ -22,7 +22,7 @@ from minifcn.errors import UserError
 from minifcn.kernels import compiled, environment, reference, textbook
 from minifcn.kernels.compiled import compiler, depthwise, direct, few_tiles, many_tiles
 from minifcn.kernels.cpu import scratch, workers
-from minifcn.kernels.cpu.conv import tiles, winograd
+from minifcn.kernels.cpu.conv import choice, tiles, winograd
 from minifcn.kernels.cpu.conv.window import Window
 from minifcn.training import header
 
@@ -305,16 +305,39 @@ def test_direct_convolution_equals_the_definition_in_blocks_of_any_size(
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("groups", [1, 2])
-def test_an_infinite_cell_reaches_only_the_weights_that_meet_it(value, groups):
-    x, gy, w = np.ones((1, 2, 6, 6)), np.ones((1, 2, 6, 6)), np.ones((2, 2 // groups, 3, 3))
-    x[0, 0, 5, 5] = value
-    rest = (1, 1), (1, 1), (1, 1), groups
+@pytest.mark.parametrize(("channels", "groups", "dtype"), [(2, 1, "f8"), (2, 2, "f8"), (3, 1, "f4"), (32, 1, "f4")])
+def test_an_infinite_cell_of_an_image_reaches_only_the_weights_that_meet_it(value, channels, groups, dtype):
+    x, gy = np.ones((2, 1, channels, 24, 24), dtype)
+    w, rest = np.ones((channels, channels // groups, 3, 3), dtype), ((1, 1), (1, 1), (1, 1), groups)
+    x[0, 0, 23, 23] = value
     with np.errstate(invalid="ignore"):
         expected = reference.conv2d_grad_weight(gy, x, w.shape, *rest)
-        np.testing.assert_array_equal(compiled.conv.conv2d_grad_weight(gy, x, w.shape, *rest), expected)
-        np.testing.assert_array_equal(compiled.conv.conv2d(x, w, *rest), reference.conv2d(x, w, *rest))
+        got = compiled.conv.conv2d_grad_weight(gy, x, w.shape, *rest)
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
     assert np.isfinite(expected).any() and not np.isfinite(expected).all()
+
+
+def test_large_strides_and_large_rows_are_left_to_numpy():
+    assert chosen((21, 21), (1, 8, 8), kernel=64, stride=32, padding=16) is None
+    assert chosen((64, 3), (1, 7, 7), kernel=32, stride=32, padding=0) is None
+    assert chosen((4, 2048), (1, 8, 4000)) is not direct  # its buffers would take 94 MB per thread
+    assert chosen((32, 3), (8, 64, 64), stride=2) is direct
+
+
+def test_the_input_gradient_of_few_outputs_is_fast_everywhere():
+    """64 channels to one: Winograd, which the forward pass takes, would be ten times as slow."""
+    w, gy, rest = normal((1, 64, 3, 3), 1, "f4"), normal((1, 1, 56, 56), 2, "f4"), ((1, 1), (1, 1), (1, 1), 1)
+    called = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name, algorithm in choice.ALGORITHMS.items():
+            original = algorithm.conv2d_grad_input
+            patch.setattr(
+                algorithm, "conv2d_grad_input", lambda *a, f=original, name=name: called.append(name) or f(*a)
+            )
+        gx = choice.conv2d_grad_input(gy, w, (1, 64, 56, 56), *rest, None)
+    assert "winograd" not in called and called
+    expected = textbook.conv2d_grad_input(gy.astype("f8"), w.astype("f8"), (1, 64, 56, 56), *rest)
+    np.testing.assert_allclose(gx, expected, rtol=1e-4, atol=1e-4)
 
 
 @settings(max_examples=40, deadline=None)
@@ -442,6 +465,25 @@ def test_arrays_of_the_wrong_shape_are_refused_and_not_read_beyond_their_end():
             kernel()
     with pytest.raises(ValueError, match=r"must be of shape \(1, 4, 4\)"):
         K.softmax_loss(x, np.zeros((1, 4, 3), int), np.ones((1, 4, 4), np.float32))
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_convolution_of_arrays_that_do_not_belong_together_is_refused(dtype, groups):
+    window, right = ((1, 1), (1, 1), (1, 1), groups), dict(x=(2, 2, 8, 8), w=(4, 2 // groups, 3, 3), gy=(2, 4, 8, 8))
+    wrong = [
+        dict(x=(2, 3, 8, 8)), dict(x=(1, 2, 8, 8)), dict(x=(2, 2, 8, 9)), dict(gy=(3, 4, 8, 8)), dict(gy=(2, 60, 8, 8)),
+        dict(gy=(2, 4, 9, 8)), dict(w=(4, 4, 3, 3)), dict(w=(5, 2, 3, 3)), dict(w=(4, 2, 5, 3)),
+    ]  # fmt: skip
+    for change in wrong:
+        x, w, gy = (np.ones(shape, dtype) for shape in (right | change).values())
+        if not change.keys() & {"gy"} and x.shape[1] != w.shape[1] * groups:
+            with pytest.raises(ValueError, match="convolution of"):
+                K.conv2d(x, w, *window)
+        with pytest.raises(ValueError, match="does not give"):
+            K.conv2d_grad_weight(gy, x, w.shape, *window)
+        with pytest.raises(ValueError, match="does not give"):
+            K.conv2d_grad_input(gy, w, x.shape, *window)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ FLAGS = {"contract", "reassoc", "nsz"}
 their meaning."""
 
 _functions: list["Loops"] = []
-_helpers: list[tuple[Callable, dict]] = []
+_helpers: list[Callable] = []
 _lock = threading.RLock()
 
 
@@ -80,8 +80,7 @@ def _compile(function, signature):
     from numba.extending import register_jitable
 
     while _helpers:
-        part, options = _helpers.pop()
-        register_jitable(**options)(part)
+        register_jitable(inline="never")(_helpers.pop())
     options: Any = dict(nogil=True, fastmath=FLAGS, error_model="numpy")
     try:
         return numba.njit(tuple(signature), cache=True, **options)(function)
@@ -91,14 +90,7 @@ def _compile(function, signature):
 
 def helper(function: Callable) -> Callable:
     """Decorator: a function that compiled functions of the same file call; it has no annotations."""
-    _helpers.append((function, dict(inline="never")))
-    return function
-
-
-def inline(function: Callable) -> Callable:
-    """Decorator: a helper that is written into the functions that call it, so that the compiler sees what its numbers
-    are: in a loop over vectors, an index must be known not to be negative."""
-    _helpers.append((function, dict(inline="always")))
+    _helpers.append(function)
     return function
 
 

@@ -4,7 +4,7 @@ from math import prod
 
 import numpy as np
 
-from ..cpu.conv import channels_last, choice
+from ..cpu.conv import banded, channels_last, choice
 from ..cpu.conv import winograd as numpys
 from ..cpu.conv.window import Window
 from . import depthwise, direct, few_tiles, many_tiles, winograd
@@ -16,36 +16,51 @@ COLUMN, GRADIENT, SMALL, RUN, WEIGHT, CALL = 25, 80, 30, 500, 60, 3_000_000
 
 def conv2d(x, w, stride, padding, dilation, groups):
     window, (O, C) = Window(w.shape[2:], stride, padding, dilation, groups), w.shape[:2]
-    if form := _form(window, w.shape, window, C, O, x.dtype, (len(x), *window.out_size(x.shape))):
+    cells = len(x), *window.out_size(x.shape)
+    _require_shapes(x.shape, w.shape, (len(x), O, *cells[1:]), window)
+    if form := _form(window, w.shape, window, C, O, x.dtype, cells):
         return form.conv2d(x, w, window)
     return choice.conv2d(x, w, stride, padding, dilation, groups, None)
 
 
 def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
     window, (O, C) = Window(w.shape[2:], stride, padding, dilation, groups), w.shape[:2]
+    _require_shapes(x_shape, w.shape, gy.shape, window)
     if form := _form(window, w.shape, window.adjoint(), O, C, gy.dtype, (len(gy), *x_shape[2:])):
         return form.conv2d_grad_input(gy, w, x_shape, window)
     return choice.conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups, None)
 
 
 def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
-    window, (O, C) = Window(w_shape[2:], stride, padding, dilation, groups), w_shape[:2]
+    window, (O, C), algorithm = Window(w_shape[2:], stride, padding, dilation, groups), w_shape[:2], None
+    _require_shapes(x.shape, w_shape, gy.shape, window)
     if form := _form(window, w_shape, window, C, O, gy.dtype, (len(gy), *gy.shape[2:]), GRADIENT):
         gw = form.conv2d_grad_weight(gy, x, w_shape, window)
-        if np.isfinite(gw).all():  # the loops also multiply cells of x by zeros, which would spread ∞ and NaN
+        if np.isfinite(gw).all():
             return gw
-    return choice.conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups, None)
+        algorithm = banded  # the loops, and Winograd's tiles, spread ∞ and NaN of x to weights that do not meet them
+    return choice.conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups, algorithm)
+
+
+def _require_shapes(x_shape, w_shape, y_shape, window):
+    """Raise ValueError unless the shapes are those of one convolution; else the loops would use foreign memory."""
+    (N, C), (O, Cg), groups = x_shape[:2], w_shape[:2], window.groups
+    if Cg * groups != C or O % groups or tuple(y_shape) != (N, O, *window.out_size(x_shape)):
+        raise ValueError(
+            f"a convolution of {tuple(x_shape)} with kernels {tuple(w_shape)} in {groups} groups does not give "
+            f"{tuple(y_shape)}"
+        )
 
 
 def _form(window, w_shape, dense, C, O, dtype, cells, column=COLUMN):
-    """The cheapest compiled algorithm, or None if one of NumPy's is as good.
+    """The cheapest compiled algorithm, or None if NumPy's way with columns costs less.
 
     `dense` is the window of the same convolution from C to O channels of (N, OH, OW) `cells`, which for the gradient of
     the input is the adjoint window; None if there is none.
     """
     if depthwise.pays(window, w_shape):
         return depthwise
-    if dense is None or not direct.applies(dense):
+    if dense is None or not direct.applies(dense, C, cells):
         return None
     small = channels_last.pays((O, C, *dense.kernel_size), cells, dense, dtype.itemsize)
     column = SMALL if small else column * dense.stride[1] + RUN / cells[2]

@@ -16,12 +16,9 @@ from .compiler import Read, Write, helper, loops
 from .flat import block_of, collect, deal, forward, taps_of
 
 OUTPUTS, TAPS = 4, 3  # that a loop computes at once
-CELLS = 1 << 16  # of the planes of all inputs and four outputs: they fit the second cache
-ADD, CELL, LOOP = (
-    1.1,
-    22,
-    1600,
-)  # the cost of a multiply-add, of moving an output, and of a loop; choice.py has the unit
+CELLS = 1 << 16  # of the planes of all inputs and four outputs: they fit the second cache, but for very wide maps
+ADD, CELL, LOOP = 1.1, 22, 1600  # the costs of a multiply-add, of moving an output, of a loop; choice.py has the unit
+MOST_STRIDE = 4  # along h times along w; at larger strides a number is in few windows, and NumPy's ways are faster
 
 
 @loops
@@ -145,7 +142,7 @@ def add(row, t, a, b, c):
 
 
 def conv2d(x, w, window):
-    x, O = np.ascontiguousarray(x), len(w)
+    O = len(w)
     y = buffers.empty((len(x), O, *window.out_size(x.shape)), x.dtype)
     taps, block, blocks = _blocks(window, x.shape[1], (len(y), *y.shape[2:]), workers.threads())
     offsets = _offsets(window, x.shape[1], y.shape[3], block)
@@ -161,7 +158,7 @@ def conv2d_grad_input(gy, w, x_shape, window):
 
 
 def conv2d_grad_weight(gy, x, w_shape, window):
-    x, gy, (O, C) = np.ascontiguousarray(x), np.ascontiguousarray(gy), w_shape[:2]
+    O, C = w_shape[:2]
     taps, block, blocks = _blocks(window, C, (len(gy), *gy.shape[2:]), workers.threads())
     offsets = _offsets(window, C, gy.shape[3], block)
     places, T = (*window.stride, *taps.start, *taps.span, *block), len(offsets)
@@ -180,9 +177,13 @@ def conv2d_grad_weight(gy, x, w_shape, window):
     return gw.reshape(w_shape)
 
 
-def applies(window):
-    """Whether the algorithm can compute such a convolution: any without groups; a 1×1 kernel has better ones."""
-    return window.groups == 1 and window.taps > 1
+def applies(window, C, cells):
+    """Whether the algorithm serves C input channels and (N, OH, OW) output cells: it has no groups and small strides,
+    and one row of the inputs must not need far more memory than a block has."""
+    if window.groups != 1 or window.taps == 1 or prod(window.stride) > MOST_STRIDE:
+        return False
+    span = taps_of(window, cells[2], forward).span
+    return C * prod(window.stride) * (1 + span[0]) * (cells[2] + span[1]) <= 4 * CELLS
 
 
 def cost(window, C, O, cells):

@@ -24,10 +24,10 @@ def conv2d_grad_weight(gy, x, w_shape, window):
     bands = _bands(len(x) * rows, columns, (C + O) * x.itemsize)
 
     def share_of_sum(share):
-        total = Matrices(buffers.empty((Matrices.size(O, C),), x.dtype), O, C)
+        total, products = (Matrices(buffers.empty((Matrices.size(O, C),), x.dtype), O, C) for _ in range(2))
         for n, band in enumerate(bands[slice(*share)]):
             T = _number(band, columns)
-            v, u, products = _scratch(x.dtype, (T, C), (T, O), (O, C))
+            v, u = _scratch(x.dtype, (T, C), (T, O))
             transform(x, v.all, 1, rows, columns, *window.padding, band[0], *band)
             transform(gy, u.all, 0, rows, columns, 0, 0, band[0], *band)
             out = products if n else total

@@ -53,7 +53,11 @@ def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups, algorit
     if algorithm is not None:
         algorithm = _applicable(algorithm, window, w.shape)
     else:
-        algorithm = _cheapest(w.shape, gy.dtype, (len(gy), *gy.shape[2:]), window)
+        adjoint, (O, C) = window.adjoint(), w.shape[:2]
+        if groups == 1 and adjoint is not None:  # a convolution of gy, from O to C channels
+            algorithm = _cheapest((C, O, *w.shape[2:]), gy.dtype, (len(gy), *x_shape[2:]), adjoint)
+        else:
+            algorithm = _cheapest(w.shape, gy.dtype, (len(gy), *gy.shape[2:]), window)
         if algorithm in (banded, channels_last) and phases.applies(window, w.shape):
             algorithm = phases
     return algorithm.conv2d_grad_input(gy, w, x_shape, window)
