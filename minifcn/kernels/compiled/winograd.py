@@ -203,7 +203,7 @@ def channels_first(cells, place, C, flat, to, plane, width):
     p1 = np.uint64(place)
     p2, p3 = p1 + p1, p1 + p1 + p1
     four = C // 4 * 4
-    for c in range(0, four, 4):  # four channels at once: they are neighbours in `cells`
+    for c in range(0, four, 4):  # four channels and four cells at once: they are neighbours in `cells` and in y
         y0, a = np.uint64(to + c * plane), np.uint64(c)
         y1, y2, y3 = y0 + step, y0 + two * step, y0 + three * step
         for _ in range(whole):
