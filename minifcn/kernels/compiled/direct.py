@@ -31,25 +31,33 @@ def correlate(
     For the blocks first … last − 1, of `deep` samples and `high` rows of y.  w is (outputs, taps), with rows of zeros
     after the last output, so that the number of rows is a multiple of four.
     """
-    (N, O, OH, OW), (C, H, W) = y.shape, x.shape[1:]
+    (N, O, OH, OW), C = y.shape, x.shape[1]
     R, P, across = high + span_h, OW + span_w, -(-OH // high)
     phase, size = deep * R * P, ((deep - 1) * R + high - 1) * P + OW
-    given, wanted, channel = x.reshape(-1), y.reshape(-1), in_h * in_w * phase
-    cells, sums = np.zeros(C * channel, x.dtype), np.zeros((OUTPUTS, size), x.dtype)
+    wanted = y.reshape(-1)
+    cells, sums = np.zeros(C * in_h * in_w * phase, x.dtype), np.zeros((OUTPUTS, size), x.dtype)
     for block in range(first, last):
         n, j = block // across * deep, block % across * high
         here = min(deep, N - n)
-        cells[:] = 0
-        for c in range(C):
-            for k in range(here):
-                plane, at = ((n + k) * C + c) * H * W, c * channel + k * R * P
-                deal(given, plane, H, W, j + top, left, cells, at, phase, R, P, in_h, in_w)
+        deal_channels(x, n, here, j + top, left, cells, phase, R, P, in_h, in_w)
         for o in range(0, O, OUTPUTS):
             sum_taps(cells, w[o : o + OUTPUTS], offsets, sums)
             for e in range(min(OUTPUTS, O - o)):
                 for k in range(here):
                     plane = ((n + k) * O + o + e) * OH * OW
                     collect(sums[e], k * R * P, 0, P, wanted, plane, OH, OW, j, min(high, OH - j), 1, 1)
+
+
+@helper
+def deal_channels(x, first, count, top, left, cells, phase, R, P, step_h, step_w):
+    """Deal `count` samples of x, from sample `first` on, into the phases of their channels, with zeros around them."""
+    C, H, W = x.shape[1:]
+    flat = x.reshape(-1)
+    cells[:] = 0
+    for c in range(C):
+        for k in range(count):
+            plane, at = ((first + k) * C + c) * H * W, c * step_h * step_w * phase + k * R * P
+            deal(flat, plane, H, W, top, left, cells, at, phase, R, P, step_h, step_w)
 
 
 @helper
@@ -88,20 +96,16 @@ def summed_products(
     The numbers of rows and columns of the result are multiples of four and of three; what is beyond the outputs and
     taps has no meaning.
     """
-    (N, O, OH, OW), (C, H, W) = gy.shape, x.shape[1:]
+    (N, O, OH, OW), C = gy.shape, x.shape[1]
     R, P, across = high + span_h, OW + span_w, -(-OH // high)
     phase, size = deep * R * P, ((deep - 1) * R + high - 1) * P + OW
-    given, outputs, channel = x.reshape(-1), gy.reshape(-1), in_h * in_w * phase
-    cells, factors = np.zeros(C * channel, x.dtype), np.zeros((OUTPUTS, phase), x.dtype)
+    outputs = gy.reshape(-1)
+    cells, factors = np.zeros(C * in_h * in_w * phase, x.dtype), np.zeros((OUTPUTS, phase), x.dtype)
     result[:] = 0
     for block in range(first, last):
         n, j = block // across * deep, block % across * high
         here = min(deep, N - n)
-        cells[:] = 0
-        for c in range(C):
-            for k in range(here):
-                plane, at = ((n + k) * C + c) * H * W, c * channel + k * R * P
-                deal(given, plane, H, W, j + top, left, cells, at, phase, R, P, in_h, in_w)
+        deal_channels(x, n, here, j + top, left, cells, phase, R, P, in_h, in_w)
         for o in range(0, O, OUTPUTS):
             factors[:] = 0
             for e in range(min(OUTPUTS, O - o)):
