@@ -15,6 +15,7 @@ from minifcn import kernels as K
 from minifcn import ops
 from minifcn.arrays import backend
 from minifcn.ops.activation import ReLU, ReLU6, Sigmoid
+from minifcn.ops.arithmetic import Linear
 
 
 class Operation(NamedTuple):
@@ -141,6 +142,15 @@ OPERATIONS = {
     "max": Operation(lambda x: x.max(axis=(2, 3)), (distinct(X.shape),), lambda x: x.max(axis=(2, 3))),
     "matmul": Operation(ops.matmul, (normal((3, 5), 1), normal((5, 4), 2)), np.matmul),
     "matmul, batched and broadcast": Operation(ops.matmul, (normal((2, 3, 5), 1), normal((5, 4), 2)), np.matmul),
+    "linear": Operation(
+        ops.linear,
+        (normal((3, 5), 1), normal((4, 5), 2), normal(4, 3)),
+        lambda x, w, b: np.einsum("nc,oc->no", x, w) + b,
+        wrong(Linear, backward=lambda self, gy: (gy @ self.saved[1], gy.T @ self.saved[0], gy.mean(0))),
+    ),
+    "linear without bias, of one row": Operation(
+        ops.linear, (normal((1, 2, 1, 5), 1), normal((4, 5), 2)), lambda x, w: np.einsum("abnc,oc->abno", x, w)
+    ),
     "reshape": Operation(lambda x: ops.reshape(x, 4, -1), (X,), lambda x: x.reshape(4, -1)),
     "transpose": Operation(lambda x: ops.transpose(x, 2, 0, 3, 1), (X,), lambda x: x.transpose(2, 0, 3, 1)),
     "slice": Operation(lambda x: x[:, 1:3, ::2, 1], (X,), lambda x: x[:, 1:3, ::2, 1]),
@@ -212,6 +222,9 @@ OPERATIONS = {
         lambda x: ops.avg_pool2d(x, 3, 2, 1, ceil_mode=True),
         (X,),
         lambda x: LOOPS["avg_pool2d"](x, (3, 3), (2, 2), (1, 1), True, True, UP),
+    ),
+    "avg_pool2d of four": Operation(
+        lambda x: ops.avg_pool2d(x, 2), (X,), lambda x: LOOPS["avg_pool2d"](x, (2, 2), (2, 2), (0, 0), False, True, UP)
     ),
     "im2col": Operation(
         lambda x: ops.im2col(x, (3, 2), 2, 1), (X,), lambda x: LOOPS["im2col"](x, (3, 2), (2, 2), (1, 1), UP)

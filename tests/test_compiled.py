@@ -246,7 +246,7 @@ def test_scratch_memory_begins_at_lines_of_the_cache():
 def chosen(shape, cells, dtype="f4", kernel=3, stride=1, padding=1, column=compiled.conv.COLUMN):
     """The algorithm for a convolution of (O, C) channels with (N, OH, OW) output cells."""
     window, (O, C) = Window((kernel, kernel), (stride, stride), (padding, padding), (1, 1), 1), shape
-    return compiled.conv._form(window, (O, C, kernel, kernel), window, C, O, np.dtype(dtype), cells, column)
+    return compiled.conv._form(window, (O, C, kernel, kernel), window, C, O, np.dtype(dtype), cells, 2, column)
 
 
 def test_winograd_in_loops_is_chosen_for_eight_channels_or_more_in_float32_only():
@@ -296,7 +296,7 @@ def test_direct_convolution_equals_the_definition_in_blocks_of_any_size(
         direct._blocks.cache_clear()
         y, gw = direct.conv2d(x, w, window), direct.conv2d_grad_weight(gy, x, w.shape, window)
         gx = direct.conv2d_grad_input(gy, w, x.shape, window) if window.adjoint() else None
-        assert direct.cost(window, C, O, (N, *gy.shape[2:])) > 0
+        assert direct.cost(window, C, O, (N, *gy.shape[2:]), threads) > 0
     direct._blocks.cache_clear()
     np.testing.assert_allclose(y, reference.conv2d(x, w, *rest), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(gw, reference.conv2d_grad_weight(gy, x, w.shape, *rest), rtol=1e-12, atol=1e-11)

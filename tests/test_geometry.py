@@ -209,6 +209,9 @@ def test_tensors_that_lost_their_place_say_so():
     for y in (*lost, ops.softmax(x, axis=3), ops.log_softmax(x, axis=-2)):
         with pytest.raises(mf.GeometryError, match="no position"):
             receptive_field(y, x)
+    flat = ops.reshape(x, 1, -1)
+    later = ops.relu(ops.linear(flat, np.ones((4, 64)))).reshape(1, 1, 2, 2)
+    assert flat.where == later.where and "Reshape" in flat.where[x._root][0].fault  # the first that lost it is named
     with pytest.raises(mf.GeometryError, match="not a root"):
         receptive_field(conv(conv(x, 3), 3), conv(x, 3))
     with pytest.raises(mf.GeometryError, match="no common image"):

@@ -150,6 +150,14 @@ def test_matrix_products_equal_the_loops_and_numpys(monkeypatch, a, b, dtype):
         assert K.matmul(a, b).shape == expected.shape
 
 
+@pytest.mark.parametrize("shapes", [((500, 1), (1, 400)), ((2, 500, 1), (1, 400)), ((3, 1, 300, 1), (2, 1, 300))])
+def test_products_of_a_column_and_a_row_are_those_of_their_numbers(monkeypatch, shapes):
+    monkeypatch.setattr(environment, "threads", lambda: 2)
+    a, b = (normal(shape, i, np.float32) for i, shape in enumerate(shapes))
+    np.testing.assert_array_equal(K.matmul(a, b), np.einsum("...ik,...kj->...ij", a, b))
+    assert not K.matmul(a[..., :0], b[..., :0, :]).any()  # sums of nothing
+
+
 @given(st.integers(1, 7), st.integers(1, 6))
 def test_local_response_norm_equals_the_loops(channels, size):
     x = normal((2, channels, 3, 2), 1)

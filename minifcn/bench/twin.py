@@ -92,6 +92,7 @@ OPERATIONS = {
     "Add": lambda node, a, b: a + b,
     "Mul": lambda node, a, b: a * b,
     "MatMul": lambda node, a, b: a @ b,
+    "Linear": lambda node, x, w, b=None: F.linear(x, w, b),
     "Reshape": lambda node, x: x.reshape(node.shape),
     "Transpose": lambda node, x: x.permute(node.axes) if node.axes else x.T,
     "Interpolate": lambda node, x: F.interpolate(x, node.size, mode="bilinear"),

@@ -89,6 +89,11 @@ class AxisMap:
     def __str__(self):
         return shown(f"{self.jump}·i {'−' if self.start < 0 else '+'} {abs(self.start)}")
 
+    @property
+    def is_nowhere(self):
+        """Whether :func:`nowhere` made the map."""
+        return self.fault is not None and self.fault is self.everything
+
     def interval(self, i):
         """The root's cells ``(lo, hi)`` that cell `i` sees; None if it sees nothing.
 
@@ -195,7 +200,7 @@ def blamed(place, axis, paths, meeting, root):
     Parameters
     ----------
     place : AxisMap
-        The map of the operation's output.
+        The map of the operation's output, which has a fault.
     axis : int
         0: h, 1: w.
     paths : list of (Tensor, (AxisMap, AxisMap))
@@ -204,8 +209,6 @@ def blamed(place, axis, paths, meeting, root):
         The name of the operation.
     root : Root
     """
-    if not place.fault:
-        return place
     maps = [(called(x), m[axis]) for x, m in paths]
     if any(m.fault for _, m in maps):
         return place

@@ -15,28 +15,37 @@ def of_output(node, inputs, out):
     inputs : tuple of Tensor
     out : Tensor
     """
-    leading, others = [], []
+    size, leading = out.data.shape[2:], node.located_by
+    paths, others = {}, []  # paths: for each root, the inputs that determine the position, each with its maps
     for i, x in enumerate(inputs):
-        first = x.shape[2:] == out.shape[2:] if node.located_by is None else i < node.located_by
-        if first and x.ndim == 4:
-            leading.append(x)
+        shape = x.data.shape
+        if len(shape) == 4 and (i < leading if leading is not None else shape[2:] == size):
+            for root, maps in x.where.items():
+                paths.setdefault(root, []).append((x, maps))
         elif x._where:  # not the property `where`, which would make every weight a root
             others.append(x)
-    roots = [root for x in leading for root in x.where]
-    roots += [root for x in others for root in x._where if root is not x._root]
-    placed = leading if out.ndim == 4 else []
-    return {root: _on(root, node, placed, others) for root in dict.fromkeys(roots)}
+    for x in others:
+        for root in x._where:
+            if root is not x._root:
+                paths.setdefault(root, [])
+    return {root: _on(root, node, found if len(size) == 2 else [], others) for root, found in paths.items()}
 
 
-def _on(root, node, placed, others):
+def _on(root, node, paths, others):
     """The two maps of an output onto one root."""
-    paths = [(x, where[root]) for x in placed if root in (where := x.where)]
-    place = [node.locate(axis, *[m[axis] for _, m in paths]) for axis in (0, 1)] if paths else [None]
-    if place[0] is None or place[-1] is None:
+    h = w = None
+    if paths:
+        h, w = node.locate(0, *[maps[0] for _, maps in paths]), node.locate(1, *[maps[1] for _, maps in paths])
+    if h is None or w is None:
+        for x in others:
+            if root in x._where and x._where[root][0].is_nowhere:  # it names the first operation that lost the position
+                return x._where[root]
         why = f"{node.name} ({type(node).__name__}) does not keep rows and columns in place"
         return (nowhere(f"{why}: its output has no position on {root}"),) * 2
     for x in others:
-        if root in x.where and root is not x._root:
+        if root in x._where and root is not x._root:
             why = f"a cell of {node.name} depends on all of {root}, through {called(x)}"
-            place = [m.seeing_everything(why) for m in place]
-    return tuple(blamed(m, axis, paths, node.name, root) for axis, m in enumerate(place))
+            h, w = h.seeing_everything(why), w.seeing_everything(why)
+    if h.fault or w.fault:
+        return tuple(blamed(m, axis, paths, node.name, root) if m.fault else m for axis, m in enumerate((h, w)))
+    return h, w

@@ -264,8 +264,7 @@ class Linear(Module):
                 f"{self.name or 'a fully connected layer'} reads {self.weight.shape[1]} features, got {x.shape[-1]}: "
                 "give images of the net's size, or make a net for any size with nn.surgery.convolutionalize"
             )
-        y = x @ self.weight.T
-        return y if self.bias is None else y + self.bias
+        return ops.linear(x, self.weight, self.bias)
 
     def describe(self) -> str:
         return f"{self.weight.shape[1]}→{self.weight.shape[0]}"

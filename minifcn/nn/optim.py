@@ -82,7 +82,7 @@ class Optimizer:
                 if p.grad.shape != p.shape:
                     raise ValueError(f"a parameter of shape {p.shape} has a gradient of shape {p.grad.shape}")
                 # raises if model.to(device) came after the optimiser was made: its state is still on the old device
-                backend.of(p.data, p.grad, *(v for v in state.values() if not isinstance(v, int)))
+                backend.of(p.data, p.grad, *[v for v in state.values() if not isinstance(v, int)])
                 rate, decay = self.lr * multiplier(p, "lr_mult"), self.weight_decay * multiplier(p, "decay_mult")
                 self.update(p.data, p.grad if scale == 1 else p.grad * scale, state, rate, decay)
                 p.grad = None

@@ -6,7 +6,7 @@ This module collects them and gives Tensor its operators and methods (``a + b``,
 from ..engine.core import Tensor
 from . import numpy_protocol
 from .activation import dropout, leaky_relu, log_softmax, prelu, relu, relu6, sigmoid, softmax
-from .arithmetic import abs, add, div, exp, log, matmul, max, mean, min, mul, neg, pow, sub, sum
+from .arithmetic import abs, add, div, exp, linear, log, matmul, max, mean, min, mul, neg, pow, sub, sum
 from .conv import col2im, conv2d, conv_transpose2d, im2col
 from .interpolate import interpolate
 from .loss import cross_entropy
@@ -16,9 +16,9 @@ from .shape import concat, crop, getitem, pad, reshape, transpose
 
 __all__ = [
     "abs", "add", "avg_pool2d", "batch_norm", "col2im", "concat", "conv2d", "conv_transpose2d", "crop",
-    "cross_entropy", "div", "dropout", "exp", "getitem", "im2col", "interpolate", "leaky_relu", "local_response_norm",
-    "log", "log_softmax", "matmul", "max", "max_pool2d", "mean", "min", "mul", "neg", "pad", "pow", "prelu", "relu",
-    "relu6", "reshape", "sigmoid", "softmax", "sub", "sum", "transpose",
+    "cross_entropy", "div", "dropout", "exp", "getitem", "im2col", "interpolate", "leaky_relu", "linear",
+    "local_response_norm", "log", "log_softmax", "matmul", "max", "max_pool2d", "mean", "min", "mul", "neg", "pad",
+    "pow", "prelu", "relu", "relu6", "reshape", "sigmoid", "softmax", "sub", "sum", "transpose",
 ]  # fmt: skip
 
 numpy_protocol.attach()

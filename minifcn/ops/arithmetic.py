@@ -1,4 +1,4 @@
-"""Elementwise arithmetic with NumPy's broadcasting, reductions over axes, and the matrix product."""
+"""Elementwise arithmetic with NumPy's broadcasting, reductions over axes, the matrix product and the linear map."""
 
 from math import prod
 
@@ -247,6 +247,35 @@ class MatMul(Function):
         return None
 
 
+class Linear(Function):
+    formula = "Y = X Wᵀ + b      gX = gY W    gW = gYᵀ X    gb = Σ gY"
+
+    def forward(self, x, w, b=None):
+        if x.ndim < 1 or w.ndim != 2 or x.shape[-1] != w.shape[1] or (b is not None and b.shape != w.shape[:1]):
+            given = [a.shape for a in (x, w, b) if a is not None]
+            raise ValueError(f"linear takes x (…, C), w (O, C) and b (O,), not arrays of shapes {given}")
+        self.save(x, w)
+        self.biased = b is not None
+        y = K.matmul(x, w.T)
+        return y + b if self.biased else y
+
+    def backward(self, gy):
+        x, w = self.saved
+        rows, g = x.reshape(-1, w.shape[1]), gy.reshape(-1, w.shape[0])
+        gx = K.matmul(g, w).reshape(x.shape) if self.needs[0] else None
+        gw = K.matmul(g.T, rows) if self.needs[1] else None
+        return (gx, gw, total(g, 0)) if self.biased else (gx, gw)
+
+    def count_macs(self, out_shape, x_shape, w_shape, b_shape=None):
+        return prod(out_shape) * x_shape[-1]
+
+    def count(self, out_shape, x_shape, w_shape, b_shape=None):
+        return prod(out_shape) if b_shape else 0
+
+    def infer(self, x_shape, w_shape, b_shape=None):
+        return (*x_shape[:-1], w_shape[0])
+
+
 def add(a: Operand, b: Operand) -> Tensor:
     """a + b."""
     return Add.apply(a, b)
@@ -316,3 +345,8 @@ def matmul(a: Operand, b: Operand) -> Tensor:
     """The matrix product over the last two axes; the leading axes are broadcast.  A vector on the left is a row, one on
     the right a column; the result does not have the vector's axis."""
     return MatMul.apply(a, b)
+
+
+def linear(x: Operand, w: Operand, b: Operand | None = None) -> Tensor:
+    """x Wᵀ + b over the last axis: (…, C) with w (O, C) and b (O,) -> (…, O).  Raises ValueError if they do not fit."""
+    return Linear.apply(*((x, w) if b is None else (x, w, b)))

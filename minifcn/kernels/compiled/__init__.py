@@ -20,7 +20,7 @@ KERNELS = {
         ),
         loss: ("softmax_loss", "softmax_loss_grad"),
         norm: ("batch_norm", "batch_norm_grad", "batch_norm_relu", "batch_norm_relu_grad", "scale_channels"),
-        pooling: ("max_pool2d", "max_pool2d_grad"),
+        pooling: ("max_pool2d", "max_pool2d_grad", "avg_pool2d", "avg_pool2d_grad"),
     }.items()
     for name in names
 }  # fmt: skip
@@ -33,7 +33,7 @@ STRIDED = {"softmax_loss"}
 """The kernels that copy such an array themselves, in pieces: the scores are often a crop."""
 
 FLOATS = np.dtype(np.float32), np.dtype(np.float64)
-BYTES, LABELS = {np.dtype(np.uint8)}, {np.dtype(np.int64)}
+BYTES, LABELS = (np.dtype(np.uint8),), (np.dtype(np.int64),)
 INTEGERS = dict(max_pool2d_grad=BYTES, softmax_loss=LABELS, softmax_loss_grad=LABELS)
 """The type of a kernel's integers, which are indices of pooling or labels."""
 
@@ -45,15 +45,16 @@ def implementations(kernel, plain):
     """
     if kernel not in KERNELS or not available():
         return {}
-    version = KERNELS[kernel]
+    version, integers = KERNELS[kernel], INTEGERS.get(kernel, ())
 
     @wraps(version)
     def call(*args):
-        if not takes(args, INTEGERS.get(kernel, set())):
+        arrays = _arrays(args)
+        if not takes(arrays, integers):
             return plain(*args)
-        if kernel in IN_PLACE:
-            return version(*args) if all(a.flags.c_contiguous for a in _arrays(args)) else plain(*args)
-        if kernel not in STRIDED:
+        if kernel not in STRIDED and not all([a.flags.c_contiguous for a in arrays]):
+            if kernel in IN_PLACE:
+                return plain(*args)
             args = [np.asarray(a, order="C") if isinstance(a, np.ndarray) else a for a in args]
         return version(*args)
 
@@ -71,15 +72,15 @@ def _arrays(args):
     return found
 
 
-def takes(args, integers=frozenset()):
-    """Whether compiled kernels run on the arrays among the arguments: Numba works, all are of one type, float32 or
-    float64, or of `integers`, and none is empty."""
+def takes(arrays, integers=()):
+    """Whether compiled kernels run on NumPy's `arrays`: Numba works, all are of one type, float32 or float64, or of
+    `integers`, and none is empty."""
     kind = None
-    for a in _arrays(args):
+    for a in arrays:
         dtype = a.dtype
         if dtype not in integers:
             kind = kind or dtype
-            if dtype != kind or dtype not in FLOATS:
+            if dtype not in FLOATS or dtype != kind:
                 return False
         if not a.size:
             return False

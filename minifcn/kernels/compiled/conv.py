@@ -1,9 +1,11 @@
 """Convolution: the compiled algorithms, and the rule that chooses one of them, or one of NumPy's."""
 
+from functools import lru_cache
 from math import prod
 
 import numpy as np
 
+from ..cpu import workers
 from ..cpu.conv import banded, channels_last, choice
 from ..cpu.conv import winograd as numpys
 from ..cpu.conv.window import Window
@@ -18,7 +20,7 @@ def conv2d(x, w, stride, padding, dilation, groups):
     window, (O, C) = Window(w.shape[2:], stride, padding, dilation, groups), w.shape[:2]
     cells = len(x), *window.out_size(x.shape)
     _require_shapes(x.shape, w.shape, (len(x), O, *cells[1:]), window)
-    if form := _form(window, w.shape, window, C, O, x.dtype, cells):
+    if form := _form(window, w.shape, window, C, O, x.dtype, cells, workers.threads()):
         return form.conv2d(x, w, window)
     return choice.conv2d(x, w, stride, padding, dilation, groups, None)
 
@@ -26,7 +28,7 @@ def conv2d(x, w, stride, padding, dilation, groups):
 def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
     window, (O, C) = Window(w.shape[2:], stride, padding, dilation, groups), w.shape[:2]
     _require_shapes(x_shape, w.shape, gy.shape, window)
-    if form := _form(window, w.shape, window.adjoint(), O, C, gy.dtype, (len(gy), *x_shape[2:])):
+    if form := _form(window, w.shape, window.adjoint(), O, C, gy.dtype, (len(gy), *x_shape[2:]), workers.threads()):
         return form.conv2d_grad_input(gy, w, x_shape, window)
     return choice.conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups, None)
 
@@ -34,7 +36,8 @@ def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
 def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
     window, (O, C), algorithm = Window(w_shape[2:], stride, padding, dilation, groups), w_shape[:2], None
     _require_shapes(x.shape, w_shape, gy.shape, window)
-    if form := _form(window, w_shape, window, C, O, gy.dtype, (len(gy), *gy.shape[2:]), GRADIENT):
+    cells = len(gy), *gy.shape[2:]
+    if form := _form(window, w_shape, window, C, O, gy.dtype, cells, workers.threads(), GRADIENT):
         gw = form.conv2d_grad_weight(gy, x, w_shape, window)
         if np.isfinite(gw).all():
             return gw
@@ -52,7 +55,8 @@ def _require_shapes(x_shape, w_shape, y_shape, window):
         )
 
 
-def _form(window, w_shape, dense, C, O, dtype, cells, column=COLUMN):
+@lru_cache(maxsize=1024)
+def _form(window, w_shape, dense, C, O, dtype, cells, threads, column=COLUMN):
     """The cheapest compiled algorithm, or None if NumPy's way with columns costs less.
 
     `dense` is the window of the same convolution from C to O channels of (N, OH, OW) `cells`, which for the gradient of
@@ -65,7 +69,7 @@ def _form(window, w_shape, dense, C, O, dtype, cells, column=COLUMN):
     small = channels_last.pays((O, C, *dense.kernel_size), cells, dense, dtype.itemsize)
     column = SMALL if small else column * dense.stride[1] + RUN / cells[2]
     numpy = CALL + C * dense.taps * (prod(cells) * (O + column) + small * WEIGHT * O)
-    costs = {None: numpy, direct: direct.cost(dense, C, O, cells)}
+    costs = {None: numpy, direct: direct.cost(dense, C, O, cells, threads)}
     if winograd.applies(dense, C, O, dtype):
         T = numpys.tiles(*cells)
         costs[few_tiles if few_tiles.pays(C, O, T) else many_tiles] = winograd.cost(C, O, T)

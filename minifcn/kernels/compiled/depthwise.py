@@ -134,7 +134,7 @@ def conv2d_grad_weight(gy, x, w_shape, window):
     x, gy = np.ascontiguousarray(x), np.ascontiguousarray(gy)
     taps = taps_of(window, gy.shape[3], forward)
     block = block_of(len(gy), *gy.shape[2:], taps.span, CELLS // (1 + prod(window.stride)))
-    result = np.empty((w_shape[0], len(taps.order)), x.dtype)
+    result = np.empty((w_shape[0], window.taps), x.dtype)
     work = partial(summed_products, x, gy, result, taps.offsets(block), *window.stride, *taps.start, *taps.span, *block)
     workers.divide(len(result), work, moved=gy.size * window.taps)
     gw = np.empty(w_shape, x.dtype)

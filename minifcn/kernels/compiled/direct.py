@@ -164,9 +164,8 @@ def conv2d_grad_input(gy, w, x_shape, window):
 def conv2d_grad_weight(gy, x, w_shape, window):
     O, C = w_shape[:2]
     taps, block, blocks = _blocks(window, C, (len(gy), *gy.shape[2:]), workers.threads())
-    offsets = _offsets(window, C, gy.shape[3], block)
-    places, T = (*window.stride, *taps.start, *taps.span, *block), len(offsets)
-    offsets = np.pad(offsets, (0, _up(T, TAPS) - T), "edge")
+    offsets, T = _offsets(window, C, gy.shape[3], block, TAPS), C * window.taps
+    places = *window.stride, *taps.start, *taps.span, *block
 
     def part(share):
         result = np.empty((_up(O, OUTPUTS), len(offsets)), x.dtype)
@@ -190,11 +189,11 @@ def applies(window, C, cells):
     return C * prod(window.stride) * (1 + span[0]) * (cells[2] + span[1]) <= 4 * CELLS
 
 
-def cost(window, C, O, cells):
+def cost(window, C, O, cells, threads):
     """The cost for C input and O output channels of (N, OH, OW) cells, in the unit of ``cpu/conv/choice.py``."""
     N, OH, OW = cells
-    taps, (deep, high), blocks = _blocks(window, C, cells, workers.threads())
-    size, idle = deep * (high + taps.span[0]) * taps.row, workers.threads() / min(workers.threads(), blocks)
+    taps, (deep, high), blocks = _blocks(window, C, cells, threads)
+    size, idle = deep * (high + taps.span[0]) * taps.row, threads / min(threads, blocks)
     loops = C * window.taps * _up(O, OUTPUTS) * blocks
     return idle * (loops * (ADD * size + LOOP / (OUTPUTS * TAPS)) + CELL * O * N * OH * OW)
 
@@ -210,11 +209,13 @@ def _blocks(window, C, cells, threads):
 
 
 @lru_cache(maxsize=1024)
-def _offsets(window, C, columns, block):
-    """Where the first cells of the taps are, those of the first channel first, then of the second, …"""
+def _offsets(window, C, columns, block, step=1):
+    """Where the first cells of the taps are, those of the first channel first, then of the second, …; the last one is
+    repeated until their number is a multiple of `step`."""
     taps = taps_of(window, columns, forward)
     channel = prod(window.stride) * block[0] * (block[1] + taps.span[0]) * taps.row
-    return (channel * np.arange(C)[:, None] + taps.offsets(block)).reshape(-1)
+    offsets = (channel * np.arange(C)[:, None] + taps.offsets(block)).reshape(-1)
+    return np.pad(offsets, (0, -len(offsets) % step), "edge")
 
 
 def _up(n, step):

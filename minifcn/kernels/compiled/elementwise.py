@@ -8,6 +8,8 @@ from ...arrays import buffers
 from ..cpu import workers
 from .compiler import Read, Write, loops
 
+LIGHT = 8  # these loops move so many numbers in the time of one in other kernels, so a helper pays later
+
 
 @loops
 def rectify(x: Read[1], most: float, y: Write[1]):
@@ -97,22 +99,22 @@ def _elementwise(function, arrays, *numbers):
     read, out = [a.reshape(-1) for a in arrays], result.reshape(-1)
 
     def share(first, last):
-        function(*(a[first:last] for a in read), *numbers, out[first:last])
+        function(*[a[first:last] for a in read], *numbers, out[first:last])
 
-    workers.divide(out.size, share, moved=(len(read) + 1) * out.size)
+    workers.divide(out.size, share, moved=(len(read) + 1) * out.size // LIGHT)
     return result
 
 
 def add_bias(y, b):
     rows = _rows(y)
     maps = rows.shape[0] * rows.shape[1]
-    workers.divide(maps, partial(add_to_channels, rows, b), moved=2 * y.size)
+    workers.divide(maps, partial(add_to_channels, rows, b), moved=2 * y.size // LIGHT)
     return y
 
 
 def channel_sums(x):
     rows, sums = _rows(x), np.empty(x.shape[1], x.dtype)
-    workers.divide(len(sums), partial(sum_channels, rows, sums), moved=x.size)
+    workers.divide(len(sums), partial(sum_channels, rows, sums), moved=x.size // LIGHT)
     return sums
 
 
@@ -131,9 +133,9 @@ def adam(w, g, mean, square, rate, decay, b1, b2, eps, steps):
 
 def _update(function, arrays, *numbers):
     """Call ``function(*arrays, *numbers)``, which writes into its arrays, over vectors, shared by the workers."""
-    flat = [a.reshape(-1) for a in arrays]
+    flat, numbers = [a.reshape(-1) for a in arrays], [float(n) for n in numbers]
 
     def share(first, last):
-        function(*(a[first:last] for a in flat), *map(float, numbers))
+        function(*[a[first:last] for a in flat], *numbers)
 
-    workers.divide(flat[0].size, share, moved=2 * len(flat) * flat[0].size)
+    workers.divide(flat[0].size, share, moved=2 * len(flat) * flat[0].size // LIGHT)

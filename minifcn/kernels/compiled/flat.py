@@ -82,7 +82,7 @@ class Taps:
 
     Attributes
     ----------
-    order : the index u·kw + v of each tap in its filter
+    order : the index u·kw + v of each tap in its filter; a slice of all if the taps are in that order
     ends : for each phase of the target, the number of taps up to its last
     start, span : the least shifts along h and w, and how much larger the greatest are
     """
@@ -99,7 +99,8 @@ class Taps:
             for v, b, f, r in along[1]
         ]
         table.sort(key=lambda tap: tap[0])
-        target, self.phase, self.down, self.right, self.order = np.array(table).T
+        target, self.phase, self.down, self.right, order = np.array(table).T
+        self.order = slice(None) if (order == np.arange(len(order))).all() else order
         self.ends = np.searchsorted(target, np.arange(prod(window.stride)), side="right")
 
     def offsets(self, block):

@@ -1,13 +1,16 @@
-"""Max pooling: each output compares the cells of its window, and keeps the number of the first largest one."""
+"""Pooling.  For a maximum, each output compares the cells of its window, and keeps the number of the first largest one.
+
+Averages have loops for windows of 2×2 at stride 2 alone; NumPy adds larger windows as fast.
+"""
 
 from functools import partial
 
 import numpy as np
 
 from ...arrays import buffers
+from .. import textbook
 from ..cpu import pooling, workers
 from ..shapes import pool_sizes
-from ..textbook import index_type
 from .compiler import Read, Write, loops
 
 VECTOR = 32  # outputs in a row from which on the loops of `largest_of_four_grad` use vectors
@@ -85,8 +88,33 @@ def largest_of_four_grad(gy: Read[3], index: Read[3, np.uint8], gx: Write[3], fi
         gx[plane, rows:] = zero
 
 
+@loops
+def mean_of_four(x: Read[3], y: Write[3], first: int, last: int):
+    """The mean of each window of 2×2 at stride 2, for the planes first … last − 1 of x, (N·C, H, W)."""
+    four = x.dtype.type(4)
+    for plane in range(first, last):
+        for i in range(y.shape[1]):
+            above, below, mean = x[plane, 2 * i], x[plane, 2 * i + 1], y[plane, i]
+            for j in range(y.shape[2]):
+                mean[j] = (above[2 * j] + above[2 * j + 1] + below[2 * j] + below[2 * j + 1]) / four
+
+
+@loops
+def mean_of_four_grad(gy: Read[3], gx: Write[3], first: int, last: int):
+    """A quarter of each output's gradient goes to each of its four cells."""
+    zero, four, rows, columns = gy.dtype.type(0), gy.dtype.type(4), 2 * gy.shape[1], 2 * gy.shape[2]
+    for plane in range(first, last):
+        for i in range(gy.shape[1]):
+            g, above, below = gy[plane, i], gx[plane, 2 * i], gx[plane, 2 * i + 1]
+            for j in range(gy.shape[2]):
+                above[2 * j] = above[2 * j + 1] = g[j] / four
+            above[columns:] = zero
+            below[:] = above
+        gx[plane, rows:] = zero
+
+
 def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
-    if index_type(kernel_size) != "uint8":  # a window of more than 256 cells
+    if textbook.index_type(kernel_size) != "uint8":  # a window of more than 256 cells
         return pooling.max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode)
     out = pool_sizes(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
     y, index = buffers.empty((*x.shape[:2], *out), x.dtype), buffers.empty((*x.shape[:2], *out), np.uint8)
@@ -106,6 +134,25 @@ def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, 
         _by_plane(largest_of_four_grad, *planes, _planes(gx), moved=gx.size)
     else:
         _by_plane(largest_grad, *planes, kernel_size[1], *window, _planes(gx), moved=gx.size)
+    return gx
+
+
+def avg_pool2d(x, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation):
+    out = pool_sizes(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+    if not _is_of_four((*kernel_size, *stride, *padding, *dilation), out, x.shape):
+        return textbook.avg_pool2d(x, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation)
+    y = buffers.empty((*x.shape[:2], *out), x.dtype)
+    _by_plane(mean_of_four, _planes(x), _planes(y), moved=x.size)
+    return y
+
+
+def avg_pool2d_grad(gy, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation):
+    if not _is_of_four((*kernel_size, *stride, *padding, *dilation), gy.shape[2:], x_shape):
+        return textbook.avg_pool2d_grad(
+            gy, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation
+        )
+    gx = buffers.empty(x_shape, gy.dtype)
+    _by_plane(mean_of_four_grad, _planes(gy), _planes(gx), moved=gx.size)
     return gx
 
 

@@ -6,6 +6,8 @@ as one product and at 103 in two pieces; (16×4096) by (4096×27) at 27 and at 9
 one call of NumPy, so that threads do not wait for Python's lock between them.
 """
 
+from math import prod
+
 import numpy as np
 
 from ...arrays import buffers
@@ -20,17 +22,21 @@ def matmul(a, b):
 
     BLAS runs on one thread meanwhile, so the bits do not depend on what other threads of the process do.
     """
-    columns = b.shape[-1] if min(a.ndim, b.ndim) > 1 else 1
-    shares = workers.shares(columns, NARROWEST)
-    if len(shares) < 2:
-        return workers.run(lambda _: a @ b, [None])[0]
-    lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    y = buffers.empty((*lead, a.shape[-2], columns), np.result_type(a, b))
+    if min(a.ndim, b.ndim) < 2:
+        return workers.call(np.matmul, a, b)
+    # of a column and a row: BLAS copies them first, which takes longer than the products
+    multiply = np.multiply if a.shape[-1] == b.shape[-2] == 1 else np.matmul
+    lead = a.shape[:-2] if a.shape[:-2] == b.shape[:-2] else np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    shape = *lead, a.shape[-2], b.shape[-1]
+    moved = a.size + b.size + prod(shape)
+    if moved < workers.WORTH or len(shares := workers.shares(shape[-1], NARROWEST)) < 2:
+        return workers.call(multiply, a, b)
+    y = buffers.empty(shape, np.result_type(a, b))
 
     def share_of_columns(share):
-        np.matmul(a, b[..., slice(*share)], out=y[..., slice(*share)])
+        multiply(a, b[..., slice(*share)], out=y[..., slice(*share)])
 
-    workers.run(share_of_columns, shares, moved=a.size + b.size + y.size)
+    workers.run(share_of_columns, shares, moved)
     return y
 
 

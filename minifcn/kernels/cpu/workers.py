@@ -52,10 +52,9 @@ def run(task, items, moved=WORTH):
         About how many numbers all calls together read and write.  If there are few, the caller computes alone.
     """
     items = list(items)
-    if getattr(_thread, "working", False):  # inside a job: waiting here for other workers could deadlock
-        return [task(item) for item in items]
-    if len(items) < 2 or moved < WORTH:
-        return _alone(task, items)
+    # inside a job, waiting here for other workers could deadlock
+    if len(items) < 2 or moved < WORTH or getattr(_thread, "working", False):
+        return call(lambda: [task(item) for item in items])
     job = _Job(task, items)
     try:
         blas.single_thread.begin(job)
@@ -70,6 +69,18 @@ def run(task, items, moved=WORTH):
         blas.single_thread.end(job)
         job.forget()
         del job  # the traceback of an error holds this frame: it must not keep the arrays alive
+
+
+def call(function, *args):
+    """``function(*args)`` on the calling thread, with BLAS on one thread."""
+    if getattr(_thread, "working", False):
+        return function(*args)  # the job has set the limit
+    caller = _Caller()
+    try:
+        blas.single_thread.begin(caller)
+        return function(*args)
+    finally:
+        blas.single_thread.end(caller)
 
 
 def divide(n, task, moved):
@@ -92,15 +103,6 @@ def ranges(n, count):
     """0 … n − 1 cut into `count` even ranges (first, last + 1)."""
     count = max(count, 1)
     return list(pairwise(n * i // count for i in range(count + 1)))
-
-
-def _alone(task, items):
-    caller = _Caller()
-    try:
-        blas.single_thread.begin(caller)
-        return [task(item) for item in items]
-    finally:
-        blas.single_thread.end(caller)
 
 
 class _Caller:
