@@ -14,7 +14,7 @@ from math import prod
 
 import numpy as np
 
-LEAST = 1 << 20  # bytes of the smallest block; smaller arrays are left to the C library, which reuses memory itself
+LEAST = 1 << 17  # bytes of the smallest block; the C library may return memory of larger arrays to the system
 SPARE = 1 << 27  # bytes kept above the peak, because different sizes peak at different times of a step
 HUGE = 1 << 22  # bytes from which on huge pages pay: there are fewer pages to request and to look up
 
