@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import warnings
 
 import numpy as np
@@ -20,7 +21,7 @@ from minifcn.arrays import buffers
 from minifcn.engine.core import newest_first, watch
 from minifcn.errors import UserError
 from minifcn.kernels import compiled, environment, reference, textbook
-from minifcn.kernels.compiled import compiler, depthwise, direct, few_tiles, many_tiles
+from minifcn.kernels.compiled import compiler, depthwise, direct, few_tiles, many_tiles, spinning
 from minifcn.kernels.cpu import scratch, workers
 from minifcn.kernels.cpu.conv import choice, tiles, winograd
 from minifcn.kernels.cpu.conv.window import Window
@@ -650,3 +651,32 @@ def test_without_numba_a_student_is_told_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
     with pytest.raises(UserError, match=r"pip install 'minifcn\[compiled\]'"):
         mf.compiled(six_loops)
+
+
+def test_a_thread_that_spins_notices_a_change_and_does_not_hold_pythons_lock():
+    number, spare, turns = np.zeros(1, np.int64), np.empty(1, np.float32), 10**10  # ten seconds or more
+    seconds = []
+
+    def watch():
+        began = time.perf_counter()
+        spinning.unchanged(number, 0, turns, 1000, spare)
+        seconds.append(time.perf_counter() - began)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    time.sleep(0.05)
+    number[0] = 1  # this thread could not get here if the other held the lock
+    thread.join()
+    assert seconds[0] < 5
+    began = time.perf_counter()
+    spinning.spin(number, 1)  # nothing changes
+    assert time.perf_counter() - began < 1
+
+
+def test_threads_spin_only_where_each_has_a_core(monkeypatch):
+    for threads, cores, may in ((2, 2, True), (3, 2, False), (1, 4, True)):
+        monkeypatch.setattr(environment, "threads", lambda threads=threads: threads)
+        monkeypatch.setattr(environment, "cores", lambda cores=cores: cores)
+        workers._may_spin.cache_clear()
+        assert workers._may_spin() == may
+    workers._may_spin.cache_clear()

@@ -8,7 +8,8 @@ from functools import wraps
 
 import numpy as np
 
-from . import conv, elementwise, loss, norm, pooling
+from ..cpu import workers
+from . import conv, elementwise, loss, norm, pooling, spinning
 from .compiler import available, works
 
 KERNELS = {
@@ -36,6 +37,10 @@ FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 BYTES, LABELS = (np.dtype(np.uint8),), (np.dtype(np.int64),)
 INTEGERS = dict(max_pool2d_grad=BYTES, softmax_loss=LABELS, softmax_loss_grad=LABELS)
 """The type of a kernel's integers, which are indices of pooling or labels."""
+
+
+if available():
+    workers.spin = spinning.spin
 
 
 def implementations(kernel, plain):

@@ -10,9 +10,11 @@ import threading
 from collections import deque
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
-from functools import partial
+from functools import cache, partial
 from itertools import count, pairwise
 from queue import SimpleQueue
+
+import numpy as np
 
 from .. import environment
 from . import blas
@@ -22,6 +24,14 @@ WORTH = 1 << 17  # numbers to move from which on a helper pays: waking it takes 
 _limit = ContextVar("limit", default=None)  # the number of workers inside alone()
 _thread = threading.local()  # the attribute `working` says whether the calling thread is inside a job
 _queue, _creating = None, threading.Lock()
+_news = np.zeros(1, np.int64)  # changes when a job is put into the queue
+
+
+def spin(number, seen):
+    """Wait some time until ``number[0]`` is not `seen` any more, without sleeping and without Python's lock.
+
+    This version returns at once; the compiled kernels replace it by their own.
+    """
 
 
 def threads():
@@ -60,8 +70,9 @@ def run(task, items, moved=WORTH):
         blas.single_thread.begin(job)
         for _ in range(min(threads(), len(items)) - 1):
             _helpers().put(partial(copy_context().run, job.work))  # so np.errstate, no_grad ... apply in helpers too
+        _news[0] += 1
         job.work()
-        job.finished.acquire()
+        job.wait()
         if job.error is not None:
             raise job.error
         return job.results
@@ -118,7 +129,7 @@ class _Job:
     def __init__(self, task, items):
         self.task, self.items, self.results, self.error = task, items, [None] * len(items), None
         self.waiting, self.done, self.total = deque(range(len(items))), count(1), len(items)
-        self.finished = threading.Lock()  # released when the last item is done
+        self.over, self.finished = np.zeros(1, np.int64), threading.Lock()  # becomes 1, and is released, at the end
         self.finished.acquire()
 
     def work(self):
@@ -132,6 +143,12 @@ class _Job:
         finally:
             _thread.working = False
 
+    def wait(self):
+        """Wait until the last item is done."""
+        if not self.over[0] and _may_spin():
+            spin(self.over, 0)
+        self.finished.acquire()
+
     def forget(self):
         """Drop all arrays: a helper that begins late still holds the job."""
         self.task = self.items = self.results = None
@@ -144,7 +161,14 @@ class _Job:
         except BaseException as error:
             self.error = error
         if next(self.done) == self.total:
+            self.over[0] = 1
             self.finished.release()
+
+
+@cache
+def _may_spin():
+    """Whether there is a core for each worker thread: otherwise a thread that waits would take one from another."""
+    return environment.threads() <= environment.cores()
 
 
 def _helpers():
@@ -161,6 +185,9 @@ def _helpers():
 def _serve(queue):
     blas.limit_this_thread()
     while True:
+        seen = _news[0]
+        if queue.empty() and _may_spin():
+            spin(_news, seen)
         queue.get()()
 
 
