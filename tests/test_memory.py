@@ -37,6 +37,19 @@ def test_a_block_is_used_again_once_nothing_looks_into_it():
     assert address(buffers.empty(SIZE[::-1], np.int8)) == block
 
 
+def test_a_smaller_array_gets_the_smallest_free_block_that_is_not_far_larger():
+    rows = buffers.WASTE * 2
+    large, middle = buffers.empty((rows, buffers.LEAST), np.uint8), buffers.empty((3, buffers.LEAST), np.uint8)
+    blocks = [address(large), address(middle)]
+    del large
+    assert address(buffers.empty((1, buffers.LEAST), np.uint8)) not in blocks  # far larger
+    array = buffers.empty((2, buffers.LEAST), np.uint8)
+    assert address(array) == blocks[0] and buffers.is_whole(array) and array.shape == (2, buffers.LEAST)
+    assert address(buffers.empty((2, buffers.LEAST), np.uint8)) not in blocks  # both are in use
+    del array, middle
+    assert address(buffers.empty((2, buffers.LEAST + 1), np.uint8)) == blocks[1]
+
+
 @pytest.mark.parametrize(
     "look",
     [lambda a: a[1:], lambda a: a.T, lambda a: a.view(np.int16), memoryview, lambda a: np.from_dlpack(a), np.asarray],
@@ -122,7 +135,7 @@ def test_a_fresh_array_is_its_own_and_a_view_is_not():
 
 
 def test_two_leaves_never_share_the_memory_of_their_gradients():
-    shape = (1, 1, 600, 600)  # more than a megabyte, so it gets a block
+    shape = (1, 1, 600, 600)  # large enough for a block
     a, b = (mf.Tensor(np.ones(shape, np.float32), requires_grad=True) for _ in range(2))
     (ops.relu(a) + ops.relu(b) + a + b).backward(np.ones(shape, np.float32))
     assert not np.shares_memory(a.grad, b.grad)

@@ -1,9 +1,9 @@
 """Reuses the memory of large arrays, because each training step allocates arrays of the same sizes as the step before.
 
 New memory is slow: the system provides it page by page and clears each page.  For the 411 MB gradient of fc6 that takes
-longer than computing the gradient.  So a block of memory that no array uses any more serves the next array of its size.
-Free blocks are kept up to the program's peak use and a little more, so that the peak stays about that of a program that
-frees everything.  :func:`release` frees them.
+longer than computing the gradient.  So a block of memory that no array uses any more serves the next array of its size,
+or a smaller one.  Free blocks are kept up to the program's peak use and a little more, so that the peak stays about
+that of a program that frees everything.  :func:`release` frees them.
 """
 
 import mmap
@@ -15,7 +15,8 @@ from math import prod
 import numpy as np
 
 LEAST = 1 << 17  # bytes of the smallest block; the C library may return memory of larger arrays to the system
-SPARE = 1 << 27  # bytes kept above the peak, because different sizes peak at different times of a step
+WASTE = 4  # times the size of an array that a block for it may have, if there is no smaller free one
+SPARE = 3 << 25  # bytes kept above the peak, because different sizes peak at different times of a step
 HUGE = 1 << 22  # bytes from which on huge pages pay: there are fewer pages to request and to look up
 
 
@@ -47,7 +48,7 @@ _peak = 0  # the most bytes that arrays used at the same time
 
 
 def empty(shape, dtype):
-    """An uninitialised array, in reused memory if a block of its size is free."""
+    """An uninitialised array, in reused memory if a block of its size or of up to WASTE times its size is free."""
     global _busy
     dtype = np.dtype(dtype)
     size = prod(shape) * dtype.itemsize
@@ -60,16 +61,14 @@ def empty(shape, dtype):
             return np.empty(shape, dtype)
         _busy = True
         try:
-            blocks = _blocks[size] = _blocks.pop(size, [])
-            i = next((i for i in range(len(blocks)) if _references(blocks, i) <= _FREE), None)
-            block = _new(size) if i is None else blocks[i]
-            return np.ndarray(shape, dtype, buffer=block)
+            block = _free(size)
+            return np.ndarray(shape, dtype, buffer=_new(size) if block is None else block)
         finally:
             _busy = False
 
 
 def zeros(shape, dtype):
-    """An array of zeros, in reused memory if a block of its size is free."""
+    """An array of zeros, in reused memory like those of :func:`empty`."""
     array = empty(shape, dtype)
     array.fill(0)
     return array
@@ -87,6 +86,22 @@ def release():
         if not _busy:  # busy: a finalizer called this from inside empty(), and the lists are half changed
             _drop(lambda: True)
             _peak = 0
+
+
+def _free(size):
+    """The smallest free block of `size` bytes or more, up to WASTE times as many; None if there is none."""
+
+    def sizes():
+        yield size
+        yield from sorted(s for s in _blocks if size < s <= WASTE * size)
+
+    for s in sizes():
+        blocks = _blocks.get(s, [])
+        for i in range(len(blocks)):
+            if _references(blocks, i) <= _FREE:
+                _blocks[s] = _blocks.pop(s)  # the size used last is at the end
+                return blocks[i]
+    return None
 
 
 def _new(size):
