@@ -1,6 +1,7 @@
 """The benchmarks measure what they claim, and PyTorch computes the same; no test asserts a time."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -92,6 +93,18 @@ def test_samples_alternate_and_the_ratio_is_that_of_neighbours():
     assert table.shape == (2, 2)
     row = measure.summary(np.array([[2.0, 1.0], [9.0, 3.0], [8.0, 2.0]]))
     assert row["ratio"] == 3 and row["ratio_least"] == 2 and row["ratio_most"] == 4 and row["ms"] == 8000
+
+
+def test_a_slow_first_call_does_not_decide_how_often_a_sample_repeats():
+    calls = []
+
+    def way():
+        if not calls:
+            time.sleep(2 * measure.SAMPLE)  # as if it compiled a kernel
+        calls.append(1)
+
+    measure.in_turns([way], rounds=1)
+    assert len(calls) > 100
 
 
 def test_the_flops_of_a_convolution_count_a_gradient_as_a_forward_pass():

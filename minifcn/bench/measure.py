@@ -37,9 +37,11 @@ def in_turns(ways, rounds, wait=lambda: None):
     (rounds, ways) array
         Seconds per call.
     """
+    for way in ways:
+        _seconds(way, 1, wait)  # the first call also compiles kernels and starts threads
     repeats = [max(1, round(SAMPLE / max(_seconds(way, 1, wait), 1e-6))) for way in ways]
     for way, count in zip(ways, repeats):  # warm up: caches, thread pools, reusable memory
-        _seconds(way, max(2, count // 2), wait)
+        _seconds(way, max(1, count // 2), wait)
     table = np.empty((rounds, len(ways)))
     for i in range(rounds):
         for k in range(len(ways))[:: 1 if i % 2 else -1]:
