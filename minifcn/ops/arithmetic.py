@@ -261,7 +261,8 @@ class Linear(Function):
 
     def backward(self, gy):
         x, w = self.saved
-        rows, g = x.reshape(-1, w.shape[1]), gy.reshape(-1, w.shape[0])
+        n, (outputs, inputs) = prod(x.shape[:-1]), w.shape
+        rows, g = x.reshape(n, inputs), gy.reshape(n, outputs)
         gx = K.matmul(g, w).reshape(x.shape) if self.needs[0] else None
         gw = K.matmul(g.T, rows) if self.needs[1] else None
         return (gx, gw, total(g, 0)) if self.biased else (gx, gw)
@@ -348,5 +349,34 @@ def matmul(a: Operand, b: Operand) -> Tensor:
 
 
 def linear(x: Operand, w: Operand, b: Operand | None = None) -> Tensor:
-    """x Wᵀ + b over the last axis: (…, C) with w (O, C) and b (O,) -> (…, O).  Raises ValueError if they do not fit."""
+    """A fully connected layer, y = x Wᵀ + b, over the last axis.
+
+    §3.1 of the paper reads such a layer as a convolution whose kernel covers the whole input.
+
+    Parameters
+    ----------
+    x : Tensor
+        (…, C).
+    w : Tensor
+        (O, C).
+    b : Tensor, optional
+        (O,).
+
+    Returns
+    -------
+    Tensor
+        (…, O).
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np, minifcn as mf
+    >>> x, w, b = np.array([[1.0, 2.0]]), np.array([[3.0, 4.0], [0.0, -1.0]]), np.array([10.0, 0.0])
+    >>> mf.ops.linear(x, w, b).numpy().tolist()
+    [[21.0, -2.0]]
+    """
     return Linear.apply(*((x, w) if b is None else (x, w, b)))
