@@ -119,11 +119,12 @@ def test_an_interrupt_anywhere_leaves_the_lock_free():
 def test_what_nobody_needs_is_given_back(monkeypatch):
     monkeypatch.setattr(buffers, "SPARE", 0)
     monkeypatch.setattr(buffers, "_peak", 0)
+    in_use = buffers.held()  # by arrays of other tests
     for rows in range(1, 9):  # one after the other, each of another size
         buffers.empty((rows, buffers.LEAST), np.uint8)
-    assert buffers.held() <= 8 * buffers.LEAST
+    assert buffers.held() <= in_use + 8 * buffers.LEAST
     buffers.release()
-    assert buffers.held() == 0
+    assert buffers.held() == in_use
 
 
 def test_a_fresh_array_is_its_own_and_a_view_is_not():
