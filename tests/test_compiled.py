@@ -659,7 +659,7 @@ def test_a_thread_that_spins_notices_a_change_and_does_not_hold_pythons_lock():
 
     def watch():
         began = time.perf_counter()
-        spinning.unchanged(number, 0, turns, 1000, spare)
+        spinning.until_changed(number, 0, turns, 1000, spare)
         seconds.append(time.perf_counter() - began)
 
     thread = threading.Thread(target=watch)
@@ -680,3 +680,15 @@ def test_threads_spin_only_where_each_has_a_core(monkeypatch):
         workers._may_spin.cache_clear()
         assert workers._may_spin() == may
     workers._may_spin.cache_clear()
+
+
+def test_helper_threads_never_import_numba():
+    """Else a process that is forked meanwhile would wait for ever for the lock of the import."""
+    program = (
+        "import sys, time\n"
+        "from minifcn.kernels.cpu import workers\n"
+        "assert workers.run(lambda i: i, range(4)) == [0, 1, 2, 3]\n"
+        "time.sleep(0.3)\n"
+        "assert 'numba' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], env={**os.environ, "MINIFCN_THREADS": "2"}, check=True)

@@ -211,7 +211,8 @@ def test_tensors_that_lost_their_place_say_so():
             receptive_field(y, x)
     flat = ops.reshape(x, 1, -1)
     later = ops.relu(ops.linear(flat, np.ones((4, 64)))).reshape(1, 1, 2, 2)
-    assert flat.where == later.where and "Reshape" in flat.where[x._root][0].fault  # the first that lost it is named
+    assert "Reshape" in flat.where[x._root][0].fault  # the first that lost it is named
+    assert flat.where == later.where == ops.transpose(later, 0, 1, 3, 2).where == later.sum(axis=(2, 3)).where
     with pytest.raises(mf.GeometryError, match="not a root"):
         receptive_field(conv(conv(x, 3), 3), conv(x, 3))
     with pytest.raises(mf.GeometryError, match="no common image"):

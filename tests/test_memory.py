@@ -38,16 +38,13 @@ def test_a_block_is_used_again_once_nothing_looks_into_it():
 
 
 def test_a_smaller_array_gets_the_smallest_free_block_that_is_not_far_larger():
-    rows = buffers.WASTE * 2
-    large, middle = buffers.empty((rows, buffers.LEAST), np.uint8), buffers.empty((3, buffers.LEAST), np.uint8)
+    large, middle = buffers.empty((8, buffers.LEAST), np.uint8), buffers.empty((6, buffers.LEAST), np.uint8)
     blocks = [address(large), address(middle)]
-    del large
-    assert address(buffers.empty((1, buffers.LEAST), np.uint8)) not in blocks  # far larger
-    array = buffers.empty((2, buffers.LEAST), np.uint8)
-    assert address(array) == blocks[0] and buffers.is_whole(array) and array.shape == (2, buffers.LEAST)
-    assert address(buffers.empty((2, buffers.LEAST), np.uint8)) not in blocks  # both are in use
-    del array, middle
-    assert address(buffers.empty((2, buffers.LEAST + 1), np.uint8)) == blocks[1]
+    del large, middle
+    assert address(buffers.empty((3, buffers.LEAST), np.uint8)) not in blocks  # both are far larger
+    array = buffers.empty((5, buffers.LEAST), np.uint8)
+    assert address(array) == blocks[1] and buffers.is_whole(array) and array.shape == (5, buffers.LEAST)
+    assert address(buffers.empty((6, buffers.LEAST), np.uint8)) == blocks[0]  # the other is in use
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from math import prod
 
 import numpy as np
 
-LEAST = 1 << 17  # bytes of the smallest block; the C library may return memory of larger arrays to the system
-WASTE = 4  # times the size of an array that a block for it may have, if there is no smaller free one
+LEAST = 1 << 18  # bytes of the smallest block; the C library may return memory of larger arrays to the system
+WASTE = 1.5  # times the size of an array that a block for it may have, if no block of its size is free
 SPARE = 3 << 25  # bytes kept above the peak, because different sizes peak at different times of a step
 HUGE = 1 << 22  # bytes from which on huge pages pay: there are fewer pages to request and to look up
 
@@ -90,25 +90,31 @@ def release():
 
 def _free(size):
     """The smallest free block of `size` bytes or more, up to WASTE times as many; None if there is none."""
+    found = _free_of(size)
+    if found is None:
+        for larger in sorted(s for s in _blocks if size < s <= WASTE * size):
+            found = _free_of(larger)
+            if found is not None:
+                break
+    return found
 
-    def sizes():
-        yield size
-        yield from sorted(s for s in _blocks if size < s <= WASTE * size)
 
-    for s in sizes():
-        blocks = _blocks.get(s, [])
-        for i in range(len(blocks)):
-            if _references(blocks, i) <= _FREE:
-                _blocks[s] = _blocks.pop(s)  # the size used last is at the end
-                return blocks[i]
+def _free_of(size):
+    """A free block of exactly `size` bytes, or None."""
+    blocks = _blocks.get(size, [])
+    for i in range(len(blocks)):
+        if _references(blocks, i) <= _FREE:
+            _blocks[size] = _blocks.pop(size)  # moves it to the end, where the size used last is
+            return blocks[i]
     return None
 
 
 def _new(size):
     """A new block.  Free blocks of other sizes are dropped if the total would exceed the peak."""
     global _peak
-    used = sum(s for s, blocks in _blocks.items() for i in range(len(blocks)) if _references(blocks, i) > _FREE)
-    _peak = max(_peak, used + size)
+    if held() + size > _peak:
+        used = sum(s for s, blocks in _blocks.items() for i in range(len(blocks)) if _references(blocks, i) > _FREE)
+        _peak = max(_peak, used + size)
     _drop(lambda: held() + size > _peak + SPARE)
     try:
         pages = _pages(size)

@@ -92,7 +92,7 @@ class AxisMap:
     @property
     def is_nowhere(self):
         """Whether :func:`nowhere` made the map."""
-        return self.fault is not None and self.fault is self.everything
+        return self.fault is not None and self.fault == self.everything
 
     def interval(self, i):
         """The root's cells ``(lo, hi)`` that cell `i` sees; None if it sees nothing.

@@ -28,18 +28,18 @@ def of_output(node, inputs, out):
         for root in x._where:
             if root is not x._root:
                 paths.setdefault(root, [])
-    return {root: _on(root, node, found if len(size) == 2 else [], others) for root, found in paths.items()}
+    return {root: _on(root, node, found, others, len(size) == 2) for root, found in paths.items()}
 
 
-def _on(root, node, paths, others):
-    """The two maps of an output onto one root."""
+def _on(root, node, paths, others, is_map):
+    """The two maps of an output, which `is_map` if it has four axes, onto one root."""
     h = w = None
-    if paths:
+    if paths and is_map:
         h, w = node.locate(0, *[maps[0] for _, maps in paths]), node.locate(1, *[maps[1] for _, maps in paths])
     if h is None or w is None:
-        for x in others:
-            if root in x._where and x._where[root][0].is_nowhere:  # it names the first operation that lost the position
-                return x._where[root]
+        for maps in [*[maps for _, maps in paths], *[x._where[root] for x in others if root in x._where]]:
+            if maps[0].is_nowhere:  # it names the first operation that lost the position
+                return maps
         why = f"{node.name} ({type(node).__name__}) does not keep rows and columns in place"
         return (nowhere(f"{why}: its output has no position on {root}"),) * 2
     for x in others:

@@ -265,7 +265,7 @@ class Linear(Function):
         rows, g = x.reshape(n, inputs), gy.reshape(n, outputs)
         gx = K.matmul(g, w).reshape(x.shape) if self.needs[0] else None
         gw = K.matmul(g.T, rows) if self.needs[1] else None
-        return (gx, gw, total(g, 0)) if self.biased else (gx, gw)
+        return (gx, gw, total(g, 0) if self.needs[2] else None) if self.biased else (gx, gw)
 
     def count_macs(self, out_shape, x_shape, w_shape, b_shape=None):
         return prod(out_shape) * x_shape[-1]

@@ -4,7 +4,7 @@ They are the default for float32 and float64 arrays if Numba is installed.  For 
 ``MINIFCN_COMPILED=0``, the NumPy versions run.
 """
 
-from functools import wraps
+from functools import cache, wraps
 
 import numpy as np
 
@@ -39,8 +39,18 @@ INTEGERS = dict(max_pool2d_grad=BYTES, softmax_loss=LABELS, softmax_loss_grad=LA
 """The type of a kernel's integers, which are indices of pooling or labels."""
 
 
-if available():
+@cache
+def _ready():
+    """Whether Numba works.  If it does, threads that wait spin from now on.
+
+    Their loop is compiled here, on the thread that calls a kernel: a helper thread that imports or compiles in the
+    background would leave its locks to a process that is forked meanwhile.
+    """
+    if not works():
+        return False
+    spinning.until_changed.compile("f")
     workers.spin = spinning.spin
+    return True
 
 
 def implementations(kernel, plain):
@@ -89,4 +99,4 @@ def takes(arrays, integers=()):
                 return False
         if not a.size:
             return False
-    return kind is not None and works()
+    return kind is not None and _ready()

@@ -8,7 +8,7 @@ from ...arrays import buffers
 from ..cpu import workers
 from .compiler import Read, Write, loops
 
-LIGHT = 8  # these loops move so many numbers in the time of one in other kernels, so a helper pays later
+LIGHT = 8  # a number takes an eighth of the time that it takes in other kernels, so a helper pays later
 
 
 @loops

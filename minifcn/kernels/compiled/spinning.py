@@ -7,14 +7,14 @@ meanwhile; so the loop is compiled.
 
 import numpy as np
 
-from .compiler import Read, Write, loops, works
+from .compiler import Read, Write, loops
 
 TURNS = 100_000  # turns of the loop before the thread sleeps; a turn takes about a nanosecond
 SETTLE = 10_000  # turns after the number has changed, in which the thread that changed it gives back Python's lock
 
 
 @loops
-def unchanged(number: Read[1, np.int64], seen: int, turns: int, settle: int, spare: Write[1]):
+def until_changed(number: Read[1, np.int64], seen: int, turns: int, settle: int, spare: Write[1]):
     """Return `settle` turns after number[0] is not `seen` any more, but after `turns` turns at the latest."""
     n, changed = 0, -1
     while n < turns and (changed < 0 or n < changed + settle):
@@ -25,9 +25,5 @@ def unchanged(number: Read[1, np.int64], seen: int, turns: int, settle: int, spa
 
 
 def spin(number, seen):
-    """Return soon after ``number[0]``, an int64, is not `seen` any more, but after about 100 µs at the latest.
-
-    If Numba cannot be used, return at once.
-    """
-    if works():
-        unchanged(number, seen, TURNS, SETTLE, np.empty(1, np.float32))
+    """Return soon after ``number[0]``, an int64, is not `seen` any more, but after about 100 µs at the latest."""
+    until_changed(number, seen, TURNS, SETTLE, np.empty(1, np.float32))

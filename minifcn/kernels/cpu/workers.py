@@ -30,7 +30,7 @@ _news = np.zeros(1, np.int64)  # changes when a job is put into the queue
 def spin(number, seen):
     """Wait some time until ``number[0]`` is not `seen` any more, without sleeping and without Python's lock.
 
-    This version returns at once; the compiled kernels replace it by their own.
+    This version returns at once; the first compiled kernel that runs replaces it.
     """
 
 
@@ -129,7 +129,8 @@ class _Job:
     def __init__(self, task, items):
         self.task, self.items, self.results, self.error = task, items, [None] * len(items), None
         self.waiting, self.done, self.total = deque(range(len(items))), count(1), len(items)
-        self.over, self.finished = np.zeros(1, np.int64), threading.Lock()  # becomes 1, and is released, at the end
+        # when the last item is done, `over` becomes 1, and the lock is released
+        self.over, self.finished = np.zeros(1, np.int64), threading.Lock()
         self.finished.acquire()
 
     def work(self):
