@@ -84,6 +84,15 @@ def test_a_finalizer_that_runs_inside_empty_gets_fresh_memory(monkeypatch):
     assert buffers.empty(SIZE, np.uint8).base is None
 
 
+def test_where_a_process_may_not_request_memory_the_c_library_provides_it(monkeypatch):
+    def refuse(size):
+        raise PermissionError("the grader does not allow a submission to do this: mmap.__new__")
+
+    monkeypatch.setattr(buffers, "_pages", refuse)
+    array = buffers.zeros(SIZE, np.uint8)
+    assert array.base is None and array.shape == SIZE and not array.any()
+
+
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timer on this system")
 def test_an_interrupt_anywhere_leaves_the_lock_free():
     def interrupt(*_):
