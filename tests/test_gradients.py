@@ -121,3 +121,25 @@ def test_gradient_of_a_whole_network_with_skips():
         return ops.cross_entropy(model(image), labels, reduction="valid")
 
     assert mf.gradcheck(loss, *(parameters[n].data for n in names), draws=2, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "x, w", [((3, 0), (4, 0)), ((0, 5), (4, 5)), ((5,), (4, 5)), ((2, 0, 5), (4, 5)), ((3, 5), (0, 5))]
+)
+def test_linear_takes_arrays_of_any_number_of_axes_and_empty_ones(x, w):
+    x, w, b = (mf.Tensor(np.ones(shape), requires_grad=True) for shape in (x, w, w[:1]))
+    y = ops.linear(x, w, b)
+    np.testing.assert_array_equal(y.numpy(), np.full((*x.shape[:-1], len(w)), 1.0 + w.shape[1]))
+    y.backward(np.ones(y.shape))
+    rows = int(np.prod(x.shape[:-1]))
+    for tensor, slope in ((x, len(w)), (w, rows), (b, rows)):
+        np.testing.assert_array_equal(tensor.grad, np.full(tensor.shape, float(slope)))
+
+
+def test_linear_says_which_shapes_do_not_fit():
+    with pytest.raises(
+        ValueError, match=r"x \(…, C\), w \(O, C\) and b \(O,\), not arrays of shapes \[\(3, 4\), \(4, 5\)\]"
+    ):
+        ops.linear(np.ones((3, 4)), np.ones((4, 5)))
+    with pytest.raises(ValueError, match="not arrays of shapes"):
+        ops.linear(np.ones((3, 5)), np.ones((4, 5)), np.ones(5))

@@ -24,7 +24,7 @@ def matmul(a, b):
     """
     if min(a.ndim, b.ndim) < 2:
         return workers.call(np.matmul, a, b)
-    # of a column and a row: BLAS copies them first, which takes longer than the products
+    # BLAS copies a column and a row before it multiplies them, and the copies take longer than the products
     multiply = np.multiply if a.shape[-1] == b.shape[-2] == 1 else np.matmul
     lead = a.shape[:-2] if a.shape[:-2] == b.shape[:-2] else np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     shape = *lead, a.shape[-2], b.shape[-1]
