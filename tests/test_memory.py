@@ -130,6 +130,31 @@ def test_an_interrupt_anywhere_leaves_the_lock_free():
     assert interrupted > 100 and free == [True] and not buffers._busy
 
 
+@pytest.fixture
+def no_spare(monkeypatch):
+    """A program that may keep no more than its peak use, which is 0 so far."""
+    monkeypatch.setattr(buffers, "_blocks", {})
+    monkeypatch.setattr(buffers, "_peak", 0)
+    monkeypatch.setattr(buffers, "SPARE", 0)
+
+
+def test_at_the_limit_an_array_takes_a_far_larger_block_and_wastes_half_of_the_peak_at_most(no_spare):
+    large = buffers.empty((8, buffers.LEAST), np.uint8)
+    block = address(large)
+    del large
+    assert address(buffers.empty((4, buffers.LEAST), np.uint8)) == block  # wastes 4 of the 8
+    assert address(buffers.empty((3, buffers.LEAST), np.uint8)) != block  # would waste 5
+    assert buffers.held() == 3 * buffers.LEAST
+
+
+def test_kept_small_arrays_do_not_keep_large_blocks(no_spare):
+    kept = []
+    for rows in [8, 6, 5, 7] * 50:
+        buffers.empty((rows, buffers.LEAST), np.uint8)
+        kept.append(buffers.empty((1, buffers.LEAST), np.uint8))
+    assert buffers.held() <= (2 * len(kept) + 8) * buffers.LEAST
+
+
 def test_what_nobody_needs_is_given_back(monkeypatch):
     monkeypatch.setattr(buffers, "SPARE", 0)
     monkeypatch.setattr(buffers, "_peak", 0)

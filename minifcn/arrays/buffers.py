@@ -3,7 +3,9 @@
 New memory is slow: the system provides it page by page and clears each page.  For the 411 MB gradient of fc6 that takes
 longer than computing the gradient.  So a block of memory that no array uses any more serves the next array of its size,
 or a smaller one.  Free blocks are kept up to the program's peak use and a little more, so that the peak stays about
-that of a program that frees everything.  :func:`release` frees them.
+that of a program that frees everything.  At this limit an array rather takes a much larger free block than a new one,
+as long as at most half of the peak is wasted by such arrays.  :func:`release` gives all
+free blocks back.
 """
 
 import mmap
@@ -21,7 +23,12 @@ HUGE = 1 << 22  # bytes from which on huge pages pay: there are fewer pages to r
 
 
 class Block(np.ndarray):
-    """A block of memory, as bytes.  It is the ``base`` of the array made on it, which is the base of its own views."""
+    """A block of memory, as bytes.  It is the ``base`` of the array made on it, which is the base of its own views.
+
+    Its `used` bytes are those of that array.
+    """
+
+    used = 0
 
 
 def _references(blocks, i):
@@ -48,7 +55,7 @@ _peak = 0  # the most bytes that arrays used at the same time
 
 
 def empty(shape, dtype):
-    """An uninitialised array, in reused memory if a block of its size or of up to WASTE times its size is free."""
+    """An uninitialised array, in reused memory if a block of its size or a larger one is free."""
     global _busy
     dtype = np.dtype(dtype)
     size = prod(shape) * dtype.itemsize
@@ -64,7 +71,10 @@ def empty(shape, dtype):
             block = _free(size)
             if block is None:
                 block = _new(size)
-            return np.empty(shape, dtype) if block is None else np.ndarray(shape, dtype, buffer=block)
+            if block is None:
+                return np.empty(shape, dtype)
+            block.used = size
+            return np.ndarray(shape, dtype, buffer=block)
         finally:
             _busy = False
 
@@ -91,14 +101,22 @@ def release():
 
 
 def _free(size):
-    """The smallest free block of `size` bytes or more, up to WASTE times as many; None if there is none."""
+    """The smallest free block of `size` bytes or a little more, or much more at the limit; None if there is none."""
     found = _free_of(size)
     if found is None:
-        for larger in sorted(s for s in _blocks if size < s <= WASTE * size):
+        most = WASTE * size
+        if held() + size > _peak + SPARE:  # a new block would replace free ones, which the next step needs again
+            most = max(most, size + _peak // 2 - sum(block.size - block.used for block in _in_use()))
+        for larger in sorted(s for s in _blocks if size < s <= most):
             found = _free_of(larger)
             if found is not None:
                 break
     return found
+
+
+def _in_use():
+    """The blocks that arrays use."""
+    return [blocks[i] for blocks in _blocks.values() for i in range(len(blocks)) if _references(blocks, i) > _FREE]
 
 
 def _free_of(size):
@@ -118,8 +136,7 @@ def _new(size):
     """
     global _peak
     if held() + size > _peak:
-        used = sum(s for s, blocks in _blocks.items() for i in range(len(blocks)) if _references(blocks, i) > _FREE)
-        _peak = max(_peak, used + size)
+        _peak = max(_peak, sum(block.size for block in _in_use()) + size)
     _drop(lambda: held() + size > _peak + SPARE)
     try:
         pages = _pages(size)
