@@ -13,13 +13,13 @@ from ..cpu.conv import tiles
 from ..cpu.products import product
 from .winograd import Matrices, kernels, kernels_back, transform, transform_back
 
-PART = 1 << 20  # numbers in 36 matrices that a worker has at a time
+PART = 1 << 19  # numbers in 36 matrices that a worker has at a time
 GROUP = 16  # channels that are computed together: a vector
 
 
 def pays(C, O, T):
-    """Whether this form is the better one: T tiles of C and O channels have fewer numbers than the kernels."""
-    return T * (C + O) <= C * O
+    """Whether this form is the better one: T tiles of C and O channels have at most ⅔ as many numbers as the kernels."""
+    return 3 * T * (C + O) <= 2 * C * O
 
 
 def conv2d(x, w, window):

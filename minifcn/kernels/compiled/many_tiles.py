@@ -10,6 +10,8 @@ from ..cpu.conv.winograd import BAND_BYTES, FEWEST, MOST
 from ..cpu.products import product
 from .winograd import Matrices, kernels, kernels_back, transform, transform_back
 
+SQUARE = 256  # tiles of a band that exceeds the cache: more take more memory and no less time
+
 
 def conv2d(x, w, window):
     return _convolve(x, w, False, window.padding)
@@ -21,7 +23,7 @@ def conv2d_grad_input(gy, w, x_shape, window):
 
 def conv2d_grad_weight(gy, x, w_shape, window):
     (O, C), (rows, columns) = w_shape[:2], tiles.grid(*gy.shape[2:])
-    bands = _bands(len(x) * rows, columns, (C + O) * x.itemsize)
+    bands = _bands(len(x) * rows, columns, C + O, x.itemsize)
 
     def share_of_sum(share):
         total, products = (Matrices(buffers.empty((Matrices.size(O, C),), x.dtype), O, C) for _ in range(2))
@@ -57,18 +59,19 @@ def _convolve(x, w, adjoint, padding):
         product(*(some.matrices.swapaxes(1, 2) for some in (weights, v, m)))
         transform_back(m.all, y, rows, columns, *band, 0, O)
 
-    bands = _bands(N * rows, columns, (C + O) * x.itemsize)
+    bands = _bands(N * rows, columns, C + O, x.itemsize)
     workers.run(band_of_tiles, bands, moved=36 * N * rows * columns * (C + O))
     return y
 
 
-def _bands(lines, columns, tile_bytes):
-    """The bands (first line, last + 1) of tiles, of which each has `tile_bytes` in each matrix.
+def _bands(lines, columns, channels, itemsize):
+    """The bands (first line, last + 1) of tiles of `channels` in and out together.
 
-    Their number is a multiple of that of the workers, so that these end together.
+    A band fits the cache if it then has as many tiles as the products need to be fast, which is half of the channels.
+    The number of bands is a multiple of that of the workers, so that these end together.
     """
-    threads = workers.threads()
-    tiles = min(max(environment.band_bytes(BAND_BYTES) // (36 * tile_bytes), FEWEST), MOST)
+    threads, fewest = workers.threads(), min(max(FEWEST, channels // 2), SQUARE)
+    tiles = min(max(environment.band_bytes(BAND_BYTES) // (36 * channels * itemsize), fewest), MOST)
     return workers.ranges(lines, min(lines, max(1, round(lines * columns / tiles / threads)) * threads))
 
 
