@@ -539,13 +539,33 @@ def test_a_window_of_more_than_256_cells_has_indices_of_two_bytes():
     assert gx[0, 0, 17, 13] == 2 and gx.sum() == 2
 
 
-@pytest.mark.parametrize("width", [64, 71, 130])
-def test_the_gradient_of_wide_pooling_rows_is_that_of_the_definition(width):
-    x, window = normal((2, 3, 7, width), 1, np.float32), ((2, 2), (2, 2), (0, 0), (1, 1), False)
-    y, index = K.max_pool2d(x, *window)
+@pytest.mark.parametrize("size, ceil_mode", [
+    ((7, 64), False), ((6, 71), False), ((7, 71), False), ((8, 130), False),
+    ((7, 64), True), ((6, 71), True), ((7, 71), True), ((1, 65), True), ((65, 1), True),
+])  # fmt: skip
+def test_pooling_of_two_by_two_is_that_of_the_definition_also_where_a_window_ends_outside(size, ceil_mode):
+    x, window = normal((2, 3, *size), 1, np.float32), ((2, 2), (2, 2), (0, 0), (1, 1), ceil_mode)
+    y, index = compiled.pooling.max_pool2d(x, *window)
+    expected, taps = reference.max_pool2d(x, *window)
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(index, taps)
     gy = normal(y.shape, 2, np.float32)
     gx = compiled.pooling.max_pool2d_grad(gy, index, x.shape, *window)
     np.testing.assert_array_equal(gx, reference.max_pool2d_grad(gy, index, x.shape, *window))
+
+
+@pytest.mark.parametrize("size", [(5, 7), (6, 6), (1, 4), (9, 2)])
+@pytest.mark.parametrize("kernel, stride, padding, dilation", [
+    ((2, 2), (2, 2), (0, 0), (1, 1)), ((3, 3), (2, 2), (1, 1), (1, 1)), ((3, 2), (1, 3), (1, 0), (1, 1)),
+    ((2, 3), (3, 4), (1, 1), (2, 1)), ((3, 3), (1, 1), (1, 1), (1, 1)), ((1, 1), (2, 5), (0, 0), (1, 1)),
+])  # fmt: skip
+def test_pooling_of_nan_and_infinity_is_that_of_the_definition(size, kernel, stride, padding, dilation):
+    x = np.random.default_rng(0).choice(np.float32([np.nan, np.inf, -np.inf, -1, 2]), (2, 9, *size))
+    window = kernel, stride, padding, dilation, True
+    y, index = compiled.pooling.max_pool2d(x, *window)
+    expected, taps = reference.max_pool2d(x, *window)
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(index, taps)
 
 
 def test_nan_and_infinity_keep_their_meaning():

@@ -18,7 +18,7 @@ GROUP = 16  # channels that are computed together: a vector
 
 
 def pays(C, O, T):
-    """Whether this form is the better one: T tiles of C and O channels have at most ⅔ as many numbers as the kernels."""
+    """Whether this form is better: T tiles of C and O channels are at most ⅔ as many numbers as the kernels."""
     return 3 * T * (C + O) <= 2 * C * O
 
 
