@@ -12,11 +12,16 @@ from .conv.banded import padded
 CHUNK_BYTES = 1 << 18  # the results of one group of channels
 
 
-def _chunks(x):
-    """The tasks (sample, slice of channels), a few channels in each."""
-    size = max(1, CHUNK_BYTES // max(x[0, 0].nbytes if x.size else 1, 1))
-    size = min(size, max(1, -(-x.shape[1] * len(x) // (2 * workers.threads()))))
-    return [(n, slice(c, c + size)) for n in range(len(x)) for c in range(0, x.shape[1], size)]
+def _chunks(planes):
+    """Slices of the planes: a few channels at a time, and at least two slices for each worker."""
+    size = max(1, CHUNK_BYTES // max(planes[0].nbytes if planes.size else 1, 1))
+    size = min(size, max(1, -(-len(planes) // (2 * workers.threads()))))
+    return [slice(first, first + size) for first in range(0, len(planes), size)]
+
+
+def _planes(x):
+    """(N, C, H, W) as (N·C, H, W)."""
+    return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
 
 
 def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
@@ -28,9 +33,10 @@ def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
     y = buffers.empty((*x.shape[:2], *out), x.dtype)
     index = buffers.empty(y.shape, index_type(kernel_size))
     taps = list(tap_slices(kernel_size, stride, dilation, out))
+    planes = [_planes(a) for a in (index, x, y)]
 
     def channels(task):
-        winners, source, best = index[task], x[task], y[task]
+        winners, source, best = (a[task] for a in planes)
         value, better, improved = scratch.arrays(*((t, best.shape) for t in (x.dtype, bool, index.dtype)))
         winners.fill(0)
         np.copyto(best, source[taps[0]])
@@ -46,7 +52,7 @@ def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
             for tap, cells in enumerate(taps):
                 winners[np.isnan(source[cells])] = tap
 
-    workers.run(channels, _chunks(y), moved=x.size)
+    workers.run(channels, _chunks(planes[-1]), moved=x.size)
     return y, index
 
 
@@ -60,10 +66,10 @@ def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, 
     taps = list(tap_slices(kernel_size, stride, dilation, out))
     apart = all(s > d * (k - 1) for s, d, k in zip(stride, dilation, kernel_size))  # no cell is in two windows
     tiled = apart and all(k * m == n for k, m, n in zip(kernel_size, out, size)) and tuple(dilation) == (1, 1)
-    gy = np.ascontiguousarray(gy)
+    planes = [_planes(a) for a in (index, np.ascontiguousarray(gy).view(bits), gx)]
 
     def channels(task):
-        winners, source, target = index[task], gy[task].view(bits), gx[task]
+        winners, source, target = (a[task] for a in planes)
         chosen, factor, part = scratch.arrays(*((t, winners.shape) for t in (bool, bits, bits)))
         if not tiled:  # some cells are in no window
             target.fill(0)
@@ -76,5 +82,5 @@ def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, 
             else:
                 target[cells] += part.view(gy.dtype)
 
-    workers.run(channels, _chunks(gy), moved=gx.size)
+    workers.run(channels, _chunks(planes[1]), moved=gx.size)
     return gx[:, :, padding[0] : padding[0] + x_shape[2], padding[1] : padding[1] + x_shape[3]]
