@@ -89,7 +89,8 @@ def parser():
         "--model",
         help=f"one of {', '.join(models.MODELS)}; or another stride and trunk: fcn16s_vgg11 (default: fcn8s_mini; or, "
         "without another flag about the model, fcn4s_efficientnet_lite0 with --init imagenet, --optimizer adam and "
-        "--epochs 20, and without --root with --scale 0.6 1.6 and --ema 0.98, if its extra is installed)",
+        "--epochs 20, and without --root with --scale 0.6 1.6, --ema 0.995 and --schedule constant, if its extra is "
+        "installed)",
     )
     net.add_argument(
         "--fusion", choices=("early", "late"), default="early",

@@ -3,14 +3,11 @@
 import numpy as np
 
 from ...arrays import buffers
-from .. import environment
 from ..cpu import scratch, workers
 from ..cpu.conv import tiles
-from ..cpu.conv.winograd import BAND_BYTES, FEWEST, MOST
+from ..cpu.conv.winograd import tiles_of_band
 from ..cpu.products import product
 from .winograd import Matrices, kernels, kernels_back, transform, transform_back
-
-SQUARE = 256  # tiles of a band that exceeds the cache: more take more memory and no less time
 
 
 def conv2d(x, w, window):
@@ -67,12 +64,11 @@ def _convolve(x, w, adjoint, padding):
 def _bands(lines, columns, channels, itemsize):
     """The bands (first line, last + 1) of tiles of `channels` in and out together.
 
-    A band fits the cache if it then has as many tiles as the products need to be fast, which is half of the channels.
-    The number of bands is a multiple of that of the workers, so that these end together.
+    Their number is a multiple of that of the workers, so that these end together.
     """
-    threads, fewest = workers.threads(), min(max(FEWEST, channels // 2), SQUARE)
-    tiles = min(max(environment.band_bytes(BAND_BYTES) // (36 * channels * itemsize), fewest), MOST)
-    return workers.ranges(lines, min(lines, max(1, round(lines * columns / tiles / threads)) * threads))
+    threads = workers.threads()
+    count = lines * columns / tiles_of_band(channels, itemsize)
+    return workers.ranges(lines, min(lines, max(1, round(count / threads)) * threads))
 
 
 def _number(band, columns):

@@ -35,6 +35,7 @@ from .tiles import both_sides, gradients, grid, inputs, number, outputs, view
 
 BAND_BYTES = 4 << 20  # the transformed tiles of one band
 FEWEST, MOST = 96, 1024  # tiles in a band: with fewer the products are too small to be fast, more exceed the cache
+SQUARE = 256  # tiles of a band that exceeds the cache: more take more memory and no less time
 
 G = np.array([
     [1 / 4, 0, 0],
@@ -117,12 +118,20 @@ def _convolve(x, w, padding):
 
 def bands(N, rows, columns, channels, itemsize):
     """The bands of tiles: ((first sample, last + 1), (first row of tiles, last + 1))."""
-    threads = workers.threads()
-    tiles = min(max(environment.band_bytes(BAND_BYTES) // (36 * channels * itemsize), FEWEST), MOST)
+    threads, tiles = workers.threads(), tiles_of_band(channels, itemsize)
     if rows * columns <= tiles and threads <= N:
         return [(samples, (0, rows)) for samples in _ranges(N, N * rows * columns / tiles, threads)]
     ranges = _ranges(rows, rows * columns / tiles, 1 if N % threads == 0 else threads)
     return [((n, n + 1), band) for n in range(N) for band in ranges]
+
+
+def tiles_of_band(channels, itemsize):
+    """The number of tiles of `channels` in and out together that a band should have.
+
+    A band fits the cache if it then has as many tiles as the products need to be fast, which is half of the channels.
+    """
+    fewest = min(max(FEWEST, channels // 2), SQUARE)
+    return min(max(environment.band_bytes(BAND_BYTES) // (36 * channels * itemsize), fewest), MOST)
 
 
 def _ranges(n, count, threads):
