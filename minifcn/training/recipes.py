@@ -11,8 +11,8 @@ almost nothing.  ``minifcn.train --recipe`` uses Caffe's preprocessing (``mf.dat
 (``--init``).
 
 `FROM_IMAGENET` is what ``minifcn.train`` does if no net is asked for and the weights are installed, and
-`ON_EARTH` how it then trains on the main example.  A wide range of scales and the average of the weights, at a rate that
-stays high, keep it from overfitting.
+`ON_EARTH` how it then trains on the main example.  A wide range of scales, and the average of weights that learn at a
+constant rate, keep it from overfitting.
 """
 
 from ..data.packaged import packaged
