@@ -138,8 +138,8 @@ def test_winograds_tiles_in_loops_equal_the_definition_in_bands_of_any_size(x_sh
         return
     x, w, gy = normal(x_shape, 1), normal((O, C, 3, 3), 2), normal((N, O, *cells), 3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(many_tiles, "BAND_BYTES", band)
-        patch.setattr(many_tiles, "FEWEST", 3)
+        patch.setattr(winograd, "BAND_BYTES", band)
+        patch.setattr(winograd, "FEWEST", 3)
         patch.setattr(few_tiles, "PART", 36 * 3)
         patch.setattr(few_tiles, "GROUP", 2)
         forms = [
