@@ -2,10 +2,10 @@
 
 New memory is slow: the system provides it page by page and clears each page.  For the 411 MB gradient of fc6 that takes
 longer than computing the gradient.  So a block of memory that no array uses any more serves the next array of its size,
-or a smaller one.  Free blocks are kept up to the program's peak use and a little more, so that the peak stays about
-that of a program that frees everything.  At this limit an array rather takes a much larger free block than a new one,
-as long as at most half of the peak is wasted by such arrays.  :func:`release` gives all
-free blocks back.
+or a smaller one.  Free blocks are kept up to the program's peak use and a little more.  At this limit an array rather
+takes a much larger free block than a new one, as long as at most half of the peak is wasted in blocks that are larger
+than their arrays.  So a program holds at most about twice what one holds that frees everything; a step of the paper's
+nets holds 5 % more.  :func:`release` gives all free blocks back.
 """
 
 import mmap
@@ -51,7 +51,7 @@ def _references_when_free():
 _FREE = _references_when_free()
 _blocks: dict = {}  # lists of blocks by size; the size used last is at the end
 _lock, _busy = threading.RLock(), False  # _busy: the thread that holds the lock is inside empty()
-_peak = 0  # the most bytes that arrays used at the same time
+_peak = 0  # the most bytes in blocks that arrays used at the same time
 
 
 def empty(shape, dtype):
@@ -103,20 +103,26 @@ def release():
 def _free(size):
     """The smallest free block of `size` bytes or a little more, or much more at the limit; None if there is none."""
     found = _free_of(size)
+    if found is None and held() + size > _peak + SPARE:
+        used, free = _sorted_out()
+        wasted = sum(block.size - block.used for block in used)
+        most = size + max((WASTE - 1) * size, _peak // 2 - wasted)
+        return min((block for block in free if size < block.size <= most), key=len, default=None)
     if found is None:
-        most = WASTE * size
-        if held() + size > _peak + SPARE:  # a new block would replace free ones, which the next step needs again
-            most = max(most, size + _peak // 2 - sum(block.size - block.used for block in _in_use()))
-        for larger in sorted(s for s in _blocks if size < s <= most):
+        for larger in sorted(s for s in _blocks if size < s <= WASTE * size):
             found = _free_of(larger)
             if found is not None:
                 break
     return found
 
 
-def _in_use():
-    """The blocks that arrays use."""
-    return [blocks[i] for blocks in _blocks.values() for i in range(len(blocks)) if _references(blocks, i) > _FREE]
+def _sorted_out():
+    """The blocks that arrays use, and the free ones."""
+    used, free = [], []
+    for blocks in _blocks.values():
+        for i in range(len(blocks)):
+            (used if _references(blocks, i) > _FREE else free).append(blocks[i])
+    return used, free
 
 
 def _free_of(size):
@@ -136,7 +142,7 @@ def _new(size):
     """
     global _peak
     if held() + size > _peak:
-        _peak = max(_peak, sum(block.size for block in _in_use()) + size)
+        _peak = max(_peak, sum(block.size for block in _sorted_out()[0]) + size)
     _drop(lambda: held() + size > _peak + SPARE)
     try:
         pages = _pages(size)

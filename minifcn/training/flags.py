@@ -89,7 +89,7 @@ def parser():
         "--model",
         help=f"one of {', '.join(models.MODELS)}; or another stride and trunk: fcn16s_vgg11 (default: fcn8s_mini; or, "
         "without another flag about the model, fcn4s_efficientnet_lite0 with --init imagenet, --optimizer adam and "
-        "--epochs 20, and without --root with --scale 0.6 1.6, --ema 0.995 and --schedule constant, if its extra is "
+        "--epochs 20, and without --root with --scale 0.6 1.6, --ema 0.99 and --schedule constant, if its extra is "
         "installed)",
     )
     net.add_argument(
@@ -158,14 +158,17 @@ def parser():
     )  # fmt: skip
     step.add_argument(
         "--ema", type=at_least(0, float, below=1), metavar="DECAY",
-        help="validate and keep the average of the weights over the last 1/(1 − DECAY) steps; 0: the weights "
-        f"themselves {suits}",
+        help="validate and keep the average of the weights over the last 1/(1 − DECAY) steps, but at most over about "
+        f"the last tenth of the steps so far; 0: the weights themselves {suits}",
     )  # fmt: skip
     step.add_argument(
         "--clip", type=at_least(0, float), metavar="NORM",
         help="shorten longer gradients of the mean loss to this norm (default: never)",
     )  # fmt: skip
-    step.add_argument("--schedule", choices=tuple(SCHEDULES), default="poly", help="schedule of the learning rate")
+    step.add_argument(
+        "--schedule", choices=tuple(SCHEDULES), default="poly",
+        help="schedule of the learning rate (default: poly; without another flag about the model, see --model)",
+    )  # fmt: skip
     step.add_argument("--loss", choices=tuple(LOSSES), default="cross_entropy", help="the loss to minimise")
     step.add_argument(
         "--reduction", choices=("sum", "valid", "batch", "classes"),

@@ -21,7 +21,7 @@ from ..errors import UserError
 from ..models.efficientnet import IMAGENET
 
 FROM_IMAGENET = dict(model="fcn4s_efficientnet_lite0", init="imagenet", optimizer="adam")
-ON_EARTH = dict(epochs=20, scale=[0.6, 1.6], ema=0.995, schedule="constant")
+ON_EARTH = dict(epochs=20, scale=[0.6, 1.6], ema=0.99, schedule="constant")
 
 PLAIN = dict(
     optimizer="sgd", schedule="constant", weight_decay=5e-4, balance=0.0, mirror=False, jitter=0.0, scale=[1.0, 1.0],

@@ -10,16 +10,16 @@ import numpy as np
 from ...arrays import buffers
 from ..cpu import scratch, workers
 from ..cpu.conv import tiles
-from ..cpu.products import product
+from ..cpu.products import SMALL, product
 from .winograd import Matrices, kernels, kernels_back, transform, transform_back
 
-PART = 1 << 19  # numbers in 36 matrices that a worker has at a time
+PART, LARGE = 1 << 19, 1 << 23  # numbers in 36 matrices that a worker has at a time, and if BLAS copies them anyway
 GROUP = 16  # channels that are computed together: a vector
 
 
 def pays(C, O, T):
-    """Whether this form is better: T tiles of C and O channels are at most ⅔ as many numbers as the kernels."""
-    return 3 * T * (C + O) <= 2 * C * O
+    """Whether this form is the better one: T tiles of C and O channels have fewer numbers than the kernels."""
+    return T * (C + O) <= C * O
 
 
 def conv2d(x, w, window):
@@ -44,7 +44,7 @@ def conv2d_grad_weight(gy, x, w_shape, window):
         np.matmul(by_channel[:, first:last], v.matrices, out=total.matrices)
         kernels_back(total, gw[first:last])
 
-    workers.run(channels, _parts(O, C), moved=36 * O * C)
+    workers.run(channels, _parts(O, C, v.T), moved=36 * O * C)
     return gw
 
 
@@ -64,7 +64,7 @@ def _convolve(x, w, adjoint, padding):
         product(*(some.matrices.swapaxes(1, 2) for some in (weights, v, m)))
         transform_back(m.all, y, v.rows, v.columns, 0, v.lines, first, each)
 
-    workers.run(channels, _parts(O, max(C, v.T)), moved=36 * O * (C + v.T))
+    workers.run(channels, _parts(O, C, v.T), moved=36 * O * (C + v.T))
     return y
 
 
@@ -83,9 +83,10 @@ class _Tiles:
         transform(self.x, self.all, self.overlap, self.rows, self.columns, *self.padding, 0, *lines)
 
 
-def _parts(O, numbers):
-    """Ranges of the O output channels, of which each has `numbers` in each matrix: as many ranges as the workers, or a
-    multiple of them; their lengths are multiples of GROUP, but for the last."""
+def _parts(O, C, T):
+    """Ranges of the O output channels: as many as the workers, or a multiple of them.  Their lengths are multiples of
+    GROUP, but for the last.  BLAS copies no operand of products of one GROUP if these are small."""
     threads, groups = workers.threads(), -(-O // GROUP)
-    count = min(groups, -(-36 * O * numbers // (PART * threads)) * threads)
+    part = PART if GROUP * C * T <= SMALL else LARGE
+    count = min(groups, -(-36 * O * max(C, T) // (part * threads)) * threads)
     return [(first * GROUP, min(last * GROUP, O)) for first, last in workers.ranges(groups, count)]

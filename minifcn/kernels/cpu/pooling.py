@@ -13,14 +13,14 @@ CHUNK_BYTES = 1 << 18  # the results of one group of channels
 
 
 def _chunks(planes):
-    """Slices of the planes: a few channels at a time, and at least two slices for each worker."""
+    """Slices of the planes: a few channels at a time, and about two slices or more for each worker."""
     size = max(1, CHUNK_BYTES // max(planes[0].nbytes if planes.size else 1, 1))
     size = min(size, max(1, -(-len(planes) // (2 * workers.threads()))))
     return [slice(first, first + size) for first in range(0, len(planes), size)]
 
 
 def _planes(x):
-    """(N, C, H, W) as (N·C, H, W)."""
+    """(N, C, H, W) as (N·C, H, W); a copy if x is not contiguous."""
     return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
 
 

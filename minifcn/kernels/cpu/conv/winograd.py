@@ -35,7 +35,7 @@ from .tiles import both_sides, gradients, grid, inputs, number, outputs, view
 
 BAND_BYTES = 4 << 20  # the transformed tiles of one band
 FEWEST, MOST = 96, 1024  # tiles in a band: with fewer the products are too small to be fast, more exceed the cache
-SQUARE = 256  # tiles of a band that exceeds the cache: more take more memory and no less time
+LARGE = 192  # tiles of a band that exceeds the cache: more take more memory and no less time
 
 G = np.array([
     [1 / 4, 0, 0],
@@ -128,9 +128,9 @@ def bands(N, rows, columns, channels, itemsize):
 def tiles_of_band(channels, itemsize):
     """The number of tiles of `channels` in and out together that a band should have.
 
-    A band fits the cache if it then has as many tiles as the products need to be fast, which is half of the channels.
+    As many as fit the cache, but at least half as many as channels (`FEWEST` to `LARGE`): the products need them.
     """
-    fewest = min(max(FEWEST, channels // 2), SQUARE)
+    fewest = min(max(FEWEST, channels // 2), LARGE)
     return min(max(environment.band_bytes(BAND_BYTES) // (36 * channels * itemsize), fewest), MOST)
 
 
