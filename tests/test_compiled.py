@@ -488,10 +488,13 @@ def test_a_convolution_of_arrays_that_do_not_belong_together_is_refused(dtype, g
 
 
 @pytest.mark.parametrize(
-    ("shape", "cells"),
-    [((512, 512), (1, 28, 28)), ((96, 96), (8, 16, 16)), ((128, 128), (1, 112, 112)), ((1024, 256), (1, 112, 112))],
-)
-def test_the_scratch_memory_of_few_tiles_is_bounded(shape, cells, monkeypatch):
+    ("shape", "cells", "most"),
+    [
+        ((512, 512), (1, 28, 28), 12e6), ((96, 96), (8, 16, 16), 12e6),
+        ((512, 512), (1, 53, 53), 72e6), ((1024, 256), (1, 112, 112), 72e6), ((128, 128), (1, 112, 112), 72e6),
+    ],
+)  # fmt: skip
+def test_the_scratch_memory_of_few_tiles_is_bounded(shape, cells, most, monkeypatch):
     C, wanted, arrays = shape[1], [], scratch.arrays
     monkeypatch.setattr(
         scratch, "arrays", lambda *a: wanted.append(sum(4 * np.prod(shape) for _, shape in a)) or arrays(*a)
@@ -500,7 +503,7 @@ def test_the_scratch_memory_of_few_tiles_is_bounded(shape, cells, monkeypatch):
     window = Window((3, 3), (1, 1), (1, 1), (1, 1), 1)
     gy = few_tiles.conv2d(x, w, window)
     few_tiles.conv2d_grad_weight(gy, x, w.shape, window)
-    assert 0 < max(wanted) <= 12e6
+    assert 0 < max(wanted) <= most
 
 
 def test_few_tiles_are_not_chosen_where_they_are_more_memory_than_the_kernels():
