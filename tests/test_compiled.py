@@ -571,6 +571,17 @@ def test_pooling_of_nan_and_infinity_is_that_of_the_definition(size, kernel, str
     np.testing.assert_array_equal(index, taps)
 
 
+@pytest.mark.parametrize("shape", [(1, 2, 3, 35), (1, 2, 4, 34), (1, 3, 4, 35), (2, 2, 4, 35), (1, 2, 5, 35)])
+def test_gradients_of_pooling_refuse_arrays_of_another_shape(shape):
+    x_shape, y_shape, window = (1, 2, 7, 70), (1, 2, 4, 35), ((2, 2), (2, 2), (0, 0))
+    right, wrong = np.zeros(y_shape, np.float32), np.zeros(shape, np.float32)
+    for gy, index in ((wrong, right), (right, wrong), (wrong, wrong)):
+        with pytest.raises(ValueError, match=r"has outputs of \(1, 2, 4, 35\), and not of"):
+            K.max_pool2d_grad(gy, index.astype(np.uint8), x_shape, *window, (1, 1), True)
+    with pytest.raises(ValueError, match=r"has outputs of \(1, 2, 4, 35\), and not of"):
+        K.avg_pool2d_grad(wrong, x_shape, *window, True, True, (1, 1))
+
+
 def test_nan_and_infinity_keep_their_meaning():
     x = np.float32([[np.nan, np.inf, -np.inf, -0.0, 7]])
     np.testing.assert_array_equal(K.relu(x), [[np.nan, np.inf, 0, 0, 7]])

@@ -186,6 +186,7 @@ def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
 
 
 def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, ceil_mode):
+    _require_shapes((gy, index), x_shape, kernel_size, stride, padding, dilation, ceil_mode)
     gx = buffers.empty(x_shape, gy.dtype)
     planes, window, done = (_planes(gy), _planes(np.ascontiguousarray(index))), (*stride, *padding, *dilation), 0
     if (*kernel_size, *window) == OF_FOUR and gy.shape[3] >= VECTOR:
@@ -207,6 +208,7 @@ def avg_pool2d(x, kernel_size, stride, padding, ceil_mode, count_include_pad, di
 
 
 def avg_pool2d_grad(gy, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation):
+    _require_shapes((gy,), x_shape, kernel_size, stride, padding, dilation, ceil_mode)
     if not _are_inside((*kernel_size, *stride, *padding, *dilation), gy.shape[2:], x_shape):
         return textbook.avg_pool2d_grad(
             gy, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation
@@ -214,6 +216,14 @@ def avg_pool2d_grad(gy, x_shape, kernel_size, stride, padding, ceil_mode, count_
     gx = buffers.empty(x_shape, gy.dtype)
     _by_plane(mean_of_four_grad, _planes(gy), _planes(gx), moved=gx.size)
     return gx
+
+
+def _require_shapes(arrays, x_shape, *window):
+    """Raise ValueError unless all arrays have the shape of the output; else the loops would use foreign memory."""
+    shape = *x_shape[:2], *pool_sizes(x_shape, *window)
+    for a in arrays:
+        if a.shape != shape:
+            raise ValueError(f"pooling of {tuple(x_shape)} has outputs of {shape}, and not of {a.shape}")
 
 
 def _are_inside(window, out, x_shape):
