@@ -557,18 +557,27 @@ def test_pooling_of_two_by_two_is_that_of_the_definition_also_where_a_window_end
     np.testing.assert_array_equal(gx, reference.max_pool2d_grad(gy, index, x.shape, *window))
 
 
-@pytest.mark.parametrize("size", [(5, 7), (6, 6), (1, 4), (9, 2)])
+@pytest.mark.parametrize("size", [(5, 7), (6, 6), (1, 4), (9, 2), (4, 43)])
 @pytest.mark.parametrize("kernel, stride, padding, dilation", [
     ((2, 2), (2, 2), (0, 0), (1, 1)), ((3, 3), (2, 2), (1, 1), (1, 1)), ((3, 2), (1, 3), (1, 0), (1, 1)),
     ((2, 3), (3, 4), (1, 1), (2, 1)), ((3, 3), (1, 1), (1, 1), (1, 1)), ((1, 1), (2, 5), (0, 0), (1, 1)),
+    ((2, 4), (2, 3), (1, 2), (2, 1)), ((2, 3), (1, 2), (1, 1), (1, 2)), ((1, 5), (1, 4), (0, 2), (1, 1)),
 ])  # fmt: skip
-def test_pooling_of_nan_and_infinity_is_that_of_the_definition(size, kernel, stride, padding, dilation):
-    x = np.random.default_rng(0).choice(np.float32([np.nan, np.inf, -np.inf, -1, 2]), (2, 9, *size))
-    window = kernel, stride, padding, dilation, True
+@pytest.mark.parametrize("finite", [True, False])
+@pytest.mark.parametrize("row", [1, 1000])  # largest_in_rows, wherever the stride allows it, and largest
+def test_max_pooling_in_loops_is_that_of_the_definition(
+    size, kernel, stride, padding, dilation, finite, row, monkeypatch
+):
+    monkeypatch.setattr(compiled.pooling, "ROW", row)
+    values = np.float32([-3, -2, -1, 2] if finite else [np.nan, np.inf, -np.inf, -1, 2])
+    x, window = np.random.default_rng(0).choice(values, (2, 9, *size)), (kernel, stride, padding, dilation, True)
     y, index = compiled.pooling.max_pool2d(x, *window)
     expected, taps = reference.max_pool2d(x, *window)
     np.testing.assert_array_equal(y, expected)
     np.testing.assert_array_equal(index, taps)
+    gy = np.random.default_rng(1).integers(-9, 9, y.shape).astype(np.float32)  # sums of integers are exact in any order
+    gx = compiled.pooling.max_pool2d_grad(gy, index, x.shape, *window)
+    np.testing.assert_array_equal(gx, reference.max_pool2d_grad(gy, index, x.shape, *window))
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 3, 35), (1, 2, 4, 34), (1, 3, 4, 35), (2, 2, 4, 35), (1, 2, 5, 35)])

@@ -13,7 +13,8 @@ from ..cpu.conv import tiles
 from ..cpu.products import SMALL, product
 from .winograd import Matrices, kernels, kernels_back, transform, transform_back
 
-PART, LARGE = 1 << 19, 1 << 23  # numbers in 36 matrices that a worker has at a time, and if BLAS copies them anyway
+PART = 1 << 19  # numbers in 36 matrices that a worker has at a time
+LARGE = 1 << 23  # the same, if OpenBLAS would copy the operands of products of even one GROUP of channels
 GROUP = 16  # channels that are computed together: a vector
 
 
