@@ -735,3 +735,22 @@ def test_helper_threads_never_import_numba():
         "assert 'numba' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], env={**os.environ, "MINIFCN_THREADS": "2"}, check=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(K=st.integers(1, 9), O=st.integers(1, 40), threads=st.integers(1, 3), transposed=st.booleans())
+def test_products_with_a_vector_equal_the_definition_for_any_number_of_workers(K, O, threads, transposed):
+    row, column, matrix = normal((1, K), 1), normal((O, 1), 2), normal((O, K), 3)
+    right = matrix.T if transposed else np.ascontiguousarray(matrix.T)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers, "WORTH", 1)
+        patch.setattr(workers, "threads", lambda: threads)
+        got = compiled.products.matmul(row, right), compiled.products.matmul(column, row)
+    np.testing.assert_allclose(got[0], reference.matmul(row, right), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(got[1], reference.matmul(column, row), rtol=1e-15)
+
+
+def test_products_that_do_not_fit_are_refused():
+    for a, b in (((1, 3), (4, 5)), ((1, 3), (2, 5)), ((4, 2), (1, 5)), ((4, 1), (2, 5))):
+        with pytest.raises(ValueError, match="matmul"):
+            compiled.products.matmul(normal(a, 1), normal(b, 2))

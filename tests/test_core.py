@@ -463,3 +463,12 @@ def test_watchers_see_every_operation_in_order():
     with core.watch(lambda node, inputs, output: seen.append((type(node).__name__, output.shape))):
         ops.relu(mf.Tensor(np.ones((2, 3))) + 1).sum()
     assert seen == [("Add", (2, 3)), ("ReLU", (2, 3)), ("Sum", ())]
+
+
+def test_one_setting_serves_nested_blocks_and_calls_of_a_decorated_function():
+    setting = mf.no_grad()
+    with setting, setting:
+        assert not core.is_recording()
+    assert core.is_recording()
+    decorated = setting(lambda depth: decorated(depth - 1) if depth else core.is_recording())
+    assert decorated(3) is False and core.is_recording()

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 import minifcn as mf
 from minifcn import nn, ops
+from minifcn.arrays.setting import Setting
 from minifcn.engine.axis_maps import AxisMap
-from minifcn.engine.core import _grad_enabled, _setting, scope
+from minifcn.engine.core import _grad_enabled, scope
 from minifcn.geometry import (
     Filter,
     Region,
@@ -381,7 +382,7 @@ def real_arithmetic():
     """Leave the fixture's shapes_only and no_grad: this test computes."""
     stack = ExitStack()
     for variable, value in ((_shapes_only, False), (_grad_enabled, True)):
-        stack.enter_context(_setting(variable, value))
+        stack.enter_context(Setting(variable, value))
     return stack
 
 

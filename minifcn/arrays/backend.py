@@ -145,6 +145,11 @@ def beside(array: Array, other: Array) -> Array:
     return to_device(array, device(other)) if of(array) is np else of(array, other) and array  # type: ignore[return-value]
 
 
+def empty(like: Array, shape: Shape, dtype: DTypeLike) -> Array:
+    """An uninitialised array of the library and device of `like`, in reused memory if there is some."""
+    return (buffers if isinstance(like, np.ndarray) else of(like)).empty(shape, dtype)
+
+
 def zeros(like: Array, shape: Shape) -> Array:
     """An array of zeros of the library, device and dtype of `like`, in reused memory if there is some."""
     return (buffers if isinstance(like, np.ndarray) else of(like)).zeros(shape, like.dtype)

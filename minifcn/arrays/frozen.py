@@ -11,6 +11,7 @@ import numpy as np
 
 from .buffers import Block
 
+SMALL = 1 << 16  # bytes up to which a copy takes less time than sums
 PERIOD = 509  # 8-byte words; a prime, so that swapped rows, samples or channels change the sums
 
 
@@ -22,7 +23,7 @@ def freeze(array, inputs):
     """
     if not isinstance(array, np.ndarray):
         return array, None
-    if any(array is a for a in inputs):
+    if [a for a in inputs if a is array]:
         array = array.view()
     was_read_only = not array.flags.writeable and owner(array).flags.writeable  # the user made this view read-only
     array.flags.writeable = False
@@ -50,10 +51,11 @@ def checksums(saved, given):
     given = [a for a in given if isinstance(a, np.ndarray)]
     if not given:
         return ()
-    return [
-        checksum(s) if isinstance(s, np.ndarray) and any(s is a or np.may_share_memory(s, a) for a in given) else None
-        for s in saved
-    ]
+    return [checksum(s) if isinstance(s, np.ndarray) and _shares_memory(s, given) else None for s in saved]
+
+
+def _shares_memory(array, others):
+    return any([array is other or np.may_share_memory(array, other) for other in others])
 
 
 def changed(saved, sums):
@@ -69,11 +71,12 @@ def owner(array):
 
 
 def checksum(array):
-    """509 sums of the array as bytes, and its last bytes: sum k adds every 509th 8-byte word, from word k on.  Equal
-    sums hide an edit."""
-    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    whole = len(data) // (8 * PERIOD) * (8 * PERIOD)
-    if not whole:
-        return data.tobytes()
-    words = data[:whole].view(np.uint64).reshape(-1, PERIOD)
-    return np.add.reduce(words).tobytes() + data[whole:].tobytes()  # one pass over the array; overflow wraps
+    """The bytes of a small array.  For a larger one 509 sums of its 8-byte words, and its last bytes: sum k adds every
+    509th word, from word k on.  Equal sums hide an edit."""
+    if array.nbytes <= SMALL:
+        return array.tobytes()
+    array = np.ascontiguousarray(array)
+    rows, rest = divmod(array.nbytes, 8 * PERIOD)
+    words = np.ndarray((rows, PERIOD), np.uint64, array)
+    last = np.ndarray(rest, np.uint8, array, array.nbytes - rest)
+    return np.add.reduce(words).tobytes() + last.tobytes()  # one pass over the array; overflow wraps

@@ -184,6 +184,9 @@ class AxisMap:
         return replace(self, sees=(), everything=self.everything or why)
 
 
+HERE = AxisMap()  # the position of a root on itself
+
+
 def nowhere(why):
     """The map of a tensor without rows and columns of the root (after flattening, say): it has no position."""
     return AxisMap(sees=(), fault=why, everything=why)

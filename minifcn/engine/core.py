@@ -8,7 +8,7 @@ inputs.  ``Tensor.backward()`` visits each node once, from the newest to the old
 import os
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from itertools import count
 from math import prod
@@ -16,12 +16,13 @@ from time import perf_counter
 from typing import Any, Self
 
 from ..arrays import backend, buffers, frozen
+from ..arrays.setting import Setting
 from ..arrays.types import Array, DType, Gradients, Shape
 from ..errors import shown
 from ..kernels import registry
 from ..kernels.shapes import broadcast_shape, stand_in
 from . import places
-from .axis_maps import AxisMap, Root
+from .axis_maps import HERE, AxisMap, Root
 from .explain import Described
 from .operators import Attached, Operand
 
@@ -36,29 +37,20 @@ def is_recording() -> bool:
     return _grad_enabled.get()
 
 
-@contextmanager
-def _setting(variable, value):
-    token = variable.set(value)
-    try:
-        yield
-    finally:
-        variable.reset(token)
-
-
 def no_grad() -> AbstractContextManager[None]:
     """Record no operations for ``backward()`` inside ``with no_grad():``.  Positions (``Tensor.where``) are kept."""
-    return _setting(_grad_enabled, False)
+    return Setting(_grad_enabled, False)
 
 
 def scope(name: str) -> AbstractContextManager[None]:
     """Name the nodes made inside the ``with`` block `name`; a layer gives its operations its name (``score_pool4``)."""
-    return _setting(_scope, name)
+    return Setting(_scope, name)
 
 
 def watch(forward: Callable | None = None, backward: Callable | None = None) -> AbstractContextManager[None]:
     """Inside the ``with`` block, call ``forward(node, inputs, output)`` after each operation, and
     ``backward(node, gy, gradients)`` after its gradients are computed and before its saved arrays are freed."""
-    return _setting(watchers, (*watchers.get(), (forward, backward)))
+    return Setting(watchers, (*watchers.get(), (forward, backward)))
 
 
 def newest_first(last: "Function") -> "list[Function]":
@@ -130,7 +122,7 @@ class Tensor(Attached):
         """Make this tensor a root: tensors computed from it know their positions on it."""
         if self._root is None:
             self._root = Root(self.name, self.shape[2:])
-            self._where = {**(self._where or {}), self._root: (AxisMap(), AxisMap())}
+            self._where = {**(self._where or {}), self._root: (HERE, HERE)}
         return self
 
     def numpy(self) -> Array:
@@ -370,16 +362,13 @@ class Function(Described):
                 f"an array that {self.name} saved was changed in place between forward and backward: "
                 "its gradient would be wrong; compute out of place, or copy first"
             )
-        gxs, returned = self.backward(gy), f"{type(self).__name__}.backward returned"
-        gxs = tuple(gxs) if isinstance(gxs, tuple | list) else (gxs,)
+        gxs = self.backward(gy)
+        gxs = gxs if isinstance(gxs, (tuple, list)) else (gxs,)
+        returned = f"{type(self).__name__}.backward returned"
         if len(gxs) != len(self.inputs):
             raise ValueError(f"{returned} {len(gxs)} gradients for {len(self.inputs)} inputs")
-        for i, (x, gx) in enumerate(zip(self.inputs, gxs)):
-            if gx is not None and not hasattr(gx, "shape"):
-                raise TypeError(f"{returned} a {type(gx).__name__}, not an array")
-            if gx is not None and gx.shape != x.shape:
-                raise ValueError(f"{returned} a gradient of shape {gx.shape} for input {i} of shape {x.shape}")
-        return [_narrowed(gx, x.dtype) for x, gx in zip(self.inputs, gxs)]
+        each = enumerate(zip(self.inputs, gxs))
+        return [gx if gx is None else _checked(gx, i, x.data, returned) for i, (x, gx) in each]
 
     def __del__(self):
         frozen.thaw(self._frozen)  # without this node, no gradient can use the array any more
@@ -391,7 +380,10 @@ class Function(Described):
 
 def _as_tensors(inputs):
     """Make tensors of `inputs`; numbers, lists and integer arrays take the library and dtype of the first tensor."""
-    if all(isinstance(x, Tensor) for x in inputs):
+    for x in inputs:
+        if not isinstance(x, Tensor):
+            break
+    else:
         return inputs
     tensors = [x.data for x in inputs if isinstance(x, Tensor)]
     like = next((a for a in (*tensors, *inputs) if backend.is_array(a)), None)
@@ -415,6 +407,11 @@ def _like(value, array):
     return backend.of(array, *([value] if backend.is_array(value) else [])).asarray(value, dtype=array.dtype)
 
 
-def _narrowed(gx, dtype):
-    """`gx` in the dtype of its input if that is narrower: beside a float64 operand, a float32 input gets float64."""
-    return gx.astype(dtype) if gx is not None and gx.dtype.itemsize > dtype.itemsize else gx
+def _checked(gx, i, x, returned):
+    """`gx`, if it can be the gradient of the array `x` of input `i`, in x's dtype if that is narrower: beside a float64
+    operand, a float32 input gets float64."""
+    if not hasattr(gx, "shape"):
+        raise TypeError(f"{returned} a {type(gx).__name__}, not an array")
+    if gx.shape != x.shape:
+        raise ValueError(f"{returned} a gradient of shape {gx.shape} for input {i} of shape {x.shape}")
+    return gx.astype(x.dtype) if gx.dtype.itemsize > x.dtype.itemsize else gx

@@ -6,11 +6,12 @@ the special version for the array's owner (NumPy or CuPy); the textbook version,
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 from ..arrays import backend
+from ..arrays.setting import Setting
 from ..arrays.types import Array
 
 KERNELS: dict[str, "Kernel"] = {}  # every kernel by name
@@ -144,14 +145,9 @@ def overridden(name: str, default: type) -> Any:
     return _overrides.get().get(name, default)
 
 
-@contextmanager
-def shapes_only() -> Iterator[None]:
+def shapes_only() -> AbstractContextManager[None]:
     """Run a model of any size for its shapes and its geometry only: without arithmetic, in almost no memory."""
-    token = _shapes_only.set(True)
-    try:
-        yield
-    finally:
-        _shapes_only.reset(token)
+    return Setting(_shapes_only, True)
 
 
 def is_shapes_only() -> bool:

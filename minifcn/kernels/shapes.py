@@ -53,6 +53,8 @@ def broadcast_shape(shapes):
 
 def pair(value: Pair, least: int = 0, name: str = "value") -> tuple[int, int]:
     """`value`, an int or a pair, as a pair of ints (h, w).  Raises ValueError for anything else or below `least`."""
+    if type(value) is int and value >= least:
+        return value, value
     both = (value, value) if hasattr(value, "__index__") else tuple(value)  # type: ignore[arg-type]
     if len(both) != 2 or any(int(v) != v or v < least for v in both):
         raise ValueError(f"{name} must be an int of at least {least} or a pair (h, w) of them, got {value!r}")

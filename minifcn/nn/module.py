@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import chain
 from typing import Any, Self, TypeVar
@@ -100,8 +100,10 @@ class Module:
         return None
 
     def __call__(self, *inputs: Tensor | Values | dict[str, Tensor]) -> Tensor:
-        tensors = (x if isinstance(x, Tensor | dict) else Tensor(x) for x in inputs)  # a head takes a dict of maps
-        with scope(self.name) if self.name else nullcontext():
+        tensors = [x if isinstance(x, Tensor | dict) else Tensor(x) for x in inputs]  # a head takes a dict
+        if not self.name:
+            return self.forward(*tensors)
+        with scope(self.name):
             return self.forward(*tensors)
 
     def children(self) -> "Iterator[tuple[str, Module]]":

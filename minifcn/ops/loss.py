@@ -1,6 +1,6 @@
 """The paper's loss: softmax cross-entropy, summed over locations, so that gradients of parts of a batch add up."""
 
-from math import prod
+from math import isfinite, prod
 from typing import Any
 
 from .. import kernels as K
@@ -31,9 +31,13 @@ class CrossEntropy(Function):
         prob, dtype = self.saved
         if self.scale not in (None, 1):
             gy = gy * self.scale
-        # where(), not a multiplication by 0, because gy may be infinite at a void location and ∞ · 0 is NaN
-        weights = self.weights * backend.of(prob).where(self.weights != 0, gy, gy.dtype.type(0))
-        return K.softmax_loss_grad(prob, self.labels, weights).astype(dtype, copy=False)
+        return K.softmax_loss_grad(prob, self.labels, self._weighted(gy)).astype(dtype, copy=False)
+
+    def _weighted(self, gy):
+        """The weights times gy, and 0 where a weight is 0, although gy may be infinite there and ∞ · 0 is NaN."""
+        if gy.ndim == 0 and backend.device(gy) == "cpu" and isfinite(gy):  # to read gy on a device would wait for it
+            return self.weights if gy == 1 else self.weights * gy
+        return self.weights * backend.of(gy).where(self.weights != 0, gy, gy.dtype.type(0))
 
     def count(self, out_shape, scores_shape):
         return 5 * prod(scores_shape)
@@ -137,16 +141,17 @@ def targets(scores: Any, labels: Any, weight: Any = None, ignore_index: int = 25
         raise ValueError(f"labels must be integers, got {labels.dtype}")
 
     classes, host = array.shape[1], labels != ignore_index
+    _require_classes(labels, host, ignore_index, classes)
     if mask is not None:
         backend.of(labels, mask)
         host = host & (mask != 0)
-    _require_classes(labels, ignore_index, classes)
-    safe = labels * host  # a void label (255) is no index into the classes
-    safe, counted = backend.beside(safe, array).astype("int64"), backend.beside(host, array)
-    dtype = xp.result_type(array.dtype, xp.float32)
-    weights = counted.astype(dtype)
+    safe = backend.empty(labels, labels.shape, "int64")
+    backend.of(labels).multiply(labels, host, out=safe)  # a void label (255) is no index into the classes
+    safe, counted = backend.beside(safe, array), backend.beside(host, array)
+    weights = backend.empty(array, counted.shape, xp.result_type(array.dtype, xp.float32))
+    weights[...] = counted
     if weight is not None:
-        weight = xp.asarray(weight, dtype=dtype)
+        weight = xp.asarray(weight, dtype=weights.dtype)
         if weight.shape != (classes,):
             raise ValueError(f"class weights have shape {weight.shape}: for {classes} classes, give ({classes},)")
         weights = weights * weight[safe]
@@ -164,9 +169,11 @@ def _given(name, values):
     return values
 
 
-def _require_classes(labels, ignore_index, classes):
-    """Raise ValueError for labels that are neither a class nor void."""
-    unknown = ((labels < 0) | (labels >= classes)) & (labels != ignore_index)
+def _require_classes(labels, is_class, ignore_index, classes):
+    """Raise ValueError for labels that are neither a class nor void; `is_class` is False for void ones."""
+    if backend.device(labels) == "cpu" and labels.size and labels.min() >= 0 and labels.max() < classes:
+        return  # two passes are enough if no label is void; on a device, they would wait for it twice
+    unknown = ((labels < 0) | (labels >= classes)) & is_class
     if unknown.any():
         wrong = sorted(set(backend.asnumpy(labels[unknown]).tolist()))
         raise ValueError(

@@ -9,7 +9,7 @@ from functools import cache, wraps
 import numpy as np
 
 from ..cpu import workers
-from . import conv, elementwise, loss, norm, pooling, spinning
+from . import conv, elementwise, loss, norm, pooling, products, spinning
 from .compiler import available, works
 
 KERNELS = {
@@ -21,6 +21,7 @@ KERNELS = {
         ),
         loss: ("softmax_loss", "softmax_loss_grad"),
         norm: ("batch_norm", "batch_norm_grad", "batch_norm_relu", "batch_norm_relu_grad", "scale_channels"),
+        products: ("matmul",),
         pooling: ("max_pool2d", "max_pool2d_grad", "avg_pool2d", "avg_pool2d_grad"),
     }.items()
     for name in names
@@ -30,8 +31,8 @@ KERNELS = {
 IN_PLACE = {"add_bias", "sgd", "adam"}
 """The kernels that write into their arguments, which must then be C-contiguous; others copy an array that is not."""
 
-STRIDED = {"softmax_loss"}
-"""The kernels that copy such an array themselves, in pieces: the scores are often a crop."""
+STRIDED = {"softmax_loss", "matmul"}
+"""The kernels that take such an array too: the scores are often a crop, and a matrix is often transposed."""
 
 FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 BYTES, LABELS = (np.dtype(np.uint8),), (np.dtype(np.int64),)

@@ -17,27 +17,23 @@ COLUMN, GRADIENT, SMALL, RUN, WEIGHT, CALL = 25, 80, 30, 500, 60, 3_000_000
 
 
 def conv2d(x, w, stride, padding, dilation, groups):
-    window, (O, C) = Window(w.shape[2:], stride, padding, dilation, groups), w.shape[:2]
-    cells = len(x), *window.out_size(x.shape)
-    _require_shapes(x.shape, w.shape, (len(x), O, *cells[1:]), window)
-    if form := _form(window, w.shape, window, C, O, x.dtype, cells, workers.threads()):
+    window = Window(w.shape[2:], stride, padding, dilation, groups)
+    if form := _forward(window, x.shape, w.shape, x.dtype, workers.threads()):
         return form.conv2d(x, w, window)
     return choice.conv2d(x, w, stride, padding, dilation, groups, None)
 
 
 def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups):
-    window, (O, C) = Window(w.shape[2:], stride, padding, dilation, groups), w.shape[:2]
-    _require_shapes(x_shape, w.shape, gy.shape, window)
-    if form := _form(window, w.shape, window.adjoint(), O, C, gy.dtype, (len(gy), *x_shape[2:]), workers.threads()):
+    window, x_shape = Window(w.shape[2:], stride, padding, dilation, groups), tuple(x_shape)
+    if form := _for_input(window, gy.shape, w.shape, x_shape, gy.dtype, workers.threads()):
         return form.conv2d_grad_input(gy, w, x_shape, window)
     return choice.conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups, None)
 
 
 def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
-    window, (O, C), algorithm = Window(w_shape[2:], stride, padding, dilation, groups), w_shape[:2], None
-    _require_shapes(x.shape, w_shape, gy.shape, window)
-    cells = len(gy), *gy.shape[2:]
-    if form := _form(window, w_shape, window, C, O, gy.dtype, cells, workers.threads(), GRADIENT):
+    w_shape, algorithm = tuple(w_shape), None
+    window = Window(w_shape[2:], stride, padding, dilation, groups)
+    if form := _for_weight(window, gy.shape, x.shape, w_shape, gy.dtype, workers.threads()):
         gw = form.conv2d_grad_weight(gy, x, w_shape, window)
         if np.isfinite(gw).all():
             return gw
@@ -45,17 +41,36 @@ def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
     return choice.conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups, algorithm)
 
 
-def _require_shapes(x_shape, w_shape, y_shape, window):
-    """Raise ValueError unless the shapes are those of one convolution; else the loops would use foreign memory."""
-    (N, C), (O, Cg), groups = x_shape[:2], w_shape[:2], window.groups
-    if Cg * groups != C or O % groups or tuple(y_shape) != (N, O, *window.out_size(x_shape)):
-        raise ValueError(
-            f"a convolution of {tuple(x_shape)} with kernels {tuple(w_shape)} in {groups} groups does not give "
-            f"{tuple(y_shape)}"
-        )
+@lru_cache(maxsize=1024)
+def _forward(window, x_shape, w_shape, dtype, threads):
+    (O, C), cells = w_shape[:2], (x_shape[0], *window.out_size(x_shape))
+    _require_shapes(x_shape, w_shape, (cells[0], O, *cells[1:]), window)
+    return _form(window, w_shape, window, C, O, dtype, cells, threads)
 
 
 @lru_cache(maxsize=1024)
+def _for_input(window, y_shape, w_shape, x_shape, dtype, threads):
+    _require_shapes(x_shape, w_shape, y_shape, window)
+    (O, C), cells = w_shape[:2], (y_shape[0], *x_shape[2:])
+    return _form(window, w_shape, window.adjoint(), O, C, dtype, cells, threads)
+
+
+@lru_cache(maxsize=1024)
+def _for_weight(window, y_shape, x_shape, w_shape, dtype, threads):
+    _require_shapes(x_shape, w_shape, y_shape, window)
+    (O, C), cells = w_shape[:2], (y_shape[0], *y_shape[2:])
+    return _form(window, w_shape, window, C, O, dtype, cells, threads, GRADIENT)
+
+
+def _require_shapes(x_shape, w_shape, y_shape, window):
+    """Raise ValueError unless the shapes are those of one convolution; else the loops would use foreign memory."""
+    (N, C), (O, Cg), groups = x_shape[:2], w_shape[:2], window.groups
+    if Cg * groups != C or O % groups or y_shape != (N, O, *window.out_size(x_shape)):
+        raise ValueError(
+            f"a convolution of {x_shape} with kernels {w_shape} in {groups} groups does not give {y_shape}"
+        )
+
+
 def _form(window, w_shape, dense, C, O, dtype, cells, threads, column=COLUMN):
     """The cheapest compiled algorithm, or None if NumPy's way with columns costs less.
 

@@ -5,7 +5,7 @@ four outputs, and what it adds to serves three taps.  No columns are made, which
 there are few channels.
 """
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 
 import numpy as np
@@ -23,13 +23,12 @@ MOST_STRIDE = 4  # along h times along w; at larger strides a number is in few w
 
 @loops
 def correlate(
-    x: Read[4], w: Read[2], y: Write[4], offsets: Read[1, np.int64],
+    x: Read[4], w: Read[1], y: Write[4], offsets: Read[1, np.int64], places: Read[1, np.uint64], filter: int,
     in_h: int, in_w: int, top: int, left: int, span_h: int, span_w: int, deep: int, high: int, first: int, last: int,
 ):  # fmt: skip
-    """y[o] = Σ_t w[o, t] · cells, from ``offsets[t]`` on, over the taps t of all channels.
+    """y[o] = Σ_t w[o·filter + places[t]] · cells, from ``offsets[t]`` on, over the taps t of all channels.
 
-    For the blocks first … last − 1, of `deep` samples and `high` rows of y.  w is (outputs, taps), with rows of zeros
-    after the last output, so that the number of rows is a multiple of four.
+    For the blocks first … last − 1, of `deep` samples and `high` rows of y.
     """
     (N, O, OH, OW), C = y.shape, x.shape[1]
     R, P, across = high + span_h, OW + span_w, -(-OH // high)
@@ -41,7 +40,8 @@ def correlate(
         here = min(deep, N - n)
         deal_channels(x, n, here, j + top, left, cells, phase, R, P, in_h, in_w)
         for o in range(0, O, OUTPUTS):
-            sum_taps(cells, w[o : o + OUTPUTS], offsets, sums)
+            b, c, d = min(o + 1, O - 1), min(o + 2, O - 1), min(o + 3, O - 1)  # the last filters again after the last
+            sum_taps(cells, w[o * filter :], w[b * filter :], w[c * filter :], w[d * filter :], places, offsets, sums)
             for e in range(min(OUTPUTS, O - o)):
                 for k in range(here):
                     plane = ((n + k) * O + o + e) * OH * OW
@@ -61,15 +61,16 @@ def deal_channels(x, first, count, top, left, cells, phase, R, P, step_h, step_w
 
 
 @helper
-def sum_taps(cells, w, offsets, sums):
-    """sums[o, q] = Σ_t w[o, t] · cells[offsets[t] + q] for four outputs o."""
+def sum_taps(cells, a, b, c, d, places, offsets, sums):
+    """sums[o, q] = Σ_t w[places[t]] · cells[offsets[t] + q] for four outputs o, whose weights w are a, b, c and d."""
     s0, s1, s2, s3 = sums[0], sums[1], sums[2], sums[3]
     sums[:] = 0
     whole = len(offsets) // TAPS * TAPS
     for t in range(0, whole, TAPS):
         x0, x1, x2 = cells[offsets[t] :], cells[offsets[t + 1] :], cells[offsets[t + 2] :]
-        a0, a1, a2, b0, b1, b2 = w[0, t], w[0, t + 1], w[0, t + 2], w[1, t], w[1, t + 1], w[1, t + 2]
-        c0, c1, c2, d0, d1, d2 = w[2, t], w[2, t + 1], w[2, t + 2], w[3, t], w[3, t + 1], w[3, t + 2]
+        i, j, k = places[t], places[t + 1], places[t + 2]
+        a0, a1, a2, b0, b1, b2 = a[i], a[j], a[k], b[i], b[j], b[k]
+        c0, c1, c2, d0, d1, d2 = c[i], c[j], c[k], d[i], d[j], d[k]
         for q in range(len(s0)):
             p, r, s = x0[q], x1[q], x2[q]
             s0[q] += a0 * p + a1 * r + a2 * s
@@ -77,7 +78,8 @@ def sum_taps(cells, w, offsets, sums):
             s2[q] += c0 * p + c1 * r + c2 * s
             s3[q] += d0 * p + d1 * r + d2 * s
     for t in range(whole, len(offsets)):
-        x0, a0, b0, c0, d0 = cells[offsets[t] :], w[0, t], w[1, t], w[2, t], w[3, t]
+        i, x0 = places[t], cells[offsets[t] :]
+        a0, b0, c0, d0 = a[i], b[i], c[i], d[i]
         for q in range(len(s0)):
             p = x0[q]
             s0[q] += a0 * p
@@ -146,19 +148,26 @@ def add(row, t, a, b, c):
 
 
 def conv2d(x, w, window):
-    O = len(w)
-    y = buffers.empty((len(x), O, *window.out_size(x.shape)), x.dtype)
-    taps, block, blocks = _blocks(window, x.shape[1], (len(y), *y.shape[2:]), workers.threads())
-    offsets = _offsets(window, x.shape[1], y.shape[3], block)
-    rows = np.zeros((_up(O, OUTPUTS), len(offsets)), x.dtype)
-    rows[:O] = w.reshape(O, x.shape[1], -1)[:, :, taps.order].reshape(O, -1)
-    places = *window.stride, *taps.start, *taps.span, *block
-    workers.divide(blocks, lambda *part: correlate(x, rows, y, offsets, *places, *part), moved=y.size * len(offsets))
-    return y
+    O, C = w.shape[:2]
+    return _correlate(x, w, (len(x), O, *window.out_size(x.shape)), window, C * window.taps, (C, window.taps, 1))
 
 
 def conv2d_grad_input(gy, w, x_shape, window):
-    return conv2d(gy, w[:, :, ::-1, ::-1].swapaxes(0, 1), window.adjoint())
+    """A convolution of gy with the flipped filters, and with inputs and outputs exchanged."""
+    C, taps = x_shape[1], window.taps
+    return _correlate(gy, w, x_shape, window.adjoint(), taps, (len(w), C * taps, -1))
+
+
+def _correlate(x, w, y_shape, window, filter, steps):
+    """The convolution whose weight for output o, input c and tap t is ``w[o·filter + c·step + t]``, or is
+    ``w[o·filter + c·step + taps − 1 − t]``, with ``steps`` = (channels, step, 1 or −1)."""
+    y = buffers.empty(y_shape, x.dtype)
+    taps, block, blocks = _blocks(window, x.shape[1], (len(y), *y.shape[2:]), workers.threads())
+    offsets, places = _offsets(window, x.shape[1], y.shape[3], block), _places(window, y.shape[3], *steps)
+    cuts = *window.stride, *taps.start, *taps.span, *block
+    work = partial(correlate, x, w.reshape(-1), y, offsets, places, filter, *cuts)
+    workers.divide(blocks, work, moved=y.size * len(offsets))
+    return y
 
 
 def conv2d_grad_weight(gy, x, w_shape, window):
@@ -172,7 +181,7 @@ def conv2d_grad_weight(gy, x, w_shape, window):
         summed_products(x, gy, result, offsets, *places, *share)
         return result
 
-    total, *others = workers.run(part, workers.shares(blocks), moved=gy.size * T)
+    total, *others = workers.run(part, workers.shares(blocks), moved=gy.size * T, multiplies=False)
     for other in others:
         total += other
     gw = np.empty((O, C, window.taps), x.dtype)
@@ -206,6 +215,13 @@ def _blocks(window, C, cells, threads):
     most = CELLS // (C * prod(window.stride) + OUTPUTS)
     deep, high = block_of(N, OH, OW, taps.span, most, threads)
     return taps, (deep, high), -(-N // deep) * -(-OH // high)
+
+
+@lru_cache(maxsize=1024)
+def _places(window, columns, C, step, along):
+    """Where the weights of the taps are, in the order of :func:`_offsets`, from the first weight of an output on."""
+    order = np.arange(window.taps)[::along][taps_of(window, columns, forward).order]
+    return (step * np.arange(C)[:, None] + order).reshape(-1).astype(np.uint64)  # see deal() in flat.py
 
 
 @lru_cache(maxsize=1024)

@@ -12,16 +12,18 @@ LIGHT = 8  # a number takes an eighth of the time that it takes in other kernels
 
 
 @loops
-def rectify(x: Read[1], most: float, y: Write[1]):
+def rectify(x: Read[1], most: float, y: Write[1], first: int, last: int):
     """y = min(max(x, 0), most), without an upper limit if `most` is NaN.  Where x is NaN, y is NaN."""
+    x, y = x[first:last], y[first:last]
     zero, top = x.dtype.type(0), x.dtype.type(most)
     for i in range(len(x)):
         y[i] = zero if x[i] <= zero else (top if x[i] > top else x[i])
 
 
 @loops
-def rectify_grad(gy: Read[1], y: Read[1], most: float, gx: Write[1]):
+def rectify_grad(gy: Read[1], y: Read[1], most: float, gx: Write[1], first: int, last: int):
     """gx = gy where y is neither 0 nor `most`, else 0."""
+    gy, y, gx = gy[first:last], y[first:last], gx[first:last]
     zero, top = y.dtype.type(0), y.dtype.type(most)
     for i in range(len(y)):
         gx[i] = zero if y[i] == zero or y[i] == top else gy[i]
@@ -50,8 +52,12 @@ def sum_channels(x: Read[3], sums: Write[1], first: int, last: int):
 
 
 @loops
-def sgd_step(w: Write[1], g: Read[1], velocity: Write[1], rate: float, decay: float, momentum: float, caffe: float):
+def sgd_step(
+    w: Write[1], g: Read[1], velocity: Write[1], rate: float, decay: float, momentum: float, caffe: int,
+    first: int, last: int,
+):  # fmt: skip
     """Form "caffe": V ← μV + rate·g, w ← w − V;  form "torch": V ← μV + g, w ← w − rate·V."""
+    w, g, velocity = w[first:last], g[first:last], velocity[first:last]
     kind = w.dtype.type
     inner, outer = (kind(rate), kind(1)) if caffe else (kind(1), kind(rate))
     decay, momentum = kind(decay), kind(momentum)
@@ -64,12 +70,13 @@ def sgd_step(w: Write[1], g: Read[1], velocity: Write[1], rate: float, decay: fl
 @loops
 def adam_step(
     w: Write[1], g: Read[1], mean: Write[1], square: Write[1], rate: float, decay: float, b1: float, b2: float,
-    eps: float, first: float, second: float,
+    eps: float, sum1: float, sum2: float, first: int, last: int,
 ):  # fmt: skip
-    """One step of Adam (AdamW); `first` and `second` are 1 − β₁ᵗ and 1 − β₂ᵗ."""
+    """One step of Adam (AdamW); `sum1` and `sum2` are 1 − β₁ᵗ and 1 − β₂ᵗ."""
+    w, g, mean, square = w[first:last], g[first:last], mean[first:last], square[first:last]
     kind = w.dtype.type
-    step, shrink, new1, new2 = kind(rate / first), kind(rate * decay), kind(1 - b1), kind(1 - b2)
-    eps, scale = kind(eps), kind(1 / second)
+    step, shrink, new1, new2 = kind(rate / sum1), kind(rate * decay), kind(1 - b1), kind(1 - b2)
+    eps, scale = kind(eps), kind(1 / sum2)
     for i in range(len(w)):
         m = mean[i] + new1 * (g[i] - mean[i])
         v = square[i] + new2 * (g[i] * g[i] - square[i])
@@ -96,12 +103,9 @@ def relu6_grad(gy, y):
 def _elementwise(function, arrays, *numbers):
     """The result of ``function(*arrays, *numbers, result)`` over vectors; each worker thread has a share of them."""
     result = buffers.empty(arrays[0].shape, arrays[0].dtype)
-    read, out = [a.reshape(-1) for a in arrays], result.reshape(-1)
-
-    def share(first, last):
-        function(*[a[first:last] for a in read], *numbers, out[first:last])
-
-    workers.divide(out.size, share, moved=(len(read) + 1) * out.size // LIGHT)
+    read = [a.reshape(-1) for a in arrays]
+    share = partial(function, *read, *numbers, result.reshape(-1))
+    workers.divide(result.size, share, moved=(len(read) + 1) * result.size // LIGHT)
     return result
 
 
@@ -124,7 +128,7 @@ def _rows(x):
 
 
 def sgd(w, g, velocity, rate, decay, momentum, form):
-    _update(sgd_step, (w, g, velocity), rate, decay, momentum, form == "caffe")
+    _update(sgd_step, (w, g, velocity), rate, decay, momentum, int(form == "caffe"))
 
 
 def adam(w, g, mean, square, rate, decay, b1, b2, eps, steps):
@@ -133,9 +137,6 @@ def adam(w, g, mean, square, rate, decay, b1, b2, eps, steps):
 
 def _update(function, arrays, *numbers):
     """Call ``function(*arrays, *numbers)``, which writes into its arrays, over vectors, shared by the workers."""
-    flat, numbers = [a.reshape(-1) for a in arrays], [float(n) for n in numbers]
-
-    def share(first, last):
-        function(*[a[first:last] for a in flat], *numbers)
-
-    workers.divide(flat[0].size, share, moved=2 * len(flat) * flat[0].size // LIGHT)
+    size = arrays[0].size
+    share = partial(function, *[a.reshape(-1) for a in arrays], *numbers)
+    workers.divide(size, share, moved=2 * len(arrays) * size // LIGHT)

@@ -88,7 +88,7 @@ def softmax_loss(scores, labels, weights):
         weights_here, result = weight[samples, first:last], out[samples, first:last]
         weighted(total, picked, weights_here.reshape(-1), result.reshape(-1))
 
-    workers.run(piece, _pieces(scores.shape), moved=2 * scores.size)
+    workers.run(piece, _pieces(scores.shape), moved=2 * scores.size, multiplies=False)
     return loss, prob
 
 
@@ -101,7 +101,7 @@ def softmax_loss_grad(prob, labels, weights):
         samples, (top, bottom) = slice(*part[0]), part[1]
         gradient(p[samples], label[samples], weight[samples], out[samples], top * W, bottom * W)
 
-    workers.run(piece, _pieces(prob.shape), moved=2 * prob.size)
+    workers.run(piece, _pieces(prob.shape), moved=2 * prob.size, multiplies=False)
     return gs
 
 

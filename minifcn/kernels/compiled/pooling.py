@@ -3,7 +3,7 @@
 Averages have loops for windows of 2×2 at stride 2 alone; NumPy adds larger windows as fast.
 """
 
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -172,15 +172,15 @@ def mean_of_four_grad(gy: Read[3], gx: Write[3], first: int, last: int):
 def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
     if textbook.index_type(kernel_size) != "uint8":  # a window of more than 256 cells
         return pooling.max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode)
-    out = pool_sizes(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
-    y, index = buffers.empty((*x.shape[:2], *out), x.dtype), buffers.empty((*x.shape[:2], *out), np.uint8)
+    shape = _out_shape(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+    y, index = buffers.empty(shape, x.dtype), buffers.empty(shape, np.uint8)
     window, planes, done = (*kernel_size, *stride, *padding, *dilation), (_planes(x), _planes(y), _planes(index)), 0
     if window == OF_FOUR:
         done = x.shape[2] // 2
         _by_plane(largest_of_four, *planes, moved=x.size)
-    if done < out[0]:
+    if done < shape[2]:
         moved = y[:, :, done:].size * kernel_size[0] * kernel_size[1]
-        in_rows = out[1] >= ROW and stride[1] <= kernel_size[1]
+        in_rows = shape[3] >= ROW and stride[1] <= kernel_size[1]
         _by_plane(largest_in_rows if in_rows else largest, planes[0], *window, *planes[1:], done, moved=moved)
     return y, index
 
@@ -199,17 +199,17 @@ def max_pool2d_grad(gy, index, x_shape, kernel_size, stride, padding, dilation, 
 
 
 def avg_pool2d(x, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation):
-    out = pool_sizes(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
-    if not _are_inside((*kernel_size, *stride, *padding, *dilation), out, x.shape):
+    shape = _out_shape(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+    if not _are_inside((*kernel_size, *stride, *padding, *dilation), shape, x.shape):
         return textbook.avg_pool2d(x, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation)
-    y = buffers.empty((*x.shape[:2], *out), x.dtype)
+    y = buffers.empty(shape, x.dtype)
     _by_plane(mean_of_four, _planes(x), _planes(y), moved=x.size)
     return y
 
 
 def avg_pool2d_grad(gy, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation):
     _require_shapes((gy,), x_shape, kernel_size, stride, padding, dilation, ceil_mode)
-    if not _are_inside((*kernel_size, *stride, *padding, *dilation), gy.shape[2:], x_shape):
+    if not _are_inside((*kernel_size, *stride, *padding, *dilation), gy.shape, x_shape):
         return textbook.avg_pool2d_grad(
             gy, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, dilation
         )
@@ -218,17 +218,22 @@ def avg_pool2d_grad(gy, x_shape, kernel_size, stride, padding, ceil_mode, count_
     return gx
 
 
+@lru_cache(maxsize=1024)
+def _out_shape(x_shape, *window):
+    return *x_shape[:2], *pool_sizes(x_shape, *window)
+
+
 def _require_shapes(arrays, x_shape, *window):
     """Raise ValueError unless all arrays have the shape of the output; else the loops would use foreign memory."""
-    shape = *x_shape[:2], *pool_sizes(x_shape, *window)
+    shape = _out_shape(tuple(x_shape), *window)
     for a in arrays:
         if a.shape != shape:
             raise ValueError(f"pooling of {tuple(x_shape)} has outputs of {shape}, and not of {a.shape}")
 
 
-def _are_inside(window, out, x_shape):
-    """Whether all windows are 2×2 at stride 2 and lie inside the image."""
-    return window == OF_FOUR and all(2 * m <= n for m, n in zip(out, x_shape[2:]))
+def _are_inside(window, shape, x_shape):
+    """Whether all windows of an output of that shape are 2×2 at stride 2 and lie inside the image."""
+    return window == OF_FOUR and 2 * shape[2] <= x_shape[2] and 2 * shape[3] <= x_shape[3]
 
 
 def _planes(x):

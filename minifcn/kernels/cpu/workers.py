@@ -51,7 +51,7 @@ def alone():
         _limit.reset(token)
 
 
-def run(task, items, moved=WORTH):
+def run(task, items, moved=WORTH, multiplies=True):
     """The results of ``task(item)`` for all items, in order, computed by the worker threads.
 
     Parameters
@@ -60,11 +60,13 @@ def run(task, items, moved=WORTH):
     items : iterable
     moved : int
         About how many numbers all calls together read and write.  If there are few, the caller computes alone.
+    multiplies : bool
+        Whether the task calls BLAS, which must then be limited to one thread although the caller computes alone.
     """
     items = list(items)
     # inside a job, waiting here for other workers could deadlock
     if len(items) < 2 or moved < WORTH or getattr(_thread, "working", False):
-        return call(lambda: [task(item) for item in items])
+        return [task(item) for item in items] if not multiplies else call(lambda: [task(item) for item in items])
     job = _Job(task, items)
     try:
         blas.single_thread.begin(job)
@@ -99,10 +101,11 @@ def divide(n, task, moved):
 
     The task must not call BLAS: if the caller computes alone, BLAS is not limited to one thread.
     """
-    if moved < WORTH:
+    parts = shares(n) if moved >= WORTH else ()
+    if len(parts) < 2:
         task(0, n)
     else:
-        run(lambda share: task(*share), shares(n), moved)
+        run(lambda part: task(*part), parts, moved, multiplies=False)
 
 
 def shares(n, least=1):
