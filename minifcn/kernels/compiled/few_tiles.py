@@ -3,6 +3,9 @@
 With few tiles, the transformed kernels are most of the memory that is moved.  So all tiles are transformed at first,
 into 2¼ times as many numbers as the image has.  Then each worker does the rest for some output channels at a time: it
 transforms their kernels, multiplies, and transforms the products back, in a few megabytes of scratch memory.
+
+If the tiles are very few, each worker transforms all of them for itself: that takes less time than to share them, to
+wait for the other workers, and to read what these have in their caches.
 """
 
 import numpy as np
@@ -34,15 +37,21 @@ def conv2d_grad_input(gy, w, x_shape, window):
 def conv2d_grad_weight(gy, x, w_shape, window):
     (O, C), gw = w_shape[:2], buffers.empty(w_shape, gy.dtype)
     v, u = _Tiles(x, 1, gy.shape[2:], window.padding), _Tiles(gy, 0, gy.shape[2:], (0, 0))
-    lines = workers.shares(v.lines)
-    workers.run(lambda task: task[0].transform(task[1]), [(t, some) for t in (v, u) for some in lines], moved=v.size)
-    by_channel = u.matrices.swapaxes(1, 2)  # (36, O, T)
+    shared = _shared(v, u)
 
     def channels(part):
         first, last = part
-        (memory,) = scratch.arrays((gy.dtype, (Matrices.size(last - first, C),)))
-        total = Matrices(memory, last - first, C)
-        np.matmul(by_channel[:, first:last], v.matrices, out=total.matrices)
+        each = last - first
+        if shared:
+            (memory,) = scratch.arrays((gy.dtype, (Matrices.size(each, C),)))
+            given, wanted = shared[0].matrices, shared[1].matrices[:, :, first:last]
+        else:
+            own = _Tiles(np.ascontiguousarray(gy[:, first:last]), 0, gy.shape[2:], (0, 0))
+            sizes = Matrices.size(each, C), v.size, own.size
+            memory, *tiles = scratch.arrays(*((gy.dtype, (size,)) for size in sizes))
+            given, wanted = (some.transformed(place).matrices for some, place in zip((v, own), tiles))
+        total = Matrices(memory, each, C)
+        np.matmul(wanted.swapaxes(1, 2), given, out=total.matrices)
         kernels_back(total, gw[first:last])
 
     workers.run(channels, _parts(O, C, v.T), moved=36 * O * C)
@@ -54,15 +63,16 @@ def _convolve(x, w, adjoint, padding):
     (N, C, H, W), O = x.shape, w.shape[1 if adjoint else 0]
     y = buffers.empty((N, O, H + 2 * padding[0] - 2, W + 2 * padding[1] - 2), x.dtype)
     v = _Tiles(x, 1, y.shape[2:], padding)
-    workers.run(v.transform, workers.shares(v.lines), moved=v.size)
+    shared = _shared(v)
 
     def channels(part):
         first, last = part
         each = last - first
-        K, M = scratch.arrays(*((w.dtype, (Matrices.size(rows, each),)) for rows in (C, v.T)))
-        weights, m = Matrices(K, C, each), Matrices(M, v.T, each)
+        sizes = Matrices.size(C, each), Matrices.size(v.T, each), *(() if shared else (v.size,))
+        K, M, *tiles = scratch.arrays(*((w.dtype, (size,)) for size in sizes))
+        weights, m, (given,) = Matrices(K, C, each), Matrices(M, v.T, each), shared or [v.transformed(*tiles)]
         kernels(weights, w[:, first:last] if adjoint else w[first:last], not adjoint, adjoint)
-        product(*(some.matrices.swapaxes(1, 2) for some in (weights, v, m)))
+        product(*(some.matrices.swapaxes(1, 2) for some in (weights, given, m)))
         transform_back(m.all, y, v.rows, v.columns, 0, v.lines, first, each)
 
     workers.run(channels, _parts(O, C, v.T), moved=36 * O * (C + v.T))
@@ -70,18 +80,39 @@ def _convolve(x, w, adjoint, padding):
 
 
 class _Tiles:
-    """All T tiles of a map, and what they become: ``matrices`` of (36, T, C), filled by :meth:`transform`."""
+    """The T tiles of all C channels of a map, which are transformed into 36 matrices of (T, C) numbers.
+
+    Attributes
+    ----------
+    lines, rows, columns : lines of tiles in all samples; rows and columns of tiles in one
+    size : the numbers that the matrices have in memory
+    """
 
     def __init__(self, x, overlap, cells, padding):
         self.x, self.overlap, self.padding = x, overlap, padding
         self.rows, self.columns = tiles.grid(*cells)
         self.lines = len(x) * self.rows
-        self.T, C = self.lines * self.columns, x.shape[1]
-        all_tiles = Matrices(buffers.empty((Matrices.size(self.T, C),), x.dtype), self.T, C)
-        self.all, self.matrices, self.size = all_tiles.all, all_tiles.matrices, all_tiles.matrices.size
+        self.T, self.C = self.lines * self.columns, x.shape[1]
+        self.size = Matrices.size(self.T, self.C)
 
-    def transform(self, lines):
-        transform(self.x, self.all, self.overlap, self.rows, self.columns, *self.padding, 0, *lines)
+    def transform(self, matrices, first, last):
+        transform(self.x, matrices.all, self.overlap, self.rows, self.columns, *self.padding, 0, first, last)
+
+    def transformed(self, memory):
+        """The matrices of all tiles, computed by the calling thread in the given memory."""
+        matrices = Matrices(memory, self.T, self.C)
+        self.transform(matrices, 0, self.lines)
+        return matrices
+
+
+def _shared(*maps):
+    """The matrices of the tiles of each map, transformed by all workers; None if each worker is to do that itself."""
+    if maps[0].size < workers.WORTH:
+        return None
+    found = [Matrices(buffers.empty((some.size,), some.x.dtype), some.T, some.C) for some in maps]
+    tasks = [(some, matrices, part) for some, matrices in zip(maps, found) for part in workers.shares(some.lines)]
+    workers.run(lambda task: task[0].transform(task[1], *task[2]), tasks, moved=maps[0].size, multiplies=False)
+    return found
 
 
 def _parts(O, C, T):
