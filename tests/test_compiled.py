@@ -130,8 +130,9 @@ def test_depthwise_convolution_equals_the_loops_in_blocks_of_any_size(x_shape, k
 @given(
     x_shape=st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 19), st.integers(1, 19)),
     O=st.integers(1, 3), ph=st.integers(0, 2), pw=st.integers(0, 2), band=st.sampled_from([700, 4 << 20]),
+    worth=st.sampled_from([1, workers.WORTH]),
 )  # fmt: skip
-def test_winograds_tiles_in_loops_equal_the_definition_in_bands_of_any_size(x_shape, O, ph, pw, band):
+def test_winograds_tiles_in_loops_equal_the_definition_in_bands_of_any_size(x_shape, O, ph, pw, band, worth):
     (N, C, H, W), window = x_shape, Window((3, 3), (1, 1), (ph, pw), (1, 1), 1)
     cells = H + 2 * ph - 2, W + 2 * pw - 2
     if min(cells) < 1:
@@ -140,6 +141,7 @@ def test_winograds_tiles_in_loops_equal_the_definition_in_bands_of_any_size(x_sh
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(winograd, "BAND_BYTES", band)
         patch.setattr(winograd, "FEWEST", 3)
+        patch.setattr(workers, "WORTH", worth)  # with 1, the workers share the transforms of few tiles
         patch.setattr(few_tiles, "PART", 36 * 3)
         patch.setattr(few_tiles, "GROUP", 2)
         forms = [
@@ -199,8 +201,8 @@ def test_winograd_in_loops_in_float32_is_within_1e5_of_exact_numbers(form):
         assert abs(got - exact).max() <= 1e-5 * abs(exact).max()
 
 
-@pytest.mark.parametrize("form", [many_tiles, few_tiles])
-def test_winograds_results_do_not_depend_on_what_was_in_the_memory_before(form, monkeypatch):
+@pytest.mark.parametrize(("form", "worth"), [(many_tiles, 1 << 17), (few_tiles, 1 << 17), (few_tiles, 1 << 20)])
+def test_winograds_results_do_not_depend_on_what_was_in_the_memory_before(form, worth, monkeypatch):
     shapes, window = ((2, 9, 65, 65), (2, 10, 65, 65), (10, 9, 3, 3)), Window((3, 3), (1, 1), (1, 1), (1, 1), 1)
     x, gy, w = (normal(shape, 1).astype("f4") for shape in shapes)
 
@@ -220,6 +222,7 @@ def test_winograds_results_do_not_depend_on_what_was_in_the_memory_before(form, 
 
         return made
 
+    monkeypatch.setattr(workers, "WORTH", worth)
     monkeypatch.setattr(environment, "threads", lambda: 3)
     monkeypatch.setattr(workers, "_queue", None)
     clean, empty, arrays = results(), buffers.empty, scratch.arrays
