@@ -58,10 +58,10 @@ def _one_step(work):
     """Seconds of a step, those in jobs that more threads would divide, and the number of these jobs."""
     run, jobs, caller = workers.run, [], threading.current_thread()
 
-    def timed(task, items, moved=workers.WORTH):
+    def timed(task, items, moved=workers.WORTH, **rest):
         start = time.perf_counter()
         try:
-            return run(task, items, moved)
+            return run(task, items, moved, **rest)
         finally:
             if moved >= workers.WORTH and threading.current_thread() is caller:
                 jobs.append(time.perf_counter() - start)

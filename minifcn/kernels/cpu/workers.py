@@ -101,11 +101,10 @@ def divide(n, task, moved):
 
     The task must not call BLAS: if the caller computes alone, BLAS is not limited to one thread.
     """
-    parts = shares(n) if moved >= WORTH else ()
-    if len(parts) < 2:
+    if n < 2 or moved < WORTH:
         task(0, n)
     else:
-        run(lambda part: task(*part), parts, moved, multiplies=False)
+        run(lambda share: task(*share), shares(n), moved, multiplies=False)
 
 
 def shares(n, least=1):
