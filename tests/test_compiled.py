@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import warnings
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -345,14 +346,18 @@ def test_the_input_gradient_of_few_outputs_is_fast_everywhere():
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 9), st.integers(1, 9)), st.sampled_from([9, 500]))
-def test_the_loss_in_pieces_of_any_size_is_the_definitions(shape, piece):
+@given(
+    st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 9), st.integers(1, 9)), st.sampled_from([9, 500]),
+    st.sampled_from([0, 1 << 12]),
+)  # fmt: skip
+def test_the_loss_pixel_by_pixel_and_in_pieces_of_any_size_is_the_definitions(shape, piece, few):
     random = np.random.default_rng(0)
     labels = random.integers(0, shape[1], (shape[0], *shape[2:]))
     scores, weights = normal(shape, 1), random.integers(0, 3, labels.shape) * 0.5
     scores[0, :, 0, 0], weights[0, 0, 0] = np.inf, 0  # a void pixel may have any scores
     with pytest.MonkeyPatch.context() as patch, np.errstate(invalid="ignore"):
         patch.setattr(compiled.loss, "PIECE", piece)
+        patch.setattr(compiled.loss, "FEW", few)
         loss, prob = compiled.loss.softmax_loss(scores, labels, weights)
         gs = compiled.loss.softmax_loss_grad(prob, labels, weights)
         expected, probabilities = reference.softmax_loss(scores, labels, weights)
@@ -362,7 +367,7 @@ def test_the_loss_in_pieces_of_any_size_is_the_definitions(shape, piece):
     wide = np.zeros((*shape[:2], shape[2] + 3, shape[3] + 5), np.float32)
     wide[:, :, 1 : 1 + shape[2], 2 : 2 + shape[3]] = scores
     crop = wide[:, :, 1 : 1 + shape[2], 2 : 2 + shape[3]]  # which is not contiguous
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"), mock.patch.object(compiled.loss, "FEW", few):
         of_crop = K.softmax_loss(crop, labels, weights.astype(np.float32))[0]
     np.testing.assert_allclose(of_crop, expected, rtol=1e-4, atol=1e-5)
     assert loss[0, 0, 0] == 0 and (gs[0, :, 0, 0] == 0).all()

@@ -12,7 +12,7 @@ import numpy as np
 from .buffers import Block
 
 SMALL = 1 << 16  # bytes up to which a copy takes less time than sums
-PERIOD = 509  # 8-byte words; a prime, so that swapped rows, samples or channels change the sums
+PERIOD = 2039  # 8-byte words; a prime, so that swapped rows, samples or channels change the sums
 
 
 def freeze(array, inputs):
@@ -30,12 +30,17 @@ def freeze(array, inputs):
     return array, None if was_read_only else weakref.ref(array)
 
 
-def thaw(*references):
-    """Undo :func:`freeze` for arrays that still exist, if the arrays that own their memory are writeable."""
-    for reference in references:
-        array = reference and reference()
-        if array is not None and (owner(array) is array or owner(array).flags.writeable):
-            array.flags.writeable = True
+def thaw(reference):
+    """Undo :func:`freeze` for an array that still exists; return the reference if the array cannot be thawed yet, since
+    it is a view of an array that is read-only, else None."""
+    array = reference and reference()
+    if array is None:
+        return None
+    base = owner(array)
+    if base is not array and not base.flags.writeable:
+        return reference
+    array.flags.writeable = True
+    return None
 
 
 def is_frozen(tensor):
@@ -71,8 +76,8 @@ def owner(array):
 
 
 def checksum(array):
-    """The bytes of a small array.  For a larger one 509 sums of its 8-byte words, and its last bytes: sum k adds every
-    509th word, from word k on.  Equal sums hide an edit."""
+    """The bytes of a small array.  For a larger one 2039 sums of its 8-byte words, and its last bytes: sum k adds
+    every 2039th word, from word k on.  Equal sums hide an edit."""
     if array.nbytes <= SMALL:
         return array.tobytes()
     array = np.ascontiguousarray(array)

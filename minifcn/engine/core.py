@@ -203,7 +203,7 @@ def _propagate(tensor, gy, order):
                 continue
             if x.creator is None:
                 # copy a gradient that shares memory: a later edit of leaf.grad would change the other array, too
-                shared = not buffers.is_whole(gx) or sum(a is gx for a in held) > 1
+                shared = not buffers.is_whole(gx) or len([a for a in held if a is gx]) > 1
                 _accumulate(x, gx.copy() if shared else gx)
             elif x.creator in arrived:
                 arrived[x.creator] = arrived[x.creator] + gx
@@ -213,7 +213,9 @@ def _propagate(tensor, gy, order):
             if watcher:
                 watcher(node, gy, gradients)
         node.free()
-    frozen.thaw(*(node._frozen for node in reversed(nodes) if node))  # a view can be thawed only after its base
+    for node in reversed(nodes):  # views that were older than their bases
+        if node and node._frozen:
+            frozen.thaw(node._frozen)
     if arrived:
         raise RuntimeError("`order` left a gradient behind: it must give each node once, after all that use its output")
 
@@ -356,7 +358,7 @@ class Function(Described):
 
     def gradients(self, gy: Array) -> list[Array | None]:
         """Run ``backward(gy)`` and check that it returns one gradient per input, each of its input's shape."""
-        frozen.thaw(self._frozen)  # the nodes that use the output are done, so backward may write into it
+        self._frozen = frozen.thaw(self._frozen)  # all nodes that use the output are done: backward may write into it
         if frozen.changed(self.saved, self._marks):
             raise RuntimeError(
                 f"an array that {self.name} saved was changed in place between forward and backward: "
@@ -371,7 +373,8 @@ class Function(Described):
         return [gx if gx is None else _checked(gx, i, x.data, returned) for i, (x, gx) in each]
 
     def __del__(self):
-        frozen.thaw(self._frozen)  # without this node, no gradient can use the array any more
+        if self._frozen:
+            frozen.thaw(self._frozen)  # without this node, no gradient can use the array any more
 
     def free(self) -> None:
         """Drop the saved arrays and the inputs; the name, parameters and sizes stay."""

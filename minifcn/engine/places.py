@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 
-from .axis_maps import blamed, called, nowhere
+from .axis_maps import Root, blamed, called, nowhere
 
 
 def of_output(node, inputs, out):
@@ -57,7 +57,7 @@ def _on(root, node, paths, others, is_map):
         for maps in [*[maps for _, maps in paths], *[x._where[root] for x in others if root in x._where]]:
             if maps[0].is_nowhere:  # it names the first operation that lost the position
                 return maps
-        return (_lost(node.name, type(node).__name__, str(root)),) * 2
+        return (_lost(node.name, type(node).__name__, root.name, root.size),) * 2
     for x in others:
         if root in x._where and root is not x._root:
             why = f"a cell of {node.name} depends on all of {root}, through {called(x)}"
@@ -67,6 +67,8 @@ def _on(root, node, paths, others, is_map):
     return h, w
 
 
-@lru_cache(maxsize=1024)
-def _lost(name, kind, root):
-    return nowhere(f"{name} ({kind}) does not keep rows and columns in place: its output has no position on {root}")
+@lru_cache(maxsize=1024)  # most of the time of such an operation is that of the text
+def _lost(name, kind, *root):
+    return nowhere(
+        f"{name} ({kind}) does not keep rows and columns in place: its output has no position on {Root(*root)}"
+    )

@@ -34,6 +34,9 @@ IN_PLACE = {"add_bias", "sgd", "adam"}
 STRIDED = {"softmax_loss", "matmul"}
 """The kernels that take such an array too: the scores are often a crop, and a matrix is often transposed."""
 
+SAVED = {"batch_norm_grad", "batch_norm_relu_grad"}
+"""The kernels that take a tuple with arrays, which the forward pass saved."""
+
 FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 BYTES, LABELS = (np.dtype(np.uint8),), (np.dtype(np.int64),)
 INTEGERS = dict(max_pool2d_grad=BYTES, softmax_loss=LABELS, softmax_loss_grad=LABELS)
@@ -61,31 +64,22 @@ def implementations(kernel, plain):
     """
     if kernel not in KERNELS or not available():
         return {}
-    version, integers = KERNELS[kernel], INTEGERS.get(kernel, ())
+    version, integers, strided, saved = KERNELS[kernel], INTEGERS.get(kernel, ()), kernel in STRIDED, kernel in SAVED
 
     @wraps(version)
     def call(*args):
-        arrays = _arrays(args)
+        arrays = [a for a in args if isinstance(a, np.ndarray)]
+        if saved:
+            arrays += [a for arg in args if isinstance(arg, tuple | list) for a in arg if isinstance(a, np.ndarray)]
         if not takes(arrays, integers):
             return plain(*args)
-        if kernel not in STRIDED and not all([a.flags.c_contiguous for a in arrays]):
+        if not strided and not all([a.flags.c_contiguous for a in arrays]):
             if kernel in IN_PLACE:
                 return plain(*args)
             args = [np.asarray(a, order="C") if isinstance(a, np.ndarray) else a for a in args]
         return version(*args)
 
     return {"compiled": call}
-
-
-def _arrays(args):
-    """The arrays among the arguments, and in tuples of arrays that a forward pass saved."""
-    found = []
-    for arg in args:
-        if isinstance(arg, np.ndarray):
-            found.append(arg)
-        elif isinstance(arg, tuple | list):
-            found += [a for a in arg if isinstance(a, np.ndarray)]
-    return found
 
 
 def takes(arrays, integers=()):

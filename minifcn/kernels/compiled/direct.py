@@ -184,9 +184,9 @@ def conv2d_grad_weight(gy, x, w_shape, window):
     total, *others = workers.run(part, workers.shares(blocks), moved=gy.size * T, multiplies=False)
     for other in others:
         total += other
-    gw = np.empty((O, C, window.taps), x.dtype)
-    gw[:, :, taps.order] = total[:O, :T].reshape(O, C, -1)
-    return gw.reshape(w_shape)
+    gw = np.empty(w_shape, x.dtype)
+    gw.reshape(O, C, -1)[:, :, taps.order] = total[:O, :T].reshape(O, C, -1)
+    return gw
 
 
 def applies(window, C, cells):

@@ -1,6 +1,7 @@
 """The spatial softmax loss: a pass for the largest score of each pixel, and one for the sums of its exponentials.
 
 The exponentials and logarithms between them are NumPy's, which computes several at once; Numba computes one by one.
+For few scores that takes less time than the calls, and all is one loop over the pixels.
 """
 
 import numpy as np
@@ -10,6 +11,26 @@ from ..cpu import scratch, workers
 from .compiler import Read, Write, loops
 
 PIECE = 1 << 17  # scores of a piece, which stay in the cache between the passes
+FEW = 1 << 12  # scores
+
+
+@loops
+def by_pixel(s: Read[3], labels: Read[2, np.int64], weights: Read[2], loss: Write[2], prob: Write[3]):
+    """prob = softmax(s) and loss = −weights · log prob[label] for the scores s, (N, C, pixels)."""
+    C, zero = s.shape[1], s.dtype.type(0)
+    for n in range(s.shape[0]):
+        for i in range(s.shape[2]):
+            largest, total = s[n, 0, i], zero
+            for c in range(1, C):
+                value = s[n, c, i]
+                largest = value if value > largest or value != value else largest  # NaN counts as the largest
+            for c in range(C):
+                prob[n, c, i] = np.exp(s[n, c, i] - largest)
+                total += prob[n, c, i]
+            for c in range(C):
+                prob[n, c, i] /= total
+            picked = s[n, min(max(labels[n, i], 0), C - 1), i] - largest
+            loss[n, i] = weights[n, i] * (np.log(total) - picked) if weights[n, i] != 0 else zero
 
 
 @loops
@@ -73,6 +94,9 @@ def softmax_loss(scores, labels, weights):
     _require_pixels(scores, labels, weights)
     loss, prob = np.empty(labels.shape, dtype), buffers.empty(scores.shape, dtype)
     p, label, weight, out = _maps(prob), _pixels(labels), _pixels(weights), _pixels(loss)
+    if scores.size <= FEW:
+        by_pixel(np.ascontiguousarray(_maps(scores)), label, weight, out, p)
+        return loss, prob
 
     def piece(part):
         samples, (top, bottom) = slice(*part[0]), part[1]
@@ -96,6 +120,9 @@ def softmax_loss_grad(prob, labels, weights):
     W, gs = prob.shape[3], buffers.empty(prob.shape, prob.dtype)
     _require_pixels(prob, labels, weights)
     p, label, weight, out = _maps(prob), _pixels(labels), _pixels(weights), _maps(gs)
+    if prob.size <= FEW:
+        gradient(p, label, weight, out, 0, p.shape[2])
+        return gs
 
     def piece(part):
         samples, (top, bottom) = slice(*part[0]), part[1]
