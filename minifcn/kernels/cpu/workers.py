@@ -61,7 +61,7 @@ def run(task, items, moved=WORTH, multiplies=True):
     moved : int
         About how many numbers all calls together read and write.  If there are few, the caller computes alone.
     multiplies : bool
-        Whether the task calls BLAS, which must then be limited to one thread although the caller computes alone.
+        Whether the task calls BLAS, which is then limited to one thread.
     """
     items = list(items)
     # inside a job, waiting here for other workers could deadlock
@@ -69,7 +69,8 @@ def run(task, items, moved=WORTH, multiplies=True):
         return [task(item) for item in items] if not multiplies else call(lambda: [task(item) for item in items])
     job = _Job(task, items)
     try:
-        blas.single_thread.begin(job)
+        if multiplies:
+            blas.single_thread.begin(job)
         for _ in range(min(threads(), len(items)) - 1):
             _helpers().put(partial(copy_context().run, job.work))  # so np.errstate, no_grad ... apply in helpers too
         _news[0] += 1
@@ -79,7 +80,8 @@ def run(task, items, moved=WORTH, multiplies=True):
             raise job.error
         return job.results
     finally:
-        blas.single_thread.end(job)
+        if multiplies:
+            blas.single_thread.end(job)
         job.forget()
         del job  # the traceback of an error holds this frame: it must not keep the arrays alive
 
@@ -99,7 +101,7 @@ def call(function, *args):
 def divide(n, task, moved):
     """Call ``task(first, last)`` for ranges that cover 0 … n − 1: one for each worker, or one if `moved` is small.
 
-    The task must not call BLAS: if the caller computes alone, BLAS is not limited to one thread.
+    The task must not call BLAS, which is not limited to one thread here.
     """
     if n < 2 or moved < WORTH:
         task(0, n)
