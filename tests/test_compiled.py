@@ -298,11 +298,11 @@ def test_direct_convolution_equals_the_definition_in_blocks_of_any_size(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(direct, "CELLS", cells)
         patch.setattr(workers, "threads", lambda: threads)
-        direct._blocks.cache_clear()
+        direct._blocks.cache_clear(), direct._plan.cache_clear()
         y, gw = direct.conv2d(x, w, window), direct.conv2d_grad_weight(gy, x, w.shape, window)
         gx = direct.conv2d_grad_input(gy, w, x.shape, window) if window.adjoint() else None
         assert direct.cost(window, C, O, (N, *gy.shape[2:]), threads) > 0
-    direct._blocks.cache_clear()
+    direct._blocks.cache_clear(), direct._plan.cache_clear()
     np.testing.assert_allclose(y, reference.conv2d(x, w, *rest), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(gw, reference.conv2d_grad_weight(gy, x, w.shape, *rest), rtol=1e-12, atol=1e-11)
     if gx is not None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from .buffers import Block
 
-SMALL = 1 << 16  # bytes up to which a copy takes less time than sums
+SMALL = 1 << 18  # bytes up to which a copy takes less time than sums
 PERIOD = 2039  # 8-byte words; a prime, so that swapped rows, samples or channels change the sums
 
 
@@ -23,10 +23,12 @@ def freeze(array, inputs):
     """
     if not isinstance(array, np.ndarray):
         return array, None
-    if [a for a in inputs if a is array]:
-        array = array.view()
-    was_read_only = not array.flags.writeable and owner(array).flags.writeable  # the user made this view read-only
-    array.flags.writeable = False
+    for a in inputs:
+        if a is array:
+            array = array.view()
+    flags = array.flags
+    was_read_only = not flags.writeable and owner(array).flags.writeable  # the user made this view read-only
+    flags.writeable = False
     return array, None if was_read_only else weakref.ref(array)
 
 
@@ -36,8 +38,7 @@ def thaw(reference):
     array = reference and reference()
     if array is None:
         return None
-    base = owner(array)
-    if base is not array and not base.flags.writeable:
+    if array.base is not None and (base := owner(array)) is not array and not base.flags.writeable:
         return reference
     array.flags.writeable = True
     return None

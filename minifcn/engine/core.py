@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from itertools import count
 from math import prod
+from operator import attrgetter
 from time import perf_counter
 from typing import Any, Self
 
@@ -27,7 +28,7 @@ from .explain import Described
 from .operators import Attached, Operand
 
 _grad_enabled = ContextVar("grad_enabled", default=True)
-_scope = ContextVar("scope", default="")
+layer_name = ContextVar("layer_name", default="")  # of the layer that runs; see scope()
 watchers: ContextVar[tuple] = ContextVar("watchers", default=())  # of the current thread or task; see watch()
 _birth = count()  # numbers the nodes in the order of creation: the nodes that made a node's inputs have smaller numbers
 
@@ -44,7 +45,7 @@ def no_grad() -> AbstractContextManager[None]:
 
 def scope(name: str) -> AbstractContextManager[None]:
     """Name the nodes made inside the ``with`` block `name`; a layer gives its operations its name (``score_pool4``)."""
-    return Setting(_scope, name)
+    return Setting(layer_name, name)
 
 
 def watch(forward: Callable | None = None, backward: Callable | None = None) -> AbstractContextManager[None]:
@@ -62,7 +63,7 @@ def newest_first(last: "Function") -> "list[Function]":
             if x.creator is not None and x.creator not in found:
                 found.add(x.creator)
                 waiting.append(x.creator)
-    return sorted(found, key=lambda node: node.born, reverse=True)  # a node is newer than the nodes of its inputs
+    return sorted(found, key=attrgetter("born"), reverse=True)  # a node is newer than the nodes of its inputs
 
 
 class Tensor(Attached):
@@ -323,7 +324,7 @@ class Function(Described):
         backend.of(*arrays)
         self.needs = tuple([x.requires_grad for x in inputs])
         self.recording = any(self.needs) and _grad_enabled.get()
-        self.name = _scope.get() or type(self).__name__
+        self.name = layer_name.get() or type(self).__name__
         self.inputs, self._saved = inputs, ()
         shape = self.infer(*(a.shape for a in arrays)) if registry.is_shapes_only() else None
         out = Tensor(self.forward(*arrays) if shape is None else stand_in(arrays[0], shape))
@@ -383,10 +384,7 @@ class Function(Described):
 
 def _as_tensors(inputs):
     """Make tensors of `inputs`; numbers, lists and integer arrays take the library and dtype of the first tensor."""
-    for x in inputs:
-        if not isinstance(x, Tensor):
-            break
-    else:
+    if all([isinstance(x, Tensor) for x in inputs]):
         return inputs
     tensors = [x.data for x in inputs if isinstance(x, Tensor)]
     like = next((a for a in (*tensors, *inputs) if backend.is_array(a)), None)

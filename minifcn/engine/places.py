@@ -25,9 +25,12 @@ def of_output(node, inputs, out):
             located.append(x)
         elif x._where:  # not the property `where`, which would make every weight a root
             others.append(x)
-    if len(located) == 1 and not others and len(size) == 2:  # most operations
-        (x,) = located
-        return {root: _along(root, node, x, maps) for root, maps in x.where.items()}
+    if len(located) + len(others) == 1:  # most operations
+        (x,) = located or others
+        if located and len(size) == 2:
+            return {root: _along(root, node, x, maps) for root, maps in x.where.items()}
+        if others and x._root is None and all([h.is_nowhere for h, _ in x._where.values()]):
+            return x._where
     paths = {}  # for each root, the located inputs that have a position on it, each with its maps
     for x in located:
         for root, maps in x.where.items():

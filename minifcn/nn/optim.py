@@ -77,14 +77,15 @@ class Optimizer:
         self.steps += 1
         with no_grad():
             for p, state in zip(self.params, self.state):
-                if p.grad is None:
+                w, g = p.data, p.grad
+                if g is None:
                     continue
-                if p.grad.shape != p.shape:
-                    raise ValueError(f"a parameter of shape {p.shape} has a gradient of shape {p.grad.shape}")
+                if g.shape != w.shape:
+                    raise ValueError(f"a parameter of shape {w.shape} has a gradient of shape {g.shape}")
                 # raises if model.to(device) came after the optimiser was made: its state is still on the old device
-                backend.of(p.data, p.grad, *[v for v in state.values() if not isinstance(v, int)])
+                backend.of(w, g, *[v for v in state.values() if not isinstance(v, int)])
                 rate, decay = self.lr * multiplier(p, "lr_mult"), self.weight_decay * multiplier(p, "decay_mult")
-                self.update(p.data, p.grad if scale == 1 else p.grad * scale, state, rate, decay)
+                self.update(w, g if scale == 1 else g * scale, state, rate, decay)
                 p.grad = None
 
     def zero_grad(self) -> None:

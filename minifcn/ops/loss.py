@@ -147,7 +147,9 @@ def targets(scores: Any, labels: Any, weight: Any = None, ignore_index: int = 25
         host = host & (mask != 0)
     safe = backend.empty(labels, labels.shape, "int64")
     backend.of(labels).multiply(labels, host, out=safe)  # a void label (255) is no index into the classes
-    safe, counted = backend.beside(safe, array), backend.beside(host, array)
+    counted = host
+    if backend.of(labels) is not xp:
+        safe, counted = backend.beside(safe, array), backend.beside(host, array)
     weights = backend.empty(array, counted.shape, xp.result_type(array.dtype, xp.float32))
     weights[...] = counted
     if weight is not None:

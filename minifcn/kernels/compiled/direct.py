@@ -90,20 +90,16 @@ def sum_taps(cells, a, b, c, d, places, offsets, sums):
 
 @loops
 def summed_products(
-    x: Read[4], gy: Read[4], result: Write[2], offsets: Read[1, np.int64],
+    x: Read[4], gy: Read[4], gw: Write[2], offsets: Read[1, np.int64], places: Read[1, np.uint64],
     in_h: int, in_w: int, top: int, left: int, span_h: int, span_w: int, deep: int, high: int, first: int, last: int,
 ):  # fmt: skip
-    """result[o, t] = Σ gy[o] · cells, from ``offsets[t]`` on, over the blocks first … last − 1.
-
-    The numbers of rows and columns of the result are multiples of four and of three; what is beyond the outputs and
-    taps has no meaning.
-    """
+    """gw[o, places[t]] = Σ gy[o] · cells, from ``offsets[t]`` on, over the blocks first … last − 1."""
     (N, O, OH, OW), C = gy.shape, x.shape[1]
     R, P, across = high + span_h, OW + span_w, -(-OH // high)
     phase, size = deep * R * P, ((deep - 1) * R + high - 1) * P + OW
     outputs = gy.reshape(-1)
     cells, factors = np.zeros(C * in_h * in_w * phase, x.dtype), np.zeros((OUTPUTS, phase), x.dtype)
-    result[:] = 0
+    gw[:] = 0
     for block in range(first, last):
         n, j = block // across * deep, block % across * high
         here = min(deep, N - n)
@@ -115,14 +111,15 @@ def summed_products(
                     plane = ((n + k) * O + o + e) * OH * OW
                     deal(outputs, plane, OH, OW, j, 0, factors[e], k * R * P, phase, high, P, 1, 1)
             for t in range(0, len(offsets), TAPS):
-                add_products(factors, cells, offsets, t, size, result[o : o + OUTPUTS])
+                add_products(factors, cells, offsets, places, t, size, gw[o : o + OUTPUTS])
 
 
 @helper
-def add_products(factors, cells, offsets, t, size, result):
-    """result[e, t + i] += Σ_q factors[e, q] · cells[offsets[t + i] + q] for four outputs e and three taps i."""
+def add_products(factors, cells, offsets, places, t, size, gw):
+    """gw[e, places[t + i]] += Σ_q factors[e, q] · cells[offsets[t + i] + q] for four outputs e and three taps i."""
+    last = len(offsets) - 1
     f0, f1, f2, f3 = factors[0], factors[1], factors[2], factors[3]
-    x0, x1, x2 = cells[offsets[t] :], cells[offsets[t + 1] :], cells[offsets[t + 2] :]
+    x0, x1, x2 = cells[offsets[t] :], cells[offsets[min(t + 1, last)] :], cells[offsets[min(t + 2, last)] :]
     a0 = a1 = a2 = b0 = b1 = b2 = c0 = c1 = c2 = d0 = d1 = d2 = cells.dtype.type(0)
     for q in range(size):
         p, r, s = x0[q], x1[q], x2[q]
@@ -134,37 +131,38 @@ def add_products(factors, cells, offsets, t, size, result):
         c0, c1, c2 = c0 + f * p, c1 + f * r, c2 + f * s
         f = f3[q]
         d0, d1, d2 = d0 + f * p, d1 + f * r, d2 + f * s
-    add(result[0], t, a0, a1, a2)
-    add(result[1], t, b0, b1, b2)
-    add(result[2], t, c0, c1, c2)
-    add(result[3], t, d0, d1, d2)
+    add(gw, 0, places, t, a0, a1, a2)
+    add(gw, 1, places, t, b0, b1, b2)
+    add(gw, 2, places, t, c0, c1, c2)
+    add(gw, 3, places, t, d0, d1, d2)
 
 
 @helper
-def add(row, t, a, b, c):
-    row[t] += a
-    row[t + 1] += b
-    row[t + 2] += c
+def add(gw, e, places, t, a, b, c):
+    """Add the sums of an output and three taps to its weights, as far as there are such outputs and taps."""
+    if e < len(gw):
+        gw[e, places[t]] += a
+        if t + 1 < len(places):
+            gw[e, places[t + 1]] += b
+        if t + 2 < len(places):
+            gw[e, places[t + 2]] += c
 
 
 def conv2d(x, w, window):
     O, C = w.shape[:2]
-    return _correlate(x, w, (len(x), O, *window.out_size(x.shape)), window, C * window.taps, (C, window.taps, 1))
+    return _correlate(x, w, (len(x), O, *window.out_size(x.shape)), window, C * window.taps, window.taps, 1)
 
 
 def conv2d_grad_input(gy, w, x_shape, window):
     """A convolution of gy with the flipped filters, and with inputs and outputs exchanged."""
-    C, taps = x_shape[1], window.taps
-    return _correlate(gy, w, x_shape, window.adjoint(), taps, (len(w), C * taps, -1))
+    return _correlate(gy, w, x_shape, window.adjoint(), window.taps, x_shape[1] * window.taps, -1)
 
 
-def _correlate(x, w, y_shape, window, filter, steps):
-    """The convolution whose weight for output o, input c and tap t is ``w[o·filter + c·step + t]``, or is
-    ``w[o·filter + c·step + taps − 1 − t]``, with ``steps`` = (channels, step, 1 or −1)."""
+def _correlate(x, w, y_shape, window, filter, channel, along):
+    """The convolution whose weight for output o, input c and tap t is ``w[o·filter + c·channel + t]``; the taps are
+    counted from the last one if `along` is −1."""
     y = buffers.empty(y_shape, x.dtype)
-    taps, block, blocks = _blocks(window, x.shape[1], (len(y), *y.shape[2:]), workers.threads())
-    offsets, places = _offsets(window, x.shape[1], y.shape[3], block), _places(window, y.shape[3], *steps)
-    cuts = *window.stride, *taps.start, *taps.span, *block
+    blocks, offsets, places, cuts = _plan(window, x.shape[1], y_shape, workers.threads(), channel, along)
     work = partial(correlate, x, w.reshape(-1), y, offsets, places, filter, *cuts)
     workers.divide(blocks, work, moved=y.size * len(offsets))
     return y
@@ -172,20 +170,16 @@ def _correlate(x, w, y_shape, window, filter, steps):
 
 def conv2d_grad_weight(gy, x, w_shape, window):
     O, C = w_shape[:2]
-    taps, block, blocks = _blocks(window, C, (len(gy), *gy.shape[2:]), workers.threads())
-    offsets, T = _offsets(window, C, gy.shape[3], block, TAPS), C * window.taps
-    places = *window.stride, *taps.start, *taps.span, *block
+    blocks, offsets, places, cuts = _plan(window, C, gy.shape, workers.threads(), window.taps, 1)
 
     def part(share):
-        result = np.empty((_up(O, OUTPUTS), len(offsets)), x.dtype)
-        summed_products(x, gy, result, offsets, *places, *share)
-        return result
+        gw = np.empty(w_shape, x.dtype)
+        summed_products(x, gy, gw.reshape(O, -1), offsets, places, *cuts, *share)
+        return gw
 
-    total, *others = workers.run(part, workers.shares(blocks), moved=gy.size * T, multiplies=False)
+    gw, *others = workers.run(part, workers.shares(blocks), moved=gy.size * len(places), multiplies=False)
     for other in others:
-        total += other
-    gw = np.empty(w_shape, x.dtype)
-    gw.reshape(O, C, -1)[:, :, taps.order] = total[:O, :T].reshape(O, C, -1)
+        gw += other
     return gw
 
 
@@ -218,20 +212,15 @@ def _blocks(window, C, cells, threads):
 
 
 @lru_cache(maxsize=1024)
-def _places(window, columns, C, step, along):
-    """Where the weights of the taps are, in the order of :func:`_offsets`, from the first weight of an output on."""
-    order = np.arange(window.taps)[::along][taps_of(window, columns, forward).order]
-    return (step * np.arange(C)[:, None] + order).reshape(-1).astype(np.uint64)  # see deal() in flat.py
-
-
-@lru_cache(maxsize=1024)
-def _offsets(window, C, columns, block, step=1):
-    """Where the first cells of the taps are, those of the first channel first, then of the second, …; the last one is
-    repeated until their number is a multiple of `step`."""
-    taps = taps_of(window, columns, forward)
-    channel = prod(window.stride) * block[0] * (block[1] + taps.span[0]) * taps.row
-    offsets = (channel * np.arange(C)[:, None] + taps.offsets(block)).reshape(-1)
-    return np.pad(offsets, (0, -len(offsets) % step), "edge")
+def _plan(window, C, y_shape, threads, channel, along):
+    """The number of blocks; where the first cell and the weight of each tap are, those of the first channel first, then
+    of the second, …; and how the maps are cut."""
+    taps, block, blocks = _blocks(window, C, (y_shape[0], *y_shape[2:]), threads)
+    phases = prod(window.stride) * block[0] * (block[1] + taps.span[0]) * taps.row
+    offsets = (phases * np.arange(C)[:, None] + taps.offsets(block)).reshape(-1)
+    places = (channel * np.arange(C)[:, None] + np.arange(window.taps)[::along][taps.order]).reshape(-1)
+    # the places are unsigned: see deal() in flat.py
+    return blocks, offsets, places.astype(np.uint64), (*window.stride, *taps.start, *taps.span, *block)
 
 
 def _up(n, step):
