@@ -25,6 +25,7 @@ from minifcn.kernels import compiled, environment, reference, textbook
 from minifcn.kernels.compiled import compiler, depthwise, direct, few_tiles, many_tiles, spinning
 from minifcn.kernels.cpu import scratch, workers
 from minifcn.kernels.cpu.conv import choice, tiles, winograd
+from minifcn.kernels.cpu.conv import few_tiles as numpys_few_tiles
 from minifcn.kernels.cpu.conv.window import Window
 from minifcn.training import header
 
@@ -143,8 +144,8 @@ def test_winograds_tiles_in_loops_equal_the_definition_in_bands_of_any_size(x_sh
         patch.setattr(winograd, "BAND_BYTES", band)
         patch.setattr(winograd, "FEWEST", 3)
         patch.setattr(workers, "WORTH", worth)  # with 1, the workers share the transforms of few tiles
-        patch.setattr(few_tiles, "PART", 36 * 3)
-        patch.setattr(few_tiles, "GROUP", 2)
+        patch.setattr(numpys_few_tiles, "PART", 36 * 3)
+        patch.setattr(numpys_few_tiles, "GROUP", 2)
         forms = [
             (form.conv2d(x, w, window), form.conv2d_grad_input(gy, w, x_shape, window),
              form.conv2d_grad_weight(gy, x, w.shape, window))
@@ -170,8 +171,8 @@ def test_the_formulas_of_winograds_transforms_are_his_matrices():
     np.testing.assert_array_equal(matrix(loops.input_values, 6), tiles.BT)
     np.testing.assert_array_equal(matrix(loops.gradient_values, 4), tiles.AT.T)
     np.testing.assert_array_equal(matrix(loops.output_cells, 6), tiles.AT)
-    np.testing.assert_allclose(matrix(loops.kernel_values, 3, numbers), winograd.G, rtol=1e-15)
-    np.testing.assert_allclose(matrix(loops.kernel_gradient, 6, numbers), winograd.G.T, rtol=1e-15)
+    np.testing.assert_allclose(matrix(loops.kernel_values, 3, numbers), tiles.G, rtol=1e-15)
+    np.testing.assert_allclose(matrix(loops.kernel_gradient, 6, numbers), tiles.G.T, rtol=1e-15)
 
 
 @pytest.mark.parametrize("form", [many_tiles, few_tiles])

@@ -8,6 +8,7 @@ import numpy as np
 from ..cpu import workers
 from ..cpu.conv import banded, channels_last, choice
 from ..cpu.conv import winograd as numpys
+from ..cpu.conv.few_tiles import pays
 from ..cpu.conv.window import Window
 from . import depthwise, direct, few_tiles, many_tiles, winograd
 
@@ -87,5 +88,5 @@ def _form(window, w_shape, dense, C, O, dtype, cells, threads, column=COLUMN):
     costs = {None: numpy, direct: direct.cost(dense, C, O, cells, threads)}
     if winograd.applies(dense, C, O, dtype):
         T = numpys.tiles(*cells)
-        costs[few_tiles if few_tiles.pays(C, O, T) else many_tiles] = winograd.cost(C, O, T)
+        costs[few_tiles if pays(C, O, T) else many_tiles] = winograd.cost(C, O, T)
     return min(costs, key=costs.get)

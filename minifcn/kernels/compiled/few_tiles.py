@@ -13,17 +13,9 @@ import numpy as np
 from ...arrays import buffers
 from ..cpu import scratch, workers
 from ..cpu.conv import tiles
-from ..cpu.products import SMALL, product
+from ..cpu.conv.few_tiles import parts
+from ..cpu.products import product
 from .winograd import Matrices, kernels, kernels_back, transform, transform_back
-
-PART = 1 << 19  # numbers in 36 matrices that a worker has at a time
-LARGE = 1 << 23  # the same, if OpenBLAS would copy the operands of products of even one GROUP of channels
-GROUP = 16  # channels that are computed together: a vector
-
-
-def pays(C, O, T):
-    """Whether this form is the better one: T tiles of C and O channels have fewer numbers than the kernels."""
-    return T * (C + O) <= C * O
 
 
 def conv2d(x, w, window):
@@ -54,7 +46,7 @@ def conv2d_grad_weight(gy, x, w_shape, window):
         np.matmul(wanted.swapaxes(1, 2), given, out=total.matrices)
         kernels_back(total, gw[first:last])
 
-    workers.run(channels, _parts(O, C, v.T), moved=36 * O * C)
+    workers.run(channels, parts(O, C, v.T), moved=36 * O * C)
     return gw
 
 
@@ -75,7 +67,7 @@ def _convolve(x, w, adjoint, padding):
         product(*(some.matrices.swapaxes(1, 2) for some in (weights, given, m)))
         transform_back(m.all, y, v.rows, v.columns, 0, v.lines, first, each)
 
-    workers.run(channels, _parts(O, C, v.T), moved=36 * O * (C + v.T))
+    workers.run(channels, parts(O, C, v.T), moved=36 * O * (C + v.T))
     return y
 
 
@@ -113,12 +105,3 @@ def _shared(*maps):
     tasks = [(some, matrices, part) for some, matrices in zip(maps, found) for part in workers.shares(some.lines)]
     workers.run(lambda task: task[0].transform(task[1], *task[2]), tasks, moved=maps[0].size, multiplies=False)
     return found
-
-
-def _parts(O, C, T):
-    """Ranges of the O output channels: as many as the workers, or a multiple of them.  Their lengths are multiples of
-    GROUP, but for the last.  BLAS copies no operand of products of one GROUP if these are small."""
-    threads, groups = workers.threads(), -(-O // GROUP)
-    part = PART if GROUP * C * T <= SMALL else LARGE
-    count = min(groups, -(-36 * O * max(C, T) // (part * threads)) * threads)
-    return [(first * GROUP, min(last * GROUP, O)) for first, last in workers.ranges(groups, count)]

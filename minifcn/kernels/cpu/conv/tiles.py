@@ -1,4 +1,4 @@
-"""The transforms of Winograd's tiles, each as two small matrix products: Bᵀ d B, A gy Aᵀ, and Aᵀ m A.
+"""Winograd's transforms, each as two small matrix products: Bᵀ d B, A gy Aᵀ and Aᵀ m A of tiles, G g Gᵀ of kernels.
 
 A band is ((first sample, last + 1), (first row of tiles, last + 1)); its T tiles are the last axis of all arrays.
 """
@@ -25,24 +25,45 @@ AT = np.array([
     [0, 1, 1, 4, 4, 0],
     [0, 1, -1, 8, -8, 1],
 ])  # fmt: skip
+G = np.array([
+    [1 / 4, 0, 0],
+    [-1 / 6, -1 / 6, -1 / 6],
+    [-1 / 6, 1 / 6, -1 / 6],
+    [1 / 24, 1 / 12, 1 / 6],
+    [1 / 24, -1 / 12, 1 / 6],
+    [0, 0, 1],
+])  # fmt: skip
 
 
 def inputs(x, band, columns, padding, out, spare):
     """Bᵀ d B for the tiles of a band of x: (36, C, T), in the memory of `out`."""
-    v = both_sides(BT.astype(x.dtype), _gather(x, band, columns, 6, padding, out, spare), spare, out)
+    v = both_sides(BT.astype(x.dtype), gather(x, band, columns, 6, padding, out, spare), spare, out)
     return v.reshape(36, x.shape[1], -1)
 
 
 def gradients(gy, band, columns, out, spare):
     """A gy Aᵀ for the tiles of a band of gy: (36, O, T), in the memory of `out`."""
     a = np.ascontiguousarray(AT.T, gy.dtype)
-    u = both_sides(a, _gather(gy, band, columns, 4, (0, 0), out, spare), spare, out)
+    u = both_sides(a, gather(gy, band, columns, 4, (0, 0), out, spare), spare, out)
     return u.reshape(36, gy.shape[1], -1)
 
 
 def outputs(m, y, band, columns, spare):
     """Write Aᵀ m A for the tiles of a band, m of (36, O, T), into y; m is overwritten."""
     _scatter(both_sides(AT.astype(y.dtype), m.reshape(6, 6, -1), spare, m.reshape(-1)), y, band, columns)
+
+
+def kernels(w, out, A, B):
+    """G g Gᵀ for every kernel of w, (O, C, 3, 3), into `out`, (6, 6, O·C); A and B are scratch memory."""
+    taps = view(A, 3, 3, *w.shape[:2])
+    np.copyto(taps, w.transpose(2, 3, 0, 1))
+    both_sides(G.astype(w.dtype), taps.reshape(3, 3, -1), B, out)
+
+
+def kernels_back(total, gw, A, B):
+    """Gᵀ t G for every kernel's sum t, (36, O, C), into gw, (O, C, 3, 3); A and B are scratch memory."""
+    g = both_sides(np.ascontiguousarray(G.T, gw.dtype), total.reshape(6, 6, -1), A, B)
+    gw[:] = g.reshape(3, 3, *gw.shape[:2]).transpose(2, 3, 0, 1)
 
 
 def grid(OH, OW):
@@ -67,7 +88,7 @@ def both_sides(m, x, spare, out):
     return product(m, half.swapaxes(0, 1), out if out.ndim == 3 else view(out, p, p, cells))
 
 
-def _gather(x, band, columns, size, padding, out, spare):
+def gather(x, band, columns, size, padding, out, spare):
     """The tiles of a band, each of `size`×`size` inputs, TILE cells apart: (size, size, C·T)."""
     (n0, n1), (top, bottom) = band
     C, H, W = x.shape[1:]

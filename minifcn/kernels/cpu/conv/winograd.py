@@ -19,8 +19,8 @@ over a tile: an output depends a little on inputs outside its 3×3 cells, and on
 outputs of a tile NaN or infinite.  To see exact receptive fields, compute in float64, for which this algorithm is never
 chosen by default.
 
-The tiles are computed band by band, in scratch memory that stays in the cache.  The transforms of tiles are in
-``tiles.py``, as matrix products; ``compiled/winograd.py`` has them as loops.
+The tiles are computed band by band, in scratch memory that stays in the cache; few tiles as ``few_tiles.py`` says.  The
+transforms are in ``tiles.py``, as matrix products; ``compiled/winograd.py`` has them as loops.
 """
 
 from math import prod
@@ -31,20 +31,12 @@ from ....arrays import buffers
 from ... import environment
 from .. import scratch, workers
 from ..products import product
-from .tiles import both_sides, gradients, grid, inputs, number, outputs, view
+from . import few_tiles
+from .tiles import gradients, grid, inputs, kernels, kernels_back, number, outputs, view
 
 BAND_BYTES = 4 << 20  # the transformed tiles of one band
 FEWEST, MOST = 96, 1024  # tiles in a band: with fewer the products are too small to be fast, more exceed the cache
 LARGE = 192  # tiles of a band that exceeds the cache: more take more memory and no less time
-
-G = np.array([
-    [1 / 4, 0, 0],
-    [-1 / 6, -1 / 6, -1 / 6],
-    [-1 / 6, 1 / 6, -1 / 6],
-    [1 / 24, 1 / 12, 1 / 6],
-    [1 / 24, -1 / 12, 1 / 6],
-    [0, 0, 1],
-])  # fmt: skip
 
 
 def applies(window, w_shape):
@@ -69,6 +61,8 @@ def conv2d_grad_input(gy, w, x_shape, window):
 def conv2d_grad_weight(gy, x, w_shape, window):
     (N, C), (O, OH, OW) = x.shape[:2], gy.shape[1:]
     rows, columns = grid(OH, OW)
+    if few_tiles.pays(C, O, N * rows * columns):
+        return few_tiles.grad_weight(gy, x, w_shape, window.padding)
     all_bands = bands(N, rows, columns, C + O, x.itemsize)
 
     def share_of_sum(share):
@@ -101,6 +95,8 @@ def _convolve(x, w, padding):
     (N, C, H, W), O = x.shape, len(w)
     OH, OW = H + 2 * padding[0] - 2, W + 2 * padding[1] - 2
     rows, columns = grid(OH, OW)
+    if few_tiles.pays(C, O, N * rows * columns):
+        return few_tiles.convolve(x, w, padding)
     kernel = _transformed(w)  # (36, O, C)
     y = buffers.empty((N, O, OH, OW), x.dtype)
 
@@ -151,19 +147,6 @@ def _transformed(w):
 
     workers.run(piece, _pieces(O, C), moved=36 * O * C)
     return kernel
-
-
-def kernels(w, out, A, B):
-    """G g Gᵀ for every kernel of w, (O, C, 3, 3), into `out`, (6, 6, O·C); A and B are scratch memory."""
-    taps = view(A, 3, 3, *w.shape[:2])
-    np.copyto(taps, w.transpose(2, 3, 0, 1))
-    both_sides(G.astype(w.dtype), taps.reshape(3, 3, -1), B, out)
-
-
-def kernels_back(total, gw, A, B):
-    """Gᵀ t G for every kernel's sum t, (36, O, C), into gw, (O, C, 3, 3); A and B are scratch memory."""
-    g = both_sides(np.ascontiguousarray(G.T, gw.dtype), total.reshape(6, 6, -1), A, B)
-    gw[:] = g.reshape(3, 3, *gw.shape[:2]).transpose(2, 3, 0, 1)
 
 
 def _pieces(O, C):
