@@ -18,7 +18,7 @@ import numpy as np
 
 LEAST = 1 << 18  # bytes of the smallest block; the C library may return memory of larger arrays to the system
 WASTE = 1.5  # times the size of an array that a block for it may have, if no block of its size is free
-SPARE = 3 << 25  # bytes kept above the peak, because different sizes peak at different times of a step
+SPARE = 1 << 26  # bytes kept above the peak, because different sizes peak at different times of a step
 HUGE = 1 << 22  # bytes from which on huge pages pay: there are fewer pages to request and to look up
 
 
