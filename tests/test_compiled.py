@@ -746,17 +746,53 @@ def test_helper_threads_never_import_numba():
     subprocess.run([sys.executable, "-c", program], env={**os.environ, "MINIFCN_THREADS": "2"}, check=True)
 
 
-@settings(max_examples=60, deadline=None)
-@given(K=st.integers(1, 9), O=st.integers(1, 40), threads=st.integers(1, 3), transposed=st.booleans())
-def test_products_with_a_vector_equal_the_definition_for_any_number_of_workers(K, O, threads, transposed):
-    row, column, matrix = normal((1, K), 1), normal((O, 1), 2), normal((O, K), 3)
-    right = matrix.T if transposed else np.ascontiguousarray(matrix.T)
+VIEWS = dict(
+    whole=lambda a: a,
+    every_second=lambda a: np.repeat(a, 2, axis=1)[:, ::2],
+    backwards=lambda a: np.ascontiguousarray(a[:, ::-1])[:, ::-1],
+    of_a_wide_matrix=lambda a: np.pad(a, ((0, 0), (1, 2)))[:, 1:-2],
+    broadcast=lambda a: np.broadcast_to(a[:1, :1], a.shape),
+    by_columns=lambda a: np.asfortranarray(a),
+)
+"""The same numbers (or one of them), with other distances in memory."""
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    C=st.integers(1, 9), O=st.integers(1, 40), threads=st.integers(1, 3), dtype=st.sampled_from(["f4", "f8"]),
+    views=st.tuples(*[st.sampled_from([*VIEWS])] * 3),
+)  # fmt: skip
+def test_products_with_a_vector_equal_the_definition_for_any_layout_and_number_of_workers(C, O, threads, dtype, views):
+    row, column, matrix = (normal(shape, i, dtype) for i, shape in enumerate([(1, C), (O, 1), (O, C)]))
+    row, column, matrix = (VIEWS[view](a) for view, a in zip(views, (row, column, matrix)))
+    pairs = [(row, matrix.T), (row, np.ascontiguousarray(matrix.T)), (column, row), (matrix, row.T), (column.T, matrix)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workers, "WORTH", 1)
         patch.setattr(workers, "threads", lambda: threads)
-        got = compiled.products.matmul(row, right), compiled.products.matmul(column, row)
-    np.testing.assert_allclose(got[0], reference.matmul(row, right), rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(got[1], reference.matmul(column, row), rtol=1e-15)
+        got = [K.matmul(a, b) for a, b in pairs]
+    for y, (a, b) in zip(got, pairs, strict=True):
+        assert y.dtype == dtype
+        np.testing.assert_allclose(y, reference.matmul(a, b), rtol=1e-12 if dtype == "f8" else 1e-5, atol=1e-5)
+
+
+def test_a_linear_layer_learns_from_one_row_and_from_the_gradient_of_a_sum():
+    """That gradient is one number in all places."""
+    for n, inputs, outputs in ((1, 3, 4), (5, 3, 1), (1, 1, 1)):
+        layer, x = mf.nn.Linear(inputs, outputs), mf.Tensor(normal((n, inputs), 1, "f4"), requires_grad=True)
+        layer(x).sum().backward()
+        np.testing.assert_allclose(x.grad, np.tile(layer.weight.data.sum(axis=0), (n, 1)), rtol=1e-5)
+        np.testing.assert_allclose(layer.weight.grad, np.tile(x.data.sum(axis=0), (outputs, 1)), rtol=1e-5)
+        np.testing.assert_array_equal(layer.bias.grad, n)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "shapes"),
+    [("add_bias", [(1, 8, 4, 4), (3,)]), ("relu_grad", [(2, 8), (2, 7)]), ("sgd", [(9,), (4,), (9,)])],
+)
+def test_loops_do_not_read_beyond_shorter_arrays(kernel, shapes):
+    more = dict(sgd=(0.1, 0.0, 0.9, "torch")).get(kernel, ())
+    with pytest.raises(ValueError, match="shape"):
+        K.KERNELS[kernel](*(normal(shape, i, "f4") for i, shape in enumerate(shapes)), *more)
 
 
 def test_products_that_do_not_fit_are_refused():

@@ -11,7 +11,7 @@ import numpy as np
 
 from .buffers import Block
 
-SMALL = 1 << 18  # bytes up to which a copy takes less time than sums
+SMALL = 1 << 16  # bytes up to which a copy takes less time than sums, and little memory
 PERIOD = 2039  # 8-byte words; a prime, so that swapped rows, samples or channels change the sums
 
 

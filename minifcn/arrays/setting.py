@@ -6,7 +6,8 @@ from contextlib import ContextDecorator
 class Setting(ContextDecorator):
     """Sets `variable` to `value` inside a ``with`` block, or inside a function that it decorates.
 
-    ``contextlib.contextmanager`` would do the same in four times the time, and each layer names its operations so.
+    An object serves any blocks of one thread or task, also nested ones.  It takes a quarter of the time of a function
+    with ``contextlib.contextmanager``.
     """
 
     def __init__(self, variable, value):

@@ -214,9 +214,9 @@ def _propagate(tensor, gy, order):
             if watcher:
                 watcher(node, gy, gradients)
         node.free()
-    for node in reversed(nodes):  # views that were older than their bases
+    for node in reversed(nodes):  # a view was visited before its base, and could not be thawed then
         if node and node._frozen:
-            frozen.thaw(node._frozen)
+            node._frozen = frozen.thaw(node._frozen)
     if arrived:
         raise RuntimeError("`order` left a gradient behind: it must give each node once, after all that use its output")
 
@@ -379,7 +379,7 @@ class Function(Described):
 
     def free(self) -> None:
         """Drop the saved arrays and the inputs; the name, parameters and sizes stay."""
-        self._saved, self.inputs = None, ()
+        self._saved, self.inputs, self._marks = None, (), ()
 
 
 def _as_tensors(inputs):

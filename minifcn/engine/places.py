@@ -30,7 +30,7 @@ def of_output(node, inputs, out):
         if located and len(size) == 2:
             return {root: _along(root, node, x, maps) for root, maps in x.where.items()}
         if others and x._root is None and all([h.is_nowhere for h, _ in x._where.values()]):
-            return x._where
+            return dict(x._where)
     paths = {}  # for each root, the located inputs that have a position on it, each with its maps
     for x in located:
         for root, maps in x.where.items():

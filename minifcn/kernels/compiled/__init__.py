@@ -32,7 +32,7 @@ IN_PLACE = {"add_bias", "sgd", "adam"}
 """The kernels that write into their arguments, which must then be C-contiguous; others copy an array that is not."""
 
 STRIDED = {"softmax_loss", "matmul"}
-"""The kernels that take such an array too: the scores are often a crop, and a matrix is often transposed."""
+"""The kernels that take arrays that are not contiguous: scores are often a crop, and a matrix is often transposed."""
 
 SAVED = {"batch_norm_grad", "batch_norm_relu_grad"}
 """The kernels that take a tuple with arrays, which the forward pass saved."""
@@ -85,8 +85,10 @@ def implementations(kernel, plain):
 
 
 def _all_fit(args):
-    """Whether all arrays among the arguments are contiguous and of one of the FLOATS: most calls end here, and in a
-    small net they are a part of the time.  False decides nothing."""
+    """Whether all arrays among the arguments are of one of the FLOATS, contiguous and not empty, and Numba works.
+
+    If not, ``call`` looks more closely.  Most calls need no more than this loop, which takes half a microsecond.
+    """
     kind = None
     for a in args:
         if isinstance(a, np.ndarray):

@@ -102,6 +102,7 @@ def relu6_grad(gy, y):
 
 def _elementwise(function, arrays, *numbers):
     """The result of ``function(*arrays, *numbers, result)`` over vectors; each worker thread has a share of them."""
+    _require_one_shape(arrays)
     result = buffers.empty(arrays[0].shape, arrays[0].dtype)
     read = [a.reshape(-1) for a in arrays]
     share = partial(function, *read, *numbers, result.reshape(-1))
@@ -109,7 +110,16 @@ def _elementwise(function, arrays, *numbers):
     return result
 
 
+def _require_one_shape(arrays):
+    """Raise ValueError unless all arrays have one shape; else the loops would use foreign memory."""
+    shapes = {a.shape for a in arrays}
+    if len(shapes) > 1:
+        raise ValueError(f"arrays of shapes {' and '.join(map(str, sorted(shapes)))} must have one shape")
+
+
 def add_bias(y, b):
+    if b.shape != y.shape[1:2]:
+        raise ValueError(f"a bias of shape {b.shape} does not fit maps of shape {y.shape}: give ({y.shape[1]},)")
     rows = _rows(y)
     maps = rows.shape[0] * rows.shape[1]
     workers.divide(maps, partial(add_to_channels, rows, b), moved=2 * y.size // LIGHT)
@@ -137,6 +147,7 @@ def adam(w, g, mean, square, rate, decay, b1, b2, eps, steps):
 
 def _update(function, arrays, *numbers):
     """Call ``function(*arrays, *numbers)``, which writes into its arrays, over vectors, shared by the workers."""
+    _require_one_shape(arrays)
     size = arrays[0].size
     share = partial(function, *[a.reshape(-1) for a in arrays], *numbers)
     workers.divide(size, share, moved=2 * len(arrays) * size // LIGHT)

@@ -218,14 +218,18 @@ def avg_pool2d_grad(gy, x_shape, kernel_size, stride, padding, ceil_mode, count_
     return gx
 
 
+def _out_shape(x_shape, kernel_size, stride, padding, dilation, ceil_mode):
+    return _shape_of(tuple(x_shape), *map(tuple, (kernel_size, stride, padding, dilation)), ceil_mode)
+
+
 @lru_cache(maxsize=1024)
-def _out_shape(x_shape, *window):
+def _shape_of(x_shape, *window):
     return *x_shape[:2], *pool_sizes(x_shape, *window)
 
 
 def _require_shapes(arrays, x_shape, *window):
     """Raise ValueError unless all arrays have the shape of the output; else the loops would use foreign memory."""
-    shape = _out_shape(tuple(x_shape), *window)
+    shape = _out_shape(x_shape, *window)
     for a in arrays:
         if a.shape != shape:
             raise ValueError(f"pooling of {tuple(x_shape)} has outputs of {shape}, and not of {a.shape}")

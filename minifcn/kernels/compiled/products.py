@@ -3,6 +3,8 @@ calls take less time, which counts in small nets at batch size 1."""
 
 from functools import partial
 
+import numpy as np
+
 from ...arrays import buffers
 from ..cpu import products, workers
 from .compiler import Read, Write, loops
@@ -47,12 +49,17 @@ def column_by_row(a: Read[1], b: Read[1], y: Write[2], first: int, last: int):
 def matmul(a, b):
     if a.ndim == b.ndim == 2 and a.shape[1] == len(b):
         if len(b) == 1:
-            return _shared(column_by_row, a.reshape(-1), b.reshape(-1), (len(a), b.shape[1]), len(a))
+            return _shared(column_by_row, _vector(a), _vector(b), (len(a), b.shape[1]), len(a))
         if len(a) == 1 and b.T.flags.c_contiguous:
-            return _shared(row_by_columns, a.reshape(-1), b.T, (1, b.shape[1]), b.shape[1])
+            return _shared(row_by_columns, _vector(a), b.T, (1, b.shape[1]), b.shape[1])
         if len(a) == 1 and b.flags.c_contiguous:
-            return _shared(row_by_rows, a.reshape(-1), b, (1, b.shape[1]), b.shape[1])
+            return _shared(row_by_rows, _vector(a), b, (1, b.shape[1]), b.shape[1])
     return products.matmul(a, b)
+
+
+def _vector(a):
+    """The numbers of a row or a column, side by side.  In `a` they may lie apart, or be one broadcast number."""
+    return np.ascontiguousarray(a).reshape(-1)
 
 
 def _shared(function, a, b, shape, n):

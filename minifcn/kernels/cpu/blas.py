@@ -1,8 +1,8 @@
-"""Limits BLAS to one thread while the worker threads compute.
+"""Limits BLAS to one thread while the worker threads multiply matrices.
 
 The worker threads already use all cores.  After BLAS has used a second thread, that thread spins for a while and takes
-a core from a worker; so the limit holds for small jobs too.  It also makes results repeatable: a product on one thread
-has the same bits, whatever else the process does.
+a core from a worker; so the limit holds for small products too.  It also makes results repeatable: a product on one
+thread has the same bits, whatever else the process does.
 
 threadpoolctl finds the BLAS libraries.  The limit is set with the library's own function: threadpoolctl (from 3.8)
 accepts a limit only from the first Python thread that sets one, and ignores all others without an error.
@@ -62,7 +62,7 @@ def at_most(threads):
 
 
 class SingleThread:
-    """Keeps BLAS on one thread while any job runs: the first job sets the limit, the last restores the old numbers.
+    """Keeps BLAS on one thread while any job multiplies: the first job sets the limit, the last restores the numbers.
 
     Any thread may begin and end jobs; a job must end on the thread that began it.  Jobs are held by weak references, so
     that a job that never ended (because of Ctrl-C) stops counting when it is garbage-collected.

@@ -1,8 +1,8 @@
 """One pool of worker threads for the CPU kernels.
 
 Threads compute at the same time because NumPy releases Python's lock (the GIL) in its loops and BLAS calls.  The
-caller of :func:`run` works on the items too, and the pool's threads help.  BLAS runs on one thread meanwhile
-(``blas.py``).
+caller of :func:`run` works on the items too, and the pool's threads help.  BLAS runs on one thread while tasks multiply
+matrices (``blas.py``).
 """
 
 import os
@@ -22,7 +22,7 @@ from . import blas
 WORTH = 1 << 17  # numbers to move from which on a helper pays: waking it takes about 50 µs
 
 _limit = ContextVar("limit", default=None)  # the number of workers inside alone()
-_thread = threading.local()  # the attribute `working` says whether the calling thread is inside a job
+_thread = threading.local()  # `working`: whether the calling thread is inside a job; `limited`: one that limits BLAS
 _queue, _creating = None, threading.Lock()
 _news = np.zeros(1, np.int64)  # changes when a job is put into the queue
 
@@ -67,7 +67,7 @@ def run(task, items, moved=WORTH, multiplies=True):
     # inside a job, waiting here for other workers could deadlock
     if len(items) < 2 or moved < WORTH or getattr(_thread, "working", False):
         return [task(item) for item in items] if not multiplies else call(lambda: [task(item) for item in items])
-    job = _Job(task, items)
+    job = _Job(task, items, multiplies)
     try:
         if multiplies:
             blas.single_thread.begin(job)
@@ -88,7 +88,7 @@ def run(task, items, moved=WORTH, multiplies=True):
 
 def call(function, *args):
     """``function(*args)`` on the calling thread, with BLAS on one thread."""
-    if getattr(_thread, "working", False):
+    if getattr(_thread, "limited", False):
         return function(*args)  # the job has set the limit
     caller = _Caller()
     try:
@@ -130,8 +130,9 @@ class _Job:
     A helper that begins late finds no item and leaves at once, so nothing waits for it.
     """
 
-    def __init__(self, task, items):
+    def __init__(self, task, items, limited=True):
         self.task, self.items, self.results, self.error = task, items, [None] * len(items), None
+        self.limited = limited  # whether BLAS runs on one thread meanwhile
         self.waiting, self.done, self.total = deque(range(len(items))), count(1), len(items)
         # when the last item is done, `over` becomes 1, and the lock is released
         self.over, self.finished = np.zeros(1, np.int64), threading.Lock()
@@ -139,14 +140,14 @@ class _Job:
 
     def work(self):
         """Compute items until none is left."""
-        _thread.working = True
+        _thread.working, _thread.limited = True, self.limited
         try:
             while self.waiting:
                 self._take()
         except IndexError:  # another thread took the last item
             pass
         finally:
-            _thread.working = False
+            _thread.working = _thread.limited = False
 
     def wait(self):
         """Wait until the last item is done."""
@@ -199,7 +200,7 @@ def _serve(queue):
 def _after_fork():
     """Forget the pool in a forked child, which inherits the queue but not the threads that serve it."""
     global _queue, _creating
-    _queue, _creating, _thread.working = None, threading.Lock(), False
+    _queue, _creating, _thread.working, _thread.limited = None, threading.Lock(), False, False
 
 
 if hasattr(os, "register_at_fork"):

@@ -2,7 +2,7 @@
 
 With few tiles, the transformed kernels are most of the memory that is moved: 38 MB for 512 to 512 channels.  So all
 tiles are transformed at first, into 2¼ times as many numbers as the image has.  Then each worker transforms the kernels
-of some output channels, multiplies, and transforms the products back, while all of that is in its cache.
+of some output channels, multiplies, and transforms the products back, before they leave its cache.
 """
 
 import numpy as np
@@ -25,7 +25,11 @@ def pays(C, O, T):
 
 def parts(O, C, T, part=None):
     """Ranges of the O output channels: as many as the workers, or a multiple of them.  Their lengths are multiples of
-    GROUP, but for the last.  BLAS copies no operand of products of one GROUP if these are small."""
+    GROUP, but for the last.
+
+    A range has about `part` numbers in 36 matrices; by default PART, or LARGE if even the products of one GROUP are so
+    large that BLAS copies their operands.
+    """
     threads, groups = workers.threads(), -(-O // GROUP)
     part = part or (PART if GROUP * C * T <= SMALL else LARGE)
     count = min(groups, -(-36 * O * max(C, T) // (part * threads)) * threads)
@@ -63,7 +67,7 @@ def grad_weight(gy, x, w_shape, padding):
         total = np.matmul(u[:, first:last], v.swapaxes(1, 2), out=view(K, 36, last - first, C))
         kernels_back(total, gw[first:last], A, B)
 
-    # each part reads all tiles again, which takes longer than to transform a large part back from memory
+    # few large parts: each one reads all tiles again, which takes longer than to read its sums from memory
     workers.run(channels, parts(O, C, v.shape[2], LARGE), moved=36 * O * C)
     return gw
 
