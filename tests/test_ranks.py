@@ -38,8 +38,9 @@ def training(ranks, trouble, rank, step, *argv, **options):
 
 
 def sentences(err):
-    """The lines on standard error, without those that MPI adds."""
-    return [line for line in err.splitlines() if line and not line.startswith(("note", "Abort(", "stopping", "["))]
+    """The lines on standard error, without those that MPI adds, and without that of a slow start on a busy machine."""
+    usual = "note", "Abort(", "stopping", "[", "compiling   took"
+    return [line for line in err.splitlines() if line and not line.startswith(usual)]
 
 
 def log(folder):
