@@ -266,41 +266,21 @@ def test_every_algorithm_is_right_and_repeatable_for_any_number_of_threads_and_b
         assert implementation(*args).tobytes() == implementation(*args).tobytes()
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    x_shape=st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 19), st.integers(1, 19)),
-    O=st.integers(1, 7), ph=st.integers(0, 2), pw=st.integers(0, 2), threads=st.integers(1, 3), small=st.booleans(),
-)  # fmt: skip
-def test_few_tiles_are_right_and_repeatable_in_parts_of_any_size(x_shape, O, ph, pw, threads, small):
-    (N, C, H, W), window = x_shape, Window((3, 3), (1, 1), (ph, pw), (1, 1), 1)
-    cells = H + 2 * ph - 2, W + 2 * pw - 2
-    if min(cells) < 1:
-        return
-    x, w, gy = normal(x_shape, 1), normal((O, C, 3, 3), 2), normal((N, O, *cells), 3)
+@settings(max_examples=80, deadline=None)
+@given(three_by_three(), st.integers(1, 3), st.booleans())
+def test_few_tiles_are_right_and_repeatable_in_parts_of_any_size(c, threads, small):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(few_tiles, "pays", lambda *sizes: True)
+        patch.setattr(workers, "threads", lambda: threads)
         if small:
             for name, value in dict(PIECE=200, PART=36 * 3, LARGE=36 * 5, GROUP=2).items():
                 patch.setattr(few_tiles, name, value)
             patch.setattr(products, "SMALL", 300)
             patch.setattr(workers, "WORTH", 1)
-        patch.setattr(workers, "threads", lambda: threads)
-
-        def results():
-            return (
-                winograd.conv2d(x, w, window), winograd.conv2d_grad_input(gy, w, x_shape, window),
-                winograd.conv2d_grad_weight(gy, x, w.shape, window),
-            )  # fmt: skip
-
-        got, again = results(), results()
-    rest = (*window[1:4], 1)
-    expected = (
-        K.KERNELS["conv2d"].textbook(x, w, *rest), K.KERNELS["conv2d_grad_input"].textbook(gy, w, x_shape, *rest),
-        K.KERNELS["conv2d_grad_weight"].textbook(gy, x, w.shape, *rest),
-    )  # fmt: skip
-    for a, b, c in zip(got, again, expected, strict=True):
-        np.testing.assert_allclose(a, c, rtol=1e-11, atol=1e-11)
-        assert a.tobytes() == b.tobytes()
+        for kernel, args in three_kernels(c).items():
+            implementation = K.KERNELS[kernel].implementations("numpy")["winograd"]
+            agree(implementation(*args), K.KERNELS[kernel].textbook(*args), np.float64)
+            assert implementation(*args).tobytes() == implementation(*args).tobytes()
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

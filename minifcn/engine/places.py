@@ -43,6 +43,7 @@ def of_output(node, inputs, out):
 
 
 def _along(root, node, x, maps):
+    """The two maps of an output onto one root, if only the input `x` has a position: its `maps`, moved by the node."""
     h, w = maps
     h, w = node.locate(0, h), node.locate(1, w)
     if h is None or w is None or h.fault or w.fault:
@@ -70,7 +71,7 @@ def _on(root, node, paths, others, is_map):
     return h, w
 
 
-@lru_cache(maxsize=1024)  # most of the time of such an operation is that of the text
+@lru_cache(maxsize=1024)  # making the text takes longer than the rest of such an operation
 def _lost(name, kind, *root):
     return nowhere(
         f"{name} ({kind}) does not keep rows and columns in place: its output has no position on {Root(*root)}"

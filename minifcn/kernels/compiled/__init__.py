@@ -35,7 +35,7 @@ STRIDED = {"softmax_loss", "matmul"}
 """The kernels that take arrays that are not contiguous: scores are often a crop, and a matrix is often transposed."""
 
 SAVED = {"batch_norm_grad", "batch_norm_relu_grad"}
-"""The kernels that take a tuple with arrays, which the forward pass saved."""
+"""The kernels with a tuple among their arguments that has arrays, those which the forward pass saved."""
 
 FLOATS = SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 BYTES, LABELS = (np.dtype(np.uint8),), (np.dtype(np.int64),)

@@ -44,6 +44,7 @@ def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
 
 @lru_cache(maxsize=1024)
 def _forward(window, x_shape, w_shape, dtype, threads):
+    """The algorithm for arrays of these shapes; ValueError if they are not those of one convolution."""
     (O, C), cells = w_shape[:2], (x_shape[0], *window.out_size(x_shape))
     _require_shapes(x_shape, w_shape, (cells[0], O, *cells[1:]), window)
     return _form(window, w_shape, window, C, O, dtype, cells, threads)
@@ -51,6 +52,7 @@ def _forward(window, x_shape, w_shape, dtype, threads):
 
 @lru_cache(maxsize=1024)
 def _for_input(window, y_shape, w_shape, x_shape, dtype, threads):
+    """The same for the gradient of the input."""
     _require_shapes(x_shape, w_shape, y_shape, window)
     (O, C), cells = w_shape[:2], (y_shape[0], *x_shape[2:])
     return _form(window, w_shape, window.adjoint(), O, C, dtype, cells, threads)
@@ -58,6 +60,7 @@ def _for_input(window, y_shape, w_shape, x_shape, dtype, threads):
 
 @lru_cache(maxsize=1024)
 def _for_weight(window, y_shape, x_shape, w_shape, dtype, threads):
+    """The same for the gradient of the weights."""
     _require_shapes(x_shape, w_shape, y_shape, window)
     (O, C), cells = w_shape[:2], (y_shape[0], *y_shape[2:])
     return _form(window, w_shape, window, C, O, dtype, cells, threads, GRADIENT)

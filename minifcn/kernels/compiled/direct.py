@@ -40,7 +40,7 @@ def correlate(
         here = min(deep, N - n)
         deal_channels(x, n, here, j + top, left, cells, phase, R, P, in_h, in_w)
         for o in range(0, O, OUTPUTS):
-            # a group of less than four outputs computes its last one several times, and `collect` does not copy these
+            # at the end, a group may have less than four outputs; its other sums are not copied to y
             b, c, d = min(o + 1, O - 1), min(o + 2, O - 1), min(o + 3, O - 1)
             sum_taps(cells, w[o * filter :], w[b * filter :], w[c * filter :], w[d * filter :], places, offsets, sums)
             for e in range(min(OUTPUTS, O - o)):

@@ -40,8 +40,8 @@ def conv2d_grad_weight(gy, x, w_shape, window):
         else:
             own = _Tiles(np.ascontiguousarray(gy[:, first:last]), 0, gy.shape[2:], (0, 0))
             sizes = Matrices.size(each, C), v.size, own.size
-            memory, *tiles = scratch.arrays(*((gy.dtype, (size,)) for size in sizes))
-            given, wanted = (some.transformed(place).matrices for some, place in zip((v, own), tiles))
+            memory, V, U = scratch.arrays(*((gy.dtype, (size,)) for size in sizes))
+            given, wanted = v.transformed(V).matrices, own.transformed(U).matrices
         total = Matrices(memory, each, C)
         np.matmul(wanted.swapaxes(1, 2), given, out=total.matrices)
         kernels_back(total, gw[first:last])
@@ -61,8 +61,8 @@ def _convolve(x, w, adjoint, padding):
         first, last = part
         each = last - first
         sizes = Matrices.size(C, each), Matrices.size(v.T, each), *(() if shared else (v.size,))
-        K, M, *tiles = scratch.arrays(*((w.dtype, (size,)) for size in sizes))
-        weights, m, (given,) = Matrices(K, C, each), Matrices(M, v.T, each), shared or [v.transformed(*tiles)]
+        K, M, *V = scratch.arrays(*((w.dtype, (size,)) for size in sizes))
+        weights, m, (given,) = Matrices(K, C, each), Matrices(M, v.T, each), shared or [v.transformed(*V)]
         kernels(weights, w[:, first:last] if adjoint else w[first:last], not adjoint, adjoint)
         product(*(some.matrices.swapaxes(1, 2) for some in (weights, given, m)))
         transform_back(m.all, y, v.rows, v.columns, 0, v.lines, first, each)

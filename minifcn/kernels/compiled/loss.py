@@ -1,7 +1,7 @@
 """The spatial softmax loss: a pass for the largest score of each pixel, and one for the sums of its exponentials.
 
 The exponentials and logarithms between them are NumPy's, which computes several at once; Numba computes one by one.
-For few scores that takes less time than the calls, and all is one loop over the pixels.
+If there are few scores, NumPy's calls take longer than single exponentials: then one loop computes pixel by pixel.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from ..cpu import scratch, workers
 from .compiler import Read, Write, loops
 
 PIECE = 1 << 17  # scores of a piece, which stay in the cache between the passes
-FEW = 1 << 12  # scores
+FEW = 1 << 12  # scores up to which the loop over the pixels is faster
 
 
 @loops
