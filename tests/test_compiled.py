@@ -22,9 +22,9 @@ from minifcn.arrays import buffers
 from minifcn.engine.core import newest_first, watch
 from minifcn.errors import UserError
 from minifcn.kernels import compiled, environment, reference, textbook
-from minifcn.kernels.compiled import compiler, depthwise, direct, few_tiles, many_tiles, spinning
+from minifcn.kernels.compiled import compiler, depthwise, direct, few_tiles, many_tiles, spinning, winograd_rows
 from minifcn.kernels.cpu import scratch, workers
-from minifcn.kernels.cpu.conv import choice, tiles, winograd
+from minifcn.kernels.cpu.conv import choice, tiles, toom_cook, winograd
 from minifcn.kernels.cpu.conv import few_tiles as numpys_few_tiles
 from minifcn.kernels.cpu.conv.window import Window
 from minifcn.training import header
@@ -253,6 +253,63 @@ def chosen(shape, cells, dtype="f4", kernel=3, stride=1, padding=1, column=compi
     """The algorithm for a convolution of (O, C) channels with (N, OH, OW) output cells."""
     window, (O, C) = Window((kernel, kernel), (stride, stride), (padding, padding), (1, 1), 1), shape
     return compiled.conv._form(window, (O, C, kernel, kernel), window, C, O, np.dtype(dtype), cells, 2, column)
+
+
+def three_gradients(form, x, w, gy, *window):
+    return (
+        form.conv2d(x, w, *window),
+        form.conv2d_grad_input(gy, w, x.shape, *window),
+        form.conv2d_grad_weight(gy, x, w.shape, *window),
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    x_shape=st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(3, 9), st.integers(7, 19)),
+    O=st.integers(1, 5), kh=st.integers(1, 3), padding=st.tuples(st.integers(0, 2), st.integers(0, 7)),
+    band=st.sampled_from([3000, 10 << 20]), worth=st.sampled_from([1, workers.WORTH]),
+)  # fmt: skip
+def test_rows_of_tiles_in_loops_equal_the_definition_in_bands_of_any_size(x_shape, O, kh, padding, band, worth):
+    window = Window((kh, 7), (1, 1), padding, (1, 1), 1)
+    x, w = normal(x_shape, 1), normal((O, x_shape[1], kh, 7), 2)
+    gy = normal((len(x), O, *window.out_size(x.shape)), 3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(winograd_rows.numpys, "BAND_BYTES", band)
+        patch.setattr(winograd_rows.numpys, "PART", 2)
+        patch.setattr(workers, "WORTH", worth)
+        got = three_gradients(winograd_rows, x, w, gy, window)
+    for a, b in zip(got, three_gradients(textbook, x, w, gy, *window[1:4], 1), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["f4", "f8"])
+def test_rows_of_kernels_are_transformed_by_toom_and_cooks_matrices(kind):
+    w, u = normal((3, 5, 2, 7), 1, kind), normal((10, 3, 10), 2, kind)
+    G = toom_cook.matrices(winograd_rows.POINTS, 7, np.float64)[0]
+    got, back = np.empty_like(u), np.empty_like(w)
+    winograd_rows.transform_kernels(w, None, got, None)
+    winograd_rows.transform_back(u, None, back)
+    digits = 1e-6 if kind == "f4" else 1e-14
+    np.testing.assert_allclose(got, np.einsum("pk,ocik->poci", G, w).reshape(u.shape), rtol=digits, atol=100 * digits)
+    np.testing.assert_allclose(back, np.einsum("pk,poj->ojk", G, u).reshape(w.shape), rtol=digits, atol=100 * digits)
+
+
+def test_rows_of_tiles_are_chosen_for_kernels_of_seven_columns_and_enough_outputs_in_float32_only():
+    window, w_shape = Window((7, 7), (1, 1), (0, 0), (1, 1), 1), (4096, 512, 7, 7)
+    for size, dtype, pays in (
+        (14, "f4", True),
+        (22, "f4", True),
+        (10, "f4", False),
+        (7, "f4", False),
+        (22, "f8", False),
+    ):
+        x_shape, y_shape = (1, 512, size, size), (1, 4096, size - 6, size - 6)
+        for form in (
+            compiled.conv._forward(window, x_shape, w_shape, np.dtype(dtype), 2),
+            compiled.conv._for_input(window, y_shape, w_shape, x_shape, np.dtype(dtype), 2),
+            compiled.conv._for_weight(window, y_shape, x_shape, w_shape, np.dtype(dtype), 2),
+        ):
+            assert (form is winograd_rows) == pays
 
 
 def test_winograd_in_loops_is_chosen_for_eight_channels_or_more_in_float32_only():

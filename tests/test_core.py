@@ -421,6 +421,7 @@ def test_an_override_is_read_when_a_kernel_is_called_so_it_reaches_backward():
 
 def test_overrides_by_name_and_unknown_names():
     fast = ["auto", "banded", "channels_last", "pointwise", "winograd", "stationary", "phases", "depthwise", "planes"]
+    fast.append("winograd_rows")
     names = mf.kernels.implementations("conv2d")
     assert [name for name in names if name != "compiled"] == [*fast, "textbook", "reference"]
     assert mf.kernels.implementations("conv2d", "cupy") == ["cuda", "textbook", "reference"]

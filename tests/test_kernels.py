@@ -13,7 +13,17 @@ from minifcn import kernels as K
 from minifcn import ops
 from minifcn.kernels import environment, shapes
 from minifcn.kernels.cpu import blas, norm, products, workers
-from minifcn.kernels.cpu.conv import banded, choice, depthwise, few_tiles, planes, winograd
+from minifcn.kernels.cpu.conv import (
+    banded,
+    choice,
+    depthwise,
+    few_tiles,
+    planes,
+    tiles,
+    toom_cook,
+    winograd,
+    winograd_rows,
+)  # fmt: skip
 from minifcn.kernels.cpu.conv.window import Window
 
 # special cases that random drawing may miss
@@ -234,6 +244,7 @@ ALGORITHMS = {  # for each algorithm, a convolution that it can compute
     "phases": Convolution((7, 6, 11, 9), (6, 1, 7, 5), (3, 2), (2, 1), (1, 1), 6),
     "depthwise": Convolution((3, 40, 23, 17), (40, 1, 3, 5), (2, 1), (1, 3), (2, 1), 40),
     "planes": Convolution((3, 40, 23, 17), (40, 1, 3, 5), (2, 1), (1, 3), (1, 1), 40),
+    "winograd_rows": Convolution((3, 4, 13, 17), (37, 4, 3, 7), (1, 1), (2, 1), (1, 1), 1),
 }
 
 
@@ -253,7 +264,7 @@ def three_kernels(c, dtype=np.float64):
 def test_every_algorithm_is_right_and_repeatable_for_any_number_of_threads_and_bands(monkeypatch, threads, name, room):
     monkeypatch.setattr(environment, "threads", lambda: threads)
     monkeypatch.setattr(workers, "_queue", None)
-    for module in (banded, winograd):
+    for module in (banded, winograd, winograd_rows):
         monkeypatch.setattr(module, "BAND_BYTES", room)
     for module in (depthwise, planes):
         monkeypatch.setattr(module, "BLOCK_BYTES", room)
@@ -281,6 +292,63 @@ def test_few_tiles_are_right_and_repeatable_in_parts_of_any_size(c, threads, sma
             implementation = K.KERNELS[kernel].implementations("numpy")["winograd"]
             agree(implementation(*args), K.KERNELS[kernel].textbook(*args), np.float64)
             assert implementation(*args).tobytes() == implementation(*args).tobytes()
+
+
+@st.composite
+def wide_kernels(draw):
+    """Convolutions that ``winograd_rows`` can compute."""
+    N, C, O, kh, H = (draw(st.integers(1, most)) for most in (3, 3, 5, 7, 12))
+    kw, (ph, pw) = draw(st.integers(5, 7)), draw(st.tuples(st.integers(0, 3), st.integers(0, 8)))
+    return Convolution(
+        (N, C, max(H, kh - 2 * ph), max(draw(st.integers(1, 20)), kw - 2 * pw)), (O, C, kh, kw),
+        (1, 1), (ph, pw), (1, 1), 1,
+    )  # fmt: skip
+
+
+@settings(max_examples=80, deadline=None)
+@given(wide_kernels(), st.integers(1, 3), st.booleans())
+def test_rows_of_tiles_are_right_and_repeatable_in_bands_and_parts_of_any_size(c, threads, small):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers, "threads", lambda: threads)
+        if small:
+            patch.setattr(winograd_rows, "BAND_BYTES", 3000)
+            patch.setattr(winograd_rows, "PART", 2)
+            patch.setattr(products, "SMALL", 300)
+            patch.setattr(workers, "WORTH", 1)
+        for kernel, args in three_kernels(c).items():
+            implementation = K.KERNELS[kernel].implementations("numpy")["winograd_rows"]
+            agree(implementation(*args), K.KERNELS[kernel].textbook(*args), np.float64)
+            assert implementation(*args).tobytes() == implementation(*args).tobytes()
+
+
+def test_toom_and_cooks_matrices_compute_convolutions_and_are_those_that_winograds_algorithm_is_published_with():
+    for points, taps in (
+        (winograd_rows.POINTS, 7),
+        (winograd_rows.POINTS, 5),
+        (("0", "1", "-1", "2", "-2"), 3),
+        ("01", 2),
+    ):
+        G, BT, A = toom_cook.matrices(tuple(points), taps, np.float64)
+        d, g = normal(len(points) + 1, 1), normal(taps, 2)
+        np.testing.assert_allclose(A.T @ ((G @ g) * (BT @ d)), np.correlate(d, g, "valid"), rtol=1e-12, atol=1e-12)
+    G, BT, A = toom_cook.matrices(("0", "1", "-1", "2", "-2"), 3, np.float64)
+    scale = np.array([4, -6, -6, 24, 24, 1])[:, None]  # in print, the denominators stand in G and not in B
+    np.testing.assert_allclose(BT * scale, tiles.BT, atol=1e-14)
+    np.testing.assert_allclose(G / scale, tiles.G, atol=1e-14)
+    np.testing.assert_array_equal(A.T, tiles.AT)
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_rows_of_tiles_spread_infinity_and_nan_to_no_weight_that_does_not_meet_them(value):
+    x, gy, options = (
+        normal((1, 2, 9, 12), 1, np.float32),
+        normal((1, 3, 3, 6), 2, np.float32),
+        ((1, 1), (0, 0), (1, 1), 1),
+    )
+    x[0, 1, 0, 0] = value  # under the first tap of the first output alone
+    with np.errstate(invalid="ignore"):
+        got = K.conv2d_grad_weight.implementations("numpy")["winograd_rows"](gy, x, (3, 2, 7, 7), *options)
+    assert np.argwhere(~np.isfinite(got)).tolist() == [[o, 1, 0, 0] for o in range(3)]
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
@@ -315,6 +383,8 @@ def test_algorithms_do_not_change_what_they_are_given_and_take_any_layout():
         ((1, 3, 224, 224), (64, 3, 3, 3), ((1, 1), (1, 1), (1, 1), 1), "banded"),  # too few channels
         ((1, 512, 28, 28), (512, 512, 3, 3), ((1, 1), (1, 1), (1, 1), 1), "winograd"),
         ((1, 512, 14, 14), (4096, 512, 7, 7), ((1, 1), (0, 0), (1, 1), 1), "stationary"),  # fc6
+        ((1, 512, 22, 22), (4096, 512, 7, 7), ((1, 1), (0, 0), (1, 1), 1), "winograd_rows"),
+        ((1, 64, 55, 55), (4, 64, 7, 7), ((1, 1), (3, 3), (1, 1), 1), "banded"),  # too few channels to repay transforms
         ((1, 4096, 8, 8), (4096, 4096, 1, 1), ((1, 1), (0, 0), (1, 1), 1), "stationary"),  # fc7
         ((1, 512, 28, 28), (21, 512, 1, 1), ((1, 1), (0, 0), (1, 1), 1), "pointwise"),
         ((8, 96, 8, 8), (96, 96, 3, 3), ((1, 1), (1, 1), (1, 1), 1), "channels_last"),  # conv5_2 of the small net
@@ -334,14 +404,15 @@ def test_the_cost_rule_chooses_as_the_docs_say_and_only_float32_takes_winograd(
     (_, _, *cells), window = Convolution(x, w, *parameters).y, Window(w[2:], *parameters)
     assert choice._cheapest(w, np.dtype("f4"), (x[0], *cells), window).__name__.endswith(algorithm)
     exact = choice._cheapest(w, np.dtype("f8"), (x[0], *cells), window).__name__
-    assert exact.endswith("banded" if algorithm == "winograd" else algorithm)
+    assert exact.endswith({"winograd": "banded", "winograd_rows": "stationary"}.get(algorithm, algorithm))
 
 
-def test_winograd_in_float32_is_within_1e5_of_exact_numbers():
-    c = Convolution((2, 64, 30, 30), (64, 64, 3, 3), (1, 1), (1, 1), (1, 1), 1)
+@pytest.mark.parametrize(("name", "k"), [("winograd", 3), ("winograd_rows", 5), ("winograd_rows", 7)])
+def test_winograd_in_float32_is_within_2e5_of_exact_numbers(name, k):
+    c = Convolution((2, 64, 30, 30), (64, 64, k, k), (1, 1), (1, 1), (1, 1), 1)
     for kernel, args in three_kernels(c, np.float32).items():
         exact = K.KERNELS[kernel].textbook(*(a.astype(np.float64) if isinstance(a, np.ndarray) else a for a in args))
-        got = K.KERNELS[kernel].implementations("numpy")["winograd"](*args)
+        got = K.KERNELS[kernel].implementations("numpy")[name](*args)
         assert got.dtype == np.float32
         assert np.abs(got - exact).max() < 2e-5 * np.abs(exact).max()
 
@@ -552,7 +623,7 @@ def test_operands_of_two_dtypes_are_computed_in_the_wider(name, dtypes):
         got = K.KERNELS[kernel].implementations("numpy")[name](first, second, *rest)
         expected = K.KERNELS[kernel].textbook(first.astype("f8"), second.astype("f8"), *rest)
         assert got.dtype == np.result_type(*dtypes) and got.dtype.isnative
-        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=2e-5 * np.abs(expected).max(initial=0))
 
 
 def test_winograd_sees_a_little_outside_its_cells_and_float64_does_not():

@@ -55,9 +55,15 @@ def summed_product(a, b):
     """``a @ bᵀ`` for stacks of wide matrices: (…, m, cells) by (…, n, cells), summed over the cells."""
     if a.shape[-2] < b.shape[-2]:  # the matrix with more rows must come first
         return summed_product(b, a).swapaxes(-1, -2)
-    cells, pieces, size = _pieces(a.shape[-1], a.shape[-2] * b.shape[-2])
+    return deep_product(a, b.swapaxes(-1, -2))
+
+
+def deep_product(a, b):
+    """``a @ b`` for stacks of matrices with long rows in a: (…, m, cells) by (…, cells, n)."""
+    cells, pieces, size = _pieces(a.shape[-1], a.shape[-2] * b.shape[-1])
     if pieces == 1:
-        return a @ b.swapaxes(-1, -2)
+        return a @ b
+    b = b.swapaxes(-1, -2)
     sums = (_cut(a, pieces, size) @ _cut(b, pieces, size).swapaxes(-1, -2)).sum(axis=-3)
     if pieces * size < cells:
         sums += a[..., pieces * size :] @ b[..., pieces * size :].swapaxes(-1, -2)

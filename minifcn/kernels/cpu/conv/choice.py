@@ -8,6 +8,8 @@ unit is a multiply-add in a fast matrix product, about 0.02 ns on one core.  Mov
 - ``channels_last``  the same; copying is cheaper if a window's row has more numbers than a row of the output.
 - ``stationary``  the same, but reads the weights once instead of once for each band.
 - ``winograd``    2¼·C·O·n + 115·(C + O)·n + 1200·C·O: a quarter of the products; the transforms of tiles and kernels.
+- ``winograd_rows``  k·C·O·(2½·n + 320): the products of rows of a 7×7 kernel, and their transform less what other
+  algorithms take to order them.
 - ``depthwise``   10·k²·C·n, for a small filter per channel and many channels: multiply-adds outside matrix products.
 - ``planes``      the same convolutions on large maps, as one small product per channel.
 - ``phases``      k²·C·O·n + 15·(s²·C + 2·⌈k/s⌉²·O)·n, for strides: no columns, but partial sums of the outputs.
@@ -15,9 +17,11 @@ unit is a multiply-add in a fast matrix product, about 0.02 ns on one core.  Mov
 Examples: ``winograd`` is chosen for 64 channels at 128² cells.  It is not for three channels, because the transforms
 cost more than they save, nor for few cells, because they do not repay the transform of the kernels.
 ``channels_last`` is chosen for small maps of several samples, whose tiles are too few to fill Winograd's 36 products.
-``stationary`` is chosen for 512×7×7 → 4096 at 8×8 cells, where reading the 411 MB of weights is the main cost.
+``stationary`` is chosen for 512×7×7 → 4096 at 8×8 cells, where reading the 411 MB of weights is the main cost;
+``winograd_rows`` at 16×16 cells, where the products are.
 
-Winograd's rounding error is ten times that of the definition, so the rule never chooses it for float64.
+Winograd's rounding error is ten times that of the definition, so the rule never chooses it, or ``winograd_rows``, for
+float64.
 """
 
 from functools import wraps
@@ -26,12 +30,12 @@ from math import prod
 import numpy as np
 
 from ... import shapes
-from . import banded, channels_last, depthwise, phases, planes, pointwise, stationary, winograd
+from . import banded, channels_last, depthwise, phases, planes, pointwise, stationary, winograd, winograd_rows
 from .window import Window
 
 ALGORITHMS = dict(
     banded=banded, channels_last=channels_last, pointwise=pointwise, winograd=winograd, stationary=stationary,
-    phases=phases, depthwise=depthwise, planes=planes,
+    phases=phases, depthwise=depthwise, planes=planes, winograd_rows=winograd_rows,
 )  # fmt: skip
 TRANSFORM, KERNEL, COLUMN = 115, 1200, 15  # the cost of transforming a cell and a kernel, and of moving a number
 HEAVY = 1 << 20  # bytes of weights from which on it matters how often they are read
@@ -52,12 +56,14 @@ def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups, algorit
     window = Window(w.shape[2:], stride, padding, dilation, groups)
     if algorithm is not None:
         algorithm = _applicable(algorithm, window, w.shape)
+    elif winograd_rows.pays(window, w.shape, (len(gy), *gy.shape[2:]), gy.dtype):
+        algorithm = winograd_rows
     else:
         adjoint, (O, C) = window.adjoint(), w.shape[:2]
         if groups == 1 and adjoint is not None:  # a convolution of gy, from O to C channels
-            algorithm = _cheapest((C, O, *w.shape[2:]), gy.dtype, (len(gy), *x_shape[2:]), adjoint)
+            algorithm = _of_the_others((C, O, *w.shape[2:]), gy.dtype, (len(gy), *x_shape[2:]), adjoint)
         else:
-            algorithm = _cheapest(w.shape, gy.dtype, (len(gy), *gy.shape[2:]), window)
+            algorithm = _of_the_others(w.shape, gy.dtype, (len(gy), *gy.shape[2:]), window)
         if algorithm in (banded, channels_last) and phases.applies(window, w.shape):
             algorithm = phases
     return algorithm.conv2d_grad_input(gy, w, x_shape, window)
@@ -79,6 +85,15 @@ def _applicable(algorithm, window, w_shape):
 
 def _cheapest(w_shape, dtype, out, window):
     """The cheapest algorithm for an output of (N, OH, OW) cells, of those that serve all three kernels."""
+    return (
+        winograd_rows
+        if winograd_rows.pays(window, w_shape, out, dtype)
+        else _of_the_others(w_shape, dtype, out, window)
+    )
+
+
+def _of_the_others(w_shape, dtype, out, window):
+    """The same without ``winograd_rows``, which computes the gradient of an input as no convolution of gy."""
     (O, C), n = w_shape[:2], prod(out)
     if depthwise.pays(w_shape, window):
         return planes if planes.pays(w_shape, out, window) else depthwise
