@@ -13,12 +13,13 @@ This file is the table of the kernels.  Pairs are (h, w).  ``conv2d`` has no bia
 from . import compiled, gpu, reference, shapes, textbook
 from .cpu import elementwise, loss, norm, pooling, products
 from .cpu.conv import choice
-from .registry import KERNELS, Kernel, is_shapes_only, overridden, override, shapes_only
+from .registry import KERNELS, Kernel, is_overridden, is_shapes_only, overridden, override, shapes_only
 
 __all__ = [
     "KERNELS",
     "Kernel",
     "implementations",
+    "is_overridden",
     "is_shapes_only",
     "overridden",
     "override",
@@ -36,6 +37,8 @@ conv2d = _kernel("conv2d", **choice.implementations("conv2d"))
 conv2d_grad_input = _kernel("conv2d_grad_input", **choice.implementations("conv2d_grad_input"))
 conv2d_grad_weight = _kernel("conv2d_grad_weight", **choice.implementations("conv2d_grad_weight"))
 add_bias = _kernel("add_bias", pieces=elementwise.add_bias)
+bias_relu = _kernel("bias_relu", pieces=elementwise.bias_relu)
+bias_relu_grad = _kernel("bias_relu_grad", pieces=elementwise.bias_relu_grad)
 channel_sums = _kernel("channel_sums", pieces=elementwise.channel_sums)
 matmul = _kernel("matmul", shared=products.matmul)
 im2col = _kernel("im2col")

@@ -116,6 +116,21 @@ def add_bias(y, b):
     return y
 
 
+def bias_relu(y, b, most):
+    """min(max(y[n, c, i, j] + b[c], 0), most), a bias and the ReLU (`most` is ∞) or ReLU6 (6) after it; NaN stays NaN.
+
+    An implementation may compute in place and return y itself.
+    """
+    y = add_bias(y, b)
+    return np.minimum(np.maximum(y, 0), most, dtype=y.dtype)
+
+
+def bias_relu_grad(gy, y, most):
+    """(gx, s): gx is gy where y is neither 0 nor a finite `most`, and 0 elsewhere; s[c] = Σ_{n,i,j} gx[n, c, i, j]."""
+    gx = np.where((y == 0) | ((y == most) & np.isfinite(y)), 0, gy).astype(gy.dtype)
+    return gx, channel_sums(gx)
+
+
 def channel_sums(x):
     """s[c] = Σ_{n,i,j} x[n, c, i, j]: the gradient of a bias."""
     sums = np.zeros(x.shape[1])

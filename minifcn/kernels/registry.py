@@ -69,7 +69,7 @@ class Kernel:
     def is_compiled(self, array: Array) -> bool:
         """Whether the compiled version is chosen for `array`, and no kernel and no operation is overridden."""
         compiled = self.implementations("numpy").get("compiled")
-        return compiled is not None and not _overrides.get() and self.choose(array) is compiled
+        return compiled is not None and not is_overridden() and self.choose(array) is compiled
 
     def choose(self, array: Array) -> Implementation:
         """The implementation that a call with `array` runs."""
@@ -97,7 +97,7 @@ def override(**implementations: str | Implementation) -> Iterator[None]:
     **implementations
         ``kernel=callable``: your function, with the signature of the kernel.  ``kernel="name"``: one of
         ``mf.kernels.implementations(kernel)``, for the kernel and for those of its gradients that have it; "numpy" is
-        the default without Numba.  Inside any override, a batch norm and the ReLU after it are two operations.
+        the default without Numba.  Inside any override, a layer and the ReLU after it are two operations.
         ``Operation=Class``: your ``Function`` subclass in place of the operation of that name.
 
     Examples
@@ -138,6 +138,11 @@ def _family(name, chosen):
         names = ", ".join(dict.fromkeys(available[name]))
         raise ValueError(f"kernel {name!r} has no implementation {chosen!r}: choose from {names}, or give a function")
     return [n for n in KERNELS if (n == name or n.startswith(name + "_grad")) and chosen in available[n]]
+
+
+def is_overridden() -> bool:
+    """Whether the current thread or task is inside :func:`override`."""
+    return bool(_overrides.get())
 
 
 def overridden(name: str, default: type) -> Any:

@@ -183,6 +183,14 @@ def add_bias(y, b):
     return y
 
 
+def bias_relu(y, b, most):
+    return y
+
+
+def bias_relu_grad(gy, y, most):
+    return stand_in(gy, gy.shape), channel_sums(gy)
+
+
 def channel_sums(x):
     return stand_in(x, x.shape[1:2])
 

@@ -66,6 +66,17 @@ def add_bias(y, b):
     return y
 
 
+def bias_relu(y, b, most):
+    y += b[:, None, None]
+    return y.clip(0, most, out=y)
+
+
+def bias_relu_grad(gy, y, most):
+    xp = backend.of(gy)
+    gx = xp.where((y == 0) | ((y == most) & xp.isfinite(y)), gy.dtype.type(0), gy)
+    return gx, channel_sums(gx)
+
+
 def channel_sums(x):
     return total(x, (0, 2, 3))
 

@@ -11,8 +11,7 @@ from ..arrays.types import Array, Pair
 from ..engine.core import Tensor, scope
 from ..kernels import is_shapes_only
 from ..kernels.shapes import pair
-from ..ops.norm import BatchNorm2d as BatchNormFunction
-from ..ops.norm import BatchNormReLU2d, SyncBatchNorm2d, fuses
+from ..ops import conv, norm
 from . import init
 from .module import Buffer, Module, Parameter
 
@@ -38,6 +37,13 @@ class Conv2d(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.conv2d(x, self.weight, self.bias, **self.options)
+
+    def _joined(self, following: Module, x: Tensor) -> Callable[[Tensor], Tensor] | None:
+        most = _limit(self, following, x, Conv2d)
+        if most is None or self.bias is None or not conv.fuses(x, self.weight, self.bias):
+            return None
+        node = conv.ConvReLU2d(**self.options, most=most)
+        return _as_both(self, following, lambda x: node(x, self.weight, self.bias))
 
     def describe(self) -> str:
         o, c, kh, kw = self.weight.shape
@@ -140,7 +146,7 @@ class ReLU6(Module):
 
 
 MOST = {ReLU: np.inf, ReLU6: 6.0}
-"""The upper limits of the layers that run with a batch norm before them."""
+"""The upper limits of the layers that may run with the layer before them."""
 
 
 class Pad(Module):
@@ -202,28 +208,19 @@ class BatchNorm2d(Module):
         if self.frozen or not self.training:
             return ops.batch_norm(x, self.weight, self.bias, self.running_mean, self.running_var, self.eps)
         if part := parallel.part():
-            node: SyncBatchNorm2d | BatchNormFunction
-            node = SyncBatchNorm2d.make(eps=self.eps, all_reduce=part.ranks.all_reduce)
+            node: norm.SyncBatchNorm2d | norm.BatchNorm2d
+            node = norm.SyncBatchNorm2d.make(eps=self.eps, all_reduce=part.ranks.all_reduce)
         else:
-            node = BatchNormFunction.make(eps=self.eps)
+            node = norm.BatchNorm2d.make(eps=self.eps)
         return self._normalised(node, x)
 
     def _joined(self, following: Module, x: Tensor) -> Callable[[Tensor], Tensor] | None:
-        most = MOST.get(type(following))
-        if most is None or type(self) is not BatchNorm2d or "forward" in {**vars(self), **vars(following)}:
-            return None  # a class or an instance with a forward of its own computes something else
-        if self.frozen or not self.training or parallel.part() or not isinstance(x, Tensor) or _in_use() != AS_DEFINED:
+        most = _limit(self, following, x, BatchNorm2d)
+        if most is None or self.frozen or not self.training or parallel.part():
             return None
-        if not fuses(x, self.weight, self.bias):
+        if not norm.fuses(x, self.weight, self.bias):
             return None
-
-        def both(x):
-            with scope(self.name):
-                y = self._normalised(BatchNormReLU2d(self.eps, most), x)
-            y.name = following.name or type(following).__name__
-            return y
-
-        return both
+        return _as_both(self, following, lambda x: self._normalised(norm.BatchNormReLU2d(self.eps, most), x))
 
     def _normalised(self, node, x):
         y = node(x, self.weight, self.bias)
@@ -241,9 +238,30 @@ class BatchNorm2d(Module):
         return f"{self.weight.size}"
 
 
+def _limit(layer, following, x, kind):
+    """The upper limit of the ReLU `following`, if a function that does its work and the layer's may run; else None."""
+    most = MOST.get(type(following))
+    if most is None or type(layer) is not kind or "forward" in {**vars(layer), **vars(following)}:
+        return None  # a class or an instance with a forward of its own computes something else
+    return most if isinstance(x, Tensor) and _in_use() == AS_DEFINED else None
+
+
+def _as_both(layer, following, function):
+    """`function`, which does the work of both layers, with the names that they give."""
+
+    def both(x):
+        with scope(layer.name):
+            y = function(x)
+        y.name = following.name or type(following).__name__
+        return y
+
+    return both
+
+
 def _in_use():
-    """The functions that a batch norm and the ReLU after it run as two layers; a user may have replaced one."""
-    return Module.__call__, BatchNorm2d.forward, ReLU.forward, ReLU6.forward, ops.relu, ops.relu6
+    """The functions that a layer and the ReLU after it run if they run as two; a user may have replaced one."""
+    layers = Module.__call__, Conv2d.forward, BatchNorm2d.forward, ReLU.forward, ReLU6.forward
+    return *layers, ops.conv2d, ops.relu, ops.relu6
 
 
 AS_DEFINED = _in_use()

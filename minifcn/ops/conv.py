@@ -6,12 +6,12 @@ gradient in x is A, and its gradient in w is ``conv2d_grad_weight`` with x and g
 is built from im2col and col2im; these are operations, too, and adjoint to each other.
 """
 
-from math import prod
+from math import inf, prod
 
 from .. import kernels as K
 from ..arrays import backend, buffers
 from ..arrays.types import Pair
-from ..engine.core import Function, Operand, Tensor
+from ..engine.core import Function, Operand, Tensor, watchers
 from ..kernels.shapes import conv_sizes, deconv_size, pair, require_maps
 
 
@@ -32,7 +32,7 @@ class Convolution(Function):
         self.biased = b is not None
         if not self.biased or K.is_shapes_only():
             return y
-        return K.add_bias(y if buffers.is_whole(y) and y is not x else y.copy(), b)
+        return K.add_bias(_writable(y, x), b)
 
     def _gradients(self, gx, gw, gy):
         return (gx, gw, K.channel_sums(gy)) if self.biased else (gx, gw)
@@ -69,6 +69,53 @@ class Conv2d(Convolution):
     def locate(self, axis, place):
         kernel = self.in_shapes[1][axis + 2]
         return place.window(kernel, self.stride[axis], self.padding[axis], self.dilation[axis])
+
+
+class ConvReLU2d(Conv2d):
+    """:class:`Conv2d` with a bias, and the ReLU after it: without the maps before the ReLU, and with the numbers of the
+    two.
+
+    Layers run it instead of the two if nothing watches the forward pass: see :func:`fuses`.
+
+    Parameters
+    ----------
+    most : float
+        The upper limit: ∞ for ReLU, 6 for ReLU6.
+    """
+
+    formula = "y[n,o,i,j] = min(max(b[o] + Σ_{c,u,v} w[o,c,u,v] · x[n, c, s·i − p + d·u, s·j − p + d·v], 0), most)"
+
+    def __init__(self, stride=1, padding=0, dilation=1, groups=1, most=inf):
+        super().__init__(stride, padding, dilation, groups)
+        self.most = most
+
+    def _finish(self, y, x, w, b):
+        y = K.bias_relu(_writable(y, x), b, self.most)
+        self.save(x, w, y)  # the next layer saves y, too, so it needs no additional memory
+        return y
+
+    def backward(self, gy):
+        x, w, y = self.saved
+        gy, gb = K.bias_relu_grad(gy, y, self.most)
+        gx = K.conv2d_grad_input(gy, w, x.shape, *self._where) if self.needs[0] else None
+        gw = K.conv2d_grad_weight(gy, x, w.shape, *self._where) if self.needs[1] else None
+        return gx, gw, gb
+
+    def count(self, out_shape, *in_shapes):
+        return 2 * prod(out_shape)
+
+
+def fuses(x: Tensor, w: Tensor, b: Tensor) -> bool:
+    """Whether a convolution of `x` and the ReLU after it may run as one :class:`ConvReLU2d`.
+
+    They do for NumPy's arrays of one type, float32 or float64, if no kernel or operation is overridden and nothing
+    watches the operations (``mf.trace()`` and others).
+    """
+    if K.is_overridden() or K.is_shapes_only() or watchers.get():
+        return False
+    arrays = x.data, w.data, b.data
+    alike = all(backend.device(a) == "cpu" and a.dtype == x.dtype and a.size for a in arrays)
+    return alike and x.dtype in ("float32", "float64")
 
 
 class ConvTranspose2d(Convolution):
@@ -140,6 +187,11 @@ class Col2im(Function):
 
     def backward(self, gy):
         return K.im2col(gy, self.kernel_size, self.stride, self.padding, self.dilation)
+
+
+def _writable(y, x):
+    """y if it is an array of its own, else a copy: a kernel may return x, or a view of an array that is in use."""
+    return y if buffers.is_whole(y) and y is not x else y.copy()
 
 
 def _check_channels(op, x, w, given, expected, outputs, groups, b):

@@ -18,6 +18,7 @@ KERNELS = {
         conv: ("conv2d", "conv2d_grad_input", "conv2d_grad_weight"),
         elementwise: (
             "relu", "relu_grad", "relu6", "relu6_grad", "add_bias", "channel_sums", "sgd", "adam",
+            "bias_relu", "bias_relu_grad",
         ),
         loss: ("softmax_loss", "softmax_loss_grad"),
         norm: ("batch_norm", "batch_norm_grad", "batch_norm_relu", "batch_norm_relu_grad", "scale_channels"),
@@ -28,7 +29,7 @@ KERNELS = {
 }  # fmt: skip
 
 
-IN_PLACE = {"add_bias", "sgd", "adam"}
+IN_PLACE = {"add_bias", "bias_relu", "sgd", "adam"}
 """The kernels that write into their arguments, which must then be C-contiguous; others copy an array that is not."""
 
 STRIDED = {"softmax_loss", "matmul"}

@@ -40,6 +40,31 @@ def add_to_channels(y: Write[3], b: Read[1], first: int, last: int):
 
 
 @loops
+def add_and_rectify(y: Write[3], b: Read[1], most: float, first: int, last: int):
+    """y[n, c] = min(max(y[n, c] + b[c], 0), most) for the maps first … last − 1; no upper limit if `most` is NaN."""
+    C, zero, top = y.shape[1], y.dtype.type(0), y.dtype.type(most)
+    for k in range(first, last):
+        row, number = y[k // C, k % C], b[k % C]
+        for i in range(len(row)):
+            value = row[i] + number
+            row[i] = zero if value <= zero else (top if value > top else value)
+
+
+@loops
+def rectify_and_sum(gy: Read[3], y: Read[3], most: float, gx: Write[3], sums: Write[1], first: int, last: int):
+    """gx = gy where y is neither 0 nor `most`, else 0, and sums[c] = Σ gx[:, c], in float64."""
+    zero, top = y.dtype.type(0), y.dtype.type(most)
+    for c in range(first, last):
+        total = 0.0
+        for n in range(y.shape[0]):
+            given, out, row = gy[n, c], y[n, c], gx[n, c]
+            for i in range(len(row)):
+                row[i] = zero if out[i] == zero or out[i] == top else given[i]
+                total += row[i]
+        sums[c] = total
+
+
+@loops
 def sum_channels(x: Read[3], sums: Write[1], first: int, last: int):
     """sums[c] = Σ x[:, c], in float64."""
     for c in range(first, last):
@@ -118,12 +143,34 @@ def _require_one_shape(arrays):
 
 
 def add_bias(y, b):
+    return _on_maps(add_to_channels, y, b)
+
+
+def bias_relu(y, b, most):
+    return _on_maps(add_and_rectify, y, b, _limit(most))
+
+
+def _on_maps(function, y, b, *numbers):
+    """y after ``function(y, b, *numbers)``, which writes into y; each worker thread has a share of its maps."""
     if b.shape != y.shape[1:2]:
         raise ValueError(f"a bias of shape {b.shape} does not fit maps of shape {y.shape}: give ({y.shape[1]},)")
     rows = _rows(y)
     maps = rows.shape[0] * rows.shape[1]
-    workers.divide(maps, partial(add_to_channels, rows, b), moved=2 * y.size // LIGHT)
+    workers.divide(maps, partial(function, rows, b, *numbers), moved=2 * y.size // LIGHT)
     return y
+
+
+def bias_relu_grad(gy, y, most):
+    _require_one_shape((gy, y))
+    gx, sums = buffers.empty(y.shape, y.dtype), np.empty(y.shape[1], y.dtype)
+    share = partial(rectify_and_sum, _rows(gy), _rows(y), _limit(most), _rows(gx), sums)
+    workers.divide(len(sums), share, moved=3 * y.size // LIGHT)
+    return gx, sums
+
+
+def _limit(most):
+    """NaN, which equals nothing, for ∞: an output may overflow to ∞."""
+    return most if most < np.inf else np.nan
 
 
 def channel_sums(x):

@@ -91,10 +91,15 @@ def relu_grad(gy, y):
 def relu6_grad(gy, y):
     if gy.itemsize > 8:
         return textbook.relu6_grad(gy, y)
+    return _between(gy, y, 6)
+
+
+def _between(gy, y, most):
+    """`gy` where y is neither 0 nor `most`, else 0."""
 
     def inside(y, kept, below):
         np.not_equal(y, 0, out=kept)
-        np.not_equal(y, 6, out=below)
+        np.not_equal(y, most, out=below)
         kept &= below
 
     return _kept(gy, y, inside)
@@ -125,6 +130,32 @@ def add_bias(y, b):
 
     workers.run(share_of_maps, workers.shares(N * C), moved=y.size)
     return y
+
+
+def bias_relu(y, b, most):
+    N, C, H, W = y.shape
+    if not y.flags.c_contiguous:
+        return textbook.bias_relu(y, b, most)
+    rows, b = y.reshape(N * C, H * W), np.tile(b, N)[:, None]
+    maps = max(1, PIECE // max(H * W, 1))  # of a piece
+
+    def share_of_maps(share):
+        for k in range(*share, maps):
+            for i in range(0, H * W, PIECE):
+                last = min(k + maps, share[1])
+                part = rows[k:last, i : i + PIECE]
+                np.add(part, b[k:last], out=part)
+                part.clip(0, most, out=part)
+
+    workers.run(share_of_maps, workers.shares(N * C), moved=y.size)
+    return y
+
+
+def bias_relu_grad(gy, y, most):
+    if gy.itemsize > 8:
+        return textbook.bias_relu_grad(gy, y, most)
+    gx = relu_grad(gy, y) if most == np.inf else _between(gy, y, most)
+    return gx, channel_sums(gx)
 
 
 def channel_sums(x):
