@@ -210,6 +210,12 @@ OPERATIONS = {
         (X, normal((3, 4, 2, 3), 2)),
         lambda *a: conv(*a, stride=(2, 2), dilation=(2, 2)),
     ),
+    "conv2d and relu": Operation(
+        lambda *t: ops.conv.ConvReLU2d.apply(*t, padding=1, groups=2, most=3.0),
+        (X, normal((4, 2, 3, 3), 2), normal(4, 3)),
+        lambda *a: np.clip(conv(*a, padding=(1, 1), groups=2), 0, 3),
+        wrong(ops.conv.ConvReLU2d, _finish=lambda self, y, x, w, b: ops.conv.ConvReLU2d._finish(self, y, x, w, -b)),
+    ),
     "conv_transpose2d": Operation(
         lambda *t: ops.conv_transpose2d(*t, stride=2), (X, normal((4, 2, 4, 4), 2), normal(2, 3)), conv_transpose
     ),

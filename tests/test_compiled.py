@@ -844,10 +844,16 @@ def test_a_linear_layer_learns_from_one_row_and_from_the_gradient_of_a_sum():
 
 @pytest.mark.parametrize(
     ("kernel", "shapes"),
-    [("add_bias", [(1, 8, 4, 4), (3,)]), ("relu_grad", [(2, 8), (2, 7)]), ("sgd", [(9,), (4,), (9,)])],
+    [
+        ("add_bias", [(1, 8, 4, 4), (3,)]),
+        ("bias_relu", [(1, 8, 4, 4), (3,)]),
+        ("sgd", [(9,), (4,), (9,)]),
+        ("relu_grad", [(2, 8), (2, 7)]),
+        ("bias_relu_grad", [(1, 8, 4, 4), (1, 8, 4, 3)]),
+    ],
 )
 def test_loops_do_not_read_beyond_shorter_arrays(kernel, shapes):
-    more = dict(sgd=(0.1, 0.0, 0.9, "torch")).get(kernel, ())
+    more = dict(sgd=(0.1, 0.0, 0.9, "torch"), bias_relu=(np.inf,), bias_relu_grad=(np.inf,)).get(kernel, ())
     with pytest.raises(ValueError, match="shape"):
         K.KERNELS[kernel](*(normal(shape, i, "f4") for i, shape in enumerate(shapes)), *more)
 

@@ -12,7 +12,7 @@ import minifcn as mf
 from minifcn import kernels as K
 from minifcn import ops
 from minifcn.kernels import environment, shapes
-from minifcn.kernels.cpu import blas, norm, products, workers
+from minifcn.kernels.cpu import blas, elementwise, norm, products, workers
 from minifcn.kernels.cpu.conv import (
     banded,
     choice,
@@ -123,6 +123,31 @@ def test_relu_and_the_bias_equal_the_loops(n, c, h, w):
     conform("channel_sums", gy)
     for _, implementation in others("add_bias"):
         agree(implementation(x.copy(), b), K.add_bias.everywhere["reference"](x.copy(), b), np.float64)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 3), st.integers(1, 4), st.integers(1, 4), st.integers(1, 5), st.sampled_from([0.5, 6.0, np.inf]),
+    st.sampled_from([3, 1 << 18]), st.integers(1, 3),
+)  # fmt: skip
+def test_a_bias_and_the_relu_after_it_equal_the_loops_in_pieces_of_any_size(n, c, h, w, most, piece, threads):
+    x, gy, b = normal((n, c, h, w), 1), normal((n, c, h, w), 2), normal(c, 3)
+    x[0, 0, 0, 0], x[-1, -1, -1, -1] = np.inf, np.nan
+    gy[0, 0, 0, 0] = -np.inf  # passes if the output is infinite because there is no limit
+    y = K.bias_relu.everywhere["reference"](x.copy(), b, most)
+    assert y[0, 0, 0, 0] == most or x.size == 1
+    expected = K.bias_relu_grad.everywhere["reference"](gy, y, most)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(elementwise, "PIECE", piece)
+        patch.setattr(workers, "WORTH", 1)
+        patch.setattr(workers, "threads", lambda: threads)
+        for name, implementation in others("bias_relu"):
+            np.testing.assert_allclose(implementation(x.copy(), b, most), y, rtol=1e-12, err_msg=name)
+            given = np.asfortranarray(x)
+            np.testing.assert_allclose(implementation(given, b, most), y, rtol=1e-12, err_msg=name)
+        for name, implementation in others("bias_relu_grad"):
+            for got, value in zip(implementation(gy, y, most), expected, strict=True):
+                np.testing.assert_allclose(got, value, rtol=1e-12, atol=1e-12, err_msg=name)
 
 
 @pytest.mark.parametrize("kernel", ["sgd caffe", "sgd torch", "adam"])

@@ -1,6 +1,7 @@
 """Every layer: its value in plain NumPy, the gradients of its parameters, and its state on the way to disk."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import reduce
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from strategies import distinct, normal
 
 import minifcn as mf
 from minifcn import nn
+from minifcn.engine.core import newest_first, watch
 
 
 class Layer(NamedTuple):
@@ -94,3 +96,82 @@ def test_float32_stays_float32_and_the_state_goes_round(name):
     y = layer(x)
     assert y.dtype == np.float32
     assert np.array_equal(y.numpy(), other(x).numpy())
+
+
+def step(x, context):
+    """The names of the operations of a small net in training, its output, and all gradients."""
+    mf.manual_seed(0)
+    model = nn.Sequential(c=nn.Conv2d(3, 8, 3, padding=1), r=nn.ReLU(), d=nn.Conv2d(8, 4, 5, stride=2), r6=nn.ReLU6())
+    for p in model.parameters():
+        p.data = (4 * p.data + (p.data.ndim == 1)).astype(x.dtype)  # biases are 1, and some outputs exceed 6
+    with context:
+        x = mf.Tensor(x, requires_grad=True)
+        y = model(x)
+        names = [f"{type(node).__name__} {node.name}" for node in newest_first(y.creator)]
+        y.backward(normal(y.shape, 2, y.dtype))
+    return names, [y.data, x.grad, *(p.grad for p in model.parameters())], y
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_convolution_and_the_relu_after_it_run_as_one_unless_somebody_looks_and_give_the_same_bits(dtype):
+    x = normal((2, 3, 9, 7), 1, dtype)
+    names, fused, y = step(x, nullcontext())
+    assert names == ["ConvReLU2d d", "ConvReLU2d c"] and y.name == "r6"
+    for context in (mf.trace(), watch(lambda *_: None), mf.override(max_pool2d="reference")):
+        names, plain, _ = step(x, context)
+        assert names == ["ReLU6 r6", "Conv2d d", "ReLU r", "Conv2d c"]
+        for a, b in zip(fused, plain, strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert (fused[0] == 6).any() and (fused[0] == 0).any()
+
+
+def test_geometry_and_operations_are_counted_alike_for_both():
+    for context in (nullcontext(), mf.trace()):
+        x = mf.Tensor(normal((1, 3, 9, 9), 1), requires_grad=True)
+        with context:
+            y = nn.Sequential(nn.Conv2d(3, 2, 3, stride=2, padding=1), nn.ReLU())(x)
+        field = mf.geometry.receptive_field(y, x)
+        assert (field.size, field.jump, field.padding) == ((3, 3), (2, 2), (1, 1))
+    x = mf.Tensor(normal((1, 3, 9, 9), 1, np.float32), requires_grad=True)
+    node = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU())(x).creator
+    assert node.macs == 2 * 49 * 27 and node.flops == 2 * node.macs + 2 * 2 * 49  # a bias and a maximum for each output
+
+
+def test_other_layers_and_arrays_run_as_two():
+    class Doubled(nn.ReLU):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    x = normal((2, 3, 6, 6), 1, np.float32)
+    plain = nn.Sequential(c=nn.Conv2d(3, 2, 3), r=nn.ReLU())
+    expected = np.maximum(plain.c(x).numpy(), 0)
+    doubled, pointless = nn.Sequential(plain.c, Doubled()), nn.Sequential(nn.Conv2d(3, 2, 3, bias=False), nn.ReLU())
+    np.testing.assert_array_equal(doubled(x).numpy(), 2 * expected)
+    assert type(pointless(mf.Tensor(x, requires_grad=True)).creator).__name__ == "ReLU"
+    for dtype in (np.float16, np.float64):  # beside weights of float32
+        assert type(plain(x.astype(dtype)).creator).__name__ == "ReLU"
+    seen = []
+    plain.r.forward = lambda x: seen.append(x.shape) or mf.ops.relu(x)
+    np.testing.assert_array_equal(plain(x).numpy(), expected)
+    assert seen == [(2, 2, 4, 4)]
+    with mf.shapes_only():
+        assert nn.Sequential(plain.c, nn.ReLU())(x).shape == (2, 2, 4, 4)
+
+
+@pytest.mark.parametrize("owner", [nn.ReLU, nn.Conv2d, nn.Module])
+def test_what_a_user_replaced_for_all_layers_runs(owner, monkeypatch):
+    x, model, called = normal((1, 3, 6, 6), 1, np.float32), nn.Sequential(c=nn.Conv2d(3, 2, 3), r=nn.ReLU()), []
+    method = "__call__" if owner is nn.Module else "forward"
+    original = getattr(owner, method)
+    monkeypatch.setattr(owner, method, lambda self, x: called.append(self.name) or original(self, x))
+    model(x)
+    assert called == {nn.ReLU: ["r"], nn.Conv2d: ["c"], nn.Module: ["", "c", "r"]}[owner]
+
+
+def test_a_kernel_that_returns_its_input_is_not_written_into():
+    """Fused or not: the bias must not be added to an array of somebody else."""
+    x = mf.Tensor(normal((1, 2, 4, 4), 1))
+    before = x.data.copy()
+    with mf.override(conv2d=lambda x, *rest: x):
+        nn.Sequential(nn.Conv2d(2, 2, 1), nn.ReLU())(x)
+    np.testing.assert_array_equal(x.data, before)

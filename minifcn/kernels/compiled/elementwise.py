@@ -60,6 +60,7 @@ def rectify_and_sum(gy: Read[3], y: Read[3], most: float, gx: Write[3], sums: Wr
             given, out, row = gy[n, c], y[n, c], gx[n, c]
             for i in range(len(row)):
                 row[i] = zero if out[i] == zero or out[i] == top else given[i]
+            for i in range(len(row)):  # a loop of its own, so that the order of the sum is that of sum_channels
                 total += row[i]
         sums[c] = total
 
