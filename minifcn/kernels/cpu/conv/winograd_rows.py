@@ -20,6 +20,7 @@ makes up to all m outputs of a tile NaN or infinite.
 import numpy as np
 
 from ....arrays import buffers
+from ... import environment
 from ...textbook import sliding_windows, tap_slices
 from .. import scratch, workers
 from ..products import deep_product, product
@@ -149,7 +150,7 @@ class _Tiles:
     def bands(self):
         """The bands, such that V has about BAND_BYTES."""
         (OH, _), (kh, _) = self.cells, self.window
-        rows = max(1, BAND_BYTES // (self.C * kh * PLACES * self.columns * self.dtype.itemsize))
+        rows = max(1, environment.band_bytes(BAND_BYTES) // (self.C * kh * PLACES * self.columns * self.dtype.itemsize))
         if rows < OH:
             ranges = workers.ranges(OH, -(-OH // rows))
             return [(slice(n, n + 1), slice(*some)) for n in range(self.N) for some in ranges]
