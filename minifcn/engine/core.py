@@ -16,13 +16,13 @@ from operator import attrgetter
 from time import perf_counter
 from typing import Any, Self
 
-from ..arrays import backend, buffers, frozen
+from ..arrays import backend, buffers
 from ..arrays.setting import Setting
 from ..arrays.types import Array, DType, Gradients, Shape
 from ..errors import shown
 from ..kernels import registry
 from ..kernels.shapes import broadcast_shape, stand_in
-from . import places
+from . import frozen, places
 from .axis_maps import HERE, AxisMap, Root
 from .explain import Described
 from .operators import Attached, Operand

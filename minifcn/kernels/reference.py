@@ -139,6 +139,12 @@ def channel_sums(x):
     return sums.astype(x.dtype)
 
 
+def word_sums(words):
+    """s[k] = Σ_r words[r, k] modulo 2⁶⁴, for 64-bit words (R, K): the checksum that shows the edit of an array."""
+    sums = [sum(int(words[r, k]) for r in range(words.shape[0])) % 2**64 for k in range(words.shape[1])]
+    return np.array(sums, np.uint64)
+
+
 def relu(x):
     """y = max(x, 0), elementwise."""
     return np.array([max(v, 0) for v in x.flat], x.dtype).reshape(x.shape)

@@ -195,6 +195,10 @@ def channel_sums(x):
     return stand_in(x, x.shape[1:2])
 
 
+def word_sums(words):
+    return words.sum(axis=0)  # no stand-in: backward() may check the array after shapes_only() has ended
+
+
 def relu(x):
     return stand_in(x, x.shape)
 

@@ -81,6 +81,10 @@ def channel_sums(x):
     return total(x, (0, 2, 3))
 
 
+def word_sums(words):
+    return words.sum(axis=0)  # of unsigned integers: an overflow wraps
+
+
 def relu(x):
     return backend.of(x).maximum(x, 0)
 

@@ -13,6 +13,7 @@ from . import scratch, workers
 
 ROW = 1 << 14  # elements of a vector of zeros
 BLOCK = 1 << 9  # elements that are added one after the other; a longer sum is a sum of such sums
+WORDS = 1 << 19  # of the smallest share of a checksum: one thread reads a few MB from the cache fast enough
 PIECE = 1 << 18  # elements: small enough for a few pieces to fit the cache, large enough to hide the wait for the GIL
 
 
@@ -165,6 +166,13 @@ def channel_sums(x):
     rows = np.asarray(x, order="C").reshape(N * C, H * W)
     sums = workers.run(lambda share: dots(rows[slice(*share)]), workers.shares(N * C), moved=x.size)
     return np.concatenate(sums).reshape(N, C).sum(axis=0)
+
+
+def word_sums(words):
+    if words.size < 2 * WORDS:
+        return np.add.reduce(words)
+    shares = workers.shares(len(words), WORDS // words.shape[1])
+    return np.add.reduce(workers.run(lambda s: np.add.reduce(words[slice(*s)]), shares, words.size, multiplies=False))
 
 
 def dots(a, b=None):

@@ -9,7 +9,8 @@ import weakref
 
 import numpy as np
 
-from .buffers import Block
+from .. import kernels as K
+from ..arrays.buffers import Block
 
 SMALL = 1 << 16  # bytes up to which a copy takes less time than sums, and little memory
 PERIOD = 2039  # 8-byte words; a prime, so that swapped rows, samples or channels change the sums
@@ -85,4 +86,4 @@ def checksum(array):
     rows, rest = divmod(array.nbytes, 8 * PERIOD)
     words = np.ndarray((rows, PERIOD), np.uint64, array)
     last = np.ndarray(rest, np.uint8, array, array.nbytes - rest)
-    return np.add.reduce(words).tobytes() + last.tobytes()  # one pass over the array; overflow wraps
+    return K.word_sums(words).tobytes() + last.tobytes()
