@@ -121,6 +121,7 @@ def test_relu_and_the_bias_equal_the_loops(n, c, h, w):
     conform("relu_grad", gy, y)
     conform("relu6_grad", gy, conform("relu6", 6 * x))
     conform("channel_sums", gy)
+    conform("word_sums", np.random.default_rng(n).integers(0, 2**64, (h, w), np.uint64))
     for _, implementation in others("add_bias"):
         agree(implementation(x.copy(), b), K.add_bias.everywhere["reference"](x.copy(), b), np.float64)
 
@@ -363,17 +364,25 @@ def test_toom_and_cooks_matrices_compute_convolutions_and_are_those_that_winogra
     np.testing.assert_array_equal(A.T, tiles.AT)
 
 
-@pytest.mark.parametrize("value", [np.inf, np.nan])
+@pytest.mark.parametrize("value", [np.inf, np.nan, 1e37])
 def test_rows_of_tiles_spread_infinity_and_nan_to_no_weight_that_does_not_meet_them(value):
     x, gy, options = (
         normal((1, 2, 9, 12), 1, np.float32),
         normal((1, 3, 3, 6), 2, np.float32),
         ((1, 1), (0, 0), (1, 1), 1),
     )
+    weights = K.conv2d_grad_weight.implementations("numpy")["winograd_rows"]
     x[0, 1, 0, 0] = value  # under the first tap of the first output alone
     with np.errstate(invalid="ignore"):
-        got = K.conv2d_grad_weight.implementations("numpy")["winograd_rows"](gy, x, (3, 2, 7, 7), *options)
-    assert np.argwhere(~np.isfinite(got)).tolist() == [[o, 1, 0, 0] for o in range(3)]
+        got = weights(gy, x, (3, 2, 7, 7), *options)
+        expected = K.conv2d_grad_weight.textbook(gy, x, (3, 2, 7, 7), *options)
+    met = [[o, 1, 0, 0] for o in range(3)]
+    assert np.argwhere(~np.isfinite(got)).tolist() == ([] if np.isfinite(value) else met)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+    x[0, 1, 0, 0], gy[0, 2, 1, 3] = 1, value
+    with np.errstate(invalid="ignore"):
+        got = weights(gy, x, (3, 2, 7, 7), *options)
+    assert np.isfinite(got[:2]).all() and np.isfinite(got[2]).all() == np.isfinite(value)
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
@@ -409,7 +418,12 @@ def test_algorithms_do_not_change_what_they_are_given_and_take_any_layout():
         ((1, 512, 28, 28), (512, 512, 3, 3), ((1, 1), (1, 1), (1, 1), 1), "winograd"),
         ((1, 512, 14, 14), (4096, 512, 7, 7), ((1, 1), (0, 0), (1, 1), 1), "stationary"),  # fc6
         ((1, 512, 22, 22), (4096, 512, 7, 7), ((1, 1), (0, 0), (1, 1), 1), "winograd_rows"),
-        ((1, 64, 55, 55), (4, 64, 7, 7), ((1, 1), (3, 3), (1, 1), 1), "banded"),  # too few channels to repay transforms
+        ((1, 256, 28, 28), (256, 256, 5, 5), ((1, 1), (2, 2), (1, 1), 1), "winograd_rows"),
+        # too few channels to repay transforms
+        ((1, 64, 55, 55), (4, 64, 7, 7), ((1, 1), (3, 3), (1, 1), 1), "banded"),
+        ((1, 3, 224, 224), (64, 3, 7, 7), ((1, 1), (3, 3), (1, 1), 1), "banded"),
+        ((1, 3, 224, 224), (64, 3, 1, 7), ((1, 1), (0, 3), (1, 1), 1), "banded"),
+        ((1, 16, 112, 112), (16, 16, 7, 7), ((1, 1), (3, 3), (1, 1), 1), "banded"),
         ((1, 4096, 8, 8), (4096, 4096, 1, 1), ((1, 1), (0, 0), (1, 1), 1), "stationary"),  # fc7
         ((1, 512, 28, 28), (21, 512, 1, 1), ((1, 1), (0, 0), (1, 1), 1), "pointwise"),
         ((8, 96, 8, 8), (96, 96, 3, 3), ((1, 1), (1, 1), (1, 1), 1), "channels_last"),  # conv5_2 of the small net
@@ -427,9 +441,37 @@ def test_the_cost_rule_chooses_as_the_docs_say_and_only_float32_takes_winograd(
         environment, "threads", lambda: 2
     )  # with more threads than samples, small maps are divided in another way
     (_, _, *cells), window = Convolution(x, w, *parameters).y, Window(w[2:], *parameters)
-    assert choice._cheapest(w, np.dtype("f4"), (x[0], *cells), window).__name__.endswith(algorithm)
-    exact = choice._cheapest(w, np.dtype("f8"), (x[0], *cells), window).__name__
-    assert exact.endswith({"winograd": "banded", "winograd_rows": "stationary"}.get(algorithm, algorithm))
+    assert choice._cheapest(w, np.dtype("f4"), (x[0], *cells), window, 48).__name__.endswith(algorithm)
+    exact = choice._cheapest(w, np.dtype("f8"), (x[0], *cells), window, 48).__name__
+    assert exact.endswith(
+        {"winograd": "banded", "winograd_rows": "stationary" if w[0] > 1000 else "banded"}.get(algorithm, algorithm)
+    )
+
+
+@pytest.mark.parametrize(
+    ("channels", "kernels"),
+    [(16, []), (64, ["conv2d"]), (256, ["conv2d", "conv2d_grad_input", "conv2d_grad_weight"])],
+)
+def test_rows_of_tiles_are_chosen_for_each_of_the_three_kernels_by_its_own_cost(monkeypatch, channels, kernels):
+    """With 64 channels the gradient of the input would take 1.0 to 1.2 times as long as it does in columns."""
+    called = []
+    for name in ("conv2d", "conv2d_grad_input", "conv2d_grad_weight"):
+        original = getattr(winograd_rows, name)
+        monkeypatch.setattr(winograd_rows, name, lambda *args, f=original, name=name: called.append(name) or f(*args))
+    x, w = normal((1, channels, 28, 28), 1, np.float32), normal((channels, channels, 7, 7), 2, np.float32)
+    options = (1, 1), (3, 3), (1, 1), 1
+    with mf.override(conv2d="numpy"):
+        K.conv2d(x, w, *options)
+        K.conv2d_grad_input(x, w, x.shape, *options)
+        K.conv2d_grad_weight(x, x, w.shape, *options)
+    assert called == kernels
+
+
+def test_rows_of_tiles_are_not_chosen_where_many_small_bands_would_transform_the_kernels_again(monkeypatch):
+    fc6 = Window((7, 7), (1, 1), (0, 0), (1, 1), 1), (4096, 512, 7, 7), (1, 16, 16), np.dtype("f4")
+    assert winograd_rows.pays(*fc6)
+    monkeypatch.setattr(winograd_rows, "BAND_BYTES", 1 << 20)  # as MINIFCN_BAND_MB=1
+    assert not winograd_rows.pays(*fc6)
 
 
 @pytest.mark.parametrize(("name", "k"), [("winograd", 3), ("winograd_rows", 5), ("winograd_rows", 7)])

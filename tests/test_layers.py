@@ -11,6 +11,7 @@ from operations import LOOPS, X, conv, conv_transpose, normalised, response_norm
 from strategies import distinct, normal
 
 import minifcn as mf
+from minifcn import kernels as K
 from minifcn import nn
 from minifcn.engine.core import newest_first, watch
 
@@ -142,6 +143,10 @@ def test_other_layers_and_arrays_run_as_two():
         def forward(self, x):
             return 2 * super().forward(x)
 
+    class Shifted(nn.Conv2d):
+        def forward(self, x):
+            return super().forward(x) + 1
+
     x = normal((2, 3, 6, 6), 1, np.float32)
     plain = nn.Sequential(c=nn.Conv2d(3, 2, 3), r=nn.ReLU())
     expected = np.maximum(plain.c(x).numpy(), 0)
@@ -150,28 +155,80 @@ def test_other_layers_and_arrays_run_as_two():
     assert type(pointless(mf.Tensor(x, requires_grad=True)).creator).__name__ == "ReLU"
     for dtype in (np.float16, np.float64):  # beside weights of float32
         assert type(plain(x.astype(dtype)).creator).__name__ == "ReLU"
+    shifted = nn.Sequential(c=Shifted(3, 2, 3), r=nn.ReLU())
+    shifted.c.load_state_dict(plain.c.state_dict())
+    np.testing.assert_allclose(shifted(x).numpy(), np.maximum(plain.c(x).numpy() + 1, 0), rtol=1e-6)
     seen = []
     plain.r.forward = lambda x: seen.append(x.shape) or mf.ops.relu(x)
     np.testing.assert_array_equal(plain(x).numpy(), expected)
     assert seen == [(2, 2, 4, 4)]
+    halves = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU())
+    for p in halves.parameters():
+        p.data = p.data.astype(np.float16)
+    assert type(halves(mf.Tensor(x.astype(np.float16), requires_grad=True)).creator).__name__ == "ReLU"
+    conv = nn.Conv2d(3, 2, 3)
+    conv.forward = lambda x: seen.append("conv") or mf.ops.conv2d(x, conv.weight, conv.bias)
+    nn.Sequential(conv, nn.ReLU())(x)
+    assert seen[1:] == ["conv"]
     with mf.shapes_only():
-        assert nn.Sequential(plain.c, nn.ReLU())(x).shape == (2, 2, 4, 4)
+        y = nn.Sequential(plain.c, nn.ReLU())(x)
+    assert y.shape == (2, 2, 4, 4) and not any(y.data.strides)
 
 
-@pytest.mark.parametrize("owner", [nn.ReLU, nn.Conv2d, nn.Module])
+@pytest.mark.parametrize("name", ["weight", "bias", "both"])
+def test_a_layer_takes_plain_arrays_as_weight_and_bias(name):
+    x, model = normal((2, 3, 6, 6), 1, np.float32), nn.Sequential(c=nn.Conv2d(3, 2, 3), r=nn.ReLU())
+    model.c.bias.data += 1
+    expected = model(x).numpy()
+    for one in ("weight", "bias") if name == "both" else (name,):
+        setattr(model.c, one, getattr(model.c, one).data)
+    np.testing.assert_allclose(model(x).numpy(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("owner", [nn.ReLU, nn.ReLU6, nn.Conv2d, nn.Module])
 def test_what_a_user_replaced_for_all_layers_runs(owner, monkeypatch):
-    x, model, called = normal((1, 3, 6, 6), 1, np.float32), nn.Sequential(c=nn.Conv2d(3, 2, 3), r=nn.ReLU()), []
+    activation = nn.ReLU6 if owner is nn.ReLU6 else nn.ReLU
+    x, model, called = normal((1, 3, 6, 6), 1, np.float32), nn.Sequential(c=nn.Conv2d(3, 2, 3), r=activation()), []
     method = "__call__" if owner is nn.Module else "forward"
     original = getattr(owner, method)
     monkeypatch.setattr(owner, method, lambda self, x: called.append(self.name) or original(self, x))
     model(x)
-    assert called == {nn.ReLU: ["r"], nn.Conv2d: ["c"], nn.Module: ["", "c", "r"]}[owner]
+    assert called == {nn.Conv2d: ["c"], nn.Module: ["", "c", "r"]}.get(owner, ["r"])
 
 
-def test_a_kernel_that_returns_its_input_is_not_written_into():
-    """Fused or not: the bias must not be added to an array of somebody else."""
-    x = mf.Tensor(normal((1, 2, 4, 4), 1))
+@pytest.mark.parametrize("operation", [mf.ops.conv.Conv2d, mf.ops.activation.ReLU, mf.ops.activation.ReLU6])
+@pytest.mark.parametrize("method", ["forward", "backward"])
+def test_what_a_user_replaced_in_an_operation_runs(operation, method, monkeypatch):
+    layer = nn.ReLU6 if operation is mf.ops.activation.ReLU6 else nn.ReLU
+    model, called, original = nn.Sequential(nn.Conv2d(3, 2, 3), layer()), [], getattr(operation, method)
+    monkeypatch.setattr(operation, method, lambda self, *arrays: called.append(method) or original(self, *arrays))
+    y = model(mf.Tensor(normal((1, 3, 6, 6), 1, np.float32), requires_grad=True))
+    y.backward(np.ones(y.shape, np.float32))
+    assert called == [method]
+
+
+@pytest.mark.parametrize("operation", [mf.ops.conv.Conv2d, mf.ops.conv.ConvReLU2d])
+def test_a_kernel_that_returns_its_input_is_not_written_into(operation):
+    """The bias must not be added to an array of somebody else."""
+    x, w, b = mf.Tensor(normal((1, 2, 4, 4), 1)), normal((2, 2, 1, 1), 2), normal(2, 3)
     before = x.data.copy()
     with mf.override(conv2d=lambda x, *rest: x):
-        nn.Sequential(nn.Conv2d(2, 2, 1), nn.ReLU())(x)
+        operation.apply(x, w, b)
     np.testing.assert_array_equal(x.data, before)
+
+
+@pytest.mark.parametrize("needed", [(False, True, True), (True, False, True), (True, True, False)])
+def test_one_operation_computes_only_the_gradients_that_are_needed(needed):
+    called = []
+
+    def recorded(name):
+        return lambda *args: called.append(name) or getattr(K, name).textbook(*args)
+
+    arrays = normal((1, 2, 5, 5), 1), normal((3, 2, 3, 3), 2), normal(3, 3)
+    tensors = [mf.Tensor(a, requires_grad=some) for a, some in zip(arrays, needed, strict=True)]
+    names = ["conv2d_grad_input", "conv2d_grad_weight"]
+    with mf.override(**{name: recorded(name) for name in names}):
+        y = mf.ops.conv.ConvReLU2d.apply(*tensors)
+        y.backward(np.ones(y.shape))
+    assert called == [name for name, some in zip(names, needed) if some]
+    assert [t.grad is not None for t in tensors] == list(needed)

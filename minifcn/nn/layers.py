@@ -1,6 +1,7 @@
 """The layers: each holds hyper-parameters and parameters, and calls one operation."""
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from ..arrays.types import Array, Pair
 from ..engine.core import Tensor, scope
 from ..kernels import is_shapes_only
 from ..kernels.shapes import pair
-from ..ops import conv, norm
+from ..ops import activation, conv, norm
 from . import init
 from .module import Buffer, Module, Parameter
 
@@ -239,11 +240,13 @@ class BatchNorm2d(Module):
 
 
 def _limit(layer, following, x, kind):
-    """The upper limit of the ReLU `following`, if a function that does its work and the layer's may run; else None."""
+    """The upper limit of the ReLU `following`, if the layer and the ReLU may run as one operation; else None."""
     most = MOST.get(type(following))
     if most is None or type(layer) is not kind or "forward" in {**vars(layer), **vars(following)}:
         return None  # a class or an instance with a forward of its own computes something else
-    return most if isinstance(x, Tensor) and _in_use() == AS_DEFINED else None
+    if not all([isinstance(operand, Tensor) for operand in (x, layer.weight, layer.bias)]):
+        return None  # the operations of their own take plain arrays, too
+    return most if _in_use() == AS_DEFINED else None
 
 
 def _as_both(layer, following, function):
@@ -259,11 +262,17 @@ def _as_both(layer, following, function):
 
 
 def _in_use():
-    """The functions that a layer and the ReLU after it run if they run as two; a user may have replaced one."""
-    layers = Module.__call__, Conv2d.forward, BatchNorm2d.forward, ReLU.forward, ReLU6.forward
-    return *layers, ops.conv2d, ops.relu, ops.relu6
+    """What a layer and the ReLU after it run if they run as two; a user may have replaced some of it."""
+    return [getattr(owner, name) for owner, name in REPLACEABLE]
 
 
+REPLACEABLE = [
+    (Module, "__call__"),
+    *[(layer, "forward") for layer in (Conv2d, BatchNorm2d, ReLU, ReLU6)],
+    *[(ops, name) for name in ("conv2d", "relu", "relu6")],
+    *[(conv, "Conv2d"), (norm, "BatchNorm2d"), (activation, "ReLU"), (activation, "ReLU6")],
+    *product((conv.Conv2d, norm.BatchNorm2d, activation.ReLU, activation.ReLU6), ("forward", "backward")),
+]
 AS_DEFINED = _in_use()
 
 

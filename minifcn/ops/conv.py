@@ -58,10 +58,13 @@ class Conv2d(Convolution):
         return self._finish(K.conv2d(x, w, *self._where), x, w, b)
 
     def backward(self, gy):
-        x, w = self.saved
+        return self._gradients(*self._of_operands(gy, *self.saved), gy)
+
+    def _of_operands(self, gy, x, w):
+        """The gradients of x and w, None for one that is not needed."""
         gx = K.conv2d_grad_input(gy, w, x.shape, *self._where) if self.needs[0] else None
         gw = K.conv2d_grad_weight(gy, x, w.shape, *self._where) if self.needs[1] else None
-        return self._gradients(gx, gw, gy)
+        return gx, gw
 
     def count_macs(self, out_shape, x_shape, w_shape, b_shape=None):
         return prod(out_shape) * prod(w_shape[1:])
@@ -72,9 +75,9 @@ class Conv2d(Convolution):
 
 
 class ConvReLU2d(Conv2d):
-    """:class:`Conv2d` with a bias, and the ReLU after it: without the maps before the ReLU, and with the numbers of the
-    two.
+    """:class:`Conv2d` with a bias, and the ReLU after it, as one operation.
 
+    It keeps no map from before the ReLU.  Its results are those of the two operations, bit by bit.
     Layers run it instead of the two if nothing watches the forward pass: see :func:`fuses`.
 
     Parameters
@@ -97,9 +100,7 @@ class ConvReLU2d(Conv2d):
     def backward(self, gy):
         x, w, y = self.saved
         gy, gb = K.bias_relu_grad(gy, y, self.most)
-        gx = K.conv2d_grad_input(gy, w, x.shape, *self._where) if self.needs[0] else None
-        gw = K.conv2d_grad_weight(gy, x, w.shape, *self._where) if self.needs[1] else None
-        return gx, gw, gb
+        return *self._of_operands(gy, x, w), gb
 
     def count(self, out_shape, *in_shapes):
         return 2 * prod(out_shape)
@@ -108,8 +109,8 @@ class ConvReLU2d(Conv2d):
 def fuses(x: Tensor, w: Tensor, b: Tensor) -> bool:
     """Whether a convolution of `x` and the ReLU after it may run as one :class:`ConvReLU2d`.
 
-    They do for NumPy's arrays of one type, float32 or float64, if no kernel or operation is overridden and nothing
-    watches the operations (``mf.trace()`` and others).
+    They do for NumPy's arrays of one type, float32 or float64, of which none is empty, if no kernel or operation is
+    overridden and nothing watches the operations (``mf.trace()`` and others).
     """
     if K.is_overridden() or K.is_shapes_only() or watchers.get():
         return False

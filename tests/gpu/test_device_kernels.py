@@ -125,6 +125,7 @@ def test_relu_and_the_bias(conform, shape, dtype):
     conform("relu_grad", gy, y)
     conform("relu6_grad", gy, conform("relu6", 6 * x))
     conform("channel_sums", gy)
+    conform("word_sums", np.random.default_rng(0).integers(0, 2**64, shape[2:], np.uint64))
     conform("add_bias", x, b)
     conform("bias_relu_grad", gy, conform("bias_relu", x, b, 0.5), 0.5)
     conform("matmul", x, normal((shape[3], 3), 4, dtype))

@@ -8,6 +8,7 @@ import numpy as np
 from ..cpu import workers
 from ..cpu.conv import banded, channels_last, choice
 from ..cpu.conv import winograd as numpys
+from ..cpu.conv import winograd_rows as rows
 from ..cpu.conv.few_tiles import pays
 from ..cpu.conv.window import Window
 from . import depthwise, direct, few_tiles, many_tiles, winograd, winograd_rows
@@ -36,7 +37,7 @@ def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups):
     window = Window(w_shape[2:], stride, padding, dilation, groups)
     if form := _for_weight(window, gy.shape, x.shape, w_shape, gy.dtype, workers.threads()):
         gw = form.conv2d_grad_weight(gy, x, w_shape, window)
-        if form is winograd_rows or np.isfinite(gw).all():  # winograd_rows has looked at x and gy
+        if form is winograd_rows or np.isfinite(gw).all():  # winograd_rows looks at x and gy itself
             return gw
         algorithm = banded  # the loops, and Winograd's tiles, spread ∞ and NaN of x to weights that do not meet them
     return choice.conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups, algorithm)
@@ -56,7 +57,7 @@ def _forward(window, x_shape, w_shape, dtype, threads):
 def _for_input(window, y_shape, w_shape, x_shape, dtype, threads):
     """The same for the gradient of the input."""
     _require_shapes(x_shape, w_shape, y_shape, window)
-    if winograd_rows.pays(window, w_shape, (y_shape[0], *y_shape[2:]), dtype):
+    if winograd_rows.pays(window, w_shape, (y_shape[0], *y_shape[2:]), dtype, rows.BACK):
         return winograd_rows
     (O, C), cells = w_shape[:2], (y_shape[0], *x_shape[2:])
     return _form(window, w_shape, window.adjoint(), O, C, dtype, cells, threads)
@@ -67,7 +68,7 @@ def _for_weight(window, y_shape, x_shape, w_shape, dtype, threads):
     """The same for the gradient of the weights."""
     _require_shapes(x_shape, w_shape, y_shape, window)
     (O, C), cells = w_shape[:2], (y_shape[0], *y_shape[2:])
-    if winograd_rows.pays(window, w_shape, cells, dtype):
+    if winograd_rows.pays(window, w_shape, cells, dtype, rows.WEIGHTS):
         return winograd_rows
     return _form(window, w_shape, window, C, O, dtype, cells, threads, GRADIENT)
 

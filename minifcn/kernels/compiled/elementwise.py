@@ -148,7 +148,7 @@ def add_bias(y, b):
 
 
 def bias_relu(y, b, most):
-    return _on_maps(add_and_rectify, y, b, _limit(most))
+    return _on_maps(add_and_rectify, y, b, _top(most))
 
 
 def _on_maps(function, y, b, *numbers):
@@ -164,12 +164,12 @@ def _on_maps(function, y, b, *numbers):
 def bias_relu_grad(gy, y, most):
     _require_one_shape((gy, y))
     gx, sums = buffers.empty(y.shape, y.dtype), np.empty(y.shape[1], y.dtype)
-    share = partial(rectify_and_sum, _rows(gy), _rows(y), _limit(most), _rows(gx), sums)
+    share = partial(rectify_and_sum, _rows(gy), _rows(y), _top(most), _rows(gx), sums)
     workers.divide(len(sums), share, moved=3 * y.size // LIGHT)
     return gx, sums
 
 
-def _limit(most):
+def _top(most):
     """NaN, which equals nothing, for ∞: an output may overflow to ∞."""
     return most if most < np.inf else np.nan
 

@@ -17,9 +17,9 @@ ROW = 210  # the cost of transforming a row of a kernel; see cpu/conv/winograd_r
 PAIRS = [float(Fraction(point)) for point in POINTS[1::2]]  # p of each pair ±p
 
 
-def pays(window, w_shape, cells, dtype):
+def pays(window, w_shape, cells, dtype, column=numpys.FORWARD):
     """Whether the algorithm is the fastest for an output of (N, OH, OW) cells."""
-    return w_shape[3] == TAPS and numpys.pays(window, w_shape, cells, dtype, ROW)
+    return w_shape[3] == TAPS and numpys.pays(window, w_shape, cells, dtype, column, ROW)
 
 
 def conv2d(x, w, window):

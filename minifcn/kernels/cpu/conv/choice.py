@@ -8,8 +8,8 @@ unit is a multiply-add in a fast matrix product, about 0.02 ns on one core.  Mov
 - ``channels_last``  the same; copying is cheaper if a window's row has more numbers than a row of the output.
 - ``stationary``  the same, but reads the weights once instead of once for each band.
 - ``winograd``    2¼·C·O·n + 115·(C + O)·n + 1200·C·O: a quarter of the products; the transforms of tiles and kernels.
-- ``winograd_rows``  k·C·O·(2½·n + 320): the products of rows of a 7×7 kernel, and their transform less what other
-  algorithms take to order them.
+- ``winograd_rows``  2½·k·C·O·n + k·C·O·320 + (120·k·C + 500·O)·n: the products of rows of a 7×7 kernel; their
+  transform, less what other algorithms take to order them; and the transforms of the inputs and the outputs.
 - ``depthwise``   10·k²·C·n, for a small filter per channel and many channels: multiply-adds outside matrix products.
 - ``planes``      the same convolutions on large maps, as one small product per channel.
 - ``phases``      k²·C·O·n + 15·(s²·C + 2·⌈k/s⌉²·O)·n, for strides: no columns, but partial sums of the outputs.
@@ -48,7 +48,7 @@ def conv2d(x, w, stride, padding, dilation, groups, algorithm):
     elif not depthwise.pays(w.shape, window) and phases.applies(window, w.shape) and _few_outputs(w.shape, window):
         algorithm = phases
     else:
-        algorithm = _cheapest(w.shape, x.dtype, (len(x), *window.out_size(x.shape)), window)
+        algorithm = _cheapest(w.shape, x.dtype, (len(x), *window.out_size(x.shape)), window, winograd_rows.FORWARD)
     return algorithm.conv2d(x, w, window)
 
 
@@ -56,7 +56,7 @@ def conv2d_grad_input(gy, w, x_shape, stride, padding, dilation, groups, algorit
     window = Window(w.shape[2:], stride, padding, dilation, groups)
     if algorithm is not None:
         algorithm = _applicable(algorithm, window, w.shape)
-    elif winograd_rows.pays(window, w.shape, (len(gy), *gy.shape[2:]), gy.dtype):
+    elif winograd_rows.pays(window, w.shape, (len(gy), *gy.shape[2:]), gy.dtype, winograd_rows.BACK):
         algorithm = winograd_rows
     else:
         adjoint, (O, C) = window.adjoint(), w.shape[:2]
@@ -74,7 +74,7 @@ def conv2d_grad_weight(gy, x, w_shape, stride, padding, dilation, groups, algori
     if algorithm is not None:
         algorithm = _applicable(algorithm, window, w_shape)
     else:
-        algorithm = _cheapest(w_shape, gy.dtype, (len(gy), *gy.shape[2:]), window)
+        algorithm = _cheapest(w_shape, gy.dtype, (len(gy), *gy.shape[2:]), window, winograd_rows.WEIGHTS)
     return algorithm.conv2d_grad_weight(gy, x, w_shape, window)
 
 
@@ -83,13 +83,12 @@ def _applicable(algorithm, window, w_shape):
     return algorithm if algorithm.applies(window, w_shape) else banded
 
 
-def _cheapest(w_shape, dtype, out, window):
-    """The cheapest algorithm for an output of (N, OH, OW) cells, of those that serve all three kernels."""
-    return (
-        winograd_rows
-        if winograd_rows.pays(window, w_shape, out, dtype)
-        else _of_the_others(w_shape, dtype, out, window)
-    )
+def _cheapest(w_shape, dtype, out, window, column):
+    """The cheapest algorithm for an output of (N, OH, OW) cells, of those that serve all three kernels; `column` is the
+    cost of a number of V in ``winograd_rows``."""
+    if winograd_rows.pays(window, w_shape, out, dtype, column):
+        return winograd_rows
+    return _of_the_others(w_shape, dtype, out, window)
 
 
 def _of_the_others(w_shape, dtype, out, window):

@@ -13,8 +13,10 @@ convolution is im2col with windows of kh×10 cells that lie m cells apart, and 1
 Tiles along both axes, as in ``winograd.py``, would save more products, but have more rounding errors, and make 100
 numbers of the 49 of a kernel.  Here they become 70, for some output channels at a time, in scratch memory.
 
-The cost is rounding: about 6e-6 of the largest value in float32, six times that of the definition.  An infinite input
-makes up to all m outputs of a tile NaN or infinite.
+The cost is rounding: up to 1e-5 of the largest value in float32, about fifteen times that of the definition.  The error
+spreads over a tile: an output depends a little on inputs beside its kw columns, and one infinite input makes up to all
+m outputs of a tile NaN or infinite.  To see exact receptive fields, compute in float64, for which this algorithm is
+never chosen by default.
 """
 
 import numpy as np
@@ -34,10 +36,13 @@ PLACES = len(POINTS) + 1  # inputs of a tile
 NARROWEST, WIDEST = 5, 7  # columns of a kernel: for fewer, winograd.py saves more; for more, a tile has few outputs
 BAND_BYTES = 10 << 20  # V for the outputs that are computed together
 PART = 32  # output channels whose kernels are transformed at a time
+HUGE = 1e16  # far less than the root of the largest float32
 SHARE = 128  # input channels whose gradient is computed at a time
-# The costs of transforming a row of a kernel and a column, and what it costs other algorithms to bring a row of a
-# kernel into the order of BLAS; see choice.py.
-ROW, COLUMN, ORDER = 450, 25, 130
+# The costs of transforming a row of a kernel and the outputs of a place, and what it costs other algorithms to bring a
+# row of a kernel into the order of BLAS; see choice.py.
+ROW, OUTPUT, ORDER = 450, 200, 130
+FORWARD, BACK, WEIGHTS = 48, 160, 90  # of transforming a number of V, or of its gradient, in each of the three kernels
+MARGIN = 1.15  # the costs of small layers are estimates, and the other algorithms are more exact
 
 
 def applies(window, w_shape):
@@ -46,13 +51,16 @@ def applies(window, w_shape):
     return plain and NARROWEST <= window.kernel_size[1] <= WIDEST
 
 
-def pays(window, w_shape, cells, dtype, row=ROW):
-    """Whether the algorithm is the fastest for (N, OH, OW) outputs; `row` is the cost to transform a kernel's row."""
+def pays(window, w_shape, cells, dtype, column=FORWARD, row=ROW):
+    """Whether the algorithm is the fastest for (N, OH, OW) outputs, by its cost for a row of a kernel: `column` is that
+    of transforming a number of V, and `row` that of transforming the row, which every band does."""
     if not applies(window, w_shape) or dtype != np.float32:
         return False
-    (O, *_, kw), (N, OH, OW) = w_shape, cells
+    (O, C, kh, kw), (N, OH, OW) = w_shape, cells
     T = N * OH * -(-OW // outputs_of_a_tile(kw))
-    return PLACES * T * (1 + COLUMN / O) + row < kw * N * OH * OW + ORDER
+    bands = max(1, PLACES * T * C * kh * dtype.itemsize / environment.band_bytes(BAND_BYTES))
+    cost = PLACES * T * (1 + column / O + OUTPUT / (C * kh)) + row * bands
+    return MARGIN * cost < kw * N * OH * OW + ORDER
 
 
 def conv2d(x, w, window, kernels=None):
@@ -92,7 +100,8 @@ def conv2d_grad_input(gy, w, x_shape, window, kernels=None):
 
 
 def conv2d_grad_weight(gy, x, w_shape, window, kernels_back=None):
-    if not (np.isfinite(x).all() and np.isfinite(gy).all()):  # ∞ and NaN would spread to weights that do not meet them
+    # ∞ and NaN would spread to weights that do not meet them, and the transforms of huge numbers would overflow
+    if not all(some.min() > -HUGE and some.max() < HUGE for some in (x, gy)):
         return stationary.conv2d_grad_weight(gy, x, w_shape, window)
     tiles, kernels_back = _Tiles(w_shape, len(gy), gy.shape[2:], gy.dtype), kernels_back or transform_back
     gw = buffers.empty(w_shape, gy.dtype)
