@@ -276,6 +276,7 @@ def test_rows_of_tiles_in_loops_equal_the_definition_in_bands_of_any_size(x_shap
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(winograd_rows.numpys, "BAND_BYTES", band)
         patch.setattr(winograd_rows.numpys, "PART", 2)
+        patch.setattr(winograd_rows.numpys, "SHARE", 1)
         patch.setattr(workers, "WORTH", worth)
         got = three_gradients(winograd_rows, x, w, gy, window)
     for a, b in zip(got, three_gradients(textbook, x, w, gy, *window[1:4], 1), strict=True):

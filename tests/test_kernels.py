@@ -121,7 +121,6 @@ def test_relu_and_the_bias_equal_the_loops(n, c, h, w):
     conform("relu_grad", gy, y)
     conform("relu6_grad", gy, conform("relu6", 6 * x))
     conform("channel_sums", gy)
-    conform("word_sums", np.random.default_rng(n).integers(0, 2**64, (h, w), np.uint64))
     for _, implementation in others("add_bias"):
         agree(implementation(x.copy(), b), K.add_bias.everywhere["reference"](x.copy(), b), np.float64)
 
@@ -244,6 +243,30 @@ def test_every_kernel_has_its_definition_and_its_textbook_version():
         assert kernel.shapes.__module__ == "minifcn.kernels.shapes"
 
 
+@given(st.integers(0, 9), st.integers(1, 4), st.integers(1, 3))
+def test_word_sums_equal_the_loops_modulo_2_to_the_64_for_any_number_of_workers(rows, columns, threads):
+    words = np.random.default_rng(rows).integers(0, 2**64, (rows, columns), np.uint64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(elementwise, "WORDS", columns)
+        patch.setattr(workers, "WORTH", 1)
+        patch.setattr(workers, "threads", lambda: threads)
+        sums = conform("word_sums", words)
+    assert sums.tolist() == [sum(column) % 2**64 for column in words.T.tolist()]
+
+
+def test_the_gradient_of_a_bias_and_its_relu_has_its_shapes_and_all_digits():
+    gy, y = normal((2, 3, 4, 5), 1), np.ones((2, 3, 4, 5))
+    with mf.shapes_only():
+        gx, sums = K.bias_relu_grad(gy, y, np.inf)
+    assert gx.shape == gy.shape and sums.shape == (3,)
+    gy = gy.astype(np.longdouble) + np.finfo(np.float64).eps / 64
+    for name in K.bias_relu_grad.implementations("numpy"):
+        if name not in ("reference", "compiled"):  # in float64
+            gx, sums = K.bias_relu_grad.implementations("numpy")[name](gy, y.astype(np.longdouble), np.inf)
+            np.testing.assert_array_equal(gx, gy)
+            np.testing.assert_allclose(sums, gy.sum(axis=(0, 2, 3)), rtol=1e-18, atol=1e-18)
+
+
 @given(convolutions())
 def test_shapes_only_gives_the_shapes_and_holds_one_number(c):
     x, w = normal(c.x), normal(c.w)
@@ -339,6 +362,7 @@ def test_rows_of_tiles_are_right_and_repeatable_in_bands_and_parts_of_any_size(c
         if small:
             patch.setattr(winograd_rows, "BAND_BYTES", 3000)
             patch.setattr(winograd_rows, "PART", 2)
+            patch.setattr(winograd_rows, "SHARE", 1)
             patch.setattr(products, "SMALL", 300)
             patch.setattr(workers, "WORTH", 1)
         for kernel, args in three_kernels(c).items():
