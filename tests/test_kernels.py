@@ -465,8 +465,10 @@ def test_the_cost_rule_chooses_as_the_docs_say_and_only_float32_takes_winograd(
         environment, "threads", lambda: 2
     )  # with more threads than samples, small maps are divided in another way
     (_, _, *cells), window = Convolution(x, w, *parameters).y, Window(w[2:], *parameters)
-    assert choice._cheapest(w, np.dtype("f4"), (x[0], *cells), window, 48).__name__.endswith(algorithm)
-    exact = choice._cheapest(w, np.dtype("f8"), (x[0], *cells), window, 48).__name__
+    assert choice._cheapest(w, np.dtype("f4"), (x[0], *cells), window, winograd_rows.FORWARD).__name__.endswith(
+        algorithm
+    )
+    exact = choice._cheapest(w, np.dtype("f8"), (x[0], *cells), window, winograd_rows.FORWARD).__name__
     assert exact.endswith(
         {"winograd": "banded", "winograd_rows": "stationary" if w[0] > 1000 else "banded"}.get(algorithm, algorithm)
     )
@@ -477,7 +479,7 @@ def test_the_cost_rule_chooses_as_the_docs_say_and_only_float32_takes_winograd(
     [(16, []), (64, ["conv2d"]), (256, ["conv2d", "conv2d_grad_input", "conv2d_grad_weight"])],
 )
 def test_rows_of_tiles_are_chosen_for_each_of_the_three_kernels_by_its_own_cost(monkeypatch, channels, kernels):
-    """With 64 channels the gradient of the input would take 1.0 to 1.2 times as long as it does in columns."""
+    """With 64 channels only the forward pass gains clearly; the gradient of the input takes as long either way."""
     called = []
     for name in ("conv2d", "conv2d_grad_input", "conv2d_grad_weight"):
         original = getattr(winograd_rows, name)

@@ -245,7 +245,7 @@ def _limit(layer, following, x, kind):
     if most is None or type(layer) is not kind or "forward" in {**vars(layer), **vars(following)}:
         return None  # a class or an instance with a forward of its own computes something else
     if not all([isinstance(operand, Tensor) for operand in (x, layer.weight, layer.bias)]):
-        return None  # the operations of their own take plain arrays, too
+        return None  # two separate operations take plain arrays, too
     return most if _in_use() == AS_DEFINED else None
 
 

@@ -8,9 +8,9 @@ import numpy as np
 from ..cpu import workers
 from ..cpu.conv import banded, channels_last, choice
 from ..cpu.conv import winograd as numpys
-from ..cpu.conv import winograd_rows as rows
 from ..cpu.conv.few_tiles import pays
 from ..cpu.conv.window import Window
+from ..cpu.conv.winograd_rows import BACK, WEIGHTS
 from . import depthwise, direct, few_tiles, many_tiles, winograd, winograd_rows
 
 # What NumPy's algorithms cost beside the products, in the unit of choice.py: copying a cell to the columns, the same
@@ -57,7 +57,7 @@ def _forward(window, x_shape, w_shape, dtype, threads):
 def _for_input(window, y_shape, w_shape, x_shape, dtype, threads):
     """The same for the gradient of the input."""
     _require_shapes(x_shape, w_shape, y_shape, window)
-    if winograd_rows.pays(window, w_shape, (y_shape[0], *y_shape[2:]), dtype, rows.BACK):
+    if winograd_rows.pays(window, w_shape, (y_shape[0], *y_shape[2:]), dtype, BACK):
         return winograd_rows
     (O, C), cells = w_shape[:2], (y_shape[0], *x_shape[2:])
     return _form(window, w_shape, window.adjoint(), O, C, dtype, cells, threads)
@@ -68,7 +68,7 @@ def _for_weight(window, y_shape, x_shape, w_shape, dtype, threads):
     """The same for the gradient of the weights."""
     _require_shapes(x_shape, w_shape, y_shape, window)
     (O, C), cells = w_shape[:2], (y_shape[0], *y_shape[2:])
-    if winograd_rows.pays(window, w_shape, cells, dtype, rows.WEIGHTS):
+    if winograd_rows.pays(window, w_shape, cells, dtype, WEIGHTS):
         return winograd_rows
     return _form(window, w_shape, window, C, O, dtype, cells, threads, GRADIENT)
 

@@ -36,8 +36,8 @@ PLACES = len(POINTS) + 1  # inputs of a tile
 NARROWEST, WIDEST = 5, 7  # columns of a kernel: for fewer, winograd.py saves more; for more, a tile has few outputs
 BAND_BYTES = 10 << 20  # V for the outputs that are computed together
 PART = 32  # output channels whose kernels are transformed at a time
-HUGE = 1e16  # far less than the root of the largest float32
 SHARE = 128  # input channels whose gradient is computed at a time
+HUGE = 1e16  # the products of numbers below it, and their sums, are far below the largest float32
 # The costs of transforming a row of a kernel and the outputs of a place, and what it costs other algorithms to bring a
 # row of a kernel into the order of BLAS; see choice.py.
 ROW, OUTPUT, ORDER = 450, 200, 130
